@@ -1,0 +1,157 @@
+"""Images with labels and captions, held as one tensor: no worker processes, no per-item decoding."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import CourseError
+
+__all__ = ["ImageSet", "concatenate", "resize", "to_float"]
+
+
+def to_float(images: Tensor) -> Tensor:
+    """``uint8`` images in [0, 255] as ``float32`` in [−1, 1]."""
+    return images.to(torch.float32).div_(127.5).sub_(1.0)
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Resizes square float images ``(B, 3, S, S)`` to ``size``: area average down, bicubic up, clamped to [−1, 1].
+
+    The one resampling of the course. (In the released Net2Net code the low-resolution expert was trained on one kind of
+    downsampling and used with another.)
+    """
+    if images.shape[-1] == size:
+        return images
+    if size < images.shape[-1]:
+        return F.interpolate(images, (size, size), mode="area")
+    return F.interpolate(images, (size, size), mode="bicubic", align_corners=False).clamp(-1, 1)
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A data set in memory (or memory-mapped).
+
+    Attributes:
+        images: ``uint8 (N, 3, S, S)``.
+        labels: name → ``int64 (N,)``, for example ``style``, ``subgroup``, ``domain``.
+        classes: name → what each label value means; the same keys as ``labels``.
+        captions: for each image a list of descriptions; empty when the set has none.
+        split: for each image 0 train, 1 val, 2 test; empty when the set has no fixed split.
+    """
+
+    name: str
+    images: Tensor
+    labels: dict[str, Tensor] = field(default_factory=dict)
+    classes: dict[str, list[str]] = field(default_factory=dict)
+    captions: list[list[str]] = field(default_factory=list)
+    split: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def size(self) -> int:
+        """Side of the square images in pixels."""
+        return self.images.shape[-1]
+
+    def subset(self, index: Tensor | Sequence[int]) -> "ImageSet":
+        """The images at ``index``, in that order; a boolean mask works too."""
+        index = torch.as_tensor(index)
+        index = index.nonzero()[:, 0] if index.dtype == torch.bool else index.to(torch.int64)
+        return replace(
+            self,
+            images=self.images[index.to(self.images.device)],
+            labels={name: values[index] for name, values in self.labels.items()},
+            captions=[self.captions[i] for i in index.tolist()] if self.captions else [],
+            split=self.split[index] if len(self.split) else self.split,
+        )
+
+    def part(self, split: str) -> "ImageSet":
+        """The fixed ``train``, ``val`` or ``test`` part."""
+        from .splits import SPLITS
+
+        if split not in SPLITS:
+            raise CourseError(f"there is no split {split!r}: choose one of {', '.join(SPLITS)}.")
+        if not len(self.split):
+            raise CourseError(f"the data set {self.name!r} has no fixed split: use all of it, or `random_split`.")
+        return self.subset(self.split == SPLITS.index(split))
+
+    def random_split(self, seed: int = 0) -> "ImageSet":
+        """The same set with a random 80/10/10 split, for data that came without one."""
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        split = torch.zeros(len(self), dtype=torch.int64)
+        tenth = max(1, len(self) // 10)
+        split[order[:tenth]], split[order[tenth : 2 * tenth]] = 1, 2
+        return replace(self, split=split)
+
+    def where(self, **labels: str) -> "ImageSet":
+        """The images whose labels have these values, for example ``where(style="noto")``."""
+        mask = torch.ones(len(self), dtype=torch.bool)
+        for name, value in labels.items():
+            if name not in self.classes:
+                raise CourseError(f"{self.name!r} has no label {name!r}: it has {', '.join(self.classes) or 'none'}.")
+            if value not in self.classes[name]:
+                known = ", ".join(self.classes[name][:12])
+                raise CourseError(f"{name!r} has no value {value!r}: it is one of {known}, …")
+            mask &= self.labels[name] == self.classes[name].index(value)
+        return self.subset(mask)
+
+    def to(self, device: torch.device | str) -> "ImageSet":
+        """The set with its images on ``device``, so that batches are made there. Labels stay on the CPU."""
+        return replace(self, images=self.images.to(device))
+
+    def batch(self, index: Tensor, size: int | None = None, flip: Tensor | None = None) -> Tensor:
+        """Images at ``index`` as ``float32 (B, 3, size, size)`` in [−1, 1].
+
+        Args:
+            index: ``int64 (B,)``.
+            size: side in pixels; the stored size by default.
+            flip: ``bool (B,)``: which images to mirror left to right.
+        """
+        images = to_float(self.images[index.to(self.images.device)])
+        if flip is not None:
+            images = torch.where(flip.to(images.device)[:, None, None, None], images.flip(-1), images)
+        return images if size is None else resize(images, size)
+
+    def batches(self, batch_size: int, size: int | None = None) -> Iterator[Tensor]:
+        """All images in order, as float batches: for encoding and for evaluation."""
+        for start in range(0, len(self), batch_size):
+            yield self.batch(torch.arange(start, min(start + batch_size, len(self))), size)
+
+    def caption(self, i: int, variant: int = 0) -> str:
+        """Caption number ``variant`` (modulo how many there are) of image ``i``."""
+        if not self.captions:
+            raise CourseError(f"the data set {self.name!r} has no captions: use `emoji` or a COCO folder.")
+        return self.captions[i][variant % len(self.captions[i])]
+
+
+def concatenate(sets: Sequence[ImageSet]) -> ImageSet:
+    """Joins sets of one size; the label ``domain`` tells from which set an image came.
+
+    Only labels that mean the same in all sets survive; ``domain`` is set anew. This is what an unpaired translator trains on.
+
+    Raises:
+        CourseError: no sets, or images of different sizes.
+    """
+    if not sets:
+        raise CourseError("there is nothing to concatenate: give at least one data set.")
+    if len({one.size for one in sets}) > 1:
+        sizes = ", ".join(f"{one.name} {one.size} px" for one in sets)
+        raise CourseError(f"sets of different sizes cannot be joined ({sizes}): load them with one `size=`.")
+    shared = [
+        name
+        for name in sets[0].labels
+        if name != "domain" and all(one.classes.get(name) == sets[0].classes[name] for one in sets)
+    ]
+    domain = torch.cat([torch.full((len(one),), k, dtype=torch.int64) for k, one in enumerate(sets)])
+    return ImageSet(
+        name="+".join(one.name for one in sets),
+        images=torch.cat([one.images for one in sets]),
+        labels={name: torch.cat([one.labels[name] for one in sets]) for name in shared} | {"domain": domain},
+        classes={name: sets[0].classes[name] for name in shared} | {"domain": [one.name for one in sets]},
+        captions=sum((one.captions for one in sets), []) if all(one.captions for one in sets) else [],
+        split=torch.cat([one.split for one in sets]) if all(len(one.split) for one in sets) else sets[0].split[:0],
+    )

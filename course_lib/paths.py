@@ -1,0 +1,19 @@
+"""Where things are: everything is found from the repository root, whatever folder a kernel started in."""
+
+import os
+from pathlib import Path
+
+__all__ = ["CHECKPOINTS", "DATA", "NOTEBOOKS", "ROOT", "RUNS", "cache_dir"]
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "data"
+CHECKPOINTS = ROOT / "checkpoints"
+NOTEBOOKS = ROOT / "notebooks"
+RUNS = ROOT / "runs"
+
+
+def cache_dir() -> Path:
+    """Folder for files that can be rebuilt at any time (decoded images); ``COURSE_CACHE`` overrides it."""
+    path = Path(os.environ.get("COURSE_CACHE", ROOT / ".cache"))
+    path.mkdir(parents=True, exist_ok=True)
+    return path
