@@ -1,0 +1,35 @@
+"""The conditional invertible network (cINN): a normalising flow whose couplings read a condition.
+
+Read in this order: ``actnorm``, ``activation``, ``networks``, ``coupling``, ``shuffle``, ``block``, ``embedder``,
+``config``, ``flow``, ``loss``; then ``fast`` and ``packed``, which compute the same function with less work.
+"""
+
+from course_lib.cinn.activation import Identity, InvertibleLeakyReLU
+from course_lib.cinn.actnorm import ActNorm
+from course_lib.cinn.block import FlowBlock
+from course_lib.cinn.config import FlowConfig
+from course_lib.cinn.coupling import ConditionalCoupling
+from course_lib.cinn.embedder import ConvEmbedder, DenseEmbedder, TaperedEmbedder, build_embedder
+from course_lib.cinn.flow import ConditionalFlow
+from course_lib.cinn.loss import NLLTerms, flow_loss, nll_terms
+from course_lib.cinn.networks import FullyConnectedNet
+from course_lib.cinn.shuffle import Shuffle
+
+__all__ = [
+    "ActNorm",
+    "ConditionalCoupling",
+    "ConditionalFlow",
+    "ConvEmbedder",
+    "DenseEmbedder",
+    "FlowBlock",
+    "FlowConfig",
+    "FullyConnectedNet",
+    "Identity",
+    "InvertibleLeakyReLU",
+    "NLLTerms",
+    "Shuffle",
+    "TaperedEmbedder",
+    "build_embedder",
+    "flow_loss",
+    "nll_terms",
+]
