@@ -41,6 +41,7 @@ class InvertibleLeakyReLU(nn.Module):
         self.count_log_det = count_log_det
 
     def extra_repr(self) -> str:
+        """What ``print`` shows."""
         return f"alpha={self.alpha}, count_log_det={self.count_log_det}"
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

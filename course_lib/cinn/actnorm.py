@@ -34,6 +34,7 @@ class ActNorm(nn.Module):
         self._ready = False
 
     def extra_repr(self) -> str:
+        """What ``print`` shows."""
         return f"channels={self.channels}"
 
     @property

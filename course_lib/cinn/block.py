@@ -32,9 +32,7 @@ class FlowBlock(nn.Module):
             self.activation: nn.Module = InvertibleLeakyReLU(config.activation_slope, config.activation_log_det)
         else:
             self.activation = Identity()
-        self.coupling = ConditionalCoupling(
-            config.dim, config.embedding_width, config.hidden_dim, config.hidden_depth
-        )
+        self.coupling = ConditionalCoupling(config.dim, config.embedding_width, config.hidden_dim, config.hidden_depth)
         self.shuffle = Shuffle(config.dim, generator)
 
     def forward(self, x: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:

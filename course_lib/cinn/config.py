@@ -65,7 +65,7 @@ class FlowConfig:
             raise CourseError("FlowConfig: a coupling needs two halves, so dim must be at least 2.")
         if self.hidden_depth < 0 or self.embedder_depth < 0:
             raise CourseError("FlowConfig: hidden_depth and embedder_depth must be 0 or more.")
-        if not 0 < self.activation_slope:
+        if not self.activation_slope > 0:
             raise CourseError("FlowConfig: activation_slope must be above 0, or the activation has no inverse.")
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:

@@ -1,5 +1,7 @@
 """Embedders: they turn the condition, a vector or a feature map, into one vector that every coupling reads."""
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from course_lib.cinn.actnorm import ActNorm
@@ -64,7 +66,7 @@ class TaperedEmbedder(nn.Module):
         # Integer arithmetic: a linear space computed in floating point may fall just below a whole number.
         sizes = [in_dim + (out_dim - in_dim) * i // (widths - 1) for i in range(widths)]
         self.sizes = tuple(sizes)
-        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.norms = nn.ModuleList(ActNorm(size) for size in sizes[1:-1])
         self.activation = nn.LeakyReLU(_SLOPE)
 
@@ -102,7 +104,7 @@ class ConvEmbedder(nn.Module):
                 f"ConvEmbedder: {steps} downsamplings leave nothing of a {height}×{width} map; use fewer."
             )
         widths = [channels] + [64 * min(2**i, _MAX_WIDTH_FACTOR) for i in range(steps)]
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(pairwise(widths))
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 4, stride=2, padding=1, bias=False) for a, b in pairs)
         self.norms = nn.ModuleList(ActNorm(b) for _, b in pairs)
         self.out = nn.Conv2d(widths[-1], out_dim, (height >> steps, width >> steps))

@@ -136,9 +136,7 @@ class ConditionalFlow(nn.Module):
         return log_det - 0.5 * v.square().sum(1) - 0.5 * self.config.dim * math.log(2.0 * math.pi)
 
     @torch.no_grad()
-    def sample(
-        self, condition: Tensor, temperature: float = 1.0, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, condition: Tensor, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
         """Draw one latent per condition, with the layers in evaluation mode.
 
         Args:
@@ -161,9 +159,7 @@ class ConditionalFlow(nn.Module):
         finally:
             self.embedder.train(was_training)
 
-    def draw_residual(
-        self, count: int, temperature: float = 1.0, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def draw_residual(self, count: int, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
         """``(count, D)`` Gaussian residuals with standard deviation ``temperature``, where the flow is.
 
         Raises:

@@ -1,5 +1,7 @@
 """The small fully connected network inside couplings and the dense embedder."""
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 __all__ = ["LEAKY_SLOPE", "FullyConnectedNet"]
@@ -27,7 +29,7 @@ class FullyConnectedNet(nn.Module):
     ) -> None:
         super().__init__()
         widths = [in_dim] + [hidden_dim] * (depth + 1)
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(nn.BatchNorm1d(hidden_dim) if batch_norm else nn.Identity() for _ in self.hidden)
         self.out = nn.Linear(hidden_dim, out_dim)
         self.activation = nn.LeakyReLU(LEAKY_SLOPE)

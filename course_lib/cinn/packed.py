@@ -26,8 +26,6 @@ class PackedFlow:
         return self.flow.inverse(v, condition)
 
     @torch.no_grad()
-    def sample(
-        self, condition: Tensor, temperature: float = 1.0, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, condition: Tensor, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
         """Draw one latent per condition."""
         return self.flow.sample(condition, temperature, generator)

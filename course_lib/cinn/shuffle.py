@@ -27,6 +27,7 @@ class Shuffle(nn.Module):
         self.register_buffer("inverse_order", order.argsort())
 
     def extra_repr(self) -> str:
+        """What ``print`` shows."""
         return f"dim={self.order.numel()}"
 
     def forward(self, x: Tensor) -> Tensor:
