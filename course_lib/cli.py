@@ -1,0 +1,166 @@
+"""The ``course`` command. Everything heavy is imported when a command needs it, so that ``--help`` is instant."""
+
+import errno
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from course_lib.errors import CourseError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Run, list and look after the notebooks of the course.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Build or check the bundled data set.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+
+class ProfileName(StrEnum):
+    """Budgets of ``course_lib.profiles``."""
+
+    quick = "quick"
+    cpu = "cpu"
+    gpu = "gpu"
+
+
+ProfileOption = Annotated[ProfileName, typer.Option(help="How much to compute.")]
+SettingOption = Annotated[
+    list[str] | None, typer.Option("--param", "-p", metavar="NAME=VALUE", help="May be repeated.")
+]
+
+
+@app.command()
+def run(
+    notebooks: Annotated[list[str], typer.Argument(help="Numbers, names or paths of notebooks, or 'all'.")],
+    param: SettingOption = None,
+    profile: ProfileOption = ProfileName.quick,
+    jobs: Annotated[int, typer.Option(min=1, help="Notebooks at a time.")] = 1,
+    cell_timeout: Annotated[int | None, typer.Option(min=1, help="Seconds per cell (default: by profile).")] = None,
+    store: Annotated[bool, typer.Option("--store", help="Write outputs and cost back into the notebooks.")] = False,
+    measure: Annotated[bool, typer.Option("--measure", help="Write only the cost back.")] = False,
+) -> None:
+    """Execute notebooks headlessly into runs/<time>/ with pages, an index and summary.json."""
+    from course_lib.runner import RunOptions, find_notebooks, run_notebooks
+    from course_lib.runner.parameters import split_assignments
+
+    given = split_assignments(param or [])
+    if given and (store or measure):
+        raise CourseError("--store and --measure need the default parameters: leave out -p")
+    chosen = find_notebooks(notebooks)
+    options = RunOptions(profile.value, jobs, cell_timeout, given)
+    folder, results = run_notebooks(chosen, options, tell=typer.echo)
+    passed = [pair for pair in zip(chosen, results, strict=True) if pair[1].status == "ok"]
+    if store or measure:
+        from course_lib.runner.store import record_measurement, store_outputs
+
+        for notebook, result in passed:
+            if store:
+                store_outputs(notebook, folder / f"{notebook.stem}.ipynb", result, profile.value)
+            else:
+                record_measurement(notebook, result, profile.value)
+    typer.echo(f"{len(passed)} of {len(results)} notebooks passed; see {folder / 'index.html'}")
+    if any(result.status == "interrupted" for result in results):
+        raise typer.Exit(130)
+    raise typer.Exit(int(len(passed) < len(results)))
+
+
+@app.command("list")
+def list_notebooks() -> None:
+    """List the notebooks with their parameters and what they were measured to cost."""
+    from course_lib.runner import all_notebooks
+    from course_lib.runner.parameters import notebook_parameters
+
+    for notebook in all_notebooks():
+        typer.echo(f"{notebook.number}  {notebook.title}")
+        for profile, cost in notebook.measured.items():
+            typer.echo(f"      measured, {profile}: {cost['seconds']} s, {cost['memory_mb']} MB")
+        for parameter in notebook_parameters(notebook):
+            typer.echo(f"      -p {parameter.name}={parameter.default}  ({parameter.type}) {parameter.meaning}")
+
+
+@app.command()
+def doctor() -> None:
+    """Report on this machine and say what to do about each problem."""
+    from course_lib.profiles import environment_report
+    from course_lib.runner.doctor import examine
+
+    for name, value in environment_report().items():
+        typer.echo(f"{name:16} {value}")
+    problems = examine()
+    for topic, remedy in problems.items():
+        typer.echo(f"problem: {topic}: {remedy}")
+    typer.echo(f"{len(problems)} problem(s) found" if problems else "all checks passed")
+    raise typer.Exit(int(bool(problems)))
+
+
+@app.command()
+def train(
+    name: Annotated[str | None, typer.Argument(help="Which checkpoint; --list shows them.")] = None,
+    param: SettingOption = None,
+    profile: ProfileOption = ProfileName.cpu,
+    show: Annotated[bool, typer.Option("--list", help="List what can be trained.")] = False,
+) -> None:
+    """Train a shipped checkpoint from scratch."""
+    from course_lib import recipes
+    from course_lib.runner.environment import restart_with_settings
+    from course_lib.runner.parameters import guess_value, split_assignments
+
+    if show or name is None:
+        typer.echo("\n".join(recipes.RECIPES))
+        raise typer.Exit(0 if show else 2)
+    restart_with_settings()
+    options = {key: guess_value(text) for key, text in split_assignments(param or []).items()}
+    recipes.train(name, profile.value, **options)
+
+
+@app.command(hidden=True)
+def env() -> None:
+    """Print the settings a process should start with, as shell lines (the Makefile uses them)."""
+    import shlex
+
+    from course_lib.profiles import process_environment
+
+    for name, value in process_environment().items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+@data_app.command("build")
+def data_build() -> None:
+    """Render the emoji set again from the icon packs."""
+    from course_lib.data import build_emoji
+
+    build_emoji.build()
+
+
+@data_app.command("check")
+def data_check() -> None:
+    """Compare the bundled files with their recorded hashes."""
+    from course_lib.data import build_emoji
+
+    build_emoji.check()
+    typer.echo("the bundled data is complete and unchanged")
+
+
+def main() -> None:
+    """Entry point: bad input ends with one line and status 2, a full disk with one line and status 1."""
+    try:
+        app()
+    except CourseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print("error: no space left on the disk: free some and run again", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Answers "does the course work on this machine?": a report, and for each problem one line on what to do."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from course_lib import paths
+
+__all__ = ["examine"]
+
+MIN_DISK_GIB, MIN_MEMORY_GIB = 2.0, 4.0
+
+
+def examine(check_data: Callable[[], object] | None = None, checkpoints: Path | None = None) -> dict[str, str]:
+    """Problems by topic, each with its remedy; empty when all is well.
+
+    Args:
+        check_data: raises when the bundled data is not as built; by default the data recipe's own check.
+        checkpoints: folder with the shipped weights.
+    """
+    checks: dict[str, Callable[[], str | None]] = {
+        "data": lambda: _data(check_data),
+        "checkpoints": lambda: _checkpoints(checkpoints or paths.CHECKPOINTS),
+        "disk": _disk,
+        "memory": _memory,
+        "gpu": _gpu,
+    }
+    problems = {}
+    for topic, check in checks.items():
+        try:
+            problem = check()
+        except Exception as error:  # a check that breaks is a finding too
+            problem = f"{type(error).__name__}: {error}"
+        if problem:
+            problems[topic] = problem
+    return problems
+
+
+def _data(check: Callable[[], object] | None) -> str | None:
+    if check is None:
+        from course_lib.data.build_emoji import check
+    try:
+        check()
+    except Exception as error:
+        return f"{error} (restore it with 'git checkout data' or build it again with 'course data build')"
+    return None
+
+
+def _checkpoints(folder: Path) -> str | None:
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(folder.rglob("*.safetensors"))
+    if not files:
+        return f"no weights in {folder}: restore them with 'git checkout checkpoints' or train them with 'make train'"
+    bad = []
+    for file in files:
+        try:
+            with safe_open(file, framework="pt") as weights:
+                for name in weights.keys():  # noqa: SIM118 - safe_open has keys but is no dictionary
+                    weights.get_slice(name).get_shape()
+        except (SafetensorError, OSError) as error:
+            bad.append(f"{file.name} ({error})")
+    if bad:
+        return f"unreadable: {', '.join(bad)}; restore with 'git checkout checkpoints'"
+    return None
+
+
+def _disk() -> str | None:
+    free = shutil.disk_usage(paths.ROOT).free / 2**30
+    if free < MIN_DISK_GIB:
+        return f"{free:.1f} GiB free, a whole run may need {MIN_DISK_GIB:.0f}: delete old folders in runs/"
+    return None
+
+
+def _memory() -> str | None:
+    import psutil
+
+    available = psutil.virtual_memory().available / 2**30
+    if available < MIN_MEMORY_GIB:
+        return f"{available:.1f} GiB available, a notebook may take {MIN_MEMORY_GIB:.0f}: close other programs"
+    return None
+
+
+def _gpu() -> str | None:
+    """A missing GPU is no problem; one that is there and cannot multiply is."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    try:
+        torch.ones(8, 8, device="cuda").mm(torch.ones(8, 8, device="cuda")).sum().item()
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        return f"visible but not usable ({reason}): update its driver, or set COURSE_PROFILE=cpu"
+    return None

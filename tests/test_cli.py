@@ -1,0 +1,154 @@
+"""The ``course`` command: quick to start, one message for bad input, exit status as promised."""
+
+import errno
+import subprocess
+import sys
+import time
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from conftest import code, text
+
+from course_lib import cli, paths
+from course_lib.errors import CourseError
+
+
+@pytest.fixture
+def course(monkeypatch, capsys):
+    """Calls the command in this process; returns exit status, stdout and stderr."""
+
+    def call(*arguments: str) -> SimpleNamespace:
+        monkeypatch.setattr(sys, "argv", ["course", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return SimpleNamespace(code=ended.value.code or 0, out=captured.out, err=captured.err)
+
+    return call
+
+
+@pytest.fixture
+def folder(make_notebook, monkeypatch, tmp_path):
+    """A course of two notebooks in ``tmp_path``."""
+    cell = code(
+        "parameters", "steps: int = 3  # how often\nrate: float = 0.5  # how fast\ntrain: bool = False", "parameters"
+    )
+    path = make_notebook("00_start.ipynb", text("title", "# Start here"), cell, code("show", "print(steps)"))
+    make_notebook("01_broken.ipynb", text("title", "# Broken"), code("bad", "1 / 0"))
+    monkeypatch.setattr(paths, "NOTEBOOKS", path.parent)
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
+    return path.parent
+
+
+def test_help_is_instant_and_imports_nothing_heavy():
+    started = time.monotonic()
+    probe = "import sys, course_lib.cli; print([m for m in ('torch', 'papermill', 'nbformat') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True).stdout.strip() == "[]"
+    assert time.monotonic() - started < 1.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "00", "-p", "stepz=3"), ("no parameter 'stepz'", "steps: int = 3", "rate: float = 0.5")),
+        (("run", "00", "-p", "steps=many"), ("'many' is no int", "'steps'", "train: bool = False")),
+        (("run", "00", "-p", "steps=2.5"), ("'2.5' is no int",)),
+        (("run", "00", "-p", "train=perhaps"), ("is no bool",)),
+        (("run", "00", "-p", "steps"), ("not of the form name=value",)),
+        (("run", "all", "-p", "steps=3"), ("01_broken has no parameter 'steps'", "valid: none")),
+        (("run", "07"), ("no notebook '07'", "00_start", "01_broken")),
+        (("run", "00", "-p", "steps=3", "--store"), ("leave out -p",)),
+    ],
+)
+def test_bad_input_ends_with_status_2_and_one_line(course, folder, tmp_path, arguments, words):
+    result = course(*arguments)
+    assert result.code == 2
+    assert result.err.count("\n") == 1 and "Traceback" not in result.err
+    assert all(word in result.err for word in words)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("run", "00", "--profile", "huge"), ("run",), ("fly",), ("run", "00", "--jobs", "0")]
+)
+def test_usage_errors_end_with_status_2(course, folder, arguments):
+    result = course(*arguments)
+    assert result.code == 2 and result.err
+
+
+def test_run_goes_on_after_a_failure_and_ends_with_status_1(course, folder):
+    result = course("run", "1", "00_start")
+    assert result.code == 1
+    assert "01_broken, cell 1 'bad': ZeroDivisionError: division by zero" in result.out
+    assert "00_start: ok" in result.out and "1 of 2 notebooks passed" in result.out
+
+
+def test_list_shows_titles_parameters_and_cost(course, folder):
+    import nbformat
+
+    path = folder / "00_start.ipynb"
+    node = nbformat.read(path, as_version=4)
+    node.metadata["course"] = {"measured": {"quick": {"seconds": 31, "memory_mb": 900}}}
+    nbformat.write(node, path)
+    result = course("list")
+    assert result.code == 0
+    for line in ("00  Start here", "measured, quick: 31 s, 900 MB", "-p steps=3  (int) how often", "01  Broken"):
+        assert line in result.out
+
+
+def test_train_passes_typed_options_on_and_lists_names(course, monkeypatch):
+    calls = []
+    recipes = ModuleType("course_lib.recipes")
+    recipes.train = lambda name, profile, **options: calls.append((name, profile, options))
+    recipes.RECIPES = {"autoencoder": (), "judge": ()}
+    monkeypatch.setitem(sys.modules, "course_lib.recipes", recipes)
+    monkeypatch.setattr("course_lib.recipes", recipes, raising=False)
+    monkeypatch.setattr("course_lib.runner.environment.restart_with_settings", lambda: None)
+    assert course("train", "judge", "--profile", "quick", "-p", "steps=5", "-p", "ema=true", "-p", "note=x").code == 0
+    assert calls == [("judge", "quick", {"steps": 5, "ema": True, "note": "x"})]
+    assert course("train", "--list").out.split() == ["autoencoder", "judge"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code_expected", "words"),
+    [
+        (CourseError("the file is not what it should be: fetch it again"), 2, "error: the file"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "error: no space left on the disk"),
+    ],
+)
+def test_errors_become_one_line(course, monkeypatch, error, code_expected, words):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("course_lib.runner.find_notebooks", fail)
+    result = course("run", "00")
+    assert (result.code, result.err.count("\n")) == (code_expected, 1)
+    assert result.err.startswith(words)
+
+
+def test_doctor_says_what_to_do(course, monkeypatch):
+    monkeypatch.setattr("course_lib.runner.doctor.examine", dict)
+    good = course("doctor")
+    assert good.code == 0 and "torch" in good.out and "all checks passed" in good.out
+    monkeypatch.setattr("course_lib.runner.doctor.examine", lambda: {"disk": "full: delete old folders in runs/"})
+    bad = course("doctor")
+    assert bad.code == 1 and "problem: disk: full: delete old folders in runs/" in bad.out
+
+
+def test_doctor_finds_missing_and_truncated_weights_and_changed_data(tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    from course_lib.runner.doctor import examine
+
+    def changed():
+        raise CourseError("emoji.webp is not as built")
+
+    assert "make train" in examine(lambda: None, tmp_path)["checkpoints"]
+    save_file({"weight": torch.zeros(100)}, tmp_path / "good.safetensors")
+    assert "checkpoints" not in examine(lambda: None, tmp_path)
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes((tmp_path / "good.safetensors").read_bytes()[:-50])
+    problems = examine(changed, tmp_path)
+    assert "cut.safetensors" in problems["checkpoints"] and "good.safetensors" not in problems["checkpoints"]
+    assert "emoji.webp is not as built" in problems["data"] and "course data build" in problems["data"]

@@ -1,0 +1,173 @@
+"""Running notebooks: what passes, what fails, what is said about it and what is left on the disk."""
+
+import json
+import os
+import signal
+import threading
+import time
+
+import nbformat
+import pytest
+from conftest import PIXEL, code, text
+
+from course_lib.runner import Notebook, RunOptions, run_notebooks
+from course_lib.runner import session as session_module
+from course_lib.runner.process import run_worker
+from course_lib.runner.store import store_outputs
+from course_lib.runner.worker import DISK_FULL, unexecuted_cells
+
+PARAMETERS = code("parameters", "steps: int = 3  # how often\nname: str = 'a'  # whom", "parameters")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """One run of all the ways a notebook can end, two at a time: shared, since kernels take seconds to start."""
+    folder = tmp_path_factory.mktemp("course")
+    picture = PIXEL + "display(Image(png), metadata={'image/png': {'alt': 'a <red> dot'}})"
+    notebooks = {
+        "00_good": [
+            text("title", "# A good one\n\n[next](01_fails.ipynb)"),
+            PARAMETERS,
+            code("environment", "import os\nprint(os.environ['COURSE_PROFILE'], os.environ['TQDM_DISABLE'], steps)"),
+            code(
+                "settings",
+                "from course_lib.profiles import process_environment as settings\n"
+                "print(all(os.environ[name] == value for name, value in settings().items()))",
+            ),
+            code("memory", "import time\nblock = bytearray(300 * 2**20)\ntime.sleep(0.5)\ndel block"),
+            code("picture", picture),
+        ],
+        "01_fails": [text("title", "# Fails"), code("fine", "1 + 1"), code("broken", "raise ValueError('no\\ngood')")],
+        "02_slow": [code("first", "print('kept')"), code("asleep", "import time\ntime.sleep(60)")],
+        "03_dies": [code("first", "print('kept')"), code("killed", "import os\nos.kill(os.getpid(), 9)")],
+        "04_full": [code("full", "import errno\nraise OSError(errno.ENOSPC, os_error := 'No space left on device')")],
+    }
+    for stem, cells in notebooks.items():
+        node = nbformat.v4.new_notebook(cells=cells)
+        nbformat.write(node, folder / f"{stem}.ipynb")
+    lines: list[str] = []
+    options = RunOptions(jobs=2, cell_timeout=4, runs=folder / "runs")
+    chosen = [Notebook(folder / f"{stem}.ipynb") for stem in notebooks]
+    run_folder, results = run_notebooks(chosen, options, lines.append)
+    return run_folder, {result.notebook: result for result in results}, lines, folder
+
+
+def test_a_good_notebook_passes_with_its_environment_and_memory(runs):
+    folder, results, _, _ = runs
+    good = results["00_good"]
+    assert (good.status, good.error) == ("ok", None)
+    assert 0 < good.seconds < 60
+    assert good.peak_memory_mb > 300
+    node = nbformat.read(folder / "00_good.ipynb", as_version=4)
+    outputs = {cell.id: cell.outputs for cell in node.cells if cell.cell_type == "code"}
+    assert outputs["environment"][0].text == "quick 1 3\n"
+    assert outputs["settings"][0].text == "True\n"
+
+
+@pytest.mark.parametrize(
+    ("stem", "status", "cell", "number", "name", "value"),
+    [
+        ("01_fails", "failed", "broken", 2, "ValueError", "no"),
+        ("02_slow", "timeout", "asleep", 2, "Timeout", "the cell took longer than 4 seconds"),
+        ("03_dies", "died", "killed", 2, "KernelDied", "the kernel ended without a word"),
+        ("04_full", "failed", "full", 1, "OSError", DISK_FULL),
+    ],
+)
+def test_a_failure_names_notebook_cell_and_error(runs, stem, status, cell, number, name, value):
+    _, results, lines, _ = runs
+    result = results[stem]
+    assert result.status == status
+    assert (result.error["cell_id"], result.error["cell_number"], result.error["name"]) == (cell, number, name)
+    assert result.error["value"].startswith(value)
+    assert any(f"{stem}, cell {number} '{cell}': {name}: {value}" in line for line in lines)
+
+
+@pytest.mark.parametrize("stem", ["02_slow", "03_dies"])
+def test_what_was_done_before_a_timeout_or_a_dead_kernel_is_kept(runs, stem):
+    node = nbformat.read(runs[0] / f"{stem}.ipynb", as_version=4)
+    assert node.cells[0].outputs[0].text == "kept\n"
+
+
+def test_summary_and_pages(runs):
+    folder, results, _, _ = runs
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["status"] == "failed" and summary["profile"] == "quick" and summary["versions"]["torch"]
+    assert [entry["notebook"] for entry in summary["notebooks"]] == sorted(results)
+    assert {"status", "seconds", "peak_memory_mb", "error"} <= set(summary["notebooks"][0])
+    index = (folder / "index.html").read_text()
+    assert '<html lang="en">' in index and 'alt="a &lt;red&gt; dot"' in index and 'href="00_good.html"' in index
+    assert "ValueError: no" in index
+    page = (folder / "00_good.html").read_text()
+    assert 'alt="a &lt;red&gt; dot"' in page and 'href="01_fails.html"' in page
+    assert (folder / "00_good.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_storing_writes_outputs_and_cost_but_no_parameters_or_paths(runs):
+    run_folder, results, _, folder = runs
+    notebook = Notebook(folder / "00_good.ipynb")
+    before = nbformat.read(notebook.path, as_version=4)
+    store_outputs(notebook, run_folder / "00_good.ipynb", results["00_good"], "quick")
+    after = nbformat.read(notebook.path, as_version=4)
+    assert [(cell.id, cell.source) for cell in after.cells] == [(cell.id, cell.source) for cell in before.cells]
+    assert [cell.execution_count for cell in after.cells if cell.cell_type == "code"] == [1, 2, 3, 4, 5]
+    assert after.metadata["course"]["measured"]["quick"]["memory_mb"] == results["00_good"].peak_memory_mb
+    assert "papermill" not in json.dumps(after) and "injected" not in json.dumps(after)
+    assert after.cells[-1].outputs[0].metadata["image/png"]["alt"] == "a <red> dot"
+
+
+def test_parameters_reach_the_kernel_and_such_a_run_is_not_stored(make_notebook, tmp_path):
+    from course_lib.errors import CourseError
+
+    path = make_notebook("00_small.ipynb", PARAMETERS, code("show", "print(steps + 1, name)"))
+    options = RunOptions(parameters={"steps": "41", "name": "b c"}, runs=tmp_path / "runs")
+    folder, [result] = run_notebooks([Notebook(path)], options, lambda line: None)
+    node = nbformat.read(folder / "00_small.ipynb", as_version=4)
+    assert node.cells[-1].outputs[0].text == "42 b c\n"
+    with pytest.raises(CourseError, match="default parameters"):
+        store_outputs(Notebook(path), folder / "00_small.ipynb", result, "quick")
+
+
+def test_an_interrupt_ends_the_kernel_and_is_reported(make_notebook, tmp_path):
+    waiting = [code("first", "print('kept')"), code("wait", "import time\ntime.sleep(60)")]
+    paths = [make_notebook("00_wait.ipynb", *waiting), make_notebook("01_next.ipynb", code("one", "1"))]
+
+    def interrupt_when_running():
+        copy = tmp_path / "runs"
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and not any("kept" in p.read_text() for p in copy.rglob("*.ipynb")):
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt_when_running, daemon=True).start()
+    options = RunOptions(runs=tmp_path / "runs")
+    folder, results = run_notebooks([Notebook(path) for path in paths], options, lambda line: None)
+    assert [result.status for result in results] == ["interrupted", "interrupted"]
+    assert json.loads((folder / "summary.json").read_text())["status"] == "failed"
+    assert "kept" in (folder / "00_wait.ipynb").read_text()
+
+
+def test_a_worker_that_breaks_is_reported_with_its_log(tmp_path):
+    job = {"input": "nowhere.ipynb"}
+    log = tmp_path / "x.log"
+    result, _, _ = run_worker(job, dict(os.environ), log, threading.Event())
+    assert result["status"] == "died" and "x.log" in result["error"]["value"]
+    assert "KeyError" in log.read_text()
+
+
+def test_a_cell_without_count_is_noticed():
+    node = nbformat.v4.new_notebook(
+        cells=[code("ran", "1"), code("not-run", "2"), code("left-out", "3", "skip-execution")]
+    )
+    node.cells[0].execution_count = 1
+    assert unexecuted_cells(node) == [{"cell_id": "not-run", "cell_number": 2}]
+
+
+def test_run_folders_never_collide(tmp_path, monkeypatch):
+    class Clock(session_module.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2026, 1, 2, 3, 4, 5)
+
+    monkeypatch.setattr(session_module, "datetime", Clock)
+    names = [session_module.new_run_folder(tmp_path).name for _ in range(3)]
+    assert names == ["20260102-030405", "20260102-030405-2", "20260102-030405-3"]
