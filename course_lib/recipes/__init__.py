@@ -1,0 +1,36 @@
+"""How every shipped checkpoint is trained: ``make train NAME=…`` or ``course train NAME``."""
+
+from importlib import import_module
+from typing import Any
+
+from ..errors import CourseError
+from ..profiles import current
+
+__all__ = ["RECIPES", "train"]
+
+RECIPES = {
+    "classifier": ("classifiers", "train_classifier"),
+    "judge": ("classifiers", "train_judge"),
+    "autoencoder64": ("autoencoders", "train_autoencoder64"),
+    "autoencoder16": ("autoencoders", "train_autoencoder16"),
+}
+"""Checkpoint name → module of this package and function. The order is the one to train them in."""
+
+
+def train(name: str, profile: str | None = None, **options: Any) -> Any:
+    """Trains the checkpoint called ``name`` and publishes it if it beats the shipped one.
+
+    Args:
+        name: a key of :data:`RECIPES`.
+        profile: budget; the current one by default.
+        options: fields of :class:`course_lib.recipes.recipe.Job`.
+
+    Raises:
+        CourseError: there is no such recipe.
+    """
+    from .recipe import Job
+
+    if name not in RECIPES:
+        raise CourseError(f"there is no recipe {name!r}: choose one of {', '.join(RECIPES)}.")
+    module, function = RECIPES[name]
+    return getattr(import_module(f".{module}", __package__), function)(Job(current(profile), **options))

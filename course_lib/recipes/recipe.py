@@ -1,0 +1,97 @@
+"""What all recipes share: a budget per profile, a card, and the rule that a checkpoint only gives way to a better one."""
+
+import hashlib
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data import ImageSet
+from ..errors import CourseError
+from ..paths import CHECKPOINTS, DATA, RUNS
+from ..profiles import Profile
+from ..training import Budget, Card, load_card, save_weights
+from ..training.loop import History, Method, train
+
+__all__ = ["Job", "data_hash", "publish"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a recipe.
+
+    Attributes:
+        profile: budget and device.
+        out: folder for the finished weights.
+        work: folder for checkpoints and TensorBoard files while training; its run resumes after an interruption.
+        seconds: time budget that replaces the profile's number of steps.
+        steps: number of steps that replaces the profile's.
+        seed: of initialisation, data order and noise.
+        precision: as Fabric names it.
+        force: publish even if the checkpoint it replaces scores better.
+        dataset: as :func:`course_lib.data.load` names it.
+    """
+
+    profile: Profile
+    out: Path = CHECKPOINTS
+    work: Path = RUNS / "train"
+    seconds: float | None = None
+    steps: int | None = None
+    seed: int = 0
+    precision: str = "32-true"
+    force: bool = False
+
+    def run(self, name: str, method: Method, batch_size: int, steps: int, **options: Any) -> History:
+        """Trains ``method`` in this job's working folder, resuming where an earlier run stopped."""
+        budget = Budget(self.steps or (None if self.seconds else steps), self.seconds)
+        return train(
+            method,
+            budget,
+            batch_size,
+            folder=self.work / name,
+            resume=True,
+            seed=self.seed,
+            precision=self.precision,
+            accelerator=self.profile.device,
+            **{"log_every": 100, "checkpoint_every": 500, "preview_every": 500} | options,
+        )
+
+
+def data_hash(data: ImageSet) -> dict[str, str]:
+    """Name of the set and, for the bundled one, the hash of its manifest."""
+    record = {"name": data.name}
+    if data.name == "emoji":
+        record["sha256"] = hashlib.sha256((DATA / "emoji" / "manifest.json").read_bytes()).hexdigest()
+    return record
+
+
+def publish(job: Job, card: Card, tensors: dict[str, Tensor], history: History, primary: str, higher: bool) -> Card:
+    """Completes the card and writes the weights, unless what is there scores better.
+
+    Args:
+        card: with name, kind, config, recipe, data and metrics.
+        tensors: the state dict.
+        primary: name of the metric that decides.
+        higher: whether more of it is better.
+    """
+    card.steps, card.seconds, card.curve = history.steps, round(history.seconds, 1), history.curve
+    card.seed = job.seed
+    cuda = job.profile.device == "cuda"
+    card.device = (
+        torch.cuda.get_device_name(0) if cuda else f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
+    )
+    new = card.metrics[primary]
+    try:
+        old = load_card(card.name, job.out).metrics.get(primary)
+    except CourseError:
+        old = None
+    better = old is None or (new > old if higher else new < old)
+    print(f"{card.name}: {primary} = {new:.4g}" + (f", shipped {old:.4g}" if old is not None else ""))
+    if better or job.force:
+        print(f"wrote {save_weights(tensors, card, job.out).name}")
+    else:
+        print("kept the shipped checkpoint, which scores better (force=True replaces it anyway)")
+    return card

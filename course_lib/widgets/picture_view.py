@@ -1,0 +1,58 @@
+"""The one widget shell of the course: controls above a picture that a pure function renders.
+
+It uses ``widgets.Image`` and ``observe`` rather than ``interact``: the picture is part of the stored widget state, so pages
+without a kernel show it, and a test can move a slider without a browser.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets as widgets
+
+__all__ = ["PictureView"]
+
+
+class PictureView:
+    """Controls and a picture.
+
+    Args:
+        render: takes the controls' values by name, returns PNG bytes. It must be pure: same values, same bytes.
+        controls: name → ipywidgets control; each gets its name as label if it has none.
+        alt: what the picture shows, for screen readers; read out as the picture's label.
+
+    Example:
+        >>> view = PictureView(lambda amount: png_bytes(walk(amount)), {"amount": widgets.FloatSlider(max=1.0)}, "…")
+        >>> view.show()
+    """
+
+    def __init__(self, render: Callable[..., bytes], controls: dict[str, widgets.Widget], alt: str):
+        self.render, self.controls = render, controls
+        for name, control in controls.items():
+            if not control.description:
+                control.description = name.replace("_", " ")
+            control.style.description_width = "initial"
+            control.observe(self._update, names="value")
+        self.picture = widgets.Image(value=render(**self.values()), format="png")
+        self.label = widgets.Label(alt)
+        self.message = widgets.Label("")
+
+    def values(self) -> dict[str, Any]:
+        """Current value of every control."""
+        return {name: control.value for name, control in self.controls.items()}
+
+    def _update(self, change: Any = None) -> None:
+        try:
+            self.picture.value = self.render(**self.values())
+            self.message.value = ""
+        except Exception as error:  # an exception in a callback would vanish in the kernel's log
+            self.message.value = f"{type(error).__name__}: {error}"
+
+    def box(self) -> widgets.VBox:
+        """The assembled widget."""
+        return widgets.VBox([*self.controls.values(), self.picture, self.label, self.message])
+
+    def show(self) -> None:
+        """Displays it."""
+        from IPython.display import display
+
+        display(self.box())
