@@ -97,6 +97,15 @@ class FlowConfig:
             return "dense"
         return "tapered" if self.condition_shape[1:] == (1, 1) else "conv"
 
+    @property
+    def downsamplings(self) -> int:
+        """Strided convolutions of the conv embedder: ``embedder_downsamplings``, or where that is None the most, at
+        most 5, that leave a map of 3×3 or more (the authors' choices for 224, 56, 28, 14 and 7)."""
+        if self.embedder_downsamplings is not None:
+            return self.embedder_downsamplings
+        smallest = min(self.condition_shape[1:])
+        return max(n for n in range(6) if n == 0 or smallest >> n >= 3)
+
     @classmethod
     def quick(cls, dim: int, condition_shape: tuple[int, ...], **changes: Any) -> "FlowConfig":
         """A flow that trains in a minute on two CPU cores: 8 blocks, width 128."""

@@ -9,7 +9,7 @@ from course_lib.cinn.config import FlowConfig
 from course_lib.cinn.networks import FullyConnectedNet
 from course_lib.errors import CourseError
 
-__all__ = ["ConvEmbedder", "DenseEmbedder", "TaperedEmbedder", "build_embedder", "default_downsamplings"]
+__all__ = ["ConvEmbedder", "DenseEmbedder", "TaperedEmbedder", "build_embedder"]
 
 _SLOPE = 0.2
 _MAX_WIDTH_FACTOR = 16
@@ -86,7 +86,7 @@ class ConvEmbedder(nn.Module):
     Args:
         in_shape: ``(C, H, W)``.
         out_dim: ``E``.
-        downsamplings: number of strided convolutions; None means ``default_downsamplings``.
+        downsamplings: number of strided convolutions.
 
     Raises:
         CourseError: nothing would be left of the map.
@@ -95,19 +95,18 @@ class ConvEmbedder(nn.Module):
         Net2Net, supplement, table 4b; CompVis/net2net, ``Embedder``.
     """
 
-    def __init__(self, in_shape: tuple[int, int, int], out_dim: int, downsamplings: int | None = None) -> None:
+    def __init__(self, in_shape: tuple[int, int, int], out_dim: int, downsamplings: int) -> None:
         super().__init__()
         channels, height, width = in_shape
-        steps = default_downsamplings(height, width) if downsamplings is None else downsamplings
-        if min(height, width) >> steps < 1:
+        if min(height, width) >> downsamplings < 1:
             raise CourseError(
-                f"ConvEmbedder: {steps} downsamplings leave nothing of a {height}×{width} map; use fewer."
+                f"ConvEmbedder: {downsamplings} downsamplings leave nothing of a {height}×{width} map; use fewer."
             )
-        widths = [channels] + [64 * min(2**i, _MAX_WIDTH_FACTOR) for i in range(steps)]
+        widths = [channels] + [64 * min(2**i, _MAX_WIDTH_FACTOR) for i in range(downsamplings)]
         pairs = list(pairwise(widths))
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 4, stride=2, padding=1, bias=False) for a, b in pairs)
         self.norms = nn.ModuleList(ActNorm(b) for _, b in pairs)
-        self.out = nn.Conv2d(widths[-1], out_dim, (height >> steps, width >> steps))
+        self.out = nn.Conv2d(widths[-1], out_dim, (height >> downsamplings, width >> downsamplings))
         self.activation = nn.LeakyReLU(_SLOPE)
 
     def forward(self, condition: Tensor) -> Tensor:
@@ -118,11 +117,6 @@ class ConvEmbedder(nn.Module):
         return self.out(h).flatten(1)
 
 
-def default_downsamplings(height: int, width: int) -> int:
-    """The most halvings, at most 5, that leave a map of 3×3 or more; the authors' choices for 224, 56, 28, 14 and 7."""
-    return max(n for n in range(6) if n == 0 or min(height, width) >> n >= 3)
-
-
 def build_embedder(config: FlowConfig) -> nn.Module:
     """The embedder that ``config`` asks for.
 
@@ -130,7 +124,7 @@ def build_embedder(config: FlowConfig) -> nn.Module:
         A module from ``(B, *condition_shape)`` to ``(B, E)``.
     """
     if config.embedder_kind == "conv":
-        return ConvEmbedder(config.condition_shape, config.embedding_width, config.embedder_downsamplings)
+        return ConvEmbedder(config.condition_shape, config.embedding_width, config.downsamplings)
     in_dim = config.condition_shape[0]
     if config.embedder_kind == "tapered":
         return TaperedEmbedder(in_dim, config.embedding_width, config.embedder_depth + 2)
