@@ -1,7 +1,8 @@
 """Data sets: the bundled emoji, folders of images, and the torchvision sets. Start with :func:`load`."""
 
 from .emoji import check_files, load_emoji
+from .file_set import FileSet
 from .image_set import ImageSet, concatenate, resize, to_float
-from .registry import load
+from .registry import find, load
 
-__all__ = ["ImageSet", "check_files", "concatenate", "load", "load_emoji", "resize", "to_float"]
+__all__ = ["FileSet", "ImageSet", "check_files", "concatenate", "find", "load", "load_emoji", "resize", "to_float"]

@@ -9,7 +9,9 @@ import hashlib
 import io
 import json
 import math
+import os
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +49,7 @@ def _read(folder: Path, name: str, member: str) -> dict:
     try:
         with tarfile.open(path) as archive:
             return json.load(archive.extractfile(f"package/{member}"))
-    except (tarfile.TarError, KeyError, EOFError, json.JSONDecodeError) as error:
+    except (tarfile.TarError, zlib.error, OSError, EOFError, KeyError, ValueError) as error:
         raise CourseError(f"{path} cannot be read ({error}): fetch it again with `npm pack`.") from error
 
 
@@ -73,8 +75,10 @@ def _svg(pack: dict, name: str) -> str | None:
 
 def _render(svg: str | None) -> np.ndarray | None:
     """``(SIZE, SIZE, 3)`` uint8 on white, or None where there is no icon or the renderer refuses it."""
-    import resvg_py
-
+    try:
+        import resvg_py
+    except ImportError as error:
+        raise CourseError("the SVG renderer is missing: install it with `pip install -e .[data]`.") from error
     if svg is None:
         return None
     try:
@@ -134,6 +138,24 @@ def _pictures(folder: Path, rows: list[dict]) -> tuple[list[dict], dict[str, lis
     return kept, pictures, failed
 
 
+def _write(out: Path, files: dict[str, bytes]) -> None:
+    """Writes all files, or none of them: nothing is replaced before everything is on the disk."""
+    partial = {name: out / f"{name}.part" for name in files}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            partial[name].write_bytes(content)
+        for name in files:
+            os.replace(partial[name], out / name)
+    except OSError as error:
+        raise CourseError(
+            f"the emoji cannot be written to {out} ({error}): free some space or choose another folder."
+        ) from error
+    finally:
+        for path in partial.values():
+            path.unlink(missing_ok=True)
+
+
 def build(folder: Path | str, out: Path | str = DATA / "emoji") -> dict:
     """Renders the packs in ``folder`` and writes sheets, table and manifest to ``out``.
 
@@ -141,7 +163,7 @@ def build(folder: Path | str, out: Path | str = DATA / "emoji") -> dict:
         The manifest: SHA-256 of every file, number of emoji, icons that did not render per style.
 
     Raises:
-        CourseError: an archive is missing or unreadable.
+        CourseError: an archive is missing or unreadable, the renderer is not installed, or the disk is full.
     """
     folder, out = Path(folder), Path(out)
     groups = _read(folder, "emojibase", "meta/groups.json")
@@ -163,7 +185,6 @@ def build(folder: Path | str, out: Path | str = DATA / "emoji") -> dict:
             }
         )
     assign_splits(table)
-    out.mkdir(parents=True, exist_ok=True)
     files = {f"{style}.webp": _sheet(pictures[style], DROPPED_BITS.get(style, 0)) for style in STYLES}
     files["emoji.json"] = "\n".join(
         ["[", ",\n".join(json.dumps(row, ensure_ascii=False) for row in table), "]", ""]
@@ -175,7 +196,6 @@ def build(folder: Path | str, out: Path | str = DATA / "emoji") -> dict:
         "not_rendered": failed,
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
-    for name, content in files.items():
-        (out / name).write_bytes(content)
-    (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    files["manifest.json"] = (json.dumps(manifest, indent=1) + "\n").encode()
+    _write(out, files)
     return manifest

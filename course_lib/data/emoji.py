@@ -23,11 +23,25 @@ FOLDER = DATA / "emoji"
 
 def _manifest(folder: Path) -> dict:
     try:
-        return json.loads((folder / "manifest.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        if not {"count", "size", "styles", "sha256"} <= manifest.keys():
+            raise ValueError("entries are missing")
+    except (OSError, ValueError, AttributeError) as error:
         raise CourseError(
-            f"the emoji set's manifest.json is missing or damaged ({error}): restore {folder.name}/ with `git checkout data`."
+            f"the emoji set's manifest.json is missing or damaged ({error}): restore it with `git checkout data`."
         ) from error
+    return manifest
+
+
+def _checked(folder: Path, name: str, manifest: dict) -> bytes:
+    """Content of one bundled file, after comparing it with its recorded SHA-256."""
+    try:
+        content = (folder / name).read_bytes()
+    except OSError as error:
+        raise CourseError(f"data file {name} is missing: restore it with `git checkout data`.") from error
+    if hashlib.sha256(content).hexdigest() != manifest["sha256"][name]:
+        raise CourseError(f"data file {name} is damaged (SHA-256 differs): restore it with `git checkout data`.")
+    return content
 
 
 def check_files(folder: Path = FOLDER) -> dict:
@@ -37,12 +51,8 @@ def check_files(folder: Path = FOLDER) -> dict:
         CourseError: a file is missing or differs; nothing is changed.
     """
     manifest = _manifest(folder)
-    for name, expected in manifest["sha256"].items():
-        path = folder / name
-        if not path.is_file():
-            raise CourseError(f"data file {name} is missing: restore it with `git checkout data`.")
-        if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-            raise CourseError(f"data file {name} is damaged (SHA-256 differs): restore it with `git checkout data`.")
+    for name in manifest["sha256"]:
+        _checked(folder, name, manifest)
     return manifest
 
 
@@ -59,22 +69,24 @@ def _decoded(folder: Path) -> torch.Tensor:
     manifest = _manifest(folder)
     styles, count, size = manifest["styles"], manifest["count"], manifest["size"]
     key = hashlib.sha256(json.dumps(manifest["sha256"]).encode()).hexdigest()[:16]
-    path = cache_dir() / f"emoji-{key}.u8"
     total = len(styles) * count * 3 * size * size
-    if not path.is_file() or path.stat().st_size != total:
-        check_files(folder)
-        temporary = path.with_suffix(f".{os.getpid()}.part")
-        try:
-            with temporary.open("wb") as file:
-                for style in styles:
-                    file.write(_unpack_sheet(folder / f"{style}.webp", count, size).tobytes())
-            os.replace(temporary, path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise CourseError(
-                f"the decoded emoji ({total >> 20} MB) cannot be written to {path.parent} ({error.strerror}): "
-                "free some space or set COURSE_CACHE to another folder."
-            ) from error
+    try:
+        path = cache_dir() / f"emoji-{key}.u8"
+        if not path.is_file() or path.stat().st_size != total:
+            check_files(folder)
+            temporary = path.with_suffix(f".{os.getpid()}.part")
+            try:
+                with temporary.open("wb") as file:
+                    for style in styles:
+                        file.write(_unpack_sheet(folder / f"{style}.webp", count, size).tobytes())
+                os.replace(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise CourseError(
+            f"the decoded emoji ({total >> 20} MB) cannot be written to the cache folder ({error}): "
+            "free some space or set COURSE_CACHE to another folder."
+        ) from error
     # A private mapping: pages are shared between kernels until someone writes, and writes never reach the file.
     flat = torch.from_file(str(path), shared=False, size=total, dtype=torch.uint8)
     return flat.view(len(styles) * count, 3, size, size)
@@ -85,18 +97,15 @@ def load_emoji(folder: Path = FOLDER) -> ImageSet:
     """Opens the whole set. The first call ever decodes it (some two seconds), later ones map a file.
 
     Images are ordered style by style, so image ``style · count + i`` is emoji ``i`` in that style: true pairs. Labels:
-    ``style`` (also as ``domain``), ``group``, ``subgroup``, ``emoji`` (which one of the 3,125), ``base`` (without skin tone
-    and gender) and the attributes ``skin_tone``, ``gender``, ``age``, ``hair``.
+    ``style`` (also as ``domain``), ``group``, ``subgroup``, ``emoji`` (which one of the 3,125), ``base`` (without skin
+    tone and gender) and the attributes ``skin_tone``, ``gender``, ``age``, ``hair``.
 
     Raises:
         CourseError: a bundled file is missing or damaged, or the cache folder is full.
     """
     manifest = _manifest(folder)
     images = _decoded(folder)
-    try:
-        table = json.loads((folder / "emoji.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise CourseError("data file emoji.json is damaged: restore it with `git checkout data`.") from error
+    table = json.loads(_checked(folder, "emoji.json", manifest))
     styles = manifest["styles"]
     count = len(table)
     labels, classes = {}, {}

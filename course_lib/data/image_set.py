@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import CourseError
+from .splits import SPLITS
 
-__all__ = ["ImageSet", "concatenate", "resize", "to_float"]
+__all__ = ["ImageSet", "concatenate", "in_split", "resize", "to_float"]
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -28,6 +30,23 @@ def resize(images: Tensor, size: int) -> Tensor:
     if size < images.shape[-1]:
         return F.interpolate(images, (size, size), mode="area")
     return F.interpolate(images, (size, size), mode="bicubic", align_corners=False).clamp(-1, 1)
+
+
+def in_split(name: str, parts: Tensor, split: str) -> Tensor:
+    """Which entries of ``parts`` (0 train, 1 val, 2 test) belong to ``split``: ``bool (N,)``.
+
+    Raises:
+        CourseError: no such split, or the set called ``name`` has none of it.
+    """
+    if split not in SPLITS:
+        raise CourseError(f"there is no split {split!r}: choose one of {', '.join(SPLITS)}.")
+    if not len(parts):
+        raise CourseError(f"the data set {name!r} has no fixed split: use all of it, or `random_split`.")
+    mask = parts == SPLITS.index(split)
+    if not mask.any():
+        present = ", ".join(SPLITS[k] for k in parts.unique().tolist())
+        raise CourseError(f"the data set {name!r} has no part {split!r}, only {present}: use one, or `random_split`.")
+    return mask
 
 
 @dataclass(frozen=True)
@@ -71,16 +90,16 @@ class ImageSet:
 
     def part(self, split: str) -> "ImageSet":
         """The fixed ``train``, ``val`` or ``test`` part."""
-        from .splits import SPLITS
-
-        if split not in SPLITS:
-            raise CourseError(f"there is no split {split!r}: choose one of {', '.join(SPLITS)}.")
-        if not len(self.split):
-            raise CourseError(f"the data set {self.name!r} has no fixed split: use all of it, or `random_split`.")
-        return self.subset(self.split == SPLITS.index(split))
+        return self.subset(in_split(self.name, self.split, split))
 
     def random_split(self, seed: int = 0) -> "ImageSet":
-        """The same set with a random 80/10/10 split, for data that came without one."""
+        """The same set with a random 80/10/10 split, for data that came without one.
+
+        Raises:
+            CourseError: fewer than three images.
+        """
+        if len(self) < 3:
+            raise CourseError(f"{self.name!r} has {len(self)} images and a split needs at least 3: add some.")
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         split = torch.zeros(len(self), dtype=torch.int64)
         tenth = max(1, len(self) // 10)
@@ -131,7 +150,8 @@ class ImageSet:
 def concatenate(sets: Sequence[ImageSet]) -> ImageSet:
     """Joins sets of one size; the label ``domain`` tells from which set an image came.
 
-    Only labels that mean the same in all sets survive; ``domain`` is set anew. This is what an unpaired translator trains on.
+    Only labels that mean the same in all sets survive; ``domain`` is set anew (its values are the names of the sets,
+    numbered where they repeat). This is what an unpaired translator trains on.
 
     Raises:
         CourseError: no sets, or images of different sizes.
@@ -146,12 +166,15 @@ def concatenate(sets: Sequence[ImageSet]) -> ImageSet:
         for name in sets[0].labels
         if name != "domain" and all(one.classes.get(name) == sets[0].classes[name] for one in sets)
     ]
+    names = [one.name for one in sets]
+    if len(set(names)) < len(names):  # `where(domain=…)` must find each of them
+        names = [f"{name} {k + 1}" for k, name in enumerate(names)]
     domain = torch.cat([torch.full((len(one),), k, dtype=torch.int64) for k, one in enumerate(sets)])
     return ImageSet(
         name="+".join(one.name for one in sets),
         images=torch.cat([one.images for one in sets]),
         labels={name: torch.cat([one.labels[name] for one in sets]) for name in shared} | {"domain": domain},
-        classes={name: sets[0].classes[name] for name in shared} | {"domain": [one.name for one in sets]},
-        captions=sum((one.captions for one in sets), []) if all(one.captions for one in sets) else [],
+        classes={name: sets[0].classes[name] for name in shared} | {"domain": names},
+        captions=list(chain.from_iterable(one.captions for one in sets)) if all(one.captions for one in sets) else [],
         split=torch.cat([one.split for one in sets]) if all(len(one.split) for one in sets) else sets[0].split[:0],
     )

@@ -1,18 +1,29 @@
 """One name for every data set: ``emoji``, ``folder:PATH`` or a torchvision set such as ``cifar10:PATH``."""
 
 from ..errors import CourseError
+from .file_set import FileSet
 from .image_set import ImageSet
 
-__all__ = ["load"]
+__all__ = ["find", "load"]
 
 
-def load(dataset: str = "emoji", size: int = 64) -> ImageSet:
+def _unknown(dataset: str) -> CourseError:
+    from .torchvision_sets import SETS
+
+    return CourseError(
+        f"there is no data set {dataset!r}: use emoji, folder:PATH, or one of "
+        f"{', '.join(f'{known}:PATH' for known in SETS)}."
+    )
+
+
+def load(dataset: str = "emoji", size: int = 64, max_images: int | None = None) -> ImageSet:
     """Opens a data set by name; the parameter ``dataset`` of every notebook ends here.
 
     Args:
         dataset: ``emoji``; ``folder:PATH`` (one sub-folder per class or domain); ``NAME:PATH`` with a torchvision set
             of :data:`course_lib.data.torchvision_sets.SETS` whose files lie under ``PATH``.
         size: side of the square images in pixels. The emoji are stored at 64; other sets are resized on loading.
+        max_images: take at most so many, evenly spaced; sets from files only. Every image costs ``3 · size²`` bytes.
 
     Raises:
         CourseError: unknown name, missing files, or files that are no images.
@@ -25,10 +36,31 @@ def load(dataset: str = "emoji", size: int = 64) -> ImageSet:
     if name == "emoji" and not path:
         return load_emoji()
     if name == "folder" and path:
-        return load_folder(path, size)
+        return load_folder(path, size, max_images)
     if name in SETS and path:
-        return load_torchvision(name, path, size)
-    raise CourseError(
-        f"there is no data set {dataset!r}: use emoji, folder:PATH, or one of "
-        f"{', '.join(f'{known}:PATH' for known in SETS)}."
-    )
+        return load_torchvision(name, path, size, max_images)
+    raise _unknown(dataset)
+
+
+def find(dataset: str) -> FileSet:
+    """Lists a data set of picture files without decoding it, for sets too large for memory.
+
+    ``find("places365:PATH").part("train").stream(size=64, batch_size=32, seed=0)`` gives batches.
+
+    Args:
+        dataset: as for :func:`load`, except ``emoji`` and CIFAR, which are no picture files.
+
+    Raises:
+        CourseError: unknown name, missing files, or a set that is not stored as picture files.
+    """
+    from .folders import find_folder
+    from .torchvision_sets import SETS, find_files
+
+    name, _, path = dataset.partition(":")
+    if name == "folder" and path:
+        return find_folder(path)
+    if name in SETS and path:
+        return find_files(name, path)
+    if dataset == "emoji":
+        raise CourseError("the emoji are no picture files to stream: they are small, so `load` them.")
+    raise _unknown(dataset)

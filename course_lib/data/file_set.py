@@ -1,0 +1,197 @@
+"""Picture files to pixels: one decoder, and a data set whose pictures still lie in files.
+
+A :class:`FileSet` is loaded into memory as an ``ImageSet``, or streamed when it is too large for that.
+"""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from ..errors import CourseError
+from .image_set import ImageSet, in_split
+
+__all__ = ["FileSet", "check_memory", "read_image", "spread"]
+
+PROGRESS_FROM = 2000
+
+
+def _from_array(path: Path) -> Image.Image:
+    """Picture from a ``.npy`` file: ``uint8``, ``(1, 3, H, W)`` as in CelebA-HQ, ``(3, H, W)`` or ``(H, W, 3)``."""
+    stored = np.load(path, allow_pickle=False)
+    array = stored[0] if stored.ndim == 4 and len(stored) == 1 else stored
+    if array.ndim == 3 and array.shape[0] == 3 and array.shape[-1] != 3:
+        array = array.transpose(1, 2, 0)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] != 3:
+        raise ValueError(f"an array {stored.dtype} {stored.shape} instead of uint8 (1, 3, H, W)")
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """RGB version: upright as its EXIF tag says, transparency laid on white, 16 bits reduced to 8."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def read_image(path: Path, size: int, crop: int | None = None) -> Tensor:
+    """One picture as ``uint8 (3, size, size)``: the centred square of the shortest side, resized.
+
+    Shrinking averages over areas (which cannot alias), enlarging is bicubic, as in :func:`course_lib.data.resize`.
+    Transparent pixels become white, phone pictures are turned upright, and of an animation the first frame is taken.
+
+    Args:
+        path: an image file, or ``.npy`` with a ``uint8`` array (see CelebA-HQ).
+        size: side in pixels.
+        crop: first cut out a centred square of this side; the whole shortest side by default.
+
+    Raises:
+        CourseError: the file is missing, is no image, or is damaged.
+    """
+    try:
+        if path.suffix.lower() == ".npy":
+            image = _from_array(path)
+        else:
+            with Image.open(path) as file:
+                image = _on_white(file)
+    except FileNotFoundError as error:
+        raise CourseError(f"the image {path} is missing: put it back, or unpack the data set again.") from error
+    except Exception as error:  # Decoders raise a dozen unrelated types on damaged bytes.
+        raise CourseError(
+            f"{path} cannot be read as an image ({error}): replace it, or move it out of the folder."
+        ) from error
+    side = min(*image.size, crop or max(image.size))
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    filtering = Image.Resampling.BOX if size < side else Image.Resampling.BICUBIC
+    image = image.crop((left, top, left + side, top + side)).resize((size, size), filtering)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def check_memory(count: int, size: int, name: str) -> None:
+    """Checks that ``count`` decoded images (``3 · size²`` bytes each) fit into the free memory.
+
+    Raises:
+        CourseError: they do not, or ``size`` is no positive number.
+    """
+    if not isinstance(size, int) or size < 1:
+        raise CourseError(f"an image size of {size!r} makes no sense: give a positive number of pixels.")
+    needed, free = count * 3 * size * size, psutil.virtual_memory().available
+    if needed > 0.8 * free:
+        fit = int(0.8 * free) // (3 * size * size)
+        raise CourseError(
+            f"{name!r} has {count:,} images, {needed / 2**30:.1f} GiB at {size} px, and {free / 2**30:.1f} GiB of "
+            f"memory are free: take fewer with `max_images={fit}`, a smaller `size`, or `stream` the set."
+        )
+
+
+def spread(count: int, at_most: int | None) -> Tensor:
+    """Up to ``at_most`` indices below ``count``, evenly spaced and rising."""
+    if at_most is not None and at_most < 1:
+        raise CourseError(f"max_images={at_most} leaves no image: give a positive number, or None for all.")
+    if at_most is None or at_most >= count:
+        return torch.arange(count)
+    return torch.arange(at_most) * count // at_most
+
+
+class _Decoded(Dataset):
+    """Decodes file ``i`` when asked for it; items are ``(uint8 (3, S, S), i)``."""
+
+    def __init__(self, files: Sequence[Path], size: int, crop: int | None):
+        self.files, self.size, self.crop = files, size, crop
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        return read_image(self.files[i], self.size, self.crop), i
+
+
+@dataclass(frozen=True)
+class FileSet:
+    """A data set whose pictures still lie in files; the other fields are those of an ``ImageSet``.
+
+    Attributes:
+        crop: side of the centred square that is cut out before resizing; None takes the shortest side.
+    """
+
+    name: str
+    files: list[Path]
+    labels: dict[str, Tensor] = field(default_factory=dict)
+    classes: dict[str, list[str]] = field(default_factory=dict)
+    captions: list[list[str]] = field(default_factory=list)
+    split: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    crop: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def subset(self, index: Tensor) -> "FileSet":
+        """The files at ``index``, in that order; a boolean mask works too."""
+        index = index.nonzero()[:, 0] if index.dtype == torch.bool else index
+        return replace(
+            self,
+            files=[self.files[i] for i in index.tolist()],
+            labels={name: values[index] for name, values in self.labels.items()},
+            captions=[self.captions[i] for i in index.tolist()] if self.captions else [],
+            split=self.split[index] if len(self.split) else self.split,
+        )
+
+    def part(self, split: str) -> "FileSet":
+        """The fixed ``train``, ``val`` or ``test`` part."""
+        return self.subset(in_split(self.name, self.split, split))
+
+    def load(self, size: int, max_images: int | None = None) -> ImageSet:
+        """Decodes the files into memory, ``3 · size²`` bytes each: 12 kB at 64 px, 48 kB at 128 px.
+
+        Args:
+            size: side in pixels.
+            max_images: take at most so many, evenly spaced over the sorted files, so that every class stays in.
+
+        Raises:
+            CourseError: a file is no image, or memory is short.
+        """
+        chosen = self.subset(spread(len(self), max_images))
+        check_memory(len(chosen), size, self.name)
+        images = torch.empty(len(chosen), 3, size, size, dtype=torch.uint8)
+        pool = ThreadPoolExecutor(os.cpu_count())  # Pillow decodes outside the interpreter lock.
+        try:
+            decoded = pool.map(lambda path: read_image(path, size, self.crop), chosen.files)
+            few = len(chosen) < PROGRESS_FROM
+            for k, image in enumerate(tqdm(decoded, self.name, len(chosen), disable=few, unit=" images")):
+                images[k] = image
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return ImageSet(self.name, images, chosen.labels, self.classes, chosen.captions, chosen.split)
+
+    def stream(self, size: int, batch_size: int, seed: int | None = None, workers: int = 0) -> DataLoader:
+        """Batches decoded on the fly, for sets too large for memory: ``(uint8 (B, 3, size, size), int64 (B,))``.
+
+        The second tensor tells which files these are, so ``labels[name][index]`` are their labels;
+        :func:`course_lib.data.to_float` brings the images to [−1, 1].
+
+        Args:
+            size: side in pixels.
+            batch_size: images in a batch; the last one may be smaller.
+            seed: shuffles anew in each pass, the same way for the same seed; file order when None.
+            workers: decoding processes; 0 decodes in this one.
+
+        Raises:
+            CourseError: a file is no image (when its batch is due).
+        """
+        check_memory(batch_size, size, self.name)
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        data = _Decoded(self.files, size, self.crop)
+        return DataLoader(data, batch_size, shuffle=seed is not None, generator=generator, num_workers=workers)

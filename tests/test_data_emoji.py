@@ -1,0 +1,233 @@
+"""The bundled set: what the data card promises, and what happens when a file is damaged or the disk is full."""
+
+import errno
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from course_lib.data import ImageSet, check_files, load, load_emoji
+from course_lib.data.attributes import ATTRIBUTES, attributes_of, base_code
+from course_lib.data.captions import captions_of
+from course_lib.data.emoji import FOLDER
+from course_lib.data.splits import SPLITS, assign_splits
+from course_lib.errors import CourseError
+
+
+@pytest.fixture(scope="module")
+def emoji() -> ImageSet:
+    return load_emoji()
+
+
+@pytest.fixture(scope="module")
+def table() -> list[dict]:
+    return json.loads((FOLDER / "emoji.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the bundled files with a cache of its own."""
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "cache"))
+    return Path(shutil.copytree(FOLDER, tmp_path / "emoji"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_counts_and_shapes(emoji):
+    assert emoji.images.shape == (5 * 3125, 3, 64, 64) and emoji.images.dtype == torch.uint8
+    assert emoji.classes["style"] == ["noto", "twemoji", "openmoji", "fluent", "fluent-flat"]
+    assert torch.equal(emoji.labels["style"].bincount(), torch.full((5,), 3125))
+    assert torch.equal(emoji.labels["style"], emoji.labels["domain"])
+    assert len(emoji.classes["group"]) == 9 and len(emoji.classes["subgroup"]) == 95
+    assert len(emoji.classes["base"]) == 1409
+    for name, values in emoji.labels.items():
+        assert values.shape == (len(emoji),) and values.dtype == torch.int64
+        assert values.min() >= 0 and values.max() < len(emoji.classes[name])
+    assert len(emoji.captions) == len(emoji.split) == len(emoji)
+
+
+def test_files_match_their_hashes():
+    assert check_files()["count"] == 3125
+
+
+def test_cache_holds_what_the_sheets_hold(emoji):
+    from PIL import Image
+
+    sheet = torch.frombuffer(bytearray(Image.open(FOLDER / "noto.webp").convert("RGB").tobytes()), dtype=torch.uint8)
+    sheet = sheet.view(-1, 64 * 64, 3)
+    for i in (0, 63, 64, 1000, 3124):
+        y, x = divmod(i, 64)
+        tile = sheet[y * 64 : y * 64 + 64, x * 64 : x * 64 + 64].permute(2, 0, 1)
+        assert torch.equal(tile, emoji.images[i])
+
+
+def test_every_picture_is_drawn_and_on_white(emoji):
+    darkest = emoji.images.flatten(1).amin(1)
+    assert darkest.max() < 250
+    corners = emoji.images[:, :, ::63, ::63].flatten(1)
+    assert (corners > 240).all(1).float().mean() > 0.95  # a few flags and squares reach the corners
+
+
+def test_splits_have_the_promised_sizes_and_share_no_base(emoji, table):
+    counts = {split: sum(row["split"] == split for row in table) for split in SPLITS}
+    assert counts == {"train": 2554, "val": 274, "test": 297}
+    base = {split: {row["base"] for row in table if row["split"] == split} for split in SPLITS}
+    assert not base["train"] & base["val"] | base["train"] & base["test"] | base["val"] & base["test"]
+    for split, count in counts.items():
+        assert len(emoji.part(split)) == 5 * count
+    again = [{key: row[key] for key in ("base", "subgroup")} for row in table]
+    assign_splits(again)
+    assert [row["split"] for row in again] == [row["split"] for row in table]
+
+
+def test_pairs_are_the_same_emoji_in_another_style(emoji):
+    noto, flat = emoji.where(style="noto"), emoji.where(style="fluent-flat")
+    for name in ("emoji", "subgroup", "base", "skin_tone"):
+        assert torch.equal(noto.labels[name], flat.labels[name])
+    assert noto.captions == flat.captions and torch.equal(noto.split, flat.split)
+    # The picture of the same emoji is nearer than that of another one.
+    a, b = noto.batch(torch.arange(3125), 8).flatten(1), flat.batch(torch.arange(3125), 8).flatten(1)
+    same, other = (a - b).square().mean(), (a - b.roll(500, 0)).square().mean()
+    assert same < 0.75 * other
+
+
+def test_captions_are_several_and_begin_with_the_name(emoji, table):
+    for row in table:
+        assert 2 <= len(row["captions"]) == len(set(row["captions"])) and row["captions"][0] == row["name"]
+    assert emoji.caption(0) == "grinning face" and emoji.caption(0, 4) == emoji.caption(0)
+    assert emoji.caption(0, 1).startswith("grinning face, cheerful")
+
+
+def test_captions_drop_emoticons_repeats_and_the_name():
+    assert captions_of("nerd face", ["nerd face", ":-)", "smart", "smart"], ["big_glasses"]) == [
+        "nerd face",
+        "nerd face, smart",
+        "a picture about smart: nerd face",
+        "nerd face with big glasses",
+    ]
+    assert captions_of("dash", [], []) == ["dash", "a picture of dash"]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("1f600", {}),
+        ("1f44b-1f3ff", {"skin_tone": "dark"}),
+        ("1f9d1-1f3fb-200d-1f91d-200d-1f9d1-1f3ff", {"skin_tone": "mixed", "age": "adult"}),
+        ("1f469-1f3fd-200d-1f692", {"skin_tone": "medium", "gender": "woman", "age": "adult"}),
+        ("1f468-200d-1f9b2", {"gender": "man", "age": "adult", "hair": "bald"}),
+        ("1f474-1f3fc", {"skin_tone": "medium-light", "gender": "man", "age": "old"}),
+        ("1f476", {"age": "child"}),
+        ("1f9d4-1f3fe-200d-2640", {"skin_tone": "medium-dark", "gender": "woman", "hair": "beard"}),
+        ("1f471-200d-2642", {"gender": "man", "hair": "blond"}),
+    ],
+)
+def test_attributes_are_read_from_the_code_points(code, expected):
+    assert attributes_of(code) == dict.fromkeys(ATTRIBUTES, "none") | expected
+
+
+def test_relatives_share_a_base_and_strangers_do_not():
+    firefighters = ["1f9d1-200d-1f692", "1f469-200d-1f692", "1f468-1f3ff-200d-1f692"]
+    assert {base_code(code) for code in firefighters} == {"1f9d1-200d-1f692"}
+    assert base_code("1f3c3-1f3fb-200d-2640-200d-27a1") == base_code("1f3c3") == "1f3c3"
+    assert base_code("1f9d1-200d-1f33e") != base_code("1f9d1-200d-1f692")
+    assert base_code("2640") == "2640"
+
+
+def test_base_of_a_base_is_itself(table):
+    assert all(base_code(row["base"]) == row["base"] == base_code(row["code"]) for row in table)
+    assert all({key: row[key] for key in ATTRIBUTES} == attributes_of(row["code"]) for row in table)
+
+
+@pytest.mark.parametrize("name", ["noto.webp", "fluent-flat.webp", "emoji.json"])
+def test_one_flipped_byte_is_found_and_nothing_is_written(copy, tmp_path, name):
+    damaged = bytearray((copy / name).read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (copy / name).write_bytes(damaged)
+    before = contents(copy)
+    with pytest.raises(CourseError, match=f"{name} is damaged .*git checkout data"):
+        load_emoji(copy)
+    with pytest.raises(CourseError, match=name):
+        check_files(copy)
+    assert contents(copy) == before and contents(tmp_path / "cache") == {}
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"count": 3125}'])
+def test_broken_manifest(copy, content):
+    (copy / "manifest.json").write_text(content)
+    with pytest.raises(CourseError, match=r"manifest\.json is missing or damaged.*git checkout data"):
+        load_emoji(copy)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "twemoji.webp", "emoji.json"])
+def test_missing_file(copy, name):
+    (copy / name).unlink()
+    with pytest.raises(CourseError, match=f"{name} is missing"):
+        load_emoji(copy)
+
+
+def test_table_is_checked_even_when_the_pictures_are_cached(copy, emoji, monkeypatch):
+    monkeypatch.delenv("COURSE_CACHE")
+    text = (copy / "emoji.json").read_text(encoding="utf-8")
+    (copy / "emoji.json").write_text(text.replace("grinning face", "grimming face"), encoding="utf-8")
+    with pytest.raises(CourseError, match=r"emoji\.json is damaged"):
+        load_emoji(copy)
+
+
+def test_full_disk_gives_one_line_and_leaves_no_partial_file(copy, tmp_path, monkeypatch):
+    import course_lib.data.emoji as module
+
+    class FullFile:
+        """A file that takes one style and then finds the disk full."""
+
+        def __init__(self, file):
+            self.file, self.writes = file, 0
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def write(self, content):
+            self.writes += 1
+            if self.writes > 1:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return self.file.write(content)
+
+    real = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda p, mode="r", *a, **k: FullFile(real(p, mode)) if "w" in mode else real(p, mode, *a, **k)
+    )
+    monkeypatch.setattr(module, "check_files", lambda folder: None)
+    before = contents(copy)
+    with pytest.raises(CourseError, match=r"No space left.*COURSE_CACHE") as caught:
+        load_emoji(copy)
+    assert "\n" not in str(caught.value)
+    assert contents(tmp_path / "cache") == {} and contents(copy) == before
+
+
+def test_cache_folder_that_cannot_be_made(copy, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "file"))
+    with pytest.raises(CourseError, match="COURSE_CACHE"):
+        load_emoji(copy)
+
+
+def test_writing_to_the_images_never_reaches_the_cache(emoji):
+    kept = emoji.images[7].clone()
+    try:
+        emoji.images[7] = 0
+        from course_lib.data.emoji import _decoded
+
+        assert torch.equal(_decoded(FOLDER)[7], kept)
+    finally:
+        emoji.images[7] = kept
+
+
+def test_load_by_name_is_the_same_set(emoji):
+    assert load("emoji") is emoji

@@ -1,0 +1,299 @@
+"""Folders of pictures: layouts, decoding, and every kind of bad input a learner can bring."""
+
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from course_lib.data import find, load, resize, to_float
+from course_lib.data.file_set import FileSet, read_image, spread
+from course_lib.data.folders import find_folder, load_folder
+from course_lib.errors import CourseError
+
+
+def picture(path: Path, colour: object = "red", size: tuple[int, int] = (10, 10), mode: str = "RGB", **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(path, **options)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    picture(tmp_path / "pets/dog/b.png", "blue")
+    picture(tmp_path / "pets/dog/a.jpg", "navy")
+    picture(tmp_path / "pets/cat/nested/c.webp", "red", lossless=True)
+    picture(tmp_path / "pets/cat/d.PNG", "lime")
+    return tmp_path / "pets"
+
+
+def test_classes_are_sub_folders_in_sorted_order(folder):
+    data = load_folder(folder, 8)
+    assert data.name == "pets" and data.images.shape == (4, 3, 8, 8) and data.images.dtype == torch.uint8
+    assert data.classes == {"class": ["cat", "dog"], "domain": ["cat", "dog"]}
+    assert data.labels["class"].tolist() == data.labels["domain"].tolist() == [0, 0, 1, 1]
+    assert data.images[:, :, 4, 4].tolist()[:2] == [[0, 255, 0], [255, 0, 0]] and data.images[3, :, 4, 4].tolist() == [
+        0,
+        0,
+        255,
+    ]
+    assert data.captions == [] and len(data.split) == 0
+    assert torch.equal(load(f"folder:{folder}", 8).images, data.images)
+
+
+def test_images_only_are_one_class(folder):
+    data = load_folder(folder / "dog", 8)
+    assert data.classes["class"] == ["dog"] and data.labels["class"].tolist() == [0, 0]
+
+
+def test_hidden_files_are_passed_over(folder):
+    for name in (
+        ".DS_Store",
+        "Thumbs.db",
+        "desktop.ini",
+        ".git/config",
+        "__MACOSX/._a.png",
+        "cat/._d.PNG",
+        "cat/Thumbs.db",
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"\0nothing")
+    assert len(load_folder(folder, 8)) == 4
+
+
+def test_current_folder_takes_its_real_name(folder, monkeypatch):
+    monkeypatch.chdir(folder / "cat" / "nested")
+    assert load_folder(".", 4).classes["class"] == ["nested"]
+
+
+def test_split_folders(folder, tmp_path):
+    for part, count in (("train", 3), ("val", 2), ("test", 1)):
+        for i in range(count):
+            for kind in ("cat", "dog"):
+                picture(tmp_path / f"set/{part}/{kind}/{i}.png")
+    data = load_folder(tmp_path / "set", 4)
+    assert data.classes["class"] == ["cat", "dog"]
+    assert [len(data.part(part)) for part in ("train", "val", "test")] == [6, 4, 2]
+    assert data.part("val").labels["class"].tolist() == [0, 0, 1, 1]
+
+
+def test_split_folders_without_classes(tmp_path):
+    picture(tmp_path / "set/Train/a.png")
+    picture(tmp_path / "set/valid/a.png")
+    data = load_folder(tmp_path / "set", 4)
+    assert data.classes["class"] == ["set"] and data.split.tolist() == [0, 1]
+
+
+def test_split_folders_of_two_kinds(tmp_path):
+    picture(tmp_path / "set/train/cat/a.png")
+    picture(tmp_path / "set/test/a.png")
+    with pytest.raises(CourseError, match="test has no sub-folders for classes"):
+        load_folder(tmp_path / "set", 4)
+
+
+def test_text_file_is_named(folder):
+    (folder / "cat" / "notes.txt").write_text("cats are fine")
+    with pytest.raises(CourseError, match=r"notes\.txt is not an image.*move it out") as caught:
+        load_folder(folder, 8)
+    assert "\n" not in str(caught.value)
+
+
+def test_text_that_calls_itself_an_image(folder):
+    (folder / "cat" / "fake.png").write_text("cats are fine")
+    with pytest.raises(CourseError, match=r"fake\.png cannot be read as an image.*replace it"):
+        load_folder(folder, 8)
+
+
+def test_truncated_image(folder):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    noise.save(folder / "cat" / "half.png")
+    content = (folder / "cat" / "half.png").read_bytes()
+    (folder / "cat" / "half.png").write_bytes(content[: len(content) // 2])
+    with pytest.raises(CourseError, match=r"half\.png cannot be read"):
+        load_folder(folder, 8)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@settings(max_examples=60, deadline=None)
+@given(suffix=st.sampled_from([".png", ".jpg", ".gif", ".webp", ".bmp", ".tif", ".npy"]), data=st.data())
+def test_damaged_bytes_give_a_picture_or_a_course_error(tmp_path_factory, suffix, data):
+    path = tmp_path_factory.mktemp("damage") / f"x{suffix}"
+    pixels = np.arange(12 * 9 * 3, dtype=np.uint8).reshape(12, 9, 3)
+    np.save(path, pixels) if suffix == ".npy" else Image.fromarray(pixels).save(path)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    try:
+        assert read_image(path, 6).shape == (3, 6, 6)
+    except CourseError as error:
+        assert path.name in str(error)
+
+
+def test_missing_empty_and_wrong_paths(tmp_path, folder):
+    with pytest.raises(CourseError, match=r"there is no folder .*nowhere"):
+        load_folder(tmp_path / "nowhere", 8)
+    with pytest.raises(CourseError, match=r"b\.png is a file: give the folder"):
+        load_folder(folder / "dog" / "b.png", 8)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CourseError, match="empty has no images"):
+        load_folder(tmp_path / "empty", 8)
+    (folder / "cow").mkdir()
+    with pytest.raises(CourseError, match="cow has no images"):
+        load_folder(folder, 8)
+
+
+def test_images_beside_sub_folders(folder):
+    picture(folder / "stray.png")
+    with pytest.raises(CourseError, match=r"stray\.png lies beside sub-folders"):
+        load_folder(folder, 8)
+
+
+def test_link_to_nothing(folder):
+    (folder / "cat" / "gone.png").symlink_to(folder / "nowhere.png")
+    with pytest.raises(CourseError, match=r"gone\.png is missing"):
+        load_folder(folder, 8)
+
+
+@pytest.mark.parametrize("size", [0, -3, 2.5])
+def test_senseless_size(folder, size):
+    with pytest.raises(CourseError, match="size of"):
+        load_folder(folder, size)
+
+
+def test_too_little_memory_says_how_many_fit(folder, monkeypatch):
+    memory = namedtuple("memory", "available")
+    monkeypatch.setattr("psutil.virtual_memory", lambda: memory(1000))
+    with pytest.raises(CourseError, match="max_images=4"):
+        FileSet("big", [Path("x.png")] * 9).load(8)
+
+
+def test_max_images_are_spread_over_the_classes(folder):
+    data = load_folder(folder, 8, max_images=2)
+    assert data.labels["class"].tolist() == [0, 1]
+    with pytest.raises(CourseError, match="max_images=0"):
+        load_folder(folder, 8, max_images=0)
+
+
+@given(count=st.integers(1, 500), at_most=st.integers(1, 600))
+def test_spread_is_rising_and_as_long_as_asked(count, at_most):
+    index = spread(count, at_most)
+    assert len(index) == min(count, at_most) and index[0] == 0 and index[-1] < count
+    assert (index.diff() >= 1).all()
+
+
+def test_shortest_side_and_centre(tmp_path):
+    pixels = np.zeros((20, 50, 3), np.uint8)
+    pixels[:, 15:35] = (10, 200, 30)
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    Image.fromarray(pixels.transpose(1, 0, 2).copy()).save(tmp_path / "tall.png")
+    for name in ("wide.png", "tall.png"):
+        for size in (20, 5, 40):
+            image = read_image(tmp_path / name, size)
+            assert (image == torch.tensor([10, 200, 30]).view(3, 1, 1)).all()
+    assert (read_image(tmp_path / "wide.png", 20, crop=10) == read_image(tmp_path / "wide.png", 20)).all()
+
+
+def test_shrinking_is_the_course_resize(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "noise.png")
+    full = to_float(read_image(tmp_path / "noise.png", 32)[None])
+    for size in (16, 8, 4):
+        small = to_float(read_image(tmp_path / "noise.png", size)[None])
+        torch.testing.assert_close(small, resize(full, size), atol=1.01 / 127.5, rtol=0)  # one grey level of rounding
+    checks = np.indices((32, 32)).sum(0) % 2 * 255
+    Image.fromarray(np.repeat(checks[..., None], 3, 2).astype(np.uint8)).save(tmp_path / "checks.png")
+    assert set(read_image(tmp_path / "checks.png", 16).unique().tolist()) <= {127, 128}  # no aliasing
+
+
+def test_transparency_becomes_white(tmp_path):
+    picture(tmp_path / "rgba.png", (255, 0, 0, 0), mode="RGBA")
+    picture(tmp_path / "half.png", (0, 0, 0, 128), mode="RGBA")
+    picture(tmp_path / "la.png", (0, 0), mode="LA")
+    palette = Image.new("P", (8, 8), 0)
+    palette.putpalette([9, 9, 9])
+    palette.save(tmp_path / "palette.png", transparency=0)
+    for name in ("rgba.png", "la.png", "palette.png"):
+        assert (read_image(tmp_path / name, 4) == 255).all()
+    assert (read_image(tmp_path / "half.png", 4) == 127).all()
+
+
+def test_other_modes(tmp_path):
+    picture(tmp_path / "grey.png", 77, mode="L")
+    picture(tmp_path / "cmyk.jpg", (0, 0, 0, 0), mode="CMYK")
+    Image.fromarray(np.full((8, 8), 0x80FF, np.uint16)).save(tmp_path / "deep.png")
+    assert (read_image(tmp_path / "grey.png", 4) == 77).all()
+    assert (read_image(tmp_path / "cmyk.jpg", 4) >= 254).all()
+    assert (read_image(tmp_path / "deep.png", 4) == 0x80).all()
+
+
+def test_phone_pictures_stand_upright(tmp_path):
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    pixels[:8] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned a quarter to the right
+    Image.fromarray(pixels).save(tmp_path / "phone.png", exif=exif)
+    image = read_image(tmp_path / "phone.png", 16)
+    assert (image[:, :, 8:] == 255).all() and (image[:, :, :8] == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 12, 12), (3, 12, 12), (12, 12, 3)])
+def test_arrays_are_images_too(tmp_path, shape):
+    values = np.broadcast_to(np.array([5, 100, 250], np.uint8), (12, 12, 3))
+    array = values if shape[-1] == 3 else values.transpose(2, 0, 1).reshape(shape)
+    np.save(tmp_path / "imgHQ00000.npy", array)
+    assert read_image(tmp_path / "imgHQ00000.npy", 6)[:, 3, 3].tolist() == [5, 100, 250]
+
+
+def test_arrays_that_are_no_images(tmp_path):
+    np.save(tmp_path / "float.npy", np.zeros((3, 8, 8), np.float32))
+    np.save(tmp_path / "objects.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(CourseError, match=r"float\.npy.*float32 \(3, 8, 8\) instead of uint8"):
+        read_image(tmp_path / "float.npy", 4)
+    with pytest.raises(CourseError, match=r"objects\.npy cannot be read"):
+        read_image(tmp_path / "objects.npy", 4)
+
+
+def test_large_folders_show_progress(folder, monkeypatch, capsys):
+    monkeypatch.setattr("course_lib.data.file_set.PROGRESS_FROM", 3)
+    load_folder(folder, 8)
+    assert "4/4" in capsys.readouterr().err
+    load_folder(folder / "dog", 8)
+    assert capsys.readouterr().err == ""
+
+
+def test_streaming_gives_the_loaded_images_and_their_places(folder):
+    files, data = find(f"folder:{folder}"), load_folder(folder, 8)
+    batches = list(files.stream(8, batch_size=3))
+    assert [len(index) for _, index in batches] == [3, 1]
+    assert torch.equal(torch.cat([images for images, _ in batches]), data.images)
+    order = [torch.cat([index for _, index in files.stream(8, 3, seed=seed)]) for seed in (1, 1, 2)]
+    assert torch.equal(order[0], order[1]) and sorted(order[2].tolist()) == [0, 1, 2, 3]
+    for images, index in files.stream(8, 2, seed=1):
+        assert torch.equal(images, data.images[index])
+
+
+def test_streaming_can_use_processes_and_reports_bad_files(folder):
+    files = find_folder(folder)
+    parallel = torch.cat([images for images, _ in files.stream(8, 2, workers=1)])
+    assert torch.equal(parallel, files.load(8).images)
+    (folder / "cat" / "d.PNG").write_bytes(b"")
+    with pytest.raises(CourseError, match=r"d\.PNG"):
+        list(files.stream(8, 2))
+
+
+@pytest.mark.parametrize("name", ["", "emojis", "folder", "folder:", "cifar10", "cifar10:", "emoji:x", "imagenet:x"])
+def test_unknown_names_list_what_there_is(name):
+    with pytest.raises(CourseError, match=r"use emoji, folder:PATH, or one of cifar10:PATH"):
+        load(name)
+    with pytest.raises(CourseError, match=r"use emoji, folder:PATH"):
+        find(name)
+
+
+def test_the_emoji_do_not_stream():
+    with pytest.raises(CourseError, match="load"):
+        find("emoji")
