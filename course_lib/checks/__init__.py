@@ -1,0 +1,31 @@
+"""What an exercise's cell calls: ``checks.nb02.coupling(my_function)`` prints one line, pass or not yet with a hint.
+
+One module per notebook (``nb00.py`` …) holds its checks, each with a solution, the stub and typical wrong answers.
+"""
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+from course_lib.checks.registry import Exercise, exercise
+from course_lib.checks.result import CheckResult, passed, require
+
+__all__ = ["CheckResult", "Exercise", "exercise", "exercises", "passed", "require"]
+
+
+def exercises() -> dict[str, Exercise]:
+    """Every exercise of the course by its name, such as ``nb02.coupling``."""
+    found = {}
+    for module in pkgutil.iter_modules(__path__):
+        if module.name.startswith("nb"):
+            loaded = importlib.import_module(f"{__name__}.{module.name}")
+            members = [member for member in vars(loaded).values() if isinstance(member, Exercise)]
+            found.update({member.name: member for member in members})
+    return found
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Load ``checks.nb02`` when it is first used, so that importing the package stays quick."""
+    if name.startswith("nb") and any(module.name == name for module in pkgutil.iter_modules(__path__)):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

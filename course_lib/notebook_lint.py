@@ -1,0 +1,234 @@
+"""Checks that every notebook has the course's shape: ``python -m course_lib.notebook_lint [FILES]`` or ``make lint``.
+
+A rule is a small function that yields one message per finding; CONTRIBUTING.md says what the shape is and why. Rules on
+stored outputs are in :mod:`course_lib.notebook_lint_outputs`.
+"""
+
+import ast
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+
+from course_lib.errors import CourseError
+from course_lib.runner.catalog import all_notebooks
+
+__all__ = ["HEADINGS", "KNOWN_TAGS", "RULES", "Draft", "lint_notebook", "main", "rule"]
+
+HEADINGS = (
+    "You will learn",
+    "You need",
+    "Parameters",
+    "Setup",
+    "What goes wrong",
+    "Exercises",
+    "Recap",
+    "References",
+    "Credits",
+)
+"""Headings every notebook has, in this order; others may stand between them."""
+
+KNOWN_TAGS = frozenset(
+    {
+        *("parameters", "setup", "exercise", "solution", "widget", "static-twin"),
+        *("nbval-check-output", "nbval-ignore-output", "nbval-skip", "skip-execution"),
+        *("hide-input", "hide-output", "hide-cell"),
+    }
+)
+_PARAMETER = re.compile(r"(?P<name>[a-z_]\w*): (?P<type>bool|int|float|str) = (?P<value>[^#]+?)  # (?P<meaning>\S.*)")
+_CELL_ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_RANDOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f-]+)?|[0-9a-f]{12,}")
+_PARAMETERS_BEFORE_CELL = 12
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A notebook under inspection."""
+
+    path: Path
+    node: nbformat.NotebookNode
+
+    @property
+    def code(self) -> list[nbformat.NotebookNode]:
+        """The code cells."""
+        return [cell for cell in self.node.cells if cell.cell_type == "code"]
+
+    @property
+    def text(self) -> list[nbformat.NotebookNode]:
+        """The markdown cells."""
+        return [cell for cell in self.node.cells if cell.cell_type == "markdown"]
+
+    def tagged(self, tag: str) -> list[nbformat.NotebookNode]:
+        """The cells that carry a tag."""
+        return [cell for cell in self.node.cells if tag in tags(cell)]
+
+    def headings(self) -> list[str]:
+        """All headings, top to bottom, without their marks; ``#`` inside a code fence is not one."""
+        lines = []
+        for cell in self.text:
+            prose = re.sub(r"```.*?```", "", cell.source, flags=re.DOTALL)
+            lines += re.findall(r"^#+\s+(.+?)\s*$", prose, flags=re.MULTILINE)
+        return lines
+
+
+Rule = Callable[[Draft], Iterator[str]]
+RULES: list[Rule] = []
+
+
+def rule(function: Rule) -> Rule:
+    """Register a rule."""
+    RULES.append(function)
+    return function
+
+
+def tags(cell: nbformat.NotebookNode) -> list[str]:
+    """The tags of a cell."""
+    return cell.metadata.get("tags", [])
+
+
+@rule
+def one_parameters_cell(draft: Draft) -> Iterator[str]:
+    """papermill injects after this cell; without it, at the very top, where values may be overwritten later."""
+    found = draft.tagged("parameters")
+    if len(found) != 1:
+        yield f"{len(found)} cells are tagged 'parameters', there must be one"
+    elif draft.node.cells.index(found[0]) >= _PARAMETERS_BEFORE_CELL:
+        yield f"the parameters cell comes after cell {_PARAMETERS_BEFORE_CELL}"
+
+
+@rule
+def parameters_are_typed(draft: Draft) -> Iterator[str]:
+    """One ``name: type = default  # meaning`` a line; papermill gives up on a line with a second equals sign."""
+    for cell in draft.tagged("parameters"):
+        for line in filter(str.strip, cell.source.splitlines()):
+            match = _PARAMETER.fullmatch(line)
+            if not match or line.count("=") > 1:
+                yield f"parameters: '{line}' is not of the form 'name: bool|int|float|str = default  # meaning'"
+            elif not _fits(match["type"], match["value"]):
+                yield f"parameters: {match['value']} is no {match['type']} literal"
+
+
+def _fits(kind: str, text: str) -> bool:
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return False
+    return type(value).__name__ == kind or (kind == "float" and type(value) is int)
+
+
+@rule
+def ids_are_readable(draft: Draft) -> Iterator[str]:
+    """Ids are addresses: error messages, links and diffs use them, so they are words and do not change."""
+    if (draft.node.nbformat, draft.node.nbformat_minor) < (4, 5):
+        yield "the format is older than 4.5, which has cell ids"
+    ids = [cell.get("id", "") for cell in draft.node.cells]
+    for cell_id in ids:
+        if not _CELL_ID.fullmatch(cell_id) or _RANDOM_ID.fullmatch(cell_id):
+            yield f"cell id '{cell_id}' is not made of lower-case words joined by hyphens"
+    for cell_id, count in Counter(ids).items():
+        if count > 1:
+            yield f"cell id '{cell_id}' is used {count} times"
+
+
+@rule
+def tags_are_known(draft: Draft) -> Iterator[str]:
+    """Three tools read tags differently; a typing error in one is silent."""
+    for cell in draft.node.cells:
+        for tag in set(tags(cell)) - KNOWN_TAGS:
+            yield f"cell '{cell.id}' has the tag '{tag}', which is not used in this course"
+
+
+@rule
+def skips_are_complete(draft: Draft) -> Iterator[str]:
+    """papermill obeys ``skip-execution``, nbval obeys ``nbval-skip``: one without the other runs the cell somewhere."""
+    for cell in draft.node.cells:
+        if ("skip-execution" in tags(cell)) != ("nbval-skip" in tags(cell)):
+            yield f"cell '{cell.id}' needs both tags, skip-execution and nbval-skip, or neither"
+
+
+@rule
+def headings_are_there(draft: Draft) -> Iterator[str]:
+    """A reader finds the same parts at the same place in each notebook."""
+    first = draft.node.cells[0] if draft.node.cells else None
+    if first is None or first.cell_type != "markdown" or not first.source.startswith("# "):
+        yield "the first cell is not a markdown cell that starts with '# ' and the title"
+    headings = [heading.lower().replace("set-up", "setup") for heading in draft.headings()]
+    last = -1
+    for wanted in HEADINGS:
+        places = [place for place, heading in enumerate(headings) if heading.startswith(wanted.lower())]
+        if not places:
+            yield f"the heading '{wanted}' is missing"
+        elif places[-1] < last:
+            yield f"the heading '{wanted}' comes too early"
+        else:
+            last = next(place for place in places if place >= last)
+
+
+@rule
+def exercises_are_complete(draft: Draft) -> Iterator[str]:
+    """Each exercise has a check the learner can run, and a solution that opens on demand."""
+    exercises = [cell for cell in draft.tagged("exercise") if cell.cell_type == "code"]
+    if not exercises:
+        yield "no code cell is tagged 'exercise'"
+    for cell in exercises:
+        if not re.search(r"\bchecks\.\w+", cell.source):
+            yield f"the exercise '{cell.id}' does not call course_lib.checks"
+    solutions = sum(len(re.findall(r"<summary>[^<]*solution", cell.source, re.IGNORECASE)) for cell in draft.text)
+    if solutions < len(exercises):
+        yield f"{len(exercises)} exercises but {solutions} solutions in <details><summary>Solution</summary>"
+
+
+@rule
+def markdown_images_have_alt(draft: Draft) -> Iterator[str]:
+    """A picture without words is nothing to a reader who cannot see it."""
+    for cell in draft.text:
+        if re.search(r"!\[\s*\]", cell.source) or any(not _has_alt(tag) for tag in _img_tags(cell.source)):
+            yield f"cell '{cell.id}' has an image without alt text"
+
+
+def _img_tags(source: str) -> list[str]:
+    return re.findall(r"<img\b[^>]*>", source, re.IGNORECASE)
+
+
+def _has_alt(tag: str) -> bool:
+    return bool(re.search(r"\balt\s*=\s*(\"\s*[^\"\s]|'\s*[^'\s])", tag))
+
+
+@rule
+def pictures_are_credited(draft: Draft) -> Iterator[str]:
+    """Every notebook shows pictures made from the bundled set, whose makers ask for credit."""
+    sources = "\n".join(cell.source for cell in draft.text)
+    credits = re.search(r"^#+\s+Credits.*", sources, re.MULTILINE | re.DOTALL)
+    if not credits or "data/LICENSES.md" not in credits.group():
+        yield "the section 'Credits' does not link data/LICENSES.md"
+
+
+def lint_notebook(path: Path) -> list[str]:
+    """All findings for one file, each beginning with the name of its rule."""
+    import course_lib.notebook_lint_outputs  # noqa: F401 - registers its rules
+
+    # As it is on the disk: nbformat.read would repair ids before a rule could see them.
+    try:
+        draft = Draft(path, nbformat.v4.reads_json(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise CourseError(f"{path} is not a readable notebook: {error}") from error
+    return [f"{check.__name__}: {message}" for check in RULES for message in check(draft)]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Lint the given files, or all notebooks of the course; 1 when something was found."""
+    files = [Path(name) for name in arguments or []] or [notebook.path for notebook in all_notebooks()]
+    findings = [f"{path.name}: {finding}" for path in files for finding in lint_notebook(path)]
+    print("\n".join(findings) or f"{len(files)} notebooks, no findings")
+    return int(bool(findings))
+
+
+if __name__ == "__main__":
+    # Through the package, so that there is one list of rules and not a second one in __main__.
+    from course_lib import notebook_lint
+
+    sys.exit(notebook_lint.main(sys.argv[1:]))

@@ -1,0 +1,52 @@
+"""The notebooks themselves: all there, in shape, and running from top to bottom with the outputs they store."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from course_lib.notebook_lint import lint_notebook
+from course_lib.paths import ROOT
+from course_lib.runner import RunOptions, all_notebooks, run_notebooks
+from course_lib.runner.environment import kernel_environment
+from course_lib.runner.parameters import notebook_parameters
+
+NOTEBOOKS = all_notebooks()
+EXPECTED = {"00", "01", "02", "03"}
+CELL_TIMEOUT = 300
+
+every_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.stem)
+
+
+def test_the_expected_notebooks_exist():
+    numbers = [notebook.number for notebook in NOTEBOOKS]
+    assert set(numbers) >= EXPECTED
+    assert len(numbers) == len(set(numbers))
+
+
+@every_notebook
+def test_the_notebook_has_the_course_shape(notebook):
+    assert lint_notebook(notebook.path) == []
+
+
+@pytest.mark.slow
+@every_notebook
+def test_the_notebook_runs_and_its_checked_outputs_agree(notebook):
+    options = ["--nbval-lax", f"--nbval-cell-timeout={CELL_TIMEOUT}", "-p", "no:cacheprovider", "-q", "--no-header"]
+    command = [sys.executable, "-m", "pytest", *options, "-c", os.devnull, f"--rootdir={ROOT}", str(notebook.path)]
+    done = subprocess.run(command, cwd=ROOT, env=kernel_environment("quick"), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+
+
+@pytest.mark.slow
+def test_a_notebook_runs_with_parameters_given(tmp_path):
+    """Each numeric parameter of the first notebook set by hand to its own default: names, types and injection hold."""
+    notebook = NOTEBOOKS[0]
+    given = {p.name: p.default for p in notebook_parameters(notebook) if p.type in ("int", "float", "bool")}
+    assert given
+    options = RunOptions(profile="quick", parameters=given, runs=tmp_path)
+    folder, [result] = run_notebooks([notebook], options, lambda line: None)
+    assert result.status == "ok", result.error_line()
+    assert (folder / f"{notebook.stem}.html").exists()
+    assert set(result.parameters) == set(given)
