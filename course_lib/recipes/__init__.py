@@ -13,6 +13,7 @@ RECIPES = {
     "judge": ("classifiers", "train_judge"),
     "autoencoder64": ("autoencoders", "train_autoencoder64"),
     "autoencoder16": ("autoencoders", "train_autoencoder16"),
+    "superresolution": ("translators", "train_superresolution"),
 }
 """Checkpoint name → module of this package and function. The order is the one to train them in."""
 

@@ -3,13 +3,11 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ..data import ImageSet, load_emoji, resize
+from ..data import ImageSet, augment, load_emoji, resize
 from ..evaluation.distances import frechet_distance
 from ..evaluation.judge import Judge
 from ..experts import load_expert
@@ -90,7 +88,7 @@ class AutoencoderMethod(Method):
         flip = torch.rand(len(index), generator=generator) < 0.5
         images = self.data.batch(index, flip=flip)
         if self.augment:
-            images = _recolour(_affine(images, generator), generator)
+            images = augment.recolour(augment.affine(images, generator), generator)
         return resize(images, self.config.size).contiguous(memory_format=torch.channels_last)
 
     def losses(self, images: Tensor, generator: torch.Generator, step: int) -> Iterator[Loss]:
@@ -144,26 +142,6 @@ class AutoencoderMethod(Method):
         pictures = torch.cat([images, net.decode(net.encode(images))])
         net.train()
         return pictures
-
-
-def _affine(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Zoom 0.8–1.2, shift up to 8 %, rotation up to 10°; what comes in at the border is white."""
-    count = len(images)
-    draw = torch.rand(4, count, generator=generator) * 2 - 1
-    angle, zoom = draw[0] * math.pi / 18, 1.0 + 0.2 * draw[1]
-    cos, sin = zoom * angle.cos(), zoom * angle.sin()
-    matrix = torch.stack([torch.stack([cos, -sin, 0.16 * draw[2]], 1), torch.stack([sin, cos, 0.16 * draw[3]], 1)], 1)
-    grid = F.affine_grid(matrix.to(images), list(images.shape), align_corners=False)
-    # grid_sample pads with zeros, so white is made zero for a moment.
-    return F.grid_sample(images - 1.0, grid, align_corners=False) + 1.0
-
-
-def _recolour(images: Tensor, generator: torch.Generator, share: float = 0.3) -> Tensor:
-    """Swaps the colour channels of ``share`` of the images."""
-    order = torch.rand(len(images), 3, generator=generator).argsort(1)
-    keep = torch.rand(len(images), generator=generator) >= share
-    order[keep] = torch.arange(3)
-    return images.gather(1, order.to(images.device)[:, :, None, None].expand_as(images))
 
 
 @torch.no_grad()

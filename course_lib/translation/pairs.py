@@ -1,0 +1,68 @@
+"""Encoded training pairs: experts are frozen, so every picture goes through them once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..data import ImageSet, augment
+from ..experts import Autoencoder
+
+__all__ = ["Pairs", "encode_pairs"]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Conditions and latents of the same pictures.
+
+    Attributes:
+        condition: ``(N, *condition_shape)``.
+        mean, deviation: ``(N, D)``: the target posterior; a latent is drawn from it at every step, which keeps a flow on
+            few pictures from learning them by heart.
+    """
+
+    condition: Tensor
+    mean: Tensor
+    deviation: Tensor
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    def to(self, device: torch.device | str) -> "Pairs":
+        """The pairs on ``device``."""
+        return Pairs(self.condition.to(device), self.mean.to(device), self.deviation.to(device))
+
+
+@torch.no_grad()
+def encode_pairs(
+    data: ImageSet,
+    condition: Callable[[Tensor], Tensor],
+    target: Autoencoder,
+    variants: int = 1,
+    seed: int = 0,
+    batch_size: int = 200,
+) -> Pairs:
+    """Runs both experts over ``data``.
+
+    Args:
+        data: pictures at the target's size.
+        condition: float pictures ``(B, 3, S, S)`` → condition, detached.
+        target: gives the posterior.
+        variants: how often each picture is encoded; the first time as it is, the second mirrored, then with random affine
+            maps and swapped colour channels.
+        seed: of those.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    device = next(target.parameters()).device
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    for variant in range(variants):
+        for images in data.batches(batch_size):
+            images = images.to(device)
+            if variant % 2:
+                images = images.flip(-1)
+            if variant > 1:
+                images = augment.recolour(augment.affine(images, generator), generator)
+            posterior = target.posterior(images)
+            parts.append((condition(images), posterior.mean, (0.5 * posterior.log_variance).exp()))
+    return Pairs(*(torch.cat(column) for column in zip(*parts, strict=True)))
