@@ -3,6 +3,7 @@
 import errno
 import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -74,10 +75,10 @@ def run(
 @app.command("list")
 def list_notebooks() -> None:
     """List the notebooks with their parameters and what they were measured to cost."""
-    from course_lib.runner import all_notebooks
+    from course_lib.runner import find_notebooks
     from course_lib.runner.parameters import notebook_parameters
 
-    for notebook in all_notebooks():
+    for notebook in find_notebooks(["all"]):
         typer.echo(f"{notebook.number}  {notebook.title}")
         for profile, cost in notebook.measured.items():
             typer.echo(f"      measured, {profile}: {cost['seconds']} s, {cost['memory_mb']} MB")
@@ -110,14 +111,27 @@ def train(
     """Train a shipped checkpoint from scratch."""
     from course_lib import recipes
     from course_lib.runner.environment import restart_with_settings
-    from course_lib.runner.parameters import guess_value, split_assignments
+    from course_lib.runner.parameters import split_assignments
 
     if show or name is None:
         typer.echo("\n".join(recipes.RECIPES))
         raise typer.Exit(0 if show else 2)
+    options = _job_options(split_assignments(param or []))
     restart_with_settings()
-    options = {key: guess_value(text) for key, text in split_assignments(param or []).items()}
     recipes.train(name, profile.value, **options)
+
+
+def _job_options(given: dict[str, str]) -> dict[str, object]:
+    """Options as fields of a recipe's job, folders as paths."""
+    from dataclasses import fields
+
+    from course_lib.recipes.recipe import Job
+    from course_lib.runner.parameters import guess_value
+
+    types = {field.name: field.type for field in fields(Job) if field.name != "profile"}
+    if unknown := sorted(set(given) - set(types)):
+        raise CourseError(f"there is no option '{unknown[0]}'; valid: {', '.join(types)}")
+    return {name: Path(text) if types[name] is Path else guess_value(text) for name, text in given.items()}
 
 
 @app.command(hidden=True)
@@ -132,19 +146,24 @@ def env() -> None:
 
 
 @data_app.command("build")
-def data_build() -> None:
-    """Render the emoji set again from the icon packs."""
-    from course_lib.data import build_emoji
+def data_build(
+    folder: Annotated[Path, typer.Argument(help="Folder with the packs' archives.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write to (default: the course's data).")] = None,
+) -> None:
+    """Render the emoji set again from the icon packs' archives."""
+    from course_lib import paths
+    from course_lib.data.build_emoji import build
 
-    build_emoji.build()
+    manifest = build(folder, out or paths.DATA / "emoji")
+    typer.echo(f"written: {', '.join(manifest['sha256'])}")
 
 
 @data_app.command("check")
 def data_check() -> None:
     """Compare the bundled files with their recorded hashes."""
-    from course_lib.data import build_emoji
+    from course_lib.data.emoji import check_files
 
-    build_emoji.check()
+    check_files()
     typer.echo("the bundled data is complete and unchanged")
 
 

@@ -11,10 +11,10 @@ os.environ.setdefault("COURSE_PROFILE", "quick")
 os.environ["TQDM_DISABLE"] = "1"
 os.environ.setdefault("MPLBACKEND", "agg")
 
-PIXEL = (
-    "import base64\nfrom IPython.display import Image, display\n"
-    "png = base64.b64decode('iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==')\n"
+PIXEL_PNG = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # one red dot
 )
+PIXEL = f"import base64\nfrom IPython.display import Image, display\npng = base64.b64decode('{PIXEL_PNG}')\n"
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,8 @@ import errno
 import subprocess
 import sys
 import time
-from types import ModuleType, SimpleNamespace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import code, text
@@ -98,15 +99,30 @@ def test_list_shows_titles_parameters_and_cost(course, folder):
 
 def test_train_passes_typed_options_on_and_lists_names(course, monkeypatch):
     calls = []
-    recipes = ModuleType("course_lib.recipes")
-    recipes.train = lambda name, profile, **options: calls.append((name, profile, options))
-    recipes.RECIPES = {"autoencoder": (), "judge": ()}
-    monkeypatch.setitem(sys.modules, "course_lib.recipes", recipes)
-    monkeypatch.setattr("course_lib.recipes", recipes, raising=False)
+    monkeypatch.setattr(
+        "course_lib.recipes.train", lambda name, profile, **options: calls.append((name, profile, options))
+    )
+    monkeypatch.setattr("course_lib.recipes.RECIPES", {"autoencoder": (), "judge": ()})
     monkeypatch.setattr("course_lib.runner.environment.restart_with_settings", lambda: None)
-    assert course("train", "judge", "--profile", "quick", "-p", "steps=5", "-p", "ema=true", "-p", "note=x").code == 0
-    assert calls == [("judge", "quick", {"steps": 5, "ema": True, "note": "x"})]
+    assert course("train", "judge", "--profile", "quick", "-p", "steps=5", "-p", "force=true", "-p", "out=x").code == 0
+    assert calls == [("judge", "quick", {"steps": 5, "force": True, "out": Path("x")})]
     assert course("train", "--list").out.split() == ["autoencoder", "judge"]
+    unknown = course("train", "judge", "-p", "stepz=5")
+    assert unknown.code == 2 and "valid: " in unknown.err and "steps" in unknown.err and len(calls) == 1
+    assert course("train").code == 2
+
+
+def test_data_check_and_build(course, tmp_path, monkeypatch):
+    assert course("data", "check").code == 0
+    missing = course("data", "build", str(tmp_path), "--out", str(tmp_path / "out"))
+    assert missing.code == 2 and missing.err.startswith("error: ") and not (tmp_path / "out").exists()
+    monkeypatch.setattr("course_lib.data.build_emoji.build", lambda folder, out: {"sha256": {"noto.webp": "0"}})
+    assert "noto.webp" in course("data", "build", str(tmp_path)).out
+
+
+def test_list_without_notebooks_is_an_error(course, monkeypatch, tmp_path):
+    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
+    assert course("list").code == 2
 
 
 @pytest.mark.parametrize(
@@ -142,7 +158,7 @@ def test_doctor_finds_missing_and_truncated_weights_and_changed_data(tmp_path):
     from course_lib.runner.doctor import examine
 
     def changed():
-        raise CourseError("emoji.webp is not as built")
+        raise CourseError("emoji.webp is not as built: restore it")
 
     assert "make train" in examine(lambda: None, tmp_path)["checkpoints"]
     save_file({"weight": torch.zeros(100)}, tmp_path / "good.safetensors")
@@ -151,4 +167,4 @@ def test_doctor_finds_missing_and_truncated_weights_and_changed_data(tmp_path):
     cut.write_bytes((tmp_path / "good.safetensors").read_bytes()[:-50])
     problems = examine(changed, tmp_path)
     assert "cut.safetensors" in problems["checkpoints"] and "good.safetensors" not in problems["checkpoints"]
-    assert "emoji.webp is not as built" in problems["data"] and "course data build" in problems["data"]
+    assert "emoji.webp is not as built" in problems["data"]

@@ -8,13 +8,13 @@ from copy import deepcopy
 
 import nbformat
 import pytest
-from conftest import PIXEL, code, text
+from conftest import PIXEL_PNG as PNG
+from conftest import code, text
 from nbformat.v4 import new_output
 
 from course_lib import notebook_lint, paths
 from course_lib.notebook_lint import HEADINGS, RULES, lint_notebook, main
 
-PNG = PIXEL.split("'")[1]
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
 

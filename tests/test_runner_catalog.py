@@ -1,5 +1,7 @@
 """Finding notebooks, reading their parameters, and the settings their kernels get."""
 
+from pathlib import Path
+
 import nbformat
 import pytest
 from conftest import code, text
@@ -104,6 +106,7 @@ def test_a_process_restarts_once_with_its_settings(monkeypatch):
 
 def test_stored_text_names_no_folder_of_this_machine():
     assert portable(f"saved {paths.ROOT}/runs/x.png") == "saved runs/x.png"
+    assert portable(f"in {paths.ROOT}, {paths.ROOT}/, {Path.home()}/x") == "in ., ./, ~/x"
     assert portable("nothing to change") == "nothing to change"
 
 

@@ -12,9 +12,9 @@ from conftest import PIXEL, code, text
 
 from course_lib.runner import Notebook, RunOptions, run_notebooks
 from course_lib.runner import session as session_module
-from course_lib.runner.process import run_worker
+from course_lib.runner.process import DISK_FULL, run_worker
 from course_lib.runner.store import store_outputs
-from course_lib.runner.worker import DISK_FULL, unexecuted_cells
+from course_lib.runner.worker import unexecuted_cells
 
 PARAMETERS = code("parameters", "steps: int = 3  # how often\nname: str = 'a'  # whom", "parameters")
 
@@ -95,6 +95,7 @@ def test_summary_and_pages(runs):
     assert [entry["notebook"] for entry in summary["notebooks"]] == sorted(results)
     assert {"status", "seconds", "peak_memory_mb", "error"} <= set(summary["notebooks"][0])
     index = (folder / "index.html").read_text()
+    assert not (folder / "00_good.log").exists(), "a kernel that is well says nothing outside the notebook"
     assert '<html lang="en">' in index and 'alt="a &lt;red&gt; dot"' in index and 'href="00_good.html"' in index
     assert "ValueError: no" in index
     page = (folder / "00_good.html").read_text()

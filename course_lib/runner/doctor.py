@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from course_lib import paths
+from course_lib.errors import CourseError
 
 __all__ = ["examine"]
 
@@ -15,7 +16,7 @@ def examine(check_data: Callable[[], object] | None = None, checkpoints: Path | 
     """Problems by topic, each with its remedy; empty when all is well.
 
     Args:
-        check_data: raises when the bundled data is not as built; by default the data recipe's own check.
+        check_data: raises ``CourseError`` when the bundled data is not as built; by default the data set's own.
         checkpoints: folder with the shipped weights.
     """
     checks: dict[str, Callable[[], str | None]] = {
@@ -38,11 +39,11 @@ def examine(check_data: Callable[[], object] | None = None, checkpoints: Path | 
 
 def _data(check: Callable[[], object] | None) -> str | None:
     if check is None:
-        from course_lib.data.build_emoji import check
+        from course_lib.data.emoji import check_files as check
     try:
         check()
-    except Exception as error:
-        return f"{error} (restore it with 'git checkout data' or build it again with 'course data build')"
+    except CourseError as error:  # it says itself what to do
+        return str(error)
     return None
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import psutil
 
-from course_lib.runner.worker import DISK_FULL
+__all__ = ["DISK_FULL", "NotebookResult", "run_worker"]
 
-__all__ = ["NotebookResult", "run_worker"]
+DISK_FULL = "no space left on the disk: free some and run again"
 
 _SAMPLE_SECONDS = 0.1
 

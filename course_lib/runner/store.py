@@ -62,9 +62,10 @@ def record_measurement(notebook: Notebook, result: NotebookResult, profile: str)
 
 def portable(text: str) -> str:
     """Text without this machine's folders: the repository becomes relative, the home folder ``~``."""
-    text = re.sub(re.escape(str(paths.ROOT)) + r"/?", "", text)
-    home = str(Path.home())
-    return re.sub(re.escape(home) + r"(?=[/\s'\"]|$)", "~", text) if len(home) > 1 else text
+    root, home = re.escape(str(paths.ROOT)), re.escape(str(Path.home()))
+    text = re.sub(root + r"/(?=[\w.])", "", text)
+    text = re.sub(root + r"(?![\w.-])", ".", text)
+    return re.sub(home + r"(?![\w.-])", "~", text) if len(home) > 1 else text
 
 
 def _clean(output: nbformat.NotebookNode) -> nbformat.NotebookNode:

@@ -13,10 +13,9 @@ from typing import Any
 import nbformat
 
 from course_lib.runner.pictures import read_executed
+from course_lib.runner.process import DISK_FULL
 
-__all__ = ["DISK_FULL", "execute", "unexecuted_cells"]
-
-DISK_FULL = "no space left on the disk: free some and run again"
+__all__ = ["execute", "unexecuted_cells"]
 
 
 def execute(job: dict[str, Any]) -> dict[str, Any]:
@@ -42,6 +41,7 @@ def execute(job: dict[str, Any]) -> dict[str, Any]:
             progress_bar=False,
             execution_timeout=job["cell_timeout"],
             iopub_timeout=120,
+            extra_arguments=["--log-level=ERROR"],  # of the kernel application itself; cells are not touched
         )
     except papermill.exceptions.PapermillExecutionError as error:
         value = DISK_FULL if f"[Errno {errno.ENOSPC}]" in str(error.evalue) else error.evalue
