@@ -13,6 +13,7 @@ from course_lib.cinn.embedder import ConvEmbedder, DenseEmbedder, TaperedEmbedde
 from course_lib.cinn.flow import ConditionalFlow
 from course_lib.cinn.loss import NLLTerms, flow_loss, nll_terms
 from course_lib.cinn.networks import FullyConnectedNet
+from course_lib.cinn.packed import PackedFlow
 from course_lib.cinn.shuffle import Shuffle
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Identity",
     "InvertibleLeakyReLU",
     "NLLTerms",
+    "PackedFlow",
     "Shuffle",
     "TaperedEmbedder",
     "build_embedder",

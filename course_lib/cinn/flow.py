@@ -10,8 +10,8 @@ from course_lib.cinn import fast
 from course_lib.cinn.block import FlowBlock
 from course_lib.cinn.config import FlowConfig
 from course_lib.cinn.embedder import build_embedder
-from course_lib.cinn.packed import PackedFlow
-from course_lib.errors import CourseError
+from course_lib.cinn.inputs import check_vectors, draw_residual, prepare_condition
+from course_lib.cinn.packed import Backend, PackedFlow
 
 __all__ = ["ConditionalFlow"]
 
@@ -65,16 +65,7 @@ class ConditionalFlow(nn.Module):
         Raises:
             CourseError: the shape does not fit.
         """
-        shape = self.config.condition_shape
-        if len(shape) == 1 and condition.dim() == 4 and condition.shape[2:] == (1, 1):
-            condition = condition.flatten(1)
-        if tuple(condition.shape[1:]) != shape:
-            wanted = ", ".join(map(str, ("B", *shape)))
-            raise CourseError(
-                f"This flow was built for conditions of shape ({wanted}), not {tuple(condition.shape)}: give "
-                "that shape or build the flow with another condition_shape."
-            )
-        return self.embedder(condition.to(self._dtype))
+        return self.embedder(prepare_condition(self.config, condition, self._like.dtype))
 
     def forward(self, latent: Tensor, condition: Tensor, path: Path = "fast") -> tuple[Tensor, Tensor]:
         """Data to residual.
@@ -90,7 +81,7 @@ class ConditionalFlow(nn.Module):
         Raises:
             CourseError: a shape does not fit.
         """
-        self._check_vector(latent, condition, "latents")
+        check_vectors(self.config, latent, condition, "latents")
         embedding = self.embed(condition)
         if path == "fast":
             return fast.flow_forward(self.blocks, latent, embedding)
@@ -114,7 +105,7 @@ class ConditionalFlow(nn.Module):
         Raises:
             CourseError: a shape does not fit, or the flow is in training mode and has not seen a batch.
         """
-        self._check_vector(v, condition, "residuals")
+        check_vectors(self.config, v, condition, "residuals")
         embedding = self.embed(condition)
         if path == "fast":
             return fast.flow_inverse(self.blocks, v, embedding)
@@ -150,7 +141,7 @@ class ConditionalFlow(nn.Module):
         Raises:
             CourseError: the temperature is negative, a shape does not fit, or the flow has not seen a batch.
         """
-        v = self.draw_residual(condition.shape[0], temperature, generator)
+        v = draw_residual((condition.shape[0], self.config.dim), temperature, generator, self._like)
         was_training = self.embedder.training
         # In training mode BatchNorm would mix the conditions of a batch into one another.
         self.embedder.eval()
@@ -159,35 +150,11 @@ class ConditionalFlow(nn.Module):
         finally:
             self.embedder.train(was_training)
 
-    def draw_residual(self, count: int, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
-        """``(count, D)`` Gaussian residuals with standard deviation ``temperature``, where the flow is.
-
-        Raises:
-            CourseError: the temperature is negative.
-        """
-        if temperature < 0:
-            raise CourseError(f"The temperature is a standard deviation: give 0 or more, not {temperature}.")
-        scale = self.blocks[0].norm.scale
-        device = scale.device if generator is None else generator.device
-        noise = torch.randn(count, self.config.dim, generator=generator, device=device, dtype=scale.dtype)
-        return noise.to(scale.device) * temperature
-
-    def packed(self, dtype: torch.dtype = torch.float32) -> PackedFlow:
+    def packed(self, dtype: torch.dtype | None = None, backend: Backend = "auto") -> PackedFlow:
         """A frozen copy for fast sampling, see ``PackedFlow``; later training does not change it."""
-        return PackedFlow(self, dtype)
+        return PackedFlow(self, dtype, backend)
 
     @property
-    def _dtype(self) -> torch.dtype:
-        return self.blocks[0].norm.scale.dtype
-
-    def _check_vector(self, x: Tensor, condition: Tensor, what: str) -> None:
-        dim = self.config.dim
-        if x.dim() != 2 or x.shape[1] != dim:
-            raise CourseError(
-                f"This flow takes {what} of shape (B, {dim}), not {tuple(x.shape)}: flatten them, or build the flow "
-                f"with another dim."
-            )
-        if x.shape[0] != condition.shape[0]:
-            raise CourseError(
-                f"There are {x.shape[0]} {what} and {condition.shape[0]} conditions: give one condition for each."
-            )
+    def _like(self) -> Tensor:
+        """A tensor on the device and in the dtype of the parameters."""
+        return self.blocks[0].norm.scale
