@@ -1,5 +1,6 @@
 """Finding notebooks, reading their parameters, and the settings their kernels get."""
 
+import errno
 from pathlib import Path
 
 import nbformat
@@ -108,6 +109,21 @@ def test_stored_text_names_no_folder_of_this_machine():
     assert portable(f"saved {paths.ROOT}/runs/x.png") == "saved runs/x.png"
     assert portable(f"in {paths.ROOT}, {paths.ROOT}/, {Path.home()}/x") == "in ., ./, ~/x"
     assert portable("nothing to change") == "nothing to change"
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_half(tmp_path, monkeypatch):
+    path = tmp_path / "notebook.ipynb"
+    path.write_text("old")
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("course_lib.runner.files.os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_text_atomically(path, "new")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    path.write_text('{"cells": [')
+    assert read_executed(path) is None
 
 
 def test_storing_refuses_a_notebook_that_changed_meanwhile(folder, tmp_path):

@@ -9,7 +9,8 @@ from nbconvert import HTMLExporter
 from nbconvert.preprocessors import Preprocessor
 from traitlets.config import Config
 
-from course_lib.runner.pictures import PICTURE_TYPES, alt_text, read_executed
+from course_lib.runner.files import read_executed, write_text_atomically
+from course_lib.runner.pictures import PICTURE_TYPES, alt_text
 
 __all__ = ["AltText", "write_page"]
 
@@ -52,5 +53,5 @@ def write_page(notebook: Path, title: str, links_from: Path) -> Path | None:
     resources = {"metadata": {"name": title, "path": str(links_from)}}
     body, _ = HTMLExporter(config=config).from_notebook_node(node, resources)
     page = notebook.with_suffix(".html")
-    page.write_text(body, encoding="utf-8")
+    write_text_atomically(page, body)
     return page

@@ -1,23 +1,14 @@
-"""Reads executed notebooks and their pictures: the alt texts, and the first one as a thumbnail."""
+"""Picture outputs of a notebook: their alt texts, and the first one as a thumbnail."""
 
 import base64
 import io
-from pathlib import Path
 from typing import Any
 
 import nbformat
 
-__all__ = ["PICTURE_TYPES", "alt_text", "read_executed", "thumbnail"]
+__all__ = ["PICTURE_TYPES", "alt_text", "thumbnail"]
 
 PICTURE_TYPES = ("image/png", "image/jpeg")
-
-
-def read_executed(path: Path) -> nbformat.NotebookNode | None:
-    """An executed notebook, or ``None`` where a kill has left none or half of one."""
-    try:
-        return nbformat.read(path, as_version=4)
-    except (OSError, ValueError, nbformat.reader.NotJSONError, nbformat.ValidationError):
-        return None
 
 
 def alt_text(output: dict[str, Any], kind: str) -> str | None:

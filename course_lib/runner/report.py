@@ -2,17 +2,17 @@
 
 import html
 import json
-import os
 import platform
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from course_lib.runner.pictures import read_executed, thumbnail
+from course_lib.runner.files import read_executed, write_text_atomically
+from course_lib.runner.pictures import thumbnail
 from course_lib.runner.process import NotebookResult
 
-__all__ = ["write_report", "write_text_atomically"]
+__all__ = ["write_report"]
 
 _PACKAGES = (
     "torch",
@@ -59,19 +59,6 @@ def write_report(folder: Path, results: list[NotebookResult], profile: str) -> N
     write_text_atomically(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     cards = "\n".join(_card(folder, result) for result in results)
     write_text_atomically(folder / "index.html", _page(summary, cards))
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """Write beside, flush to the disk, rename: a full disk or a kill leaves the old file as it was."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _versions() -> dict[str, str]:

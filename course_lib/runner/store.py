@@ -13,8 +13,8 @@ import nbformat
 from course_lib import paths
 from course_lib.errors import CourseError
 from course_lib.runner.catalog import Notebook
+from course_lib.runner.files import write_text_atomically
 from course_lib.runner.process import NotebookResult
-from course_lib.runner.report import write_text_atomically
 
 __all__ = ["portable", "record_measurement", "store_outputs"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import nbformat
 
-from course_lib.runner.pictures import read_executed
+from course_lib.runner.files import read_executed
 from course_lib.runner.process import DISK_FULL
 
 __all__ = ["execute", "unexecuted_cells"]
