@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from course_lib import paths
 from course_lib.errors import CourseError
 from course_lib.runner import Notebook, all_notebooks, environment, find_notebooks
+from course_lib.runner.files import read_executed, write_text_atomically
 from course_lib.runner.parameters import (
     Parameter,
     check_parameters,
