@@ -213,6 +213,13 @@ def test_command_prints_findings_and_says_so_by_its_status(tmp_path, capsys):
     assert done.returncode == 1 and "Recap" in done.stdout
 
 
+@pytest.mark.parametrize("command", [("check",), ("format", "--check")])
+def test_code_and_notebooks_are_in_style(command):
+    ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", str(paths.ROOT)]
+    done = subprocess.run(ruff, capture_output=True, text=True)
+    assert done.returncode == 0, f"'make format' repairs most of it:\n{done.stdout}"
+
+
 def test_the_picture_used_here_is_one():
     assert base64.b64decode(PNG).startswith(b"\x89PNG")
 

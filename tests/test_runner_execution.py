@@ -3,10 +3,13 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
 import nbformat
+import psutil
 import pytest
 from conftest import PIXEL, code, text
 
@@ -145,6 +148,33 @@ def test_an_interrupt_ends_the_kernel_and_is_reported(make_notebook, tmp_path):
     assert [result.status for result in results] == ["interrupted", "interrupted"]
     assert json.loads((folder / "summary.json").read_text())["status"] == "failed"
     assert "kept" in (folder / "00_wait.ipynb").read_text()
+
+
+def test_kernels_do_not_outlive_a_runner_that_is_killed(make_notebook, tmp_path):
+    said = tmp_path / "pid"
+    source = f"import os, time\nopen({str(said)!r}, 'w').write(str(os.getpid()))\ntime.sleep(120)"
+    path = make_notebook("00_wait.ipynb", code("wait", source))
+    lines = "import sys\nfrom pathlib import Path\nfrom course_lib import cli, paths\n"
+    lines += "paths.RUNS = Path(sys.argv.pop())\ncli.main()"
+    runner = subprocess.Popen([sys.executable, "-c", lines, "run", str(path), str(tmp_path / "runs")])
+    wait_until(lambda: said.exists() and said.read_text())
+    runner.kill()
+    runner.wait()
+    wait_until(lambda: ended(int(said.read_text())))
+
+
+def ended(pid):
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def wait_until(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.1)
 
 
 def test_a_worker_that_breaks_is_reported_with_its_log(tmp_path):

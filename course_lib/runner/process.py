@@ -1,6 +1,7 @@
 """Starts a worker, watches the memory of the kernel below it, and ends both when told to."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -12,7 +13,7 @@ from typing import Any
 
 import psutil
 
-__all__ = ["DISK_FULL", "NotebookResult", "run_worker"]
+__all__ = ["DISK_FULL", "NotebookResult", "end_tree", "run_worker"]
 
 DISK_FULL = "no space left on the disk: free some and run again"
 
@@ -80,7 +81,7 @@ def _watch(process: subprocess.Popen, stop: threading.Event) -> int:
     peak = 0
     while process.poll() is None:
         if stop.is_set():
-            _end_tree(process.pid)
+            end_tree(process.pid)
         peak = max(peak, _memory_below(process.pid))
         stop.wait(_SAMPLE_SECONDS) if not stop.is_set() else time.sleep(_SAMPLE_SECONDS)
     return round(peak / 2**20)
@@ -99,7 +100,8 @@ def _memory_below(pid: int) -> int:
     return total
 
 
-def _end_tree(pid: int) -> None:
+def end_tree(pid: int) -> None:
+    """Kill a process and everything below it, the children first."""
     try:
         worker = psutil.Process(pid)
         processes = [*worker.children(recursive=True), worker]
@@ -110,7 +112,7 @@ def _end_tree(pid: int) -> None:
             process.kill()
         except psutil.Error:
             continue
-    psutil.wait_procs(processes, timeout=5)
+    psutil.wait_procs([process for process in processes if process.pid != os.getpid()], timeout=5)
 
 
 def _read_result(path: Path, code: int, stopped: bool, log: Path) -> dict[str, Any]:

@@ -122,11 +122,14 @@ def _line(result: NotebookResult) -> str:
 
 @contextmanager
 def _stop_on_signal(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C or a polite kill ends the running notebooks and keeps what is done; only the main thread may listen."""
+    """Ctrl-C, a polite kill or a closed terminal ends the running notebooks and keeps what is done.
+
+    Only the main thread may listen to signals; elsewhere this does nothing.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     for number in kept:
         signal.signal(number, lambda *_: stop.set())
     try:

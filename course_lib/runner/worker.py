@@ -7,13 +7,15 @@ import errno
 import json
 import os
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
 from course_lib.runner.files import read_executed
-from course_lib.runner.process import DISK_FULL
+from course_lib.runner.process import DISK_FULL, end_tree
 
 __all__ = ["execute", "unexecuted_cells"]
 
@@ -94,8 +96,16 @@ def _stopped_at(path: Path) -> dict[str, Any]:
     return place
 
 
+def _end_with_parent(parent: int) -> None:
+    """A runner that is killed outright can no longer end its kernels, so each worker watches for that."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    end_tree(os.getpid())
+
+
 def main() -> None:
     """Read the job, write the result beside it."""
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     job = json.loads(Path(sys.argv[1]).read_text())
     result = Path(job["result"])
     partial = result.with_suffix(".partial")
