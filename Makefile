@@ -66,11 +66,11 @@ $(STAMP): requirements.lock pyproject.toml
 		rm -rf $(VENV); echo "python could not make a virtual environment; on Debian or Ubuntu install python3-venv" >&2; exit 2; }
 	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "$(VENV) was made with an older python; remove it (make clean) and try again" >&2; exit 2; }
-	@test -x $(UV) || { $(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip -q; $(PY) -m pip install -q 'uv>=0.5'; }
+	@test -x $(UV) || { $(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null; $(PY) -m pip install -q 'uv>=0.5'; }
 	@echo "installing the course into $(VENV) (several minutes and some gigabytes the first time)"
 	@$(UV) pip install -q --python $(PY) --require-hashes -r requirements.lock || { \
 		echo "uv could not install; trying pip with its own configuration" >&2; \
-		$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip -q; \
+		$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null; \
 		$(PY) -m pip install -q --require-hashes -r requirements.lock; }
 	@$(UV) pip install -q --python $(PY) --no-deps --no-build-isolation -e .
 	@touch $@
