@@ -1,8 +1,34 @@
-"""Net2Net: translation between two frozen experts through a conditional flow."""
+"""Net2Net: translation between two frozen experts through a conditional flow.
 
+Read in this order: ``pairs``, ``translator``, ``training``, ``superresolution``, ``layers``.
+"""
+
+from .layers import LayerResult, LayerSource, compare_layer, fit_layer, layer_outputs
 from .pairs import Pairs, encode_pairs
-from .training import FlowMethod, Regressor, RegressorMethod
-from .shipped import load_flow, load_superresolution
+from .shipped import load_flow, load_regressor, load_superresolution
+from .superresolution import LowResolution, Scores, explained, score_pictures, score_translator
+from .training import FlowMethod, Regressor, RegressorMethod, held_out_nats
 from .translator import Translator
 
-__all__ = ["FlowMethod", "Pairs", "Regressor", "RegressorMethod", "Translator", "encode_pairs", "load_flow", "load_superresolution"]
+__all__ = [
+    "FlowMethod",
+    "LayerResult",
+    "LayerSource",
+    "LowResolution",
+    "Pairs",
+    "Regressor",
+    "RegressorMethod",
+    "Scores",
+    "Translator",
+    "compare_layer",
+    "encode_pairs",
+    "explained",
+    "fit_layer",
+    "held_out_nats",
+    "layer_outputs",
+    "load_flow",
+    "load_regressor",
+    "load_superresolution",
+    "score_pictures",
+    "score_translator",
+]

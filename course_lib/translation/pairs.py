@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..data import ImageSet, augment
+from ..errors import CourseError
 from ..experts import Autoencoder
 
 __all__ = ["Pairs", "encode_pairs"]
@@ -18,13 +19,18 @@ class Pairs:
 
     Attributes:
         condition: ``(N, *condition_shape)``.
-        mean, deviation: ``(N, D)``: the target posterior; a latent is drawn from it at every step, which keeps a flow on
-            few pictures from learning them by heart.
+        mean, deviation: ``(N, D)``: the target posterior; a latent is drawn from it at every step, which keeps a flow
+            on few pictures from learning them by heart.
     """
 
     condition: Tensor
     mean: Tensor
     deviation: Tensor
+
+    def __post_init__(self) -> None:
+        if not len(self.condition) == len(self.mean) == len(self.deviation):
+            counts = f"{len(self.condition)}, {len(self.mean)} and {len(self.deviation)}"
+            raise CourseError(f"pairs need one condition, mean and deviation for each picture, not {counts}.")
 
     def __len__(self) -> int:
         return len(self.mean)
@@ -32,6 +38,15 @@ class Pairs:
     def to(self, device: torch.device | str) -> "Pairs":
         """The pairs on ``device``."""
         return Pairs(self.condition.to(device), self.mean.to(device), self.deviation.to(device))
+
+    def subset(self, index: Tensor) -> "Pairs":
+        """The pairs at ``index``, ``int64 (M,)``."""
+        return Pairs(self.condition[index], self.mean[index], self.deviation[index])
+
+    def latents(self, seed: int = 0) -> Tensor:
+        """One sample of every picture's posterior, ``(N, D)``; the same seed gives the same latents on every device."""
+        noise = torch.randn(self.mean.shape, generator=torch.Generator().manual_seed(seed))
+        return self.mean + noise.to(self.mean) * self.deviation
 
 
 @torch.no_grad()
@@ -49,10 +64,16 @@ def encode_pairs(
         data: pictures at the target's size.
         condition: float pictures ``(B, 3, S, S)`` → condition, detached.
         target: gives the posterior.
-        variants: how often each picture is encoded; the first time as it is, the second mirrored, then with random affine
-            maps and swapped colour channels.
+        variants: how often each picture is encoded; the first time as it is, the second mirrored, then with random
+            affine maps and swapped colour channels, every other one mirrored.
         seed: of those.
+        batch_size: pictures at a time; it changes the memory needed, not the result of the first two variants.
+
+    Raises:
+        CourseError: no picture or fewer than one variant.
     """
+    if variants < 1 or not len(data):
+        raise CourseError(f"there is nothing to encode: {len(data)} pictures, {variants} variants.")
     generator = torch.Generator().manual_seed(seed)
     device = next(target.parameters()).device
     parts: list[tuple[Tensor, Tensor, Tensor]] = []

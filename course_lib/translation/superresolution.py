@@ -4,24 +4,39 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..data import ImageSet, resize
+from ..errors import CourseError
 from ..evaluation import Judge, diversity, frechet_distance
 from ..experts import Autoencoder
 from .translator import Translator
 
-__all__ = ["LowResolution", "Scores", "explained", "score_pictures", "score_translator"]
+__all__ = ["LowResolution", "Scores", "enlarge", "explained", "score_pictures", "score_translator"]
 
 
 class LowResolution:
-    """Source expert: a picture of any size, area-averaged to the size of a small autoencoder and encoded by it."""
+    """Source expert: a picture of any size, shrunk to the size of a small autoencoder and encoded by it.
 
-    def __init__(self, autoencoder: Autoencoder):
-        self.autoencoder = autoencoder
+    Args:
+        autoencoder: the small autoencoder.
+        kernel: how to shrink. ``area`` averages, as in the autoencoder's training; ``nearest`` keeps one pixel of each
+            square, which is what the released code does and its own autoencoder has never seen (see notebook 03).
+
+    Raises:
+        CourseError: another kernel.
+    """
+
+    def __init__(self, autoencoder: Autoencoder, kernel: str = "area"):
+        if kernel not in ("area", "nearest"):
+            raise CourseError(f"there is no kernel {kernel!r}: choose area or nearest.")
+        self.autoencoder, self.kernel = autoencoder, kernel
         self.size, self.condition_shape = autoencoder.config.size, autoencoder.condition_shape
 
     def see(self, x: Tensor) -> Tensor:
         """What the expert sees: ``(B, 3, 16, 16)``."""
+        if self.kernel == "nearest" and x.shape[-1] != self.size:
+            return F.interpolate(x, (self.size, self.size), mode="nearest")
         return resize(x, self.size)
 
     def encode(self, x: Tensor) -> Tensor:
@@ -35,17 +50,37 @@ class Scores:
 
     Attributes:
         frechet: distance to the real pictures, judge features; lower is better.
-        consistency: share of the variance of the 16-pixel latent that survives enlarging and shrinking again; 1 is exact.
+        consistency: share of the variance of the 16-pixel latent that survives enlarging and shrinking again; 1 is
+            exact.
         diversity: mean judge-feature distance of two samples for one input; 0 means no choice at all.
+        psnr: peak signal-to-noise ratio to the real picture in dB, peak 2, from the mean squared error over all
+            pictures.
     """
 
     frechet: float
     consistency: float
     diversity: float
+    psnr: float
+
+
+def enlarge(pictures: Tensor, size: int, mode: str = "bicubic") -> Tensor:
+    """Enlarges ``(B, 3, s, s)`` without any learning: ``bicubic`` or ``nearest``, clamped to [−1, 1]."""
+    if mode == "nearest":
+        return F.interpolate(pictures, (size, size), mode="nearest")
+    return F.interpolate(pictures, (size, size), mode=mode, align_corners=False).clamp(-1, 1)
 
 
 def explained(wanted: Tensor, found: Tensor) -> float:
-    """1 − Σ‖wanted − found‖² / Σ‖wanted − mean‖²: explained share of variance of ``(N, K)`` rows."""
+    """1 − Σ‖wanted − found‖² / Σ‖wanted − mean‖²: explained share of variance of ``(N, K)`` rows.
+
+    Raises:
+        CourseError: different shapes, or fewer than two rows.
+    """
+    if wanted.shape != found.shape or len(wanted) < 2:
+        raise CourseError(
+            f"explained variance compares two sets of one shape with two rows or more, not {tuple(wanted.shape)} and "
+            f"{tuple(found.shape)}."
+        )
     return (1.0 - (wanted - found).square().sum() / (wanted - wanted.mean(0)).square().sum()).item()
 
 
@@ -62,7 +97,8 @@ def score_pictures(pictures: Tensor, real: Tensor, source: LowResolution, judge:
         features = judge.features(pictures.flatten(0, 1))
         spread = diversity(features.view(*pictures.shape[:2], -1))
     distance = frechet_distance(judge.features(real), judge.features(first))
-    return Scores(distance, explained(wanted, shrunk), spread)
+    psnr = (10 * (4.0 / (real - first).square().mean().clamp_min(1e-10)).log10()).item()
+    return Scores(distance, explained(wanted, shrunk), spread, psnr)
 
 
 def score_translator(
@@ -73,7 +109,8 @@ def score_translator(
     Every input gets residuals of its own.
     """
     generator = torch.Generator().manual_seed(seed)
-    real = torch.cat(list(data.batches(250)))
+    device = next(translator.flow.parameters()).device
+    real = torch.cat(list(data.batches(250))).to(device)
     pictures = []
     for part in real.split(250):
         condition = translator.source.encode(part).repeat_interleave(samples, 0)

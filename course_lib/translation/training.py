@@ -14,20 +14,45 @@ from ..cinn.networks import FullyConnectedNet
 from ..training.method import Loss, Method
 from .pairs import Pairs
 
-__all__ = ["FlowMethod", "Regressor", "RegressorMethod"]
+__all__ = ["FlowMethod", "Regressor", "RegressorMethod", "held_out_nats"]
 
 
 class _PairMethod(Method):
-    """Draws pairs; the latent is a sample of the target's posterior."""
+    """Draws pairs; the latent is a sample of the target's posterior.
 
-    def __init__(self, pairs: Pairs, warm_up: float = 0.02):
+    Args:
+        pairs: encoded training pairs.
+        name: of the one network.
+        network: the network to train.
+        rate: Adam's largest learning rate.
+        weight_decay: AdamW's; it matters on few pictures.
+        held: pairs that are never trained on; their loss is logged as ``held-out`` every ``held_every`` steps. Let
+            ``log_every`` of the loop be the same number or a multiple.
+    """
+
+    def __init__(
+        self,
+        pairs: Pairs,
+        name: str,
+        network: nn.Module,
+        rate: float,
+        weight_decay: float,
+        held: Pairs | None,
+        held_every: int,
+        warm_up: float = 0.02,
+    ):
         super().__init__()
-        self.pairs, self.length, self.warm_up = pairs, len(pairs), warm_up
+        self.pairs, self.held, self.held_every = pairs, held, held_every
+        self.length, self.warm_up, self.name = len(pairs), warm_up, name
+        self.modules = {name: network}
+        optimizer = torch.optim.AdamW(network.parameters(), rate, (0.9, 0.99), weight_decay=weight_decay, fused=True)
+        self.optimizers, self.ema = {name: optimizer}, {name: 0.995}
 
     def to_device(self, device: torch.device) -> None:
         """Moves the pairs."""
         super().to_device(device)
         self.pairs = self.pairs.to(device)
+        self.held = self.held.to(device) if self.held is not None else None
 
     def batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Latent ``(B, D)`` and condition."""
@@ -40,35 +65,67 @@ class _PairMethod(Method):
         """A short warm-up, then half a cosine down to a fiftieth."""
         return min(1.0, progress / self.warm_up + 0.02) * (0.51 + 0.49 * math.cos(math.pi * progress))
 
+    def loss(self, network: nn.Module, latent: Tensor, condition: Tensor) -> Tensor:
+        """What is minimised, a scalar."""
+        raise TypeError(f"{type(self).__name__} must define loss()")
+
+    def _held_out(self, step: int) -> dict[str, Tensor]:
+        """The loss on held-out pairs, at the last step before a number is logged."""
+        if self.held is None or (step + 1) % self.held_every:
+            return {}
+        network = self.unwrapped(self.name)
+        was_training = network.training
+        with torch.no_grad():
+            value = self.loss(network.eval(), self.held.latents(), self.held.condition.float())
+        network.train(was_training)
+        return {"held-out": value}
+
 
 class FlowMethod(_PairMethod):
-    """Conditional maximum likelihood (paper eq. 5): the loss bounds the information that ``v`` keeps about the condition.
+    """Conditional maximum likelihood (paper eq. 5): the loss bounds what ``v`` keeps of the condition.
+
+    Logs ``loss/flow`` (the total), ``nll`` and ``reference nll``, without the constant D/2 · log 2π, as the released
+    code.
 
     Args:
         pairs: encoded training pairs.
         flow: the flow to train.
-        rate: Adam's largest learning rate.
+        rate: AdamW's largest learning rate.
+        weight_decay: AdamW's.
+        held: pairs for the logged ``held-out`` loss.
+        held_every: steps between two such numbers.
     """
 
-    def __init__(self, pairs: Pairs, flow: ConditionalFlow, rate: float = 1e-3):
-        super().__init__(pairs)
-        self.modules = {"flow": flow}
-        self.optimizers = {"flow": torch.optim.Adam(flow.parameters(), rate, (0.9, 0.99), fused=True)}
-        self.ema = {"flow": 0.995}
+    def __init__(
+        self,
+        pairs: Pairs,
+        flow: ConditionalFlow,
+        rate: float = 1e-3,
+        weight_decay: float = 0.0,
+        held: Pairs | None = None,
+        held_every: int = 100,
+    ):
+        super().__init__(pairs, "flow", flow, rate, weight_decay, held, held_every)
+
+    def loss(self, network: nn.Module, latent: Tensor, condition: Tensor) -> Tensor:
+        """Total = nll − log-determinant, in nats a picture."""
+        v, log_det = network(latent, condition)
+        return 0.5 * v.square().sum(1).mean() - log_det.mean()
 
     def losses(self, batch: Any, generator: torch.Generator, step: int) -> Iterator[Loss]:
-        """One phase: total = nll − log-determinant, in nats a picture."""
+        """One phase."""
         latent, condition = batch
         v, log_det = self.modules["flow"](latent, condition)
         terms = nll_terms(v, log_det, generator=generator)
-        yield Loss("flow", terms.total, {"nll": terms.nll, "reference nll": terms.reference_nll})
+        scalars = {"nll": terms.nll, "reference nll": terms.reference_nll, **self._held_out(step)}
+        yield Loss("flow", terms.total, scalars)
 
 
 class Regressor(nn.Module):
     """The baseline of the paper: a network from condition to latent that has nothing to be random with.
 
-    It uses the flow's embedder and a fully connected net, trained on the mean squared error, so it learns the conditional
-    mean.
+    It uses the flow's embedder and a fully connected net, trained on the mean squared error, so it learns the
+    conditional mean.
 
     Args:
         config: of the flow it is compared with.
@@ -77,6 +134,7 @@ class Regressor(nn.Module):
 
     def __init__(self, config: FlowConfig, width: int = 512):
         super().__init__()
+        self.config, self.width = config, width
         self.embedder = build_embedder(config)
         self.net = FullyConnectedNet(config.embedding_width, width, 2, config.dim)
 
@@ -86,15 +144,46 @@ class Regressor(nn.Module):
 
 
 class RegressorMethod(_PairMethod):
-    """Mean squared error on latents."""
+    """Mean squared error on latents, summed over coordinates.
 
-    def __init__(self, pairs: Pairs, regressor: Regressor, rate: float = 1e-3):
-        super().__init__(pairs)
-        self.modules = {"regressor": regressor}
-        self.optimizers = {"regressor": torch.optim.Adam(regressor.parameters(), rate, (0.9, 0.99), fused=True)}
-        self.ema = {"regressor": 0.995}
+    Args:
+        pairs: encoded training pairs.
+        regressor: the network to train.
+        rate: AdamW's largest learning rate.
+        weight_decay: AdamW's.
+        held: pairs for the logged ``held-out`` loss.
+        held_every: steps between two such numbers.
+    """
+
+    def __init__(
+        self,
+        pairs: Pairs,
+        regressor: Regressor,
+        rate: float = 1e-3,
+        weight_decay: float = 0.0,
+        held: Pairs | None = None,
+        held_every: int = 100,
+    ):
+        super().__init__(pairs, "regressor", regressor, rate, weight_decay, held, held_every)
+
+    def loss(self, network: nn.Module, latent: Tensor, condition: Tensor) -> Tensor:
+        """Σ (found − latent)², mean over the batch."""
+        return (network(condition) - latent).square().sum(1).mean()
 
     def losses(self, batch: Any, generator: torch.Generator, step: int) -> Iterator[Loss]:
         """One phase."""
         latent, condition = batch
-        yield Loss("regressor", (self.modules["regressor"](condition) - latent).square().sum(1).mean())
+        yield Loss("regressor", self.loss(self.modules["regressor"], latent, condition), self._held_out(step))
+
+
+@torch.no_grad()
+def held_out_nats(flow: ConditionalFlow, pairs: Pairs, seed: int = 0, batch_size: int = 1000) -> float:
+    """Mean negative conditional log-likelihood in nats a picture, with the constant D/2 · log 2π; lower is better.
+
+    One latent is drawn from every posterior, as in training: the posterior's mean alone is a point the flow has not
+    seen, and its likelihood is another quantity.
+    """
+    latent, total = pairs.latents(seed), 0.0
+    for z, condition in zip(latent.split(batch_size), pairs.condition.split(batch_size), strict=True):
+        total -= flow.log_prob(z, condition.float()).sum().item()
+    return total / len(pairs)

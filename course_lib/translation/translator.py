@@ -15,8 +15,8 @@ __all__ = ["Translator"]
 class Translator:
     """Net2Net: samples pictures of the target domain for inputs of the source domain.
 
-    The residual ``v`` holds what the target's latent contains and the condition does not; it is standard normal and, once
-    trained, independent of the condition. Source: Rombach et al. 2020, §3.
+    The residual ``v`` holds what the target's latent contains and the condition does not; it is standard normal and,
+    once trained, independent of the condition. Source: Rombach et al. 2020, §3.
 
     Args:
         source: gives the condition.
@@ -30,8 +30,9 @@ class Translator:
     def __init__(self, source: SourceExpert, flow: ConditionalFlow, target: TargetExpert):
         if flow.config.dim != target.latent_dim or flow.config.condition_shape != tuple(source.condition_shape):
             raise CourseError(
-                f"the flow maps latents ({flow.config.dim},) under conditions {flow.config.condition_shape}, but the experts "
-                f"give ({target.latent_dim},) and {tuple(source.condition_shape)}: build it with FlowConfig for these."
+                f"the flow maps latents ({flow.config.dim},) under conditions {flow.config.condition_shape}, but the "
+                f"experts give ({target.latent_dim},) and {tuple(source.condition_shape)}: build it with FlowConfig "
+                "for these."
             )
         self.source, self.flow, self.target = source, flow.eval(), target
 

@@ -1,0 +1,83 @@
+"""Encoded pairs and the loss on them."""
+
+import math
+
+import pytest
+import torch
+
+from course_lib.cinn import ConditionalFlow, FlowConfig
+from course_lib.data import ImageSet
+from course_lib.errors import CourseError
+from course_lib.experts import Autoencoder, AutoencoderConfig, freeze
+from course_lib.translation import LowResolution, Pairs, encode_pairs, held_out_nats
+
+TINY = AutoencoderConfig(16, 8, (8, 8), (8, 8))
+
+
+@pytest.fixture
+def data() -> ImageSet:
+    return ImageSet("noise", torch.randint(0, 256, (7, 3, 16, 16), dtype=torch.uint8))
+
+
+@pytest.fixture
+def expert() -> Autoencoder:
+    return freeze(Autoencoder(TINY))
+
+
+def test_pairs_hold_what_the_experts_say(data, expert):
+    source = LowResolution(expert)
+    pairs = encode_pairs(data, source.encode, expert, batch_size=3)
+    assert (len(pairs), pairs.condition.shape, pairs.mean.shape) == (7, (7, 8), (7, 8))
+    posterior = expert.posterior(data.batch(torch.arange(7)))
+    torch.testing.assert_close(pairs.mean, posterior.mean)
+    torch.testing.assert_close(pairs.deviation, (0.5 * posterior.log_variance).exp())
+    torch.testing.assert_close(pairs.condition, pairs.mean)  # the same expert on both sides
+    assert not pairs.mean.requires_grad
+
+
+def test_variants_are_mirrored_then_moved(data, expert):
+    encode = LowResolution(expert).encode
+    pairs = encode_pairs(data, encode, expert, variants=4)
+    assert len(pairs) == 28
+    mirrored = expert.encode(data.batch(torch.arange(7)).flip(-1))
+    torch.testing.assert_close(pairs.mean[7:14], mirrored)
+    for later in (pairs.mean[14:21], pairs.mean[21:]):
+        assert (later - pairs.mean[:7]).abs().max() > 1e-3 and (later - mirrored).abs().max() > 1e-3
+    again = encode_pairs(data, encode, expert, variants=4)
+    assert torch.equal(again.mean, pairs.mean) and torch.equal(again.condition, pairs.condition)
+    assert not torch.equal(encode_pairs(data, encode, expert, variants=4, seed=1).mean[14:], pairs.mean[14:])
+
+
+def test_the_condition_sees_the_same_variant_as_the_target(data, expert):
+    pairs = encode_pairs(data, lambda x: x, expert, variants=3)
+    torch.testing.assert_close(expert.encode(pairs.condition), pairs.mean)
+
+
+def test_latents_are_samples_of_the_posterior():
+    pairs = Pairs(torch.zeros(4000, 2), torch.full((4000, 3), 5.0), torch.full((4000, 3), 0.5))
+    latents = pairs.latents()
+    assert abs(latents.mean() - 5) < 0.05 and abs(latents.std() - 0.5) < 0.02
+    assert torch.equal(latents, pairs.latents(0)) and not torch.equal(latents, pairs.latents(1))
+    assert torch.equal(pairs.subset(torch.tensor([1, 2])).mean, pairs.mean[1:3])
+
+
+def test_bad_pairs_are_refused(data, expert):
+    with pytest.raises(CourseError, match="nothing to encode"):
+        encode_pairs(data, lambda x: x, expert, variants=0)
+    with pytest.raises(CourseError, match="nothing to encode"):
+        encode_pairs(data.subset([]), lambda x: x, expert)
+    with pytest.raises(CourseError, match="one condition, mean and deviation"):
+        Pairs(torch.zeros(3, 1), torch.zeros(2, 1), torch.zeros(2, 1))
+
+
+def test_nats_are_those_of_a_known_density():
+    """Blocks of zero weight and unit scale make the flow a standard normal density."""
+    flow = ConditionalFlow(FlowConfig(6, (2,), hidden_dim=4, hidden_depth=0, blocks=2)).eval()
+    with torch.no_grad():
+        for block in flow.blocks:
+            for parameter in block.coupling.parameters():
+                parameter.zero_()
+    pairs = Pairs(torch.zeros(5000, 2), torch.zeros(5000, 6), torch.ones(5000, 6))
+    entropy = 3 * (1 + math.log(2 * math.pi))
+    assert abs(held_out_nats(flow, pairs) - entropy) < 0.1
+    assert held_out_nats(flow, pairs, batch_size=300) == pytest.approx(held_out_nats(flow, pairs), abs=1e-4)
