@@ -1,9 +1,11 @@
 """A convolutional autoencoder with a flat, KL-regularised latent: the target (and low-resolution source) expert.
 
-Follows the role of the autoencoders of Net2Net (Rombach et al. 2020, Table 3) at a size that two cores can train.
+Follows the role of the autoencoders of Net2Net (Rombach et al. 2020, Table 3) at a size that two cores can train. A
+linear path at 16 pixels runs beside the convolutions on both sides; see :meth:`Autoencoder.start_from_pca`.
 """
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,9 @@ from torch.nn import functional as F
 from ..errors import CourseError
 
 __all__ = ["Autoencoder", "AutoencoderConfig", "Posterior"]
+
+_LINEAR_SIZE = 16
+"""Side in pixels of the pictures that the linear paths see and draw."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class AutoencoderConfig:
 
     size: int = 64
     latent_dim: int = 128
-    encoder_widths: tuple[int, ...] = (32, 64, 128, 256)
+    encoder_widths: tuple[int, ...] = (32, 64, 128, 192)
     decoder_widths: tuple[int, ...] = (16, 64, 96, 160)
 
     def __post_init__(self) -> None:
@@ -81,18 +86,22 @@ class Autoencoder(nn.Module):
         self.config = config
         widths = [3, *config.encoder_widths]
         self.encoder = nn.Sequential()
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
+        for inputs, outputs in pairwise(widths):
             self.encoder.append(nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False))
             self.encoder.append(_Residual(outputs))
         self.encoder.append(nn.BatchNorm2d(widths[-1]))
+        pixels = 3 * _LINEAR_SIZE**2
+        self.linear_in, self.linear_out = nn.Linear(pixels, config.latent_dim), nn.Linear(config.latent_dim, pixels)
         self.to_posterior = nn.Linear(widths[-1] * 16, 2 * config.latent_dim)
         widths = [*config.decoder_widths[::-1]]
         self.start_width = config.encoder_widths[-1]
         self.from_latent = nn.Linear(config.latent_dim, self.start_width * 16)
         self.decoder = nn.Sequential(_Residual(self.start_width))
-        for inputs, outputs in zip([self.start_width, *widths], widths, strict=False):
+        for inputs, outputs in pairwise([self.start_width, *widths]):
             self.decoder.append(nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False))
             self.decoder.append(_Residual(outputs))
+            if outputs >= 96:  # depth is cheap where the map is small
+                self.decoder.append(_Residual(outputs))
         self.decoder.append(nn.BatchNorm2d(widths[-1]))
         self.decoder.append(nn.ReLU())
         self.to_image = nn.Conv2d(widths[-1], 3, 3, 1, 1)
@@ -120,12 +129,41 @@ class Autoencoder(nn.Module):
             )
         features = F.relu(self.encoder(images.contiguous(memory_format=torch.channels_last)))
         mean, log_variance = self.to_posterior(features.flatten(1)).chunk(2, dim=1)
-        return Posterior(mean, log_variance.clamp(-30.0, 10.0))
+        small = F.adaptive_avg_pool2d(images, _LINEAR_SIZE).flatten(1)
+        return Posterior(mean + self.linear_in(small), log_variance.clamp(-30.0, 10.0))
 
     def render(self, latent: Tensor) -> Tensor:
-        """Like :meth:`decode`, with gradients."""
+        """Like :meth:`decode`, with gradients and not clamped."""
         x = self.from_latent(latent).view(-1, self.start_width, 4, 4).contiguous(memory_format=torch.channels_last)
-        return torch.tanh(self.to_image(self.decoder(x)))
+        small = self.linear_out(latent).view(-1, 3, _LINEAR_SIZE, _LINEAR_SIZE)
+        base = F.interpolate(small, (self.config.size,) * 2, mode="bilinear", align_corners=False)
+        return base + self.to_image(self.decoder(x))
+
+    @torch.no_grad()
+    def start_from_pca(self, images: Tensor) -> None:
+        """Sets the linear paths to the principal components of ``images (N, 3, S, S)`` and silences the convolutions.
+
+        The latent is then the whitened projection, so training starts from the best linear autoencoder of its size
+        instead of noise, and the convolutions learn what a linear map cannot do.
+
+        Raises:
+            CourseError: fewer images than numbers in a latent.
+        """
+        if len(images) < 2 * self.latent_dim:
+            raise CourseError(f"{len(images)} images are too few for {self.latent_dim} components: take twice as many.")
+        small = F.adaptive_avg_pool2d(images, _LINEAR_SIZE).flatten(1)
+        mean = small.mean(0)
+        _, singular, components = torch.linalg.svd(small - mean, full_matrices=False)
+        components = components[: self.latent_dim].T
+        deviation = singular[: self.latent_dim] / len(small) ** 0.5
+        self.linear_in.weight.copy_((components / deviation).T)
+        self.linear_in.bias.copy_(-(mean @ components) / deviation)
+        self.linear_out.weight.copy_(components * deviation)
+        self.linear_out.bias.copy_(mean)
+        for layer in (self.to_posterior, self.to_image):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        self.to_posterior.bias[self.latent_dim :] = -4.0
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Posterior]:
         """Reconstruction and posterior; ``noise (B, D)`` samples the latent, None takes its mean."""
@@ -143,4 +181,4 @@ class Autoencoder(nn.Module):
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
         """Images in [−1, 1]."""
-        return self.render(latent)
+        return self.render(latent).clamp(-1.0, 1.0)

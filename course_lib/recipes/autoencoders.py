@@ -36,10 +36,12 @@ class AutoencoderLoss:
     does not mind; latent arithmetic and small data do, so ours is larger.
     """
 
-    perceptual: float = 0.3
+    perceptual: float = 0.1
+    perceptual_start: float = 0.3
+    """Share of the training after which features count: first the pixels, which is cheaper."""
     kl: float = 0.1
     critic: float = 0.4
-    critic_start: float = 0.6
+    critic_start: float = 0.7
     """Share of the training after which the critic joins."""
 
 
@@ -61,20 +63,23 @@ class AutoencoderMethod(Method):
         config: AutoencoderConfig,
         classifier: Classifier | None,
         weights: AutoencoderLoss = AutoencoderLoss(),
-        rate: float = 6e-4,
+        rate: float = 1e-3,
         augment: bool = True,
     ):
         super().__init__()
         self.data, self.config, self.classifier, self.weights = data, config, classifier, weights
         self.augment, self.length, self.progress = augment, len(data), 0.0
-        net = Autoencoder(config).to(memory_format=torch.channels_last)
+        net = Autoencoder(config)
+        some = torch.arange(0, len(data), max(1, len(data) // 4000))
+        net.start_from_pca(data.batch(some, config.size))
+        net = net.to(memory_format=torch.channels_last)
         self.log_variance = nn.Parameter(torch.zeros(()))
         net.register_parameter("log_variance", self.log_variance)
         critic = PatchDiscriminator().to(memory_format=torch.channels_last)
         self.modules = {"autoencoder": net, "critic": critic}
         self.optimizers = {
-            "autoencoder": torch.optim.Adam(net.parameters(), rate, (0.5, 0.99), fused=True),
-            "critic": torch.optim.Adam(critic.parameters(), rate / 2, (0.5, 0.9), fused=True),
+            "autoencoder": torch.optim.Adam(net.parameters(), rate, (0.9, 0.99), fused=True),
+            "critic": torch.optim.Adam(critic.parameters(), rate / 4, (0.5, 0.9), fused=True),
         }
         self.ema = {"autoencoder": 0.998}
 
@@ -88,7 +93,7 @@ class AutoencoderMethod(Method):
         flip = torch.rand(len(index), generator=generator) < 0.5
         images = self.data.batch(index, flip=flip)
         if self.augment:
-            images = augment.recolour(augment.affine(images, generator), generator)
+            images = augment.recolour(augment.affine(images, generator, 0.3), generator, 0.2)
         return resize(images, self.config.size).contiguous(memory_format=torch.channels_last)
 
     def losses(self, images: Tensor, generator: torch.Generator, step: int) -> Iterator[Loss]:
@@ -97,7 +102,7 @@ class AutoencoderMethod(Method):
         recon = rendered.detach().requires_grad_(True)
         absolute = (recon - images).abs()
         perceptual = torch.zeros(len(images), device=images.device)
-        if self.classifier is not None and self.config.size == self.data.size:
+        if self.classifier is not None and self.progress >= self.weights.perceptual_start:
             # Half of the batch halves the classifier's cost; its gradient has the same mean.
             half = (len(images) + 1) // 2
             distance = perceptual_distance(self.classifier, images[:half], recon[:half])

@@ -28,8 +28,8 @@ def _shift(images: Tensor, generator: torch.Generator, pixels: int = 4) -> Tenso
 class ClassifierMethod(Method):
     """Cross-entropy over all heads; with a projection head also a contrastive loss between two styles of one emoji.
 
-    The contrastive term (InfoNCE, van den Oord et al. 2018) makes the judge's features agree on what is shown whatever the
-    style, which retrieval across styles needs and class labels alone do not give.
+    The contrastive term (InfoNCE, van den Oord et al. 2018) makes the judge's features agree on what is shown whatever
+    the style, which retrieval across styles needs and class labels alone do not give.
     """
 
     def __init__(self, data: ImageSet, config: ClassifierConfig, rate: float = 2e-3, temperature: float = 0.1):

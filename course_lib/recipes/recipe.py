@@ -1,4 +1,4 @@
-"""What all recipes share: a budget per profile, a card, and the rule that a checkpoint only gives way to a better one."""
+"""What all recipes share: a budget per profile, a card, and that a checkpoint only gives way to a better one."""
 
 import hashlib
 import platform
