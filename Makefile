@@ -38,9 +38,11 @@ test: $(STAMP) ## run every test, the notebooks included
 lab: $(STAMP) ## open JupyterLab on the notebooks
 	@$(WITH_ENV) $(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks $(ARGS)
 
+# A quick training would only be thrown away, so this target's own default is cpu.
+train: TRAIN_PROFILE = $(if $(filter file,$(origin PROFILE)),cpu,$(PROFILE))
 train: $(STAMP) ## train a shipped checkpoint from scratch: make train NAME=... PROFILE=cpu
 	@test -n "$(NAME)" || { $(BIN)/course train --list; echo "choose one: make train NAME=..." >&2; exit 2; }
-	@$(BIN)/course train $(NAME) --profile $(PROFILE) $(ARGS)
+	@$(BIN)/course train $(NAME) --profile $(TRAIN_PROFILE) $(ARGS)
 
 bench: $(STAMP) $(VENV)/.bench-ready ## measure our flow against four other libraries
 	@$(WITH_ENV) $(PY) -m course_lib.bench $(ARGS)
