@@ -213,7 +213,7 @@ def _joint_gaussian(count, seed):
     return c @ mixing.T + noise, c, mixing, factor @ factor.T
 
 
-def _fit(module, loss, steps=350, batch=256, lr=3e-3):
+def _fit(module, loss, steps=500, batch=256, lr=3e-3):
     optimizer = torch.optim.Adam(module.parameters(), lr=lr, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step in range(steps):
