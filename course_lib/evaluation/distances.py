@@ -15,19 +15,22 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
     """Squared Fréchet (2-Wasserstein) distance of two Gaussians fitted to the features; lower is better.
 
     ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁ Σ₂)^½), in double precision; the trace of the root is the sum of the roots of the
-    eigenvalues of Σ₁ Σ₂, which are real and not negative. Source: Heusel et al. 2017 (FID, there with Inception features).
+    eigenvalues of Σ₁ Σ₂, which are real and not negative. Source: Heusel et al. 2017 (there with Inception features).
 
     Args:
-        real, fake: ``(N, F)`` and ``(M, F)``, at least two rows each. Biased upwards for few rows: compare only numbers
-            with the same N and M.
+        real, fake: ``(N, F)`` and ``(M, F)``, at least two rows each. Biased upwards for few rows: compare only
+            numbers with the same N and M.
 
     Raises:
-        CourseError: fewer than two rows, or different feature sizes.
+        CourseError: fewer than two rows, different feature sizes, or features that are not finite.
     """
     if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1] or min(len(real), len(fake)) < 2:
         raise CourseError(
-            f"the Fréchet distance needs two sets (N, F) with N ≥ 2 and one F, not {tuple(real.shape)} and {tuple(fake.shape)}."
+            f"the Fréchet distance needs two sets (N, F) with N ≥ 2 and one F, not {tuple(real.shape)} and "
+            f"{tuple(fake.shape)}."
         )
+    if not (real.isfinite().all() and fake.isfinite().all()):
+        raise CourseError("some features are not finite: look at the pictures that they come from.")
     real, fake = real.double(), fake.double()
     shift = (real.mean(0) - fake.mean(0)).square().sum()
     # torch.cov returns a scalar for a single feature.
@@ -45,4 +48,6 @@ def diversity(features: Tensor) -> float:
     if features.ndim != 3 or features.shape[1] < 2:
         raise CourseError(f"diversity needs features (conditions, samples ≥ 2, F), not {tuple(features.shape)}.")
     count = features.shape[1]
-    return (torch.cdist(features, features).sum((1, 2)) / (count * (count - 1))).mean().item()
+    # Not by matrix products, whose rounding gives equal samples a distance.
+    distances = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
+    return (distances.sum((1, 2)) / (count * (count - 1))).mean().item()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..data import resize
+from ..errors import CourseError
 from ..experts.classifier import Classifier
 from ..experts.shipped import load_expert
 from ..paths import CHECKPOINTS
@@ -52,5 +53,12 @@ class Judge:
 
     @torch.no_grad()
     def predict(self, images: Tensor, label: str, batch_size: int = 250) -> Tensor:
-        """``(N,)``: the class the judge sees, for one of its labels (subgroup, style, skin_tone, gender)."""
+        """``(N,)``: the class the judge sees, for one of its labels (subgroup, style, skin_tone, gender).
+
+        Raises:
+            CourseError: the judge does not know that label.
+        """
+        if label not in self.network.config.heads:
+            known = ", ".join(self.network.config.heads)
+            raise CourseError(f"the judge has no label {label!r}: choose one of {known}.")
         return self._map(images, lambda x: self.network(x)[label].argmax(1), batch_size)

@@ -1,10 +1,11 @@
 """A small residual image classifier with several heads. Its inner layers are the course's feature maps.
 
-Layers by name, for 64-pixel input: ``early`` (C, 32, 32), ``low`` (2C, 16, 16), ``middle`` (4C, 8, 8), ``late`` (8C, 4, 4),
-``features`` (8C,) after average pooling, ``logits`` (all heads joined).
+Layers by name, for 64-pixel input: ``early`` (C, 32, 32), ``low`` (2C, 16, 16), ``middle`` (4C, 8, 8),
+``late`` (8C, 4, 4), ``features`` (8C,) after average pooling, ``logits`` (all heads joined).
 """
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +62,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.config = config
         widths = [3] + [config.width * 2**i for i in range(4)]
-        self.stages = nn.ModuleList(_Stage(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.stages = nn.ModuleList(_Stage(a, b) for a, b in pairwise(widths))
         self.norm = nn.BatchNorm2d(widths[-1])
         self.heads = nn.ModuleDict({name: nn.Linear(widths[-1], count) for name, count in config.heads.items()})
         self.projection = nn.Linear(widths[-1], config.projection) if config.projection else None

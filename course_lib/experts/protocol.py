@@ -1,6 +1,7 @@
 """What a network must offer to be an expert, and how it is kept frozen."""
 
 import hashlib
+from types import MethodType
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -19,7 +20,7 @@ class SourceExpert(Protocol):
     """Shape of one condition: ``(K,)`` or ``(C, H, W)``."""
 
     def encode(self, x: Any) -> Tensor:
-        """Condition ``(B, *condition_shape)``, detached, for a batch of inputs (images in [−1, 1], captions, labels)."""
+        """Condition ``(B, *condition_shape)``, detached, for a batch of images in [−1, 1], captions or labels."""
         ...
 
 
@@ -39,11 +40,16 @@ class TargetExpert(Protocol):
 
 
 def freeze(module: M) -> M:
-    """Puts ``module`` in evaluation mode for good: no gradients, and a later ``train()`` of a parent does not reach it."""
+    """Puts ``module`` in evaluation mode for good: no gradients, and a parent's later ``train()`` does not reach it."""
     module.eval().requires_grad_(False)
     for part in module.modules():
         # Assigned on the instance, as the original code does: nn.Module.train walks over children and calls theirs.
-        part.train = lambda mode=True, part=part: part
+        # Bound methods, because a deep copy binds them to itself.
+        part.train = MethodType(_stay, part)
+    return module
+
+
+def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
     return module
 
 

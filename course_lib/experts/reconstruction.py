@@ -1,7 +1,7 @@
 """The autoencoder's losses: L1 + perceptual with a learned variance, a patch critic, and their adaptive balance.
 
-Source: Net2Net, ``LPIPSWithDiscriminator`` (the same loss later trained VQGAN, Esser et al. 2021). Differences, on purpose:
-features come from the course's own classifier instead of VGG16 (no download), and channels weigh equally.
+Source: Net2Net, ``LPIPSWithDiscriminator`` (the same loss later trained VQGAN, Esser et al. 2021). Differences, on
+purpose: features come from the course's own classifier instead of VGG16 (no download), and channels weigh equally.
 """
 
 import torch
@@ -16,7 +16,7 @@ __all__ = ["PatchDiscriminator", "adaptive_weight", "hinge_loss", "perceptual_di
 class PatchDiscriminator(nn.Module):
     """A small convolutional critic that scores overlapping patches (Isola et al. 2017).
 
-    Images ``(B, 3, S, S)`` → ``(B, 1, s, s)``, real high. Three halvings, as suits 64 pixels.
+    Images ``(B, 3, S, S)`` → ``(B, 1, s, s)``, real high. Two halvings, one fewer than published, as suits 64 pixels.
     """
 
     def __init__(self, width: int = 32):

@@ -31,10 +31,10 @@ def load_expert(name: str, device: str | torch.device = "cpu", folder: Path = CH
     if card.kind not in _KINDS:
         raise CourseError(f"checkpoint {name!r} is a {card.kind}, not an expert: choose {' or '.join(_KINDS)}.")
     network, config = _KINDS[card.kind]
-    module = network(config(**card.config))
     try:
+        module = network(config(**card.config))
         module.load_state_dict(tensors)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AttributeError, ValueError) as error:
         raise CourseError(
             f"checkpoint {name!r} does not fit this version of the course ({str(error).splitlines()[-1].strip()}): "
             "update both with git."

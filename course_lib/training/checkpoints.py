@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from ..errors import CourseError
 
-__all__ = ["atomic_write", "flatten_optimizer", "load_state", "save_state", "unflatten_optimizer"]
+__all__ = ["atomic_write", "flatten_optimizer", "load_state", "save_state", "unflatten_optimizer", "write_together"]
 
 
 def atomic_write(path: Path, write: Callable[[Path], Any]) -> None:
@@ -23,25 +24,56 @@ def atomic_write(path: Path, write: Callable[[Path], Any]) -> None:
     Raises:
         CourseError: the disk is full or not writable; the old file is untouched and no part is left.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    write_together([(path, write)])
+
+
+def write_together(files: list[tuple[Path, Callable[[Path], Any]]]) -> None:
+    """Like :func:`atomic_write` for files that belong together: all are on the disk before the first is renamed.
+
+    Args:
+        files: path and writer of each, in the order in which they are written.
+
+    Raises:
+        CourseError: see :func:`atomic_write`.
+    """
+    parts = [path.with_name(f".{path.name}.{os.getpid()}.part") for path, _ in files]
+    name = files[0][0].name
     try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        for (path, write), part in zip(files, parts, strict=True):
+            name = path.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(part)
+            # safetensors makes files that only their owner may read.
+            part.chmod(0o644)
+            _flush_file(part)
+        for (path, _), part in zip(files, parts, strict=True):
+            os.replace(part, path)
+            _flush_folder(path.parent)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise CourseError(
-            f"{path.name} could not be written ({reason}): free some space and run again; nothing was overwritten."
+            f"{name} could not be written ({reason}): free some space and run again; nothing was overwritten."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        for part in parts:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+
+
+def _flush_file(path: Path) -> None:
+    """Waits until the file's content is on the disk; a full one may say so only here."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    """Makes a rename survive a power cut. Some systems have no such thing for folders; the rename itself is done."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def flatten_optimizer(state: dict) -> tuple[dict[str, Tensor], dict]:

@@ -1,68 +1,34 @@
 """The one training loop of the course, on Lightning Fabric.
 
 It knows no method: see :class:`~course_lib.training.method.Method` for what a method gives. Every random number of step
-``s`` comes from seeds made of (seed, s, rank), and so do the data indices. That is why a run that was killed and resumed ends
-in the same bits as one that was not: there is no generator state or data position that could get out of step.
+``s`` comes from seeds made of (seed, s, rank), and so do the data indices. That is why a run that was killed and
+resumed ends in the same bits as one that was not: no generator state or data position could get out of step.
 """
 
-import math
-import os
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from lightning.fabric import Fabric
-from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from ..errors import CourseError
-from .checkpoints import flatten_optimizer, load_state, save_state, unflatten_optimizer
+from .budget import Budget, History
+from .interrupt import interruptible
+from .launch import launch, partial_gradients
+from .meter import Meter
 from .method import Loss, Method
 from .sampler import ShuffledIndices
+from .snapshot import Snapshot
 from .tensorboard import Board
 
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
 __all__ = ["Budget", "History", "Loss", "Method", "train"]
-
-STATE_FILE = "state.safetensors"
-
-
-@dataclass(frozen=True)
-class Budget:
-    """When to stop: after ``steps``, or after ``seconds`` of training (earlier runs of a resumed training included)."""
-
-    steps: int | None = None
-    seconds: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.steps is None and self.seconds is None:
-            raise CourseError("a training budget needs steps, seconds or both.")
-
-    def progress(self, step: int, seconds: float) -> float:
-        """Share used, in [0, 1]."""
-        shares = [step / max(1, self.steps)] if self.steps is not None else []
-        shares += [seconds / self.seconds] if self.seconds else []
-        return min(1.0, max(shares))
-
-
-@dataclass
-class History:
-    """What a run leaves: steps done, seconds of training, logged means, and the averaged modules if any."""
-
-    steps: int = 0
-    seconds: float = 0.0
-    curve: dict[str, list[float]] = field(default_factory=dict)
-    averaged: dict[str, nn.Module] = field(default_factory=dict)
-
-    def log(self, step: int, scalars: dict[str, float]) -> None:
-        """Appends one point."""
-        for name, value in {"step": step, **scalars}.items():
-            self.curve.setdefault(name, []).append(value)
 
 
 def train(
@@ -102,17 +68,18 @@ def train(
         CourseError: a loss is not finite (names step and loss; the last checkpoint is kept), the checkpoint is damaged
             or of another method, the disk is full, or a setting is impossible.
     """
-    devices = devices or int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if accumulate < 1 or batch_size < 1:
-        raise CourseError("batch_size and accumulate must be at least 1.")
-    fabric = Fabric(
-        accelerator=accelerator, devices=devices, precision=precision, strategy="ddp" if devices > 1 else "auto"
-    )
-    fabric.launch()
-    run = _Run(fabric, method, budget, batch_size, accumulate, seed, clip_norm, Path(folder) if folder else None)
-    if resume and run.folder and (run.folder / STATE_FILE).is_file():
-        run.restore()
-    return run.loop(log_every, checkpoint_every, preview_every, progress)
+    if min(batch_size, accumulate, log_every) < 1 or min(checkpoint_every, preview_every) < 0:
+        raise CourseError("batch_size, accumulate and log_every must be at least 1, the other intervals at least 0.")
+    fabric = launch(accelerator, devices, precision)
+    # Layers draw their noise from the global generators, which every step seeds; the caller's state comes back.
+    cuda = [fabric.device] if fabric.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        run = _Run(fabric, method, budget, batch_size, accumulate, seed, clip_norm, Path(folder) if folder else None)
+        try:
+            run.start(resume)
+            return run.loop(log_every, checkpoint_every, preview_every, progress)
+        finally:
+            run.release()
 
 
 class _Run:
@@ -120,7 +87,7 @@ class _Run:
 
     def __init__(
         self,
-        fabric: Fabric,
+        fabric: "Fabric",
         method: Method,
         budget: Budget,
         batch_size: int,
@@ -131,20 +98,40 @@ class _Run:
     ):
         self.fabric, self.method, self.budget, self.seed = fabric, method, budget, seed
         self.accumulate, self.clip_norm, self.folder = accumulate, clip_norm, folder
-        self.history, self.pending = History(), []
-        self.sums: dict[str, list[float]] = {}
-        method.to_device(fabric.device)
+        self.history, self.meter = History(), Meter(eager=fabric.device.type == "cpu")
+        self.indices = ShuffledIndices(method.length, batch_size, seed, fabric.global_rank, fabric.world_size)
         self.originals = dict(method.modules)
-        # Each process adds random numbers of its own later; the weights must start equal.
+        self.base_rates = {n: [g["lr"] for g in one.param_groups] for n, one in method.optimizers.items()}
+        self.optimizers, self.averages = {}, {}
+        self.snapshot: Snapshot | None = None
+
+    def start(self, resume: bool) -> None:
+        """Hands the networks to Fabric and, if asked, loads where an earlier run stopped."""
+        method, fabric = self.method, self.fabric
+        method.to_device(fabric.device)
         method.plain = self.originals
+        # Under DDP this also gives every process the weights of the first.
         method.modules = {name: fabric.setup_module(module.train()) for name, module in self.originals.items()}
         self.optimizers = {name: fabric.setup_optimizers(one) for name, one in method.optimizers.items()}
-        self.base_rates = {n: [g["lr"] for g in one.param_groups] for n, one in method.optimizers.items()}
         self.averages = {
             name: AveragedModel(self.originals[name], multi_avg_fn=get_ema_multi_avg_fn(decay))
             for name, decay in method.ema.items()
         }
-        self.indices = ShuffledIndices(method.length, batch_size, seed, fabric.global_rank, fabric.world_size)
+        if self.folder is None:
+            return
+        precision = fabric.strategy.precision
+        self.snapshot = Snapshot(self.folder, self.originals, self.averages, method.optimizers, precision, self.seed)
+        if fabric.is_global_zero:
+            self.snapshot.discard_parts()
+        if resume and self.snapshot.exists():
+            self.meter.sums = self.snapshot.restore(self.history)
+
+    def release(self) -> None:
+        """Gives the method its own networks and learning rates back."""
+        self.method.modules, self.method.plain = dict(self.originals), {}
+        for name, optimizer in self.method.optimizers.items():
+            for group, rate in zip(optimizer.param_groups, self.base_rates[name], strict=True):
+                group["lr"] = rate
 
     # --- one step ---------------------------------------------------------------------------------------------------
 
@@ -178,6 +165,7 @@ class _Run:
         for micro, (losses, generator) in enumerate(phases):
             generator.manual_seed(self._generator(step, micro, phase + 1).initial_seed())
             with ExitStack() as stack:
+                stack.enter_context(partial_gradients())
                 if self.fabric.world_size > 1 and micro < self.accumulate - 1:
                     for module in self.method.modules.values():
                         stack.enter_context(self.fabric.no_backward_sync(module))
@@ -188,84 +176,50 @@ class _Run:
                     optimizer = self.optimizers[loss.optimizer]
                     optimizer.zero_grad(set_to_none=True)
                 self.fabric.backward(loss.value / self.accumulate)
-            self._record(step, loss)
+            self.meter.add(step, loss)
         if self.clip_norm is not None:
-            parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-            torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+            # Through Fabric, which first divides by the loss scale where there is one.
+            module = next(iter(self.method.modules.values()))
+            try:
+                self.fabric.clip_gradients(module, optimizer, max_norm=self.clip_norm, error_if_nonfinite=False)
+            except RuntimeError as error:
+                raise CourseError(
+                    f"gradients cannot be clipped here ({error}): use bf16-mixed, or optimisers with fused=False."
+                ) from error
         optimizer.step()
         return True
-
-    # --- numbers ----------------------------------------------------------------------------------------------------
-
-    def _record(self, step: int, loss: Loss) -> None:
-        self.pending.append((step, {f"loss/{loss.optimizer}": loss.value, **loss.scalars}))
-        # Reading a number waits for a GPU; there it is done once per logging interval.
-        if self.fabric.device.type == "cpu":
-            self._read_pending()
-
-    def _read_pending(self) -> None:
-        for step, scalars in self.pending:
-            for name, value in scalars.items():
-                number = float(value.detach()) if isinstance(value, torch.Tensor) else float(value)
-                if not math.isfinite(number):
-                    kept = f" The last checkpoint is in {self.folder}." if self.folder else ""
-                    raise CourseError(
-                        f"{name} became {number} at step {step}: lower the learning rate or clip gradients.{kept}"
-                    )
-                self.sums.setdefault(name, []).append(number)
-        self.pending.clear()
 
     # --- state ------------------------------------------------------------------------------------------------------
 
     def save(self, step: int) -> None:
-        """Writes everything a resumed run needs, on process zero."""
-        if self.folder is None or not self.fabric.is_global_zero:
+        """Checks the weights and writes the state, on process zero; the others wait for it.
+
+        Raises:
+            CourseError: a weight is not finite, which a finite loss can hide for one step; the last checkpoint is kept.
+        """
+        self.meter.read()
+        for name, module in self.originals.items():
+            if not all(parameter.isfinite().all() for parameter in module.parameters()):
+                raise CourseError(
+                    f"the weights of {name} are no longer finite after step {step}: lower the learning rate or clip "
+                    "gradients."
+                )
+        if self.snapshot is None:
             return
-        tensors, plain = (
-            {},
-            {"step": step, "seconds": self.history.seconds, "curve": self.history.curve, "seed": self.seed},
-        )
-        for kind, modules in (("module", self.originals), ("ema", self.averages)):
-            for name, module in modules.items():
-                tensors |= {f"{kind}/{name}/{key}": value for key, value in module.state_dict().items()}
-        plain["optimizers"] = {}
-        for name, optimizer in self.method.optimizers.items():
-            flat, plain["optimizers"][name] = flatten_optimizer(optimizer.state_dict())
-            tensors |= {f"optimizer/{name}/{key}": value for key, value in flat.items()}
-        save_state(self.folder / STATE_FILE, tensors, plain)
-
-    def restore(self) -> None:
-        """Continues from the checkpoint in the folder."""
-        tensors, plain = load_state(self.folder / STATE_FILE)
-        if plain["seed"] != self.seed:
-            raise CourseError(
-                f"the checkpoint in {self.folder} was made with seed {plain['seed']}: resume with that seed."
-            )
-
-        def part(prefix: str) -> dict[str, torch.Tensor]:
-            return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
-
-        try:
-            for kind, modules in (("module", self.originals), ("ema", self.averages)):
-                for name, module in modules.items():
-                    module.load_state_dict(part(f"{kind}/{name}/"))
-            for name, optimizer in self.method.optimizers.items():
-                optimizer.load_state_dict(unflatten_optimizer(part(f"optimizer/{name}/"), plain["optimizers"][name]))
-        except (RuntimeError, KeyError, ValueError) as error:
-            first = str(error).splitlines()[0]
-            raise CourseError(f"the checkpoint in {self.folder} is of another method or size ({first}).") from error
-        self.history.steps, self.history.seconds, self.history.curve = plain["step"], plain["seconds"], plain["curve"]
+        if self.fabric.is_global_zero:
+            self.snapshot.save(self.history, self.meter.sums)
+        self.fabric.barrier()
 
     # --- the loop ---------------------------------------------------------------------------------------------------
 
     def loop(self, log_every: int, checkpoint_every: int, preview_every: int, progress: bool) -> History:
         """Steps until the budget is used or the user interrupts."""
         step, history, zero = self.history.steps, self.history, self.fabric.is_global_zero
-        board = Board(self.folder if zero else None, step)
+        board = Board(self.folder if zero else None, step + 1)
         bar = tqdm(total=self.budget.steps, initial=step, disable=None if progress and zero else True, unit="step")
         started = time.perf_counter() - history.seconds
         try:
-            with _interruptible() as interrupted:
+            with interruptible() as interrupted:
                 while not self._finished(step, interrupted):
                     self._step(step)
                     step += 1
@@ -276,28 +230,31 @@ class _Run:
                     if preview_every and step % preview_every == 0 and zero:
                         board.pictures("preview", self.method.preview, step)
                     if checkpoint_every and step % checkpoint_every == 0:
-                        self._read_pending()
                         self.save(step)
-            self._read_pending()
-            self.save(step)
+                if self.meter.sums or self.meter.pending:
+                    self._log(step, board, bar)
+                self.save(step)
             if interrupted.is_set():
                 self._report_interrupt(step)
+        except CourseError as error:
+            if self.snapshot is None or not self.snapshot.exists():
+                raise
+            raise CourseError(f"{error} The last checkpoint is in {self.folder}.") from error
         finally:
             bar.close()
             board.close()
-            self.method.modules, self.method.plain = dict(self.originals), {}
         history.averaged = {name: average.module for name, average in self.averages.items()}
         return history
 
     def _finished(self, step: int, interrupted: threading.Event) -> bool:
         stop = interrupted.is_set() or self.budget.progress(step, self.history.seconds) >= 1.0
-        # Clocks differ between processes; all follow the first.
-        return self.fabric.broadcast(stop) if self.fabric.world_size > 1 else stop
+        if self.fabric.world_size > 1:
+            # Clocks differ between processes; all follow the first, also in their learning rates.
+            stop, self.history.seconds = self.fabric.broadcast((stop, self.history.seconds))
+        return stop
 
     def _log(self, step: int, board: Board, bar: tqdm) -> None:
-        self._read_pending()
-        means = {name: sum(values) / len(values) for name, values in self.sums.items()}
-        self.sums.clear()
+        means = self.meter.means()
         self.history.log(step, means)
         board.scalars(means, step)
         bar.set_postfix({name.split("/")[-1]: f"{value:.3g}" for name, value in list(means.items())[:3]})
@@ -305,23 +262,3 @@ class _Run:
     def _report_interrupt(self, step: int) -> None:
         where = f"; continue with resume=True from {self.folder}" if self.folder else ""
         print(f"Stopped after step {step}{where}.")
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Turns the first interrupt into a flag, so that no optimiser step is cut in half; the second one raises as usual."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def handler(signum: int, frame: object) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt
-        event.set()
-
-    previous = signal.signal(signal.SIGINT, handler)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, previous)

@@ -47,7 +47,10 @@ class Method:
         self.device = device
 
     def batch(self, index: Tensor, generator: torch.Generator) -> Any:
-        """The training items ``index: (B,)`` as tensors on ``self.device``; random augmentation draws from ``generator`` (CPU)."""
+        """The training items ``index: (B,)`` as tensors on ``self.device``.
+
+        Random augmentation must draw from ``generator`` (CPU) alone, or a resumed run sees other pictures.
+        """
         raise TypeError(f"{type(self).__name__} must define batch()")
 
     def losses(self, batch: Any, generator: torch.Generator, step: int) -> Iterator[Loss]:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ..errors import CourseError
+
 __all__ = ["Board"]
 
 
@@ -13,7 +15,10 @@ class Board:
 
     Args:
         folder: run folder or None.
-        step: first step that will be logged; older points of an interrupted run after it are hidden.
+        step: first step that will be logged; points that an interrupted run logged from there on are hidden.
+
+    Raises:
+        CourseError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path | None, step: int = 0):
@@ -21,7 +26,12 @@ class Board:
         if folder is not None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(str(folder), purge_step=step)
+            try:
+                self.writer = SummaryWriter(str(folder), purge_step=step)
+            except OSError as error:
+                raise CourseError(
+                    f"{folder} cannot be written ({error.strerror}): free some space or choose another folder."
+                ) from error
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         """Adds one point to each curve."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import CourseError
 from ..paths import CHECKPOINTS
-from .checkpoints import atomic_write
+from .checkpoints import write_together
 
 __all__ = ["Card", "load_card", "load_weights", "save_weights"]
 
@@ -74,10 +74,15 @@ def save_weights(tensors: dict[str, Tensor], card: Card, folder: Path = CHECKPOI
     stored = {
         n: (t.detach().cpu().half() if fits[n] else t.detach().cpu()).contiguous().clone() for n, t in tensors.items()
     }
-    atomic_write(path, lambda temporary: save_file(stored, temporary))
-    card.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    text = json.dumps(asdict(card), indent=1) + "\n"
-    atomic_write(card_path, lambda temporary: temporary.write_text(text))
+
+    def write_weights(part: Path) -> None:
+        save_file(stored, part)
+        card.sha256 = hashlib.sha256(part.read_bytes()).hexdigest()
+
+    def write_card(part: Path) -> None:
+        part.write_text(json.dumps(asdict(card), indent=1) + "\n")
+
+    write_together([(path, write_weights), (card_path, write_card)])
     return path
 
 
@@ -91,11 +96,12 @@ def load_card(name: str, folder: Path = CHECKPOINTS) -> Card:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.safetensors"))) or "none yet"
         raise CourseError(
-            f"there is no checkpoint {name!r} in {folder.name}/ (there: {known}): train it with `make train NAME={name}`."
+            f"there is no checkpoint {name!r} in {folder.name}/ (there: {known}): train it with "
+            f"`make train NAME={name}`."
         )
     try:
         return Card(**json.loads(path.read_text()))
-    except (json.JSONDecodeError, TypeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise CourseError(
             f"the card {path.name} is damaged ({error}): restore it with `git checkout checkpoints`."
         ) from error
@@ -113,8 +119,8 @@ def load_weights(name: str, folder: Path = CHECKPOINTS) -> tuple[dict[str, Tenso
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != card.sha256:
             raise CourseError(
-                f"{path.name} is truncated or not the file its card describes: restore it with `git checkout checkpoints` "
-                f"or train it again with `make train NAME={name}`."
+                f"{path.name} is truncated or not the file its card describes: restore it with "
+                f"`git checkout checkpoints` or train it again with `make train NAME={name}`."
             )
         tensors = load(content)
     except (OSError, SafetensorError) as error:

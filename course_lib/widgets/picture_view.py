@@ -1,7 +1,7 @@
 """The one widget shell of the course: controls above a picture that a pure function renders.
 
-It uses ``widgets.Image`` and ``observe`` rather than ``interact``: the picture is part of the stored widget state, so pages
-without a kernel show it, and a test can move a slider without a browser.
+It uses ``widgets.Image`` and ``observe`` rather than ``interact``: the picture is part of the stored widget state, so
+pages without a kernel show it, and a test can move a slider without a browser.
 """
 
 from collections.abc import Callable

