@@ -1,0 +1,106 @@
+"""Linear probes: what a fixed representation says about a label, or about another vector.
+
+A probe is deliberately weak. What it finds is *readily available* in the representation; what it does not find may
+still be there in a form that a line cannot reach. Source of the idea: Alain and Bengio 2016.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..data import ImageSet
+from ..errors import CourseError
+from ..experts.classifier import Classifier
+
+__all__ = ["LinearProbe", "balanced_accuracy", "layer_vectors"]
+
+
+@torch.no_grad()
+def layer_vectors(
+    classifier: Classifier, data: ImageSet, numbers: int = 4096, batch_size: int = 128
+) -> dict[str, Tensor]:
+    """Every layer of a classifier as one vector per picture, in one pass.
+
+    Feature maps are averaged down to as many places as fit into ``numbers``, so that no layer gets an advantage from
+    mere size: early maps keep many places of few channels, late ones few places of many channels.
+
+    Args:
+        classifier: frozen.
+        data: ``N`` pictures.
+        numbers: most values that a feature map may keep.
+
+    Returns:
+        Layer name → ``float32 (N, F)`` on the CPU, in the order of ``classifier.layers``.
+    """
+    device = next(classifier.parameters()).device
+    parts: dict[str, list[Tensor]] = {name: [] for name in classifier.layers}
+    for images in data.batches(batch_size):
+        maps = classifier.maps(images.to(device))
+        features = F.relu(classifier.norm(maps[-1])).mean((2, 3))
+        sides = [min(m.shape[-1], max(1, int((numbers / m.shape[1]) ** 0.5))) for m in maps]
+        pooled = [F.adaptive_avg_pool2d(m, side).flatten(1) for m, side in zip(maps, sides, strict=True)]
+        logits = torch.cat([classifier.heads[name](features) for name in classifier.config.heads], 1)
+        for name, vector in zip(classifier.layers, [*pooled, features, logits], strict=True):
+            parts[name].append(vector.float().cpu())
+    return {name: torch.cat(vectors) for name, vectors in parts.items()}
+
+
+def balanced_accuracy(predicted: Tensor, labels: Tensor) -> float:
+    """Mean over the classes that occur in ``labels: (N,)`` of the share that was recognised; guessing one gives 1/K."""
+    right = predicted == labels
+    return torch.stack([right[labels == value].float().mean() for value in labels.unique()]).mean().item()
+
+
+class LinearProbe:
+    """Ridge regression with a closed form, on standardised inputs.
+
+    Args:
+        x: ``(N, F)``, what is probed.
+        y: ``(N, D)`` numbers to predict, or ``int64 (N,)`` class labels, which become one-hot targets whose rows weigh
+            as much as their class is rare: a probe that always says "no skin tone" gains nothing.
+        ridge: penalty relative to the number of rows; larger is smoother.
+
+    Raises:
+        CourseError: different lengths.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor, ridge: float = 0.3):
+        if len(x) != len(y) or len(x) < 2:
+            raise CourseError(f"a probe needs as many inputs as targets, two or more, not {len(x)} and {len(y)}.")
+        self.classes = not y.is_floating_point()
+        x, weight = x.double(), torch.ones(len(x), 1, dtype=torch.float64)
+        if self.classes:
+            counts = torch.bincount(y)
+            weight = 1.0 / counts[y].double()[:, None].to(x.device)
+            y = F.one_hot(y, len(counts))
+        weight = weight * (len(x) / weight.sum())
+        y = y.double()
+        self.mean, self.offset = (weight * x).mean(0), (weight * y).mean(0)
+        self.scale = (weight * (x - self.mean).square()).mean(0).sqrt() + 1e-6
+        root = weight.sqrt()
+        x, y = root * (x - self.mean) / self.scale, root * (y - self.offset)
+        # The smaller of the two equivalent systems: features × features, or rows × rows.
+        penalty = ridge * len(x)
+        if x.shape[1] <= len(x):
+            gram = x.T @ x
+            gram.diagonal().add_(penalty)
+            self.weight = torch.linalg.solve(gram, x.T @ y)
+        else:
+            gram = x @ x.T
+            gram.diagonal().add_(penalty)
+            self.weight = x.T @ torch.linalg.solve(gram, y)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Predicted numbers, ``float32 (N, D)``; for class labels one score per class."""
+        return ((x.double() - self.mean) / self.scale @ self.weight + self.offset).float()
+
+    def predict(self, x: Tensor) -> Tensor:
+        """The class with the highest score, ``int64 (N,)``."""
+        if not self.classes:
+            raise CourseError("this probe predicts numbers: call it instead of asking for classes.")
+        return self(x).argmax(1)
+
+    def explained(self, x: Tensor, y: Tensor) -> float:
+        """Share of the variance of ``y: (N, D)`` on new data that the prediction explains: 1 is all, 0 is the mean."""
+        error = (self(x) - y).square().sum()
+        return (1 - error / (y - self.offset.float()).square().sum()).item()

@@ -1,0 +1,181 @@
+"""Nearest neighbours, linear probes, simple codes and attribute directions of notebook 01."""
+
+import pytest
+import torch
+
+from course_lib.data import ImageSet, load_emoji
+from course_lib.errors import CourseError
+from course_lib.evaluation.attributes import matched_pairs, mean_difference, score_edit
+from course_lib.evaluation.baselines import PrincipalComponents, thumbnail, thumbnail_shape
+from course_lib.evaluation.neighbours import nearest, retrieval_accuracy
+from course_lib.evaluation.probes import LinearProbe, balanced_accuracy, layer_vectors
+from course_lib.experts import Classifier, ClassifierConfig, freeze
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_a_vector_is_its_own_nearest_neighbour(metric):
+    gallery = torch.randn(40, 3, 4, generator=generator())
+    found = nearest(gallery, gallery, k=3, metric=metric, chunk=7)
+    assert found.shape == (40, 3)
+    assert torch.equal(found[:, 0], torch.arange(40))
+
+
+def test_euclidean_neighbours_agree_with_plain_distances():
+    queries, gallery = torch.randn(9, 5, generator=generator()), torch.randn(30, 5, generator=generator(1))
+    expected = torch.cdist(queries, gallery).argsort(1)[:, :4]
+    assert torch.equal(nearest(queries, gallery, 4, "euclidean"), expected)
+
+
+def test_cosine_neighbours_ignore_length_and_common_offset():
+    gallery = torch.randn(30, 5, generator=generator())
+    gallery -= gallery.mean(0)
+    assert torch.equal(nearest(3 * gallery[:6], gallery, 2), nearest(gallery[:6], gallery, 2))
+    assert torch.equal(nearest(gallery[:6] + 50, gallery + 50, 1), nearest(gallery[:6], gallery, 1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((torch.zeros(2, 3), torch.zeros(2, 4)), "agree"),
+        ((torch.zeros(2, 3), torch.zeros(2, 3), 3), "between 1"),
+        ((torch.zeros(2, 3), torch.zeros(2, 3), 1, "manhattan"), "metric"),
+    ],
+)
+def test_impossible_searches_are_explained(arguments, words):
+    with pytest.raises(CourseError, match=words):
+        nearest(*arguments)
+
+
+def test_retrieval_counts_a_hit_among_the_first_k():
+    gallery = torch.tensor([[0.0], [1.0], [2.0], [10.0]])
+    asked, labels = torch.tensor([[0.1], [9.0]]), torch.tensor([7, 7, 8, 9])
+    wanted = torch.tensor([8, 9])
+    assert retrieval_accuracy(asked, gallery, wanted, labels, 1, "euclidean") == 0.5
+    assert retrieval_accuracy(asked, gallery, wanted, labels, 3, "euclidean") == 1.0
+    with pytest.raises(CourseError, match="label"):
+        retrieval_accuracy(asked, gallery, wanted[:1], labels)
+
+
+@pytest.mark.parametrize("rows", [20, 200])
+def test_a_probe_recovers_a_linear_map_in_both_forms(rows):
+    x, weight = torch.randn(rows, 60, generator=generator()), torch.randn(60, 4, generator=generator(1))
+    probe = LinearProbe(x, x @ weight, ridge=1e-8)
+    assert probe.explained(x, x @ weight) > 0.999
+    if rows > 60:
+        fresh = torch.randn(50, 60, generator=generator(2))
+        assert torch.allclose(probe(fresh), fresh @ weight, atol=1e-3)
+
+
+def test_both_forms_of_ridge_regression_agree():
+    x, y = torch.randn(30, 30, generator=generator()), torch.randn(30, 2, generator=generator(1))
+    wide = torch.cat([x, torch.zeros(30, 1)], 1)  # one more feature than rows, and it says nothing
+    assert torch.allclose(LinearProbe(x, y)(x), LinearProbe(wide, y)(wide), atol=1e-4)
+
+
+def test_a_class_probe_does_not_favour_the_frequent_class():
+    labels = (torch.arange(400) % 20 == 0).long()
+    x = torch.randn(400, 6, generator=generator())
+    x[:, 0] += 2.0 * labels
+    probe = LinearProbe(x, labels)
+    assert balanced_accuracy(probe.predict(x), labels) > 0.75
+    assert balanced_accuracy(torch.zeros(400, dtype=torch.int64), labels) == 0.5
+    with pytest.raises(CourseError, match="numbers"):
+        LinearProbe(x, x).predict(x)
+    with pytest.raises(CourseError, match="as many"):
+        LinearProbe(x, labels[:-1])
+
+
+def test_layer_vectors_are_those_of_the_classifier():
+    net = freeze(Classifier(ClassifierConfig({"style": 5}, width=4)))
+    data = load_emoji().subset(range(6))
+    vectors = layer_vectors(net, data, batch_size=4)
+    images = data.batch(torch.arange(6))
+    assert list(vectors) == list(net.layers)
+    assert torch.allclose(vectors["logits"], net.layer(images, "logits"), atol=1e-5)
+    assert torch.allclose(vectors["features"], net.layer(images, "features"), atol=1e-5)
+    assert torch.allclose(vectors["late"], net.layer(images, "late").flatten(1), atol=1e-5)
+    small = layer_vectors(net, data, numbers=64)
+    assert small["early"].shape == (6, 4 * 16) and small["late"].shape == (6, 32)
+
+
+def test_thumbnails_keep_within_the_budget():
+    assert thumbnail_shape(128) == (6, 7)
+    for numbers in (3, 12, 64, 128, 200):
+        height, width = thumbnail_shape(numbers)
+        assert 3 * height * width <= numbers
+    small, large = thumbnail(torch.full((2, 3, 64, 64), 0.25), 128)
+    assert small.shape == (2, 3, 6, 7)
+    assert torch.allclose(large, torch.full((2, 3, 64, 64), 0.25))
+    with pytest.raises(CourseError, match="three"):
+        thumbnail_shape(2)
+
+
+def test_principal_components_agree_with_the_full_decomposition():
+    images = (torch.randn(60, 8, generator=generator()) * torch.tensor([40.0, 20, 10, 5, 1, 1, 1, 1])) @ torch.randn(
+        8, 3 * 16, generator=generator(1)
+    )
+    data = ImageSet("made", (images / 8 + 128).clamp(0, 255).to(torch.uint8).view(60, 3, 4, 4))
+    x = data.batch(torch.arange(60)).flatten(1)
+    code = PrincipalComponents(data, 3, passes=8, generator=generator())
+    assert code.encode(data.batch(torch.arange(5))).shape == (5, 3)
+    vectors = torch.linalg.svd(x - x.mean(0), full_matrices=False).Vh[:3]
+    assert torch.allclose(code.basis.T @ code.basis, torch.eye(3), atol=1e-5)
+    assert torch.linalg.svdvals(vectors @ code.basis).min() > 0.999
+    with pytest.raises(CourseError, match="components"):
+        PrincipalComponents(data, 61)
+
+
+def test_matched_pairs_differ_in_one_label_only():
+    data = load_emoji().part("val")
+    for label, first, second in (
+        ("skin_tone", "light", "dark"),
+        ("gender", "man", "woman"),
+        ("style", "noto", "twemoji"),
+    ):
+        left, right = matched_pairs(data, label, first, second)
+        assert len(left) == len(right) > 5
+        assert {data.classes[label][i] for i in data.labels[label][left].tolist()} == {first}
+        assert {data.classes[label][i] for i in data.labels[label][right].tolist()} == {second}
+        for name in {"style", "base", "skin_tone", "gender", "age", "hair"} - {label}:
+            assert torch.equal(data.labels[name][left], data.labels[name][right]), name
+    with pytest.raises(CourseError, match="skin_tone"):
+        matched_pairs(data, "skin_tone", "light", "green")
+    with pytest.raises(CourseError, match="differ only"):
+        matched_pairs(data, "hair", "red", "curly")
+
+
+def test_the_mean_difference_finds_a_planted_direction():
+    own, step = torch.randn(10, 4, generator=generator()), torch.tensor([1.0, 0.0, -2.0, 0.5])
+    latents = torch.cat([own, own + step])
+    found = mean_difference(latents, (torch.arange(10), torch.arange(10, 20)))
+    assert torch.allclose(found, step, atol=1e-6)
+
+
+def test_an_edit_is_scored_by_what_the_judge_sees():
+    """A judge that reads the first pixel: red says the value, green which base emoji it is."""
+
+    class Seer:
+        def predict(self, pictures, label):
+            return pictures[:, 0, 0, 0].long()
+
+        def embeddings(self, pictures):
+            return torch.nn.functional.one_hot(pictures[:, 1, 0, 0].long(), 4).float()
+
+    base = torch.arange(4).repeat(2)
+    data = ImageSet(
+        "made",
+        torch.zeros(8, 3, 2, 2, dtype=torch.uint8),
+        {"base": base, "style": torch.arange(2).repeat_interleave(4), "tone": torch.zeros(8, dtype=torch.int64)},
+        {"base": list("abcd"), "style": ["one", "two"], "tone": ["light", "dark"]},
+    )
+    gallery = torch.nn.functional.one_hot(base, 4).float()
+    pictures = torch.zeros(4, 3, 2, 2)
+    origin = torch.tensor([0, 1, 6, 7])
+    pictures[:, 0] = torch.tensor([1.0, 1, 1, 0])[:, None, None]
+    pictures[:, 1] = torch.tensor([0.0, 1, 0, 0])[:, None, None]
+    score = score_edit(Seer(), pictures, data, origin, "tone", "dark", gallery)
+    assert score.changed == 0.75 and score.kept == 0.5

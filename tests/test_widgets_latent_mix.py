@@ -1,0 +1,72 @@
+"""The mixer of notebook 01: its pure part, and the widget without a browser."""
+
+import pytest
+import torch
+from IPython import display
+
+from course_lib.errors import CourseError
+from course_lib.figures import picture_grid
+from course_lib.widgets.latent_mix import latent_mix_view, mix, mix_pictures, show_pictures
+
+
+def decode(latents):
+    """Three latent numbers as a flat colour."""
+    return latents[:, :, None, None].expand(-1, 3, 8, 8).clamp(-1, 1)
+
+
+A, B, STEP = torch.tensor([-1.0, 0.0, 0.5]), torch.tensor([1.0, 0.5, 0.5]), torch.tensor([0.0, 0.25, 0.0])
+
+
+def view():
+    return latent_mix_view(decode, {"a": A, "b": B, "c": A + STEP}, {"up": STEP}, "three colours")
+
+
+def test_the_line_passes_through_both_ends():
+    assert torch.equal(mix(A, B, 0.0), A) and torch.equal(mix(A, B, 1.0), B)
+    assert torch.allclose(mix(A, B, 0.5), (A + B) / 2)
+    assert mix(A, B, torch.linspace(0, 1, 5)).shape == (5, 3)
+
+
+def test_the_pictures_are_start_mixture_and_end():
+    pictures = mix_pictures(decode, A, B, 0.5, STEP, 2.0)
+    assert pictures.shape == (3, 3, 8, 8)
+    assert torch.allclose(pictures[:, :, 0, 0], torch.stack([A, (A + B) / 2 + 2 * STEP, B]))
+
+
+def test_moving_a_control_changes_the_picture_and_back():
+    mixer = view()
+    first = bytes(mixer.picture.value)
+    assert first.startswith(b"\x89PNG")
+    mixer.controls["amount"].value = 1.0
+    assert bytes(mixer.picture.value) != first
+    mixer.controls["amount"].value = 0.5
+    assert bytes(mixer.picture.value) == first and mixer.message.value == ""
+    mixer.controls["strength"].value = 1.0
+    assert bytes(mixer.picture.value) != first
+    mixer.controls["second"].value = "c"
+    assert mixer.message.value == ""
+
+
+def test_the_controls_are_labelled_and_wait_for_release():
+    mixer = view()
+    assert all(control.description for control in mixer.controls.values())
+    assert not mixer.controls["amount"].continuous_update and not mixer.controls["strength"].continuous_update
+
+
+def test_too_little_to_mix_is_explained():
+    with pytest.raises(CourseError, match="two pictures"):
+        latent_mix_view(decode, {"a": A}, {"up": STEP}, "one colour")
+    with pytest.raises(CourseError, match="direction"):
+        latent_mix_view(decode, {"a": A, "b": B}, {}, "two colours")
+
+
+def test_shown_pictures_are_jpeg_with_alternative_text(monkeypatch):
+    calls = []
+    monkeypatch.setattr(display, "display", lambda data, **options: calls.append((data, options)))
+    grid = picture_grid(torch.zeros(1, 2, 3, 64, 64))
+    show_pictures(grid, "Two grey squares.")
+    ((data, options),) = calls
+    assert data["image/jpeg"].startswith(b"\xff\xd8") and options["raw"]
+    assert options["metadata"] == {"image/jpeg": {"alt": "Two grey squares."}}
+    with pytest.raises(ValueError, match="alternative"):
+        show_pictures(grid, " ")
