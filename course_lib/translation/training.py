@@ -25,7 +25,7 @@ class _PairMethod(Method):
         name: of the one network.
         network: the network to train.
         rate: Adam's largest learning rate.
-        weight_decay: AdamW's; it matters on few pictures.
+        weight_decay: AdamW's, of the weight matrices; it matters on few pictures.
         held: pairs that are never trained on; their loss is logged as ``held-out`` every ``held_every`` steps. Let
             ``log_every`` of the loop be the same number or a multiple.
     """
@@ -45,7 +45,12 @@ class _PairMethod(Method):
         self.pairs, self.held, self.held_every = pairs, held, held_every
         self.length, self.warm_up, self.name = len(pairs), warm_up, name
         self.modules = {name: network}
-        optimizer = torch.optim.AdamW(network.parameters(), rate, (0.9, 0.99), weight_decay=weight_decay, fused=True)
+        # Only matrices decay: a scale of ActNorm that is pulled to zero would be paid for in the log-determinant.
+        groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+        for key, parameter in network.named_parameters():
+            groups[key.endswith("weight")].append(parameter)
+        parts = [{"params": groups[True], "weight_decay": weight_decay}, {"params": groups[False], "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(parts, rate, (0.9, 0.99), fused=True)
         self.optimizers, self.ema = {name: optimizer}, {name: 0.995}
 
     def to_device(self, device: torch.device) -> None:
