@@ -147,15 +147,18 @@ class Autoencoder(nn.Module):
         instead of noise, and the convolutions learn what a linear map cannot do.
 
         Raises:
-            CourseError: fewer images than numbers in a latent.
+            CourseError: fewer than two images for each number of the latent, or more of those than small pixels.
         """
+        if self.latent_dim > self.linear_out.out_features:
+            raise CourseError(f"there are {self.linear_out.out_features} components at most, not {self.latent_dim}.")
         if len(images) < 2 * self.latent_dim:
             raise CourseError(f"{len(images)} images are too few for {self.latent_dim} components: take twice as many.")
         small = F.adaptive_avg_pool2d(images, _LINEAR_SIZE).flatten(1)
         mean = small.mean(0)
         _, singular, components = torch.linalg.svd(small - mean, full_matrices=False)
         components = components[: self.latent_dim].T
-        deviation = singular[: self.latent_dim] / len(small) ** 0.5
+        # Pictures that vary in fewer directions than this leave components that are only rounding.
+        deviation = (singular[: self.latent_dim] / len(small) ** 0.5).clamp_min(1e-3)
         self.linear_in.weight.copy_((components / deviation).T)
         self.linear_in.bias.copy_(-(mean @ components) / deviation)
         self.linear_out.weight.copy_(components * deviation)
