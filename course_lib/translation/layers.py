@@ -161,7 +161,10 @@ def compare_layer(
         seed: of weights, batches and residuals.
         blocks: of the flow.
     """
-    config = FlowConfig.quick(target.latent_dim, tuple(condition.shape[1:]), embedding_dim=64, blocks=blocks)
+    shape = tuple(condition.shape[1:])
+    config = FlowConfig.quick(
+        target.latent_dim, shape, embedding_dim=64, hidden_depth=1, embedder_depth=0, blocks=blocks
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         flow, regressor = ConditionalFlow(config), Regressor(config)

@@ -141,7 +141,7 @@ class Regressor(nn.Module):
         super().__init__()
         self.config, self.width = config, width
         self.embedder = build_embedder(config)
-        self.net = FullyConnectedNet(config.embedding_width, width, 2, config.dim)
+        self.net = FullyConnectedNet(config.embedding_width, width, 1, config.dim)
 
     def forward(self, condition: Tensor) -> Tensor:
         """Latent ``(B, D)``."""
