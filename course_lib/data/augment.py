@@ -10,10 +10,10 @@ __all__ = ["affine", "recolour"]
 
 
 def affine(images: Tensor, generator: torch.Generator, share: float = 1.0) -> Tensor:
-    """Zoom 0.8–1.2, shift up to 8 %, rotation up to 10° of ``share`` of the images; what comes in at the border is white.
+    """Zoom 0.8–1.2, shift up to 8 %, rotation up to 10° of ``share`` of the images; the border that appears is white.
 
-    Resampling blurs, so a network that is to draw sharp edges must see most pictures as they are: keep ``share`` small for
-    reconstruction targets.
+    Resampling blurs, so a network that is to draw sharp edges must see most pictures as they are: keep ``share`` small
+    for reconstruction targets.
 
     Args:
         images: ``(B, 3, S, S)`` in [−1, 1].
