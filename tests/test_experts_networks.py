@@ -1,0 +1,385 @@
+"""Autoencoder, classifier, the autoencoder's losses, and how experts are kept frozen and opened."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from course_lib.cinn import ConditionalFlow, FlowConfig
+from course_lib.errors import CourseError
+from course_lib.experts import (
+    Autoencoder,
+    AutoencoderConfig,
+    Classifier,
+    ClassifierConfig,
+    LayerExpert,
+    SourceExpert,
+    TargetExpert,
+    fingerprint,
+    freeze,
+    load_expert,
+)
+from course_lib.experts.autoencoder import Posterior
+from course_lib.experts.reconstruction import (
+    PatchDiscriminator,
+    adaptive_weight,
+    hinge_loss,
+    perceptual_distance,
+    reconstruction_nll,
+)
+from course_lib.training import Budget, Card, save_weights, train
+from course_lib.training.method import Loss, Method, frozen
+
+SMALL = AutoencoderConfig(16, 6, (8, 8), (8, 8))
+
+
+def autoencoder():
+    return freeze(Autoencoder(SMALL).to(memory_format=torch.channels_last))
+
+
+def classifier(**options):
+    return freeze(Classifier(ClassifierConfig({"kind": 5, "style": 3}, width=4, **options)))
+
+
+def pictures(count=3, size=16):
+    return torch.rand(count, 3, size, size) * 2 - 1
+
+
+# --- autoencoder ------------------------------------------------------------------------------------------------------
+
+
+def test_autoencoder_shapes_and_range():
+    net = autoencoder()
+    latent = net.encode(pictures())
+    assert latent.shape == (3, 6) and net.latent_dim == 6 and net.condition_shape == (6,)
+    images = net.decode(latent)
+    assert images.shape == (3, 3, 16, 16) and images.abs().max() <= 1
+    assert torch.equal(net.encode(pictures(1)[:0]), torch.empty(0, 6))
+    assert not latent.requires_grad and not net.decode(latent.requires_grad_()).requires_grad
+    assert net.render(latent).requires_grad
+
+
+def test_autoencoder_forward_samples_only_with_noise():
+    net, images, noise = autoencoder(), pictures(), torch.randn(3, 6)
+    mean_image, posterior = net(images)
+    torch.testing.assert_close(mean_image.clamp(-1, 1), net.decode(posterior.mean))
+    sampled, _ = net(images, noise)
+    latent = posterior.mean + noise * (0.5 * posterior.log_variance).exp()
+    torch.testing.assert_close(sampled.clamp(-1, 1), net.decode(latent))
+    torch.testing.assert_close(sampled, net.render(latent))
+
+
+def test_autoencoder_that_starts_from_principal_components():
+    net, images = Autoencoder(SMALL).eval(), pictures(40) * torch.linspace(0.1, 0.5, 3)[:, None, None]
+    net.start_from_pca(images)
+    latent = net.encode(images)
+    torch.testing.assert_close(latent.mean(0), torch.zeros(6), rtol=0, atol=1e-4)
+    torch.testing.assert_close(latent.T @ latent / 40, torch.eye(6), rtol=0, atol=1e-3)
+    flat = images.flatten(1).double()
+    left, singular, right = torch.linalg.svd(flat - flat.mean(0), full_matrices=False)
+    best = (left[:, :6] * singular[:6]) @ right[:6] + flat.mean(0)
+    torch.testing.assert_close(net.render(latent).flatten(1).double(), best, rtol=0, atol=1e-4)
+
+
+def test_principal_components_of_pictures_that_hardly_vary():
+    net = Autoencoder(SMALL).eval()
+    net.start_from_pca(torch.full((20, 3, 16, 16), 0.3))
+    same = net.decode(net.encode(torch.full((2, 3, 16, 16), 0.3)))
+    torch.testing.assert_close(same, torch.full_like(same, 0.3), rtol=0, atol=1e-3)
+    with pytest.raises(CourseError, match="too few"):
+        net.start_from_pca(pictures(11))
+    with pytest.raises(CourseError, match="768 components at most"):
+        Autoencoder(AutoencoderConfig(16, 800, (8, 8), (8, 8))).start_from_pca(pictures(3))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 64, 64), (2, 1, 16, 16), (3, 16, 16), (2, 3, 16, 17)])
+def test_autoencoder_refuses_other_sizes(shape):
+    with pytest.raises(CourseError, match="16, 16"):
+        autoencoder().encode(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"size": 32}, {"encoder_widths": (8,)}, {"decoder_widths": (8,)}, {"size": 16, "encoder_widths": ()}]
+)
+def test_impossible_autoencoders(arguments):
+    with pytest.raises(CourseError, match="widths"):
+        AutoencoderConfig(**{"size": 64} | arguments)
+
+
+def test_configurations_survive_json():
+    import json
+
+    for config in (SMALL, ClassifierConfig({"kind": 5}, 4, 2)):
+        assert type(config)(**json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_posterior_agrees_with_torch_distributions():
+    posterior = Posterior(torch.randn(4, 6), torch.randn(4, 6))
+    normal = torch.distributions.Normal(posterior.mean, (0.5 * posterior.log_variance).exp())
+    unit = torch.distributions.Normal(torch.zeros(6), torch.ones(6))
+    torch.testing.assert_close(posterior.kl(), torch.distributions.kl_divergence(normal, unit).sum(1))
+    torch.testing.assert_close(Posterior(torch.zeros(2, 3), torch.zeros(2, 3)).kl(), torch.zeros(2))
+
+
+def test_posterior_samples_have_its_moments_and_follow_the_generator():
+    posterior = Posterior(torch.tensor([[1.0, -2.0]]).repeat(20_000, 1), torch.tensor([[0.0, math.log(4.0)]]))
+    sample = posterior.sample(torch.Generator().manual_seed(1))
+    torch.testing.assert_close(sample.mean(0), torch.tensor([1.0, -2.0]), rtol=0, atol=0.05)
+    torch.testing.assert_close(sample.std(0), torch.tensor([1.0, 2.0]), rtol=0, atol=0.05)
+    assert torch.equal(sample, posterior.sample(torch.Generator().manual_seed(1)))
+
+
+def test_posterior_is_bounded():
+    net = autoencoder()
+    with torch.no_grad():
+        net.to_posterior.bias.fill_(1e4)
+    assert net.posterior(pictures()).log_variance.max() == 10.0
+    with torch.no_grad():
+        net.to_posterior.bias.fill_(-1e4)
+    assert net.posterior(pictures()).log_variance.min() == -30.0
+
+
+# --- classifier and its layers ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("early", (4, 32, 32)),
+        ("low", (8, 16, 16)),
+        ("middle", (16, 8, 8)),
+        ("late", (32, 4, 4)),
+        ("features", (32,)),
+        ("logits", (8,)),
+    ],
+)
+def test_layers(name, shape):
+    net = classifier(projection=7)
+    expert = LayerExpert(net, name)
+    assert expert.condition_shape == shape and isinstance(expert, SourceExpert)
+    images = pictures(2, 64)
+    out = expert.encode(images)
+    assert out.shape == (2, *shape) and out.is_contiguous() and not out.requires_grad
+    torch.testing.assert_close(out, net.layer(images, name))
+    assert set(net.layers) == {"early", "low", "middle", "late", "features", "logits"}
+
+
+def test_layers_of_smaller_pictures_and_unknown_layers():
+    net = classifier()
+    assert LayerExpert(net, "late", 32).condition_shape == (32, 2, 2)
+    with pytest.raises(CourseError, match=r"'deep'.*early, low"):
+        LayerExpert(net, "deep")
+
+
+def test_classifier_outputs():
+    net, images = classifier(projection=7), pictures(2, 64)
+    outputs = net(images)
+    assert {name: tuple(value.shape) for name, value in outputs.items()} == {
+        "kind": (2, 5),
+        "style": (2, 3),
+        "projection": (2, 7),
+    }
+    torch.testing.assert_close(outputs["projection"].norm(dim=1), torch.ones(2))
+    torch.testing.assert_close(net.layer(images, "logits"), torch.cat([outputs["kind"], outputs["style"]], 1))
+    assert "projection" not in classifier()(images)
+
+
+# --- losses -----------------------------------------------------------------------------------------------------------
+
+
+def test_perceptual_distance_is_zero_for_identical_pictures():
+    images = pictures(3, 64)
+    torch.testing.assert_close(perceptual_distance(classifier(), images, images), torch.zeros(3), rtol=0, atol=1e-10)
+
+
+def test_perceptual_distance_by_its_definition():
+    net, images, others = classifier(), pictures(2, 32), pictures(2, 32)
+    expected = torch.zeros(2)
+    for a, b in zip(net.maps(images), net.maps(others), strict=True):
+        for k in range(2):
+            places = [
+                (a[k, :, y, x] / a[k, :, y, x].norm() - b[k, :, y, x] / b[k, :, y, x].norm()).square().sum()
+                for y in range(a.shape[2])
+                for x in range(a.shape[3])
+            ]
+            expected[k] += torch.stack(places).mean()
+    torch.testing.assert_close(perceptual_distance(net, images, others), expected)
+
+
+def test_perceptual_gradient_reaches_the_reconstruction_only():
+    net = classifier()
+    images, others = pictures(2, 32).requires_grad_(), pictures(2, 32).requires_grad_()
+    perceptual_distance(net, images, others).sum().backward()
+    assert images.grad is None and others.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_reconstruction_nll_is_the_published_sum():
+    """nll = Σ (rec / exp(logvar) + logvar) / B with rec = |x − x̂| + perceptual, element by element."""
+    absolute, perceptual, log_variance = torch.rand(2, 3, 4, 4), torch.rand(2), torch.tensor(0.3)
+    total = 0.0
+    for b in range(2):
+        for c in range(3):
+            for y in range(4):
+                for x in range(4):
+                    rec = absolute[b, c, y, x].item() + perceptual[b].item()
+                    total += rec / math.exp(0.3) + 0.3
+    assert reconstruction_nll(absolute, perceptual, log_variance).item() == pytest.approx(total / 2, rel=1e-5)
+
+
+def test_learned_variance_settles_at_the_mean_error():
+    absolute, log_variance = torch.rand(4, 3, 8, 8), torch.zeros((), requires_grad=True)
+    optimizer = torch.optim.LBFGS([log_variance], max_iter=50)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = reconstruction_nll(absolute, torch.zeros(4), log_variance)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert log_variance.exp().item() == pytest.approx(absolute.mean().item(), rel=1e-3)
+
+
+def test_hinge_loss():
+    real, fake = torch.tensor([2.0, 0.5]), torch.tensor([-3.0, 0.5])
+    assert hinge_loss(real, fake).item() == pytest.approx(0.5 * (0.25 + 0.75))
+
+
+def test_adaptive_weight():
+    nll, critic = torch.tensor([3.0, 4.0], requires_grad=True), torch.tensor([0.0, 2.0])
+    weight = adaptive_weight(nll, critic, 0.5)
+    assert weight.item() == pytest.approx(5.0 / 2.0001 * 0.5, rel=1e-6) and not weight.requires_grad
+    assert adaptive_weight(torch.full((4,), 1e9), critic * 0, 0.5).item() == 0.5e4
+
+
+def test_patch_critic_scores_patches():
+    assert PatchDiscriminator(4)(pictures(2, 64)).shape == (2, 1, 14, 14)
+
+
+# --- frozen -----------------------------------------------------------------------------------------------------------
+
+
+def test_frozen_stays_in_evaluation_mode():
+    net = autoencoder()
+    parent = nn.Sequential(nn.Linear(1, 1), net).train()
+    assert parent.training and not any(part.training for part in net.modules())
+    assert net.train() is net and net.eval() is net and not net.training
+    assert not any(parameter.requires_grad for parameter in net.parameters())
+
+
+def test_copies_of_a_frozen_expert_are_their_own():
+    net = autoencoder()
+    copied = copy.deepcopy(net)
+    assert copied.eval() is copied and copied.encoder.train() is copied.encoder and not copied.encoder.training
+
+
+def test_frozen_context_restores_flags():
+    net = nn.Linear(2, 2)
+    net.bias.requires_grad_(False)
+    with frozen(net):
+        assert not any(p.requires_grad for p in net.parameters())
+    assert net.weight.requires_grad and not net.bias.requires_grad
+
+
+def test_fingerprint_sees_weights_and_buffers():
+    net = nn.BatchNorm2d(3)
+    marks = {fingerprint(net)}
+    net.running_mean[0] = 1
+    marks.add(fingerprint(net))
+    net.num_batches_tracked += 1
+    marks.add(fingerprint(net))
+    with torch.no_grad():
+        net.weight[2] += 1e-7
+    marks.add(fingerprint(net))
+    assert len(marks) == 4
+    assert fingerprint(net) == fingerprint(copy.deepcopy(net).to(memory_format=torch.channels_last))
+
+
+class Translation(Method):
+    """Uses experts in every way a method may: as source, as target, and as a distance with gradients through it."""
+
+    def __init__(self, target, layer, measure):
+        super().__init__()
+        self.target, self.layer, self.measure = target, layer, measure
+        self.images = pictures(12)
+        shape = layer.condition_shape
+        flow = ConditionalFlow(FlowConfig(6, shape, hidden_dim=8, blocks=2, embedder_hidden_dim=8))
+        # The experts hang on a trained module, so that the loop's train() walks over them.
+        flow.experts = nn.ModuleList([target, measure])
+        self.modules = {"flow": flow}
+        self.optimizers = {"flow": torch.optim.Adam(flow.parameters(), 1e-2, weight_decay=0.1)}
+        self.length = 12
+
+    def batch(self, index, generator):
+        return self.images[index]
+
+    def losses(self, images, generator, step):
+        latent, condition = self.target.encode(images), self.layer.encode(images)
+        flow = self.modules["flow"]
+        v, log_det = flow(latent, condition)
+        rendered = self.target.render(flow.inverse(v.detach(), condition))
+        distance = perceptual_distance(self.measure, images, rendered).mean()
+        yield Loss("flow", (0.5 * v.square().sum(1) - log_det).mean() + distance, {"distance": distance})
+
+
+def test_experts_do_not_change_while_a_method_uses_them():
+    target, measure = autoencoder(), classifier()
+    layer = LayerExpert(measure, "features", 16)
+    before = fingerprint(target), fingerprint(measure)
+    method = Translation(target, layer, measure)
+    learned = list(method.modules["flow"].blocks.parameters())
+    start = torch.cat([p.detach().flatten() for p in learned])
+    train(method, Budget(4), 6, progress=False)
+    assert (fingerprint(target), fingerprint(measure)) == before
+    assert not torch.equal(start, torch.cat([p.detach().flatten() for p in learned])), "the flow did learn"
+    assert all(p.grad is None for expert in (target, measure) for p in expert.parameters())
+    assert not any(part.training for expert in (target, measure) for part in expert.modules())
+
+
+def test_networks_are_the_protocols_experts():
+    net = autoencoder()
+    assert isinstance(net, SourceExpert) and isinstance(net, TargetExpert)
+    assert not isinstance(nn.Linear(1, 1), SourceExpert) and not isinstance(classifier(), TargetExpert)
+
+
+# --- opening ----------------------------------------------------------------------------------------------------------
+
+
+def test_experts_are_opened_frozen(tmp_path):
+    net, images = Autoencoder(SMALL), pictures()
+    net.eval()
+    save_weights(net.state_dict(), Card("small", "autoencoder", SMALL.to_dict()), tmp_path, half=False)
+    loaded = load_expert("small", folder=tmp_path)
+    torch.testing.assert_close(loaded.encode(images), net.encode(images))
+    loaded.train()
+    assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        (Card("x", "flow", {}), "a flow, not an expert"),
+        (Card("x", "classifier", {"heads": {"kind": 2}}), "does not fit"),
+        (Card("x", "autoencoder", {"colour": 3}), "does not fit"),
+        (Card("x", "autoencoder", {"size": "big"}), "does not fit|widths"),
+    ],
+)
+def test_foreign_checkpoints(tmp_path, card, message):
+    save_weights(Autoencoder(SMALL).state_dict(), card, tmp_path)
+    with pytest.raises(CourseError, match=message):
+        load_expert("x", folder=tmp_path)
+
+
+def test_absent_expert(tmp_path):
+    with pytest.raises(CourseError, match="there is no checkpoint 'x'"):
+        load_expert("x", folder=tmp_path)
+
+
+def test_perceptual_features_have_unit_length():
+    net = classifier()
+    found = F.normalize(net.maps(pictures(1, 32))[0], dim=1).norm(dim=1)
+    torch.testing.assert_close(found, torch.ones_like(found))

@@ -1,0 +1,81 @@
+"""Figures: alternative text, sizes, and pictures whose pixels are right."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from IPython import display
+from PIL import Image
+
+from course_lib import figures
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    calls = []
+    monkeypatch.setattr(display, "display", lambda data, **options: calls.append((data, options)))
+    return calls
+
+
+def test_shown_figure_carries_its_alternative_text(shown):
+    figure = figures.curves({"loss": ([1, 2, 3], [3.0, 2.0, 1.0])}, "step", "nats")
+    figures.show(figure, "The loss falls from 3 to 1.")
+    ((data, options),) = shown
+    assert data["image/png"].startswith(b"\x89PNG") and data["text/plain"] == "<figure>"
+    assert options["metadata"] == {"image/png": {"alt": "The loss falls from 3 to 1."}} and options["raw"]
+
+
+@pytest.mark.parametrize("alt", ["", "   ", "\n"])
+def test_figure_without_alternative_text_is_refused(shown, alt):
+    with pytest.raises(ValueError, match="alternative text"):
+        figures.show(figures.curves({"a": ([1], [1.0])}, "x", "y"), alt)
+    assert shown == []
+
+
+def test_curves_differ_in_colour_and_marker():
+    lines = {f"line {k}": (range(5), np.arange(5.0) + k + 1) for k in range(7)}
+    (axes,) = figures.curves(lines, "step", "nats", "title", log_y=True).axes
+    styles = {(line.get_color(), line.get_marker()) for line in axes.get_lines()}
+    assert len({colour for colour, _ in styles}) == len({marker for _, marker in styles}) == 7
+    assert axes.get_yscale() == "log" and axes.get_legend() is not None
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("step", "nats", "title")
+
+
+def test_new_figure_lists_its_axes():
+    figure, axes = figures.new_figure(columns=3, rows=2)
+    assert len(axes) == 6 and list(figure.axes) == axes
+
+
+def test_grid_of_pictures_of_several_sizes():
+    rows = [torch.rand(3, 3, 16, 16), torch.rand(3, 3, 64, 64) * 4 - 2, torch.rand(2, 3, 64, 64)]
+    figure = figures.picture_grid(rows, ["low", "high", "few"], ["a", "b", "c"], "title")
+    assert len(figure.axes) == 8
+    assert [axes.get_title() for axes in figure.axes[:3]] == ["a", "b", "c"]
+    assert [figure.axes[k].get_ylabel() for k in (0, 3, 6)] == ["low", "high", "few"]
+    assert figure.axes[0].images[0].get_interpolation() == "nearest"
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    assert Image.open(buffer).width > 200
+
+
+def test_grid_without_titles_takes_one_tensor():
+    assert len(figures.picture_grid(torch.zeros(2, 4, 3, 8, 8), zoom=2.0).axes) == 8
+
+
+def test_png_bytes_keeps_every_pixel():
+    pictures = torch.stack([torch.full((3, 4, 4), value) for value in (-1.0, 0.0, 1.0)])
+    pictures[0, 0, 1, 2] = 7.0  # beyond the range, so clamped to red
+    sheet = np.asarray(Image.open(io.BytesIO(figures.png_bytes(pictures, columns=2, enlarge=1))))
+    assert sheet.shape == (12, 12, 3)
+    assert sheet[2, 3].tolist() == [255, 0, 0] and sheet[1, 1].tolist() == [0, 0, 0]
+    assert sheet[1, 7].tolist() == [128, 128, 128] and sheet[7, 1].tolist() == [255, 255, 255]
+    assert sheet[0, 0].tolist() == [255, 255, 255], "the gap is white"
+    large = np.asarray(Image.open(io.BytesIO(figures.png_bytes(pictures, columns=2, enlarge=3))))
+    assert np.array_equal(large[1::3, 1::3], sheet)
+
+
+def test_png_bytes_are_the_same_for_the_same_pictures():
+    pictures = torch.rand(5, 3, 16, 16)
+    assert figures.png_bytes(pictures) == figures.png_bytes(pictures.clone())
+    assert Image.open(io.BytesIO(figures.png_bytes(pictures))).size == (5 * 18 * 2, 18 * 2)
