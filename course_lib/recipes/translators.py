@@ -35,7 +35,7 @@ def train_superresolution(job: Job) -> Card:
     source = LowResolution(load_expert("autoencoder16", device))
     target = load_expert("autoencoder64", device)
     seed_everything(job.seed)
-    variants = job.profile.pick(quick=1, cpu=10, gpu=64)
+    variants = job.profile.pick(quick=1, cpu=8, gpu=64)
     pairs = encode_pairs(data.part("train"), source.encode, target, variants, job.seed)
     held = {part: encode_pairs(data.part(part), source.encode, target) for part in ("val", "test")}
     config = FlowConfig.quick(
@@ -44,8 +44,8 @@ def train_superresolution(job: Job) -> Card:
     flow = ConditionalFlow(config, torch.Generator().manual_seed(job.seed))
     regressor = Regressor(config)
     steps = job.profile.pick(quick=100, cpu=8000, gpu=60000)
-    # A thousand base emoji are few: without many variants and decay the held-out likelihood turns soon. Shallow networks
-    # let the condition through: torch's default weights shrink a signal to a sixth of its variance at every layer.
+    # A thousand base emoji are few: without many variants and decay the held-out likelihood turns soon. Shallow
+    # networks let the condition through: torch's default weights shrink a signal's variance to a sixth at every layer.
     recipe = {"batch_size": 256, "variants": variants, "rate": 2e-3, "weight_decay": 0.05}
     method = FlowMethod(pairs, flow, recipe["rate"], recipe["weight_decay"], held["val"])
     history = job.run("superresolution", method, recipe["batch_size"], steps)
@@ -69,7 +69,7 @@ def train_superresolution(job: Job) -> Card:
             pictures = torch.cat([target.decode(averaged(c)) for c in encoded.condition.split(250)])
         scores = score_pictures(pictures[:, None], real, source, judge)
         metrics |= {f"{name} on {part}": value for name, value in vars(scores).items()}
-    recipe = {**recipe, "width": regressor.width}
+    recipe = {**recipe, "rate": 1e-3, "width": regressor.width, "depth": regressor.depth}
     card = Card("superresolution-mlp", "regressor", config.to_dict(), recipe, data=data_hash(data), notes=_NOTES)
     card.metrics = metrics
     publish(job, card, averaged.state_dict(), history, "frechet on val", higher=False)

@@ -84,19 +84,20 @@ def explained(wanted: Tensor, found: Tensor) -> float:
     return (1.0 - (wanted - found).square().sum() / (wanted - wanted.mean(0)).square().sum()).item()
 
 
-def score_pictures(pictures: Tensor, real: Tensor, source: LowResolution, judge: Judge) -> Scores:
+def score_pictures(
+    pictures: Tensor, real: Tensor, source: LowResolution, judge: Judge, real_features: Tensor | None = None
+) -> Scores:
     """Scores ``pictures (N, samples, 3, S, S)`` against the ``real (N, 3, S, S)`` ones they stand for.
 
-    The Fréchet distance uses the first sample of each input, so that both sets have N pictures.
+    The Fréchet distance uses the first sample of each input, so that both sets have N pictures. Who scores several sets
+    against one passes ``real_features (N, F)``, the judge's features of ``real``, and saves their computation.
     """
     first = pictures[:, 0]
     shrunk = torch.cat([source.encode(part) for part in first.split(250)])
     wanted = torch.cat([source.encode(part) for part in real.split(250)])
-    spread = 0.0
-    if pictures.shape[1] > 1:
-        features = judge.features(pictures.flatten(0, 1))
-        spread = diversity(features.view(*pictures.shape[:2], -1))
-    distance = frechet_distance(judge.features(real), judge.features(first))
+    features = judge.features(pictures.flatten(0, 1)).view(*pictures.shape[:2], -1)
+    spread = diversity(features) if pictures.shape[1] > 1 else 0.0
+    distance = frechet_distance(judge.features(real) if real_features is None else real_features, features[:, 0])
     psnr = (10 * (4.0 / (real - first).square().mean().clamp_min(1e-10)).log10()).item()
     return Scores(distance, explained(wanted, shrunk), spread, psnr)
 

@@ -135,13 +135,14 @@ class Regressor(nn.Module):
     Args:
         config: of the flow it is compared with.
         width: hidden width.
+        depth: hidden-to-hidden layers behind the embedder.
     """
 
-    def __init__(self, config: FlowConfig, width: int = 512):
+    def __init__(self, config: FlowConfig, width: int = 512, depth: int = 1):
         super().__init__()
-        self.config, self.width = config, width
+        self.config, self.width, self.depth = config, width, depth
         self.embedder = build_embedder(config)
-        self.net = FullyConnectedNet(config.embedding_width, width, 1, config.dim)
+        self.net = FullyConnectedNet(config.embedding_width, width, depth, config.dim)
 
     def forward(self, condition: Tensor) -> Tensor:
         """Latent ``(B, D)``."""
