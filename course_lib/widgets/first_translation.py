@@ -156,7 +156,7 @@ def first_translation(
     )
 
 
-def opening_figure(rows: int = 5, samples: int = 5, seed: int = 0, folder: Path = CHECKPOINTS) -> Figure:
+def opening_figure(rows: int = 5, samples: int = 4, seed: int = 0, folder: Path = CHECKPOINTS) -> Figure:
     """The result first: held-out emoji, each in another style, enlarged by the shipped super-resolution translator.
 
     Raises:
@@ -167,7 +167,7 @@ def opening_figure(rows: int = 5, samples: int = 5, seed: int = 0, folder: Path 
     inputs = torch.stack([gallery.pictures[k, k % len(gallery.styles)] for k in range(len(gallery.names))])
     v = residuals(seed, samples, translator.flow.config.dim)
     names = [f"{name} ({gallery.styles[k % len(gallery.styles)]})" for k, name in enumerate(gallery.names)]
-    return picture_grid(side_by_side(translator, inputs, v), names, _titles(translator, samples), zoom=1.05)
+    return picture_grid(side_by_side(translator, inputs, v), names, _titles(translator, samples), zoom=1.0)
 
 
 def _box(axes, x: float, width: float, text: str, colour: str, hatch: str = "") -> None:

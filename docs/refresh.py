@@ -1,0 +1,104 @@
+"""Draws README's picture and writes the documents' tables anew: ``.venv/bin/python docs/refresh.py``.
+
+Run it after a checkpoint was trained again, a notebook's outputs were stored or a module came or went; tests
+compare the documents with cards, notebooks and modules.
+"""
+
+import ast
+import re
+from pathlib import Path
+
+from course_lib.paths import CHECKPOINTS, ROOT
+from course_lib.runner import all_notebooks
+from course_lib.training.weights import load_card
+
+__all__ = ["TABLES", "refreshed"]
+
+README, ARCHITECTURE = ROOT / "README.md", ROOT / "ARCHITECTURE.md"
+PICTURE = ROOT / "docs" / "superresolution.png"
+PLANNED = {
+    "04": ("Text to image", "Net2Net"),
+    "05": ("Unpaired translation, attributes, and what a data set is biased to", "Net2Net"),
+    "06": ("Choosing what is kept: classifiers, segmenters, exemplars, disentangling", "Net2Net"),
+    "07": ("A generator to reuse: StyleGAN, and a hypernetwork that initialises itself", "Hyper-Modulation"),
+    "08": ("From unconditional to conditional: hyper-modulated transfer", "Hyper-Modulation"),
+    "09": ("Propagating batch norm across classes", "cGANTransfer"),
+    "10": ("Freezing the low-level layers: Mind2Mind", "Mind2Mind"),
+    "11": ("Which method when: one target, one budget, all methods", "all"),
+    "12": ("Your own data, released weights, more GPUs", "all"),
+}
+
+
+def notebooks() -> str:
+    """All notebooks; time and memory are those that ``course run --store`` measured."""
+    lines = ["| no. | title | system | quick profile, measured |", "|---|---|---|---|"]
+    written = {notebook.number: notebook for notebook in all_notebooks()}
+    for number, notebook in written.items():
+        cost = notebook.measured.get("quick")
+        measured = f"{cost['seconds']} s, {cost['memory_mb'] / 1024:.1f} GB" if cost else "not yet measured"
+        system = "all" if number == "00" else PLANNED.get(number, ("", "Net2Net"))[1]
+        lines.append(f"| {number} | [{notebook.title}](notebooks/{notebook.path.name}) | {system} | {measured} |")
+    for number, (title, system) in PLANNED.items():
+        if number not in written:
+            lines.append(f"| {number} | {title} | {system} | planned |")
+    return "\n".join(lines)
+
+
+def results() -> str:
+    """Every metric that a card holds for the test part, or for the val part where there is no other."""
+    lines = ["| checkpoint | kind | size | trained | metric | value |", "|---|---|---|---|---|---|"]
+    for path in sorted(CHECKPOINTS.glob("*.json")):
+        card = load_card(path.stem)
+        size = path.with_suffix(".safetensors").stat().st_size / 2**20
+        training = f"{card.steps:,} steps, {card.seconds / 60:.0f} min, {card.device}"
+        about = f"`{card.name}` | {card.kind} | {size:.1f} MB | {training}"
+        scores = {key: value for key, value in card.metrics.items() if key.endswith("on test")} or card.metrics
+        for name, value in scores.items():
+            lines.append(f"| {about} | {name} | {value:.3g} |")
+            about = " | | | "
+    return "\n".join(lines)
+
+
+def modules() -> str:
+    """Every module with the first sentence of its docstring."""
+    lines = ["| module | what it is |", "|---|---|"]
+    for path in sorted((ROOT / "course_lib").rglob("*.py"), key=lambda path: (len(path.parts), path.as_posix())):
+        name = path.relative_to(ROOT / "course_lib").as_posix()
+        text = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
+        sentence = re.match(
+            r"(.*?[.!?])(?: (?=[A-Z])|$)", re.sub(r":\w+:`~?([\w.]+)`", r"`\1`", " ".join(text.split()))
+        )
+        if not name.endswith("__init__.py"):
+            shown = (sentence.group(1) if sentence else text).replace("``", "`").replace("|", "\\|")
+            lines.append(f"| `{name}` | {shown} |")
+    return "\n".join(lines)
+
+
+TABLES = {"README.md": {"notebooks": notebooks, "results": results}, "ARCHITECTURE.md": {"modules": modules}}
+
+
+def refreshed(document: Path) -> str:
+    """The document's text with each table between ``<!-- NAME -->`` and ``<!-- end NAME -->`` written anew."""
+    text = document.read_text(encoding="utf-8")
+    for name, make in TABLES[document.name].items():
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- end {name} -->)"
+        text, count = re.subn(pattern, lambda m, make=make: f"{m[1]}\n{make()}\n\n{m[2]}", text, flags=re.DOTALL)
+        if count != 1:
+            raise ValueError(f"{document.name} has {count} tables marked '{name}', there must be one")
+    return text
+
+
+def draw(path: Path = PICTURE) -> None:
+    """The opening figure of notebook 00 as a file of at most 300 kB."""
+    from course_lib.widgets.first_translation import opening_figure
+
+    opening_figure().savefig(path, format="png")
+    if path.stat().st_size > 300_000:
+        raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes, the limit is 300,000")
+
+
+if __name__ == "__main__":
+    draw()
+    for one in (README, ARCHITECTURE):
+        one.write_text(refreshed(one), encoding="utf-8")
+    print(f"wrote {PICTURE.name} and the tables of {README.name} and {ARCHITECTURE.name}")

@@ -1,0 +1,263 @@
+"""README and ARCHITECTURE: what they name exists, their commands are accepted, their numbers are the cards'."""
+
+import ast
+import importlib
+import re
+import shlex
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+import typer
+
+from course_lib.cli import app
+from course_lib.paths import CHECKPOINTS, NOTEBOOKS, ROOT
+from course_lib.runner import all_notebooks, find_notebooks
+from course_lib.runner.parameters import check_parameters, split_assignments
+from course_lib.training.weights import load_card
+
+PACKAGE = ROOT / "course_lib"
+DOCUMENTS = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")]
+every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+ALLOWED_SUFFIXES = (".py", ".md", ".json", ".lock", ".toml", ".yml", ".png", ".cff", "/")
+
+
+def read(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def fenced(text, language):
+    """The code blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def commands(text):
+    """Lines of shell blocks and inline code that call ``make`` or ``course``, as lists of words."""
+    blocks = "\n".join(fenced(text, "sh")) + "\n" + "\n".join(re.findall(r"^    (course .*)", text, re.MULTILINE))
+    inline = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
+    lines = [*blocks.splitlines(), *inline]
+    found = [shlex.split(line, comments=True) for line in lines if re.match(r"(make|course)\s", line.strip())]
+    return [words for words in found if len(words) > 1 and not words[1].startswith("_")]
+
+
+# --- commands ----------------------------------------
+
+
+@every_document
+def test_make_targets_and_variables_exist(document):
+    makefile = read("Makefile")
+    targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
+    variables = set(re.findall(r"^([A-Z]+) \?=", makefile, flags=re.MULTILINE)) | {"NAME"}
+    for words in commands(document.read_text(encoding="utf-8")):
+        if words[0] == "make":
+            given = [word.partition("=")[0] for word in words[1:] if "=" in word]
+            assert set(given) <= variables, words
+            assert {word for word in words[1:] if "=" not in word} <= targets, words
+
+
+def test_the_variables_of_make_train_are_accepted():
+    """NAME is a recipe, PROFILE a profile, and ARGS are options that a recipe's job has."""
+    from course_lib.cli import _job_options
+    from course_lib.profiles import PROFILES
+    from course_lib.recipes import RECIPES
+
+    calls = [words for words in commands(read("README.md")) if words[:2] == ["make", "train"]]
+    assert calls
+    for words in calls:
+        given = dict(word.split("=", 1) for word in words[2:])
+        assert given.get("NAME", "...") in {*RECIPES, "..."}
+        assert given.get("PROFILE", "cpu") in PROFILES
+        _job_options(split_assignments([word for word in given.get("ARGS", "").split() if word != "-p"]))
+
+
+@every_document
+def test_course_commands_are_accepted_by_the_command_line(document):
+    """Each line goes through the real parser, up to the point where the command would run."""
+    group = typer.main.get_command(app)
+    for words in commands(document.read_text(encoding="utf-8")):
+        if words[0] != "course" or words[-1] in ("NAME", "FOLDER"):
+            continue
+        command, rest = group, words[1:]
+        with command.make_context("course", list(rest), resilient_parsing=False) as context:
+            while hasattr(command, "resolve_command"):
+                name, command, rest = command.resolve_command(context, rest)
+                context = command.make_context(name, list(rest), parent=context)
+                rest = [*getattr(context, "_protected_args", []), *context.args] or rest
+        if words[1] == "run":
+            numbers = [name for name in context.params["notebooks"] if name in {n.number for n in all_notebooks()}]
+            for notebook in find_notebooks(numbers) if numbers else []:
+                check_parameters(notebook, split_assignments(context.params["param"] or []))
+
+
+def test_the_two_commands_and_the_lab_are_in_the_readme():
+    text = read("README.md")
+    assert all(f"make {target}" in text for target in ("course", "test", "lab", "train"))
+
+
+# --- files, links, code ----------------------------------------
+
+
+@every_document
+def test_links_lead_to_files(document):
+    for label, target in re.findall(r"(\[[^\]]*\])\(([^)#\s]+)[^)]*\)", document.read_text(encoding="utf-8")):
+        if not re.match(r"https?:", target):
+            assert (document.parent / target).exists(), f"{label} leads to {target}, which is not there"
+
+
+@pytest.mark.parametrize("notebook", all_notebooks(), ids=lambda notebook: notebook.stem)
+def test_links_of_a_notebook_lead_to_files(notebook):
+    for cell in notebook.node.cells:
+        if cell.cell_type == "markdown":
+            prose = re.sub(r"```.*?```|`[^`\n]*`", "", cell.source, flags=re.DOTALL)
+            for target in re.findall(r"\[[^\]]+\]\(([\w./-]+\.\w+)(?:#[^)]*)?\)", prose):
+                assert (NOTEBOOKS / target).exists(), f"{cell.id} links {target}"
+
+
+@every_document
+def test_files_named_in_code_marks_exist(document):
+    """``data/README.md`` from the root, ``cinn/flow.py`` from the package; the placeholder NN is passed over."""
+    for name in re.findall(r"`([\w./-]+)`", document.read_text(encoding="utf-8")):
+        if "/" not in name or not name.endswith(ALLOWED_SUFFIXES) or "NN" in name or name.startswith(("runs/", "../")):
+            continue
+        assert any((folder / name).exists() for folder in (ROOT, PACKAGE)), f"{document.name} names {name}"
+
+
+@every_document
+def test_python_examples_compile_and_import_what_exists(document):
+    for block in fenced(document.read_text(encoding="utf-8"), "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(node.module)
+                assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
+
+
+def test_pictures_are_small_and_described():
+    pictures = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", read("README.md"))
+    assert pictures
+    for alt, target in pictures:
+        assert len(alt.split()) >= 8
+        assert (ROOT / target).stat().st_size <= 300_000
+
+
+# --- tables that must not go stale ----------------------------------------
+
+
+def rows(text, name):
+    """Cells of the table between ``<!-- name -->`` and ``<!-- end name -->``, without its head."""
+    table = text.split(f"<!-- {name} -->")[1].split(f"<!-- end {name} -->")[0].strip().splitlines()
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip())[1:-1]] for line in table[2:]]
+
+
+def test_the_results_are_those_of_the_cards():
+    shown, name = defaultdict(dict), ""
+    for first, *_, metric, value in rows(read("README.md"), "results"):
+        name = first.strip("`") or name
+        shown[name][metric] = value
+    cards = {path.stem: load_card(path.stem).metrics for path in CHECKPOINTS.glob("*.json")}
+    assert set(shown) == set(cards), "run docs/refresh.py"
+    for name, metrics in cards.items():
+        wanted = {key: value for key, value in metrics.items() if key.endswith("on test")} or metrics
+        assert shown[name] == {key: f"{value:.3g}" for key, value in wanted.items()}, f"{name}: run docs/refresh.py"
+
+
+def test_the_notebook_table_says_what_there_is_and_what_it_costs():
+    listed = {number: (title, measured) for number, title, _, measured in rows(read("README.md"), "notebooks")}
+    assert sorted(listed) == [f"{number:02}" for number in range(13)]
+    written = {notebook.number: notebook for notebook in all_notebooks()}
+    for number, (title, measured) in listed.items():
+        assert (measured == "planned") == (number not in written), f"{number}: run docs/refresh.py"
+        if number in written:
+            cost = written[number].measured["quick"]
+            wanted = f"{cost['seconds']} s, {cost['memory_mb'] / 1024:.1f} GB"
+            assert measured == wanted, f"{number}: run docs/refresh.py"
+            assert f"({written[number].path.relative_to(ROOT).as_posix()})" in title
+
+
+def test_the_first_notebook_promises_what_it_keeps():
+    [notebook] = find_notebooks(["00"])
+    promised = re.search(r"less than (\d+) seconds and (\d+) GB", notebook.node.cells[0].source)
+    cost = notebook.measured["quick"]
+    assert cost["seconds"] < int(promised[1]) and cost["memory_mb"] < int(promised[2]) * 1024
+
+
+# --- architecture ----------------------------------------
+
+
+def modules():
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def test_every_module_is_named_in_the_architecture_and_no_other():
+    named = {row[0].strip("`") for row in rows(read("ARCHITECTURE.md"), "modules")}
+    present = {path.relative_to(PACKAGE).as_posix() for path in modules() if path.name != "__init__.py"}
+    assert named == present, f"run docs/refresh.py for {sorted(named ^ present)}"
+
+
+def layers():
+    """Unit → number of its line in ARCHITECTURE.md."""
+    block = fenced(read("ARCHITECTURE.md"), "")[0]
+    lines = [line.split(", ") for line in block.strip().splitlines()]
+    return {unit: number for number, line in enumerate(lines) for unit in line}
+
+
+def unit_of(path: Path) -> str:
+    """The folder or module right below the package; the two files of the lint are one unit."""
+    name = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return "notebook_lint" if name.startswith("notebook_lint") else name
+
+
+def imported_units(path: Path) -> set[str]:
+    """Units that a module imports, wherever in the file it does so."""
+    own = ["course_lib", *path.relative_to(PACKAGE).parts[:-1]]
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = own[: len(own) + 1 - node.level] if node.level else []
+            stem = ".".join([*base, *([node.module] if node.module else [])])
+            names |= {f"{stem}.{alias.name}" for alias in node.names}
+    parts = [name.split(".") for name in names if name.startswith("course_lib.")]
+    units = {part[1] for part in parts}
+    return {"notebook_lint" if unit.startswith("notebook_lint") else unit for unit in units}
+
+
+def test_imports_point_one_way():
+    order = layers()
+    for path in modules():
+        unit = unit_of(path)
+        if unit == "__init__":
+            continue
+        assert unit in order, f"ARCHITECTURE.md does not say where '{unit}' stands"
+        for other in imported_units(path) - {unit}:
+            assert other in order, f"{path.relative_to(ROOT)} imports '{other}'"
+            assert order[other] < order[unit], (
+                f"{path.relative_to(ROOT)} imports '{other}', which is not below '{unit}'"
+            )
+
+
+def test_the_import_scan_sees_relative_and_absolute_imports():
+    assert {"cinn", "data", "errors", "experts", "training"} <= set().union(
+        *(imported_units(path) for path in (PACKAGE / "translation").glob("*.py"))
+    )
+    assert "runner" in imported_units(PACKAGE / "notebook_lint.py")
+
+
+def test_method_folders_do_not_import_each_other_and_training_knows_none():
+    order = layers()
+    methods = {unit for unit, line in order.items() if line == order["translation"]}
+    assert "translation" in methods
+    for path in modules():
+        unit = unit_of(path)
+        if unit in methods | {"training"}:
+            assert not (imported_units(path) & methods) - {unit}, path.relative_to(ROOT)
+
+
+def test_importing_the_package_stays_light():
+    """The command line starts at once: no module of the package's top imports torch when it is loaded."""
+    for path in (PACKAGE / "__init__.py", PACKAGE / "cli.py", PACKAGE / "paths.py", PACKAGE / "profiles.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        names = {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
+        names |= {node.module for node in top if isinstance(node, ast.ImportFrom) and node.module}
+        assert not any(name.split(".")[0] in ("torch", "lightning", "matplotlib") for name in names), path.name
