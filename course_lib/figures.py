@@ -101,7 +101,8 @@ def curves(lines: dict[str, tuple], x_label: str, y_label: str, title: str = "",
         every = max(1, len(list(x)) // 8)
         axes.plot(x, y, color=COLOURS[k % 7], marker=MARKERS[k % 7], markevery=every, markersize=5, label=name)
     axes.set(xlabel=x_label, ylabel=y_label, title=title, yscale="log" if log_y else "linear")
-    axes.legend(frameon=False)
+    # A fixed place: "best" warns on a slow machine that it takes long.
+    axes.legend(frameon=False, loc="upper right")
     return figure
 
 

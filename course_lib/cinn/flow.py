@@ -12,6 +12,8 @@ from course_lib.cinn.config import FlowConfig
 from course_lib.cinn.embedder import build_embedder
 from course_lib.cinn.inputs import check_vectors, draw_residual, prepare_condition
 from course_lib.cinn.packed import Backend, PackedFlow
+from course_lib.cinn.shift import ConditionShift
+from course_lib.errors import CourseError
 
 __all__ = ["ConditionalFlow"]
 
@@ -40,13 +42,14 @@ class ConditionalFlow(nn.Module):
         permutations = torch.Generator().manual_seed(config.seed)
         self.embedder = build_embedder(config)
         self.blocks = nn.ModuleList(FlowBlock(config, permutations) for _ in range(config.blocks))
+        self.shift = ConditionShift(config.condition_shape[0], config.dim) if config.condition_shift else None
         if generator is not None:
             self.reset_parameters(generator)
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator) -> None:
         """Draw the weights of all linear and convolution layers anew, with torch's default distribution."""
-        for module in self.modules():
+        for module in [*self.embedder.modules(), *self.blocks.modules()]:
             if isinstance(module, nn.Linear | nn.Conv2d):
                 bound = 1.0 / math.sqrt(module.weight[0].numel())
                 for parameter in module.parameters(recurse=False):
@@ -83,6 +86,8 @@ class ConditionalFlow(nn.Module):
         """
         check_vectors(self.config, latent, condition, "latents")
         embedding = self.embed(condition)
+        if self.shift is not None:
+            latent = self.shift(latent, prepare_condition(self.config, condition, self._like.dtype))
         if path == "fast":
             return fast.flow_forward(self.blocks, latent, embedding)
         log_det = latent.new_zeros(latent.shape[0])
@@ -108,10 +113,23 @@ class ConditionalFlow(nn.Module):
         check_vectors(self.config, v, condition, "residuals")
         embedding = self.embed(condition)
         if path == "fast":
-            return fast.flow_inverse(self.blocks, v, embedding)
-        for block in reversed(self.blocks):
-            v = block.inverse(v, embedding)
+            v = fast.flow_inverse(self.blocks, v, embedding)
+        else:
+            for block in reversed(self.blocks):
+                v = block.inverse(v, embedding)
+        if self.shift is not None:
+            v = self.shift.inverse(v, prepare_condition(self.config, condition, self._like.dtype))
         return v
+
+    def fit_shift(self, latent: Tensor, condition: Tensor) -> None:
+        """Set the linear shift to the least-squares fit on pairs ``(N, D)`` and ``(N, K)``, before training.
+
+        Raises:
+            CourseError: the flow was built without ``condition_shift``, or the pairs are too few.
+        """
+        if self.shift is None:
+            raise CourseError("this flow has no linear shift: build it with FlowConfig(condition_shift=True).")
+        self.shift.fit(latent, prepare_condition(self.config, condition, self._like.dtype))
 
     def encode(self, latent: Tensor, condition: Tensor) -> Tensor:
         """The residual alone: ``(B, D)``."""

@@ -64,6 +64,7 @@ class PackedFlow:
             block.norm.check_invertible()
         self._like = like.clone()
         self._embedder = copy.deepcopy(flow.embedder).eval().requires_grad_(False)
+        self._shift = None if flow.shift is None else copy.deepcopy(flow.shift).requires_grad_(False)
         layer = _OneDNNLayer if self.backend == "onednn" else _ColumnLayer
         with torch.no_grad():
             self._blocks = [_pack_block(block, layer, self.dtype) for block in reversed(flow.blocks)]
@@ -83,10 +84,13 @@ class PackedFlow:
             CourseError: a shape does not fit.
         """
         check_vectors(self.config, v, condition, "residuals")
-        embedding = self._embedder(prepare_condition(self.config, condition, self._like.dtype))
+        prepared = prepare_condition(self.config, condition, self._like.dtype)
+        embedding = self._embedder(prepared)
         if self.backend == "onednn" or v.shape[0] < _FEW:
-            return self._run(v, embedding, axis=1)
-        return self._run(v.t().contiguous(), embedding.t().contiguous(), axis=0).t().contiguous()
+            latent = self._run(v, embedding, axis=1)
+        else:
+            latent = self._run(v.t().contiguous(), embedding.t().contiguous(), axis=0).t().contiguous()
+        return latent if self._shift is None else self._shift.inverse(latent, prepared)
 
     def sample(self, condition: Tensor, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
         """Draw one latent per condition; arguments and result as in ``ConditionalFlow.sample``."""

@@ -194,7 +194,7 @@ def train_autoencoder64(job: Job) -> Card:
 
 
 def train_autoencoder16(job: Job) -> Card:
-    """The source expert of super-resolution: 16 pixels, 64 numbers a picture; L1 only, there is little to perceive."""
-    config = AutoencoderConfig(16, 64, (64, 128), (64, 128))
+    """The source expert of super-resolution: 16 pixels, 128 numbers a picture; L1 only, there is little to perceive."""
+    config = AutoencoderConfig(16, 128, (48, 96), (48, 96))
     steps = job.profile.pick(quick=60, cpu=6000, gpu=40000)
     return _train(job, "autoencoder16", config, 64, steps, "Area-averaged to 16 pixels with course_lib.data.resize.")

@@ -39,9 +39,16 @@ def train_superresolution(job: Job) -> Card:
     pairs = encode_pairs(data.part("train"), source.encode, target, variants, job.seed)
     held = {part: encode_pairs(data.part(part), source.encode, target) for part in ("val", "test")}
     config = FlowConfig.quick(
-        target.latent_dim, source.condition_shape, embedding_dim=64, hidden_dim=160, hidden_depth=1, embedder_depth=0
+        target.latent_dim,
+        source.condition_shape,
+        embedding_dim=64,
+        hidden_dim=160,
+        hidden_depth=1,
+        embedder_depth=0,
+        condition_shift=True,
     )
     flow = ConditionalFlow(config, torch.Generator().manual_seed(job.seed))
+    flow.fit_shift(pairs.mean, pairs.condition)
     regressor = Regressor(config)
     steps = job.profile.pick(quick=100, cpu=8000, gpu=60000)
     # A thousand base emoji are few: without many variants and decay the held-out likelihood turns soon. Shallow

@@ -102,6 +102,6 @@ def show_pictures(figure: Figure, alt: str) -> None:
     if not alt.strip():
         raise ValueError("every figure needs alternative text")
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="jpeg", pil_kwargs={"quality": 85, "subsampling": 0})
+    figure.savefig(buffer, format="jpeg", pil_kwargs={"quality": 70, "subsampling": 0})
     bundle = {"image/jpeg": buffer.getvalue(), "text/plain": "<figure>"}
     display(bundle, raw=True, metadata={"image/jpeg": {"alt": alt}})

@@ -1,0 +1,56 @@
+"""A linear head start: what a linear function of the condition predicts is subtracted before the first block."""
+
+import torch
+from torch import Tensor, nn
+
+from course_lib.errors import CourseError
+
+__all__ = ["ConditionShift"]
+
+
+class ConditionShift(nn.Module):
+    """``z - (A c + b)``: invertible whatever the condition, log-determinant 0.
+
+    It begins as the identity. ``fit`` sets it to the least-squares prediction; the blocks then begin with what a linear
+    map cannot explain, instead of spending their first thousand steps on finding it.
+
+    Args:
+        condition_dim: ``K``.
+        dim: ``D``.
+    """
+
+    def __init__(self, condition_dim: int, dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(condition_dim, dim)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    @torch.no_grad()
+    def fit(self, latent: Tensor, condition: Tensor, ridge: float = 1e-3) -> None:
+        """Ridge regression of latents ``(N, D)`` on conditions ``(N, K)``, in double precision.
+
+        Args:
+            latent: training latents.
+            condition: their conditions.
+            ridge: penalty, relative to the mean variance of the condition.
+
+        Raises:
+            CourseError: fewer pairs than numbers in a condition.
+        """
+        if len(condition) <= condition.shape[1]:
+            raise CourseError(f"{len(condition)} pairs cannot fix a map from {condition.shape[1]} numbers: give more.")
+        x, y = condition.double(), latent.double()
+        x_mean, y_mean = x.mean(0), y.mean(0)
+        gram = (x - x_mean).T @ (x - x_mean) / len(x)
+        gram += ridge * gram.diagonal().mean() * torch.eye(len(gram), dtype=x.dtype, device=x.device)
+        weight = torch.linalg.solve(gram, (x - x_mean).T @ (y - y_mean) / len(x)).T
+        self.linear.weight.copy_(weight)
+        self.linear.bias.copy_(y_mean - weight @ x_mean)
+
+    def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
+        """Subtract the prediction: ``(B, D)``."""
+        return latent - self.linear(condition)
+
+    def inverse(self, latent: Tensor, condition: Tensor) -> Tensor:
+        """Add it again: ``(B, D)``."""
+        return latent + self.linear(condition)
