@@ -43,7 +43,8 @@ def execute(job: dict[str, Any]) -> dict[str, Any]:
             progress_bar=False,
             execution_timeout=job["cell_timeout"],
             iopub_timeout=120,
-            extra_arguments=["--log-level=ERROR"],  # of the kernel application itself; cells are not touched
+            # Of the kernel application itself; cells are not touched. A slow shutdown is logged as an error by the kernel.
+            extra_arguments=["--log-level=CRITICAL"],
         )
     except papermill.exceptions.PapermillExecutionError as error:
         value = DISK_FULL if f"[Errno {errno.ENOSPC}]" in str(error.evalue) else error.evalue
