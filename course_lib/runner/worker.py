@@ -43,7 +43,7 @@ def execute(job: dict[str, Any]) -> dict[str, Any]:
             progress_bar=False,
             execution_timeout=job["cell_timeout"],
             iopub_timeout=120,
-            # Of the kernel application itself; cells are not touched. A slow shutdown is logged as an error by the kernel.
+            # Of the kernel itself, which logs a slow shutdown as an error; cells are not touched.
             extra_arguments=["--log-level=CRITICAL"],
         )
     except papermill.exceptions.PapermillExecutionError as error:
