@@ -39,7 +39,8 @@ def load_regressor(name: str, device: str | torch.device = "cpu", folder: Path =
     tensors, card = load_weights(name, folder)
     if card.kind != "regressor":
         raise CourseError(f"checkpoint {name!r} is a {card.kind}, not a regressor.")
-    regressor = Regressor(FlowConfig.from_dict(card.config), card.recipe["width"], card.recipe.get("depth", 2))
+    sizes = {name: card.recipe[name] for name in ("width", "depth")}
+    regressor = Regressor(FlowConfig.from_dict(card.config), shift=card.recipe.get("shift", False), **sizes)
     regressor.load_state_dict(tensors)
     return freeze(regressor.to(device))
 

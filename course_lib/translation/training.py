@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..cinn import ConditionalFlow, nll_terms
+from ..cinn import ConditionalFlow, ConditionShift, nll_terms
 from ..cinn.config import FlowConfig
 from ..cinn.embedder import build_embedder
 from ..cinn.networks import FullyConnectedNet
@@ -130,23 +130,32 @@ class Regressor(nn.Module):
     """The baseline of the paper: a network from condition to latent that has nothing to be random with.
 
     It uses the flow's embedder and a fully connected net, trained on the mean squared error, so it learns the
-    conditional mean.
+    conditional mean. Where the flow starts from a linear map of the condition, it gets the same head start.
 
     Args:
         config: of the flow it is compared with.
         width: hidden width.
         depth: hidden-to-hidden layers behind the embedder.
+        shift: add a linear map of the condition, see :meth:`fit_shift`; None takes the flow's choice.
     """
 
-    def __init__(self, config: FlowConfig, width: int = 512, depth: int = 1):
+    def __init__(self, config: FlowConfig, width: int = 512, depth: int = 1, shift: bool | None = None):
         super().__init__()
         self.config, self.width, self.depth = config, width, depth
         self.embedder = build_embedder(config)
         self.net = FullyConnectedNet(config.embedding_width, width, depth, config.dim)
+        shift = config.condition_shift if shift is None else shift
+        self.shift = ConditionShift(config.condition_shape[0], config.dim) if shift else None
 
     def forward(self, condition: Tensor) -> Tensor:
         """Latent ``(B, D)``."""
-        return self.net(self.embedder(condition))
+        latent = self.net(self.embedder(condition))
+        return latent if self.shift is None else self.shift.inverse(latent, condition)
+
+    def fit_shift(self, latent: Tensor, condition: Tensor) -> None:
+        """Sets the linear map to the least-squares fit on pairs, before training; without one it does nothing."""
+        if self.shift is not None:
+            self.shift.fit(latent, condition)
 
 
 class RegressorMethod(_PairMethod):
