@@ -1,0 +1,35 @@
+"""The paper's compute table, and a run beside it."""
+
+import pytest
+import torch
+
+from course_lib import cost
+
+
+@pytest.mark.parametrize(
+    ("row", "kwh", "eur", "co2"),
+    zip(cost.PAPER, (14.4, 1260.0, 1176.0, 865.2), (3.11, 272.16, 254.02, 186.88), (4.26, 372.96, 348.10, 256.10)),
+)
+def test_the_papers_rows_follow_from_its_assumptions(row, kwh, eur, co2):
+    assert row.kwh == pytest.approx(kwh)
+    assert row.eur == pytest.approx(eur, abs=0.01)
+    assert row.kg_co2 == pytest.approx(co2, abs=0.01)
+
+
+def test_a_run_of_one_hour_costs_what_its_power_says(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(cost.os, "cpu_count", lambda: 8)
+    assert cost.watts("cpu") == 2 * cost.CPU_CORE_WATTS
+    line = cost.cost_table(3600.0).splitlines()[1]
+    assert line.startswith("this notebook")
+    assert [float(x) for x in line.split()[2:5]] == [1.0, 0.02, 0.02]
+
+
+def test_a_gpu_draws_more_and_the_assumptions_are_said():
+    assert cost.watts("cuda") == 600.0
+    assert "600 W" in cost.cost_table(10, "cuda").splitlines()[-1]
+
+
+def test_a_stopwatch_goes_forward():
+    watch = cost.Stopwatch()
+    assert 0 <= watch.seconds() <= watch.seconds()
