@@ -13,7 +13,7 @@ EUR_PER_KWH = 0.216
 KG_CO2_PER_KWH = 0.296
 """Emissions that the paper assumes."""
 CPU_CORE_WATTS = 10.0
-"""Assumed power of one busy CPU core with its share of memory and supply; a server of 250 W has about 25 cores' worth."""
+"""Assumed power of one busy CPU core with its share of memory and supply: a 250 W server has about 25 of them."""
 GPU_WATTS = 600.0
 """Assumed power of a machine with one busy GPU, the paper's figure for its Titan X system."""
 

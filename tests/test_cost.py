@@ -8,7 +8,13 @@ from course_lib import cost
 
 @pytest.mark.parametrize(
     ("row", "kwh", "eur", "co2"),
-    zip(cost.PAPER, (14.4, 1260.0, 1176.0, 865.2), (3.11, 272.16, 254.02, 186.88), (4.26, 372.96, 348.10, 256.10)),
+    zip(
+        cost.PAPER,
+        (14.4, 1260.0, 1176.0, 865.2),
+        (3.11, 272.16, 254.02, 186.88),
+        (4.26, 372.96, 348.10, 256.10),
+        strict=True,
+    ),
 )
 def test_the_papers_rows_follow_from_its_assumptions(row, kwh, eur, co2):
     assert row.kwh == pytest.approx(kwh)

@@ -4,5 +4,17 @@ from .emoji import check_files, load_emoji
 from .file_set import FileSet
 from .image_set import ImageSet, concatenate, resize, to_float
 from .registry import find, load
+from .splits import NEW_SUBGROUPS
 
-__all__ = ["FileSet", "ImageSet", "check_files", "concatenate", "find", "load", "load_emoji", "resize", "to_float"]
+__all__ = [
+    "NEW_SUBGROUPS",
+    "FileSet",
+    "ImageSet",
+    "check_files",
+    "concatenate",
+    "find",
+    "load",
+    "load_emoji",
+    "resize",
+    "to_float",
+]

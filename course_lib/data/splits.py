@@ -1,11 +1,18 @@
-"""Fixed splits by base emoji, so that no relative of a training picture is ever held out."""
+"""Fixed splits: of pictures by base emoji, so that no relative of a training picture is held out, and of classes."""
 
 import hashlib
 from collections import defaultdict
 
-__all__ = ["SPLITS", "assign_splits"]
+__all__ = ["NEW_SUBGROUPS", "SPLITS", "assign_splits"]
 
 SPLITS = ("train", "val", "test")
+NEW_SUBGROUPS = (
+    *("animal-bird", "animal-marine", "arrow", "cat-face", "drink", "face-tongue", "face-unwell", "food-fruit"),
+    *("food-sweet", "hand-fingers-closed", "heart", "mail", "musical-instrument", "person-resting", "plant-flower"),
+    *("sky-weather", "time", "transport-air", "transport-water", "zodiac"),
+)
+"""Twenty subgroups that class-conditional generators never see: the new classes of class transfer. Each has relatives
+among the other 75, which are the old classes."""
 
 
 def assign_splits(table: list[dict]) -> None:

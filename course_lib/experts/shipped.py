@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from ..errors import CourseError
+from ..gans import BigGANConfig, Discriminator, Generator
 from ..paths import CHECKPOINTS
 from ..training.weights import load_weights
 from .autoencoder import Autoencoder, AutoencoderConfig
@@ -13,14 +14,19 @@ from .protocol import freeze
 
 __all__ = ["load_expert"]
 
-_KINDS = {"autoencoder": (Autoencoder, AutoencoderConfig), "classifier": (Classifier, ClassifierConfig)}
+_KINDS = {
+    "autoencoder": (Autoencoder, AutoencoderConfig),
+    "classifier": (Classifier, ClassifierConfig),
+    "biggan generator": (Generator, BigGANConfig),
+    "biggan critic": (Discriminator, BigGANConfig),
+}
 
 
 def load_expert(name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> torch.nn.Module:
     """A shipped network, frozen.
 
     Args:
-        name: ``autoencoder64``, ``autoencoder16`` or ``classifier``.
+        name: for example ``autoencoder64``, ``classifier`` or ``biggan32``.
         device: where to put it.
         folder: where weights and cards are.
 

@@ -14,6 +14,10 @@ RECIPES = {
     "autoencoder64": ("autoencoders", "train_autoencoder64"),
     "autoencoder16": ("autoencoders", "train_autoencoder16"),
     "superresolution": ("translators", "train_superresolution"),
+    "biggan32": ("biggan", "train_biggan32"),
+    "classifier-shape": ("biased_classifiers", "train_shape_classifier"),
+    "classifier-texture": ("biased_classifiers", "train_texture_classifier"),
+    "segmenter": ("segmenter", "train_segmenter"),
 }
 """Checkpoint name → module of this package and function. The order is the one to train them in."""
 
