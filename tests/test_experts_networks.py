@@ -352,7 +352,7 @@ def test_networks_are_the_protocols_experts():
 def test_experts_are_opened_frozen(tmp_path):
     net, images = Autoencoder(SMALL), pictures()
     net.eval()
-    save_weights(net.state_dict(), Card("small", "autoencoder", SMALL.to_dict()), tmp_path, half=False)
+    save_weights(net.state_dict(), Card("small", "autoencoder", SMALL.to_dict()), tmp_path, bits=32)
     loaded = load_expert("small", folder=tmp_path)
     torch.testing.assert_close(loaded.encode(images), net.encode(images))
     loaded.train()

@@ -179,8 +179,24 @@ def test_weights_round_trip(tmp_path):
     assert loaded.keys() == tensors.keys() and loaded["n"].dtype == torch.int64
     assert torch.equal(loaded["a"], tensors["a"].half().float())
     assert torch.equal(loaded["big"], tensors["big"]), "what half precision cannot hold is kept whole"
-    save_weights(tensors, card, tmp_path, half=False)
+    save_weights(tensors, card, tmp_path, bits=32)
     assert torch.equal(load_weights("w", tmp_path)[0]["a"], tensors["a"])
+
+
+def test_eight_bits_halve_the_file_and_keep_every_row_to_its_scale(tmp_path):
+    rows = torch.tensor([[1.0], [1e-3], [0.0], [1e5]])
+    tensors = {"kernel": torch.randn(4, 64, 6, 6) * rows[:, :, None, None], "bias": torch.randn(4)}
+    sizes = {}
+    for bits in (8, 16):
+        sizes[bits] = save_weights(tensors, Card("w", "test", {}), tmp_path, bits).stat().st_size
+        loaded, _ = load_weights("w", tmp_path)
+        assert loaded.keys() == tensors.keys() and loaded["kernel"].dtype == torch.float32
+        error = (loaded["kernel"] - tensors["kernel"]).flatten(1).abs().amax(1)
+        largest = tensors["kernel"].flatten(1).abs().amax(1)
+        assert (error <= (0.5 / 127 + 1e-6) * largest).all() and torch.equal(
+            loaded["bias"], tensors["bias"].half().float()
+        )
+    assert sizes[8] < 0.6 * sizes[16]
 
 
 def test_missing_card_says_what_is_there(tmp_path):

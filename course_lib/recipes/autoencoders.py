@@ -183,7 +183,7 @@ def _train(job: Job, name: str, config: AutoencoderConfig, batch_size: int, step
     recipe = {"batch_size": batch_size, **vars(weights)}
     card = Card(name, "autoencoder", config.to_dict(), recipe, data=data_hash(data), metrics=metrics, notes=notes)
     primary = "Fréchet distance (judge features) on val" if perceptual is not None else "PSNR (dB) on val"
-    return publish(job, card, state, history, primary, higher=perceptual is None)
+    return publish(job, card, state, history, primary, higher=perceptual is None, bits=8)
 
 
 def train_autoencoder64(job: Job) -> Card:

@@ -245,5 +245,5 @@ def train_biggan32(job: Job) -> Card:
     primary = "Fréchet distance (judge features) on val"
     critic = Card("biggan32-critic", "biggan critic", config.to_dict(), recipe, data=data_hash(data), notes=notes)
     critic.metrics = metrics
-    publish(job, critic, method.modules["critic"].state_dict(), history, primary, higher=False)
-    return publish(job, card, network.state_dict(), history, primary, higher=False)
+    publish(job, critic, method.modules["critic"].state_dict(), history, primary, higher=False, bits=8)
+    return publish(job, card, network.state_dict(), history, primary, higher=False, bits=8)

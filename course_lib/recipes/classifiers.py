@@ -103,7 +103,7 @@ def _train(job: Job, name: str, config: ClassifierConfig, batch_size: int, steps
         metrics=scores,
         notes=notes,
     )
-    return publish(job, card, net.state_dict(), history, "mean accuracy on val", higher=True)
+    return publish(job, card, net.state_dict(), history, "mean accuracy on val", higher=True, bits=8)
 
 
 def train_classifier(job: Job) -> Card:
