@@ -26,10 +26,18 @@ def test_shown_figure_carries_its_alternative_text(shown):
     assert options["metadata"] == {"image/png": {"alt": "The loss falls from 3 to 1."}} and options["raw"]
 
 
+def test_large_grids_are_shown_as_jpeg(shown):
+    figures.show_pictures(figures.picture_grid(torch.zeros(1, 2, 3, 64, 64)), "Two grey squares.")
+    ((data, options),) = shown
+    assert data["image/jpeg"].startswith(b"\xff\xd8") and options["raw"]
+    assert options["metadata"] == {"image/jpeg": {"alt": "Two grey squares."}}
+
+
+@pytest.mark.parametrize("show", [figures.show, figures.show_pictures])
 @pytest.mark.parametrize("alt", ["", "   ", "\n"])
-def test_figure_without_alternative_text_is_refused(shown, alt):
+def test_figure_without_alternative_text_is_refused(shown, show, alt):
     with pytest.raises(ValueError, match="alternative text"):
-        figures.show(figures.curves({"a": ([1], [1.0])}, "x", "y"), alt)
+        show(figures.curves({"a": ([1], [1.0])}, "x", "y"), alt)
     assert shown == []
 
 

@@ -11,9 +11,10 @@ from course_lib.evaluation import Judge
 from course_lib.experts import Autoencoder, AutoencoderConfig, Classifier, ClassifierConfig, freeze
 from course_lib.translation import (
     LowResolution,
+    Pairs,
     Regressor,
     Translator,
-    compare_layer,
+    compare_translators,
     encode_pairs,
     explained,
     fit_layer,
@@ -148,17 +149,29 @@ def test_a_layer_as_a_source(layer, data):
         layer_outputs(classifier, ["deepest"], pictures)
 
 
-def test_comparing_a_layer(experts, data):
-    _, target, judge = experts
-    classifier = freeze(Classifier(ClassifierConfig({"a": 3}, 4)))
-    pictures = torch.cat(list(data.batches(12)))
-    source = fit_layer(classifier, "late", layer_outputs(classifier, ["late"], pictures)["late"], 4)
+def test_comparing_translators_of_one_source(experts, data):
+    source, target, judge = experts
     pairs = encode_pairs(data, source.encode, target)
+    pictures = torch.cat(list(data.batches(12)))
+    few = Pairs(pairs.condition[:, :3], pairs.mean, pairs.deviation)
     before = torch.random.get_rng_state()
-    result = compare_layer(pairs, pairs.condition, judge.features(pictures), target, judge, steps=3, blocks=2)
+
+    def compare(steps, **more):
+        real = judge.features(pictures)
+        return compare_translators(few, few.condition, real, target, judge, steps, blocks=2, **more)
+
+    result = compare(3, random_start=True)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert result.samples.shape == (12, 2, 3, 64, 64) and result.regression.shape == (12, 3, 64, 64)
-    assert min(result.flow_frechet, result.regressor_frechet, *result.seconds) > 0 and result.flow_diversity > 0
+    assert set(result.frechet) == {"flow", "MLP", "linear map", "MLP, random start"}
+    assert min(*result.frechet.values(), result.seconds, result.diversity) > 0
+    single = compare(3, samples=1)
+    assert single.diversity == 0 and "MLP, random start" not in single.frechet
+    assert single.frechet["linear map"] == pytest.approx(result.frechet["linear map"]), "it is not trained"
+    with pytest.raises(CourseError, match="cannot fix a map"):
+        compare_translators(
+            pairs.subset(torch.arange(3)), pairs.condition, judge.features(pictures), target, judge, steps=1
+        )
 
 
 def test_missing_and_foreign_checkpoints(tmp_path):

@@ -2,11 +2,9 @@
 
 import pytest
 import torch
-from IPython import display
 
 from course_lib.errors import CourseError
-from course_lib.figures import picture_grid
-from course_lib.widgets.latent_mix import latent_mix_view, mix, mix_pictures, show_pictures
+from course_lib.widgets.latent_mix import latent_mix_view, mix, mix_pictures
 
 
 def decode(latents):
@@ -58,15 +56,3 @@ def test_too_little_to_mix_is_explained():
         latent_mix_view(decode, {"a": A}, {"up": STEP}, "one colour")
     with pytest.raises(CourseError, match="direction"):
         latent_mix_view(decode, {"a": A, "b": B}, {}, "two colours")
-
-
-def test_shown_pictures_are_jpeg_with_alternative_text(monkeypatch):
-    calls = []
-    monkeypatch.setattr(display, "display", lambda data, **options: calls.append((data, options)))
-    grid = picture_grid(torch.zeros(1, 2, 3, 64, 64))
-    show_pictures(grid, "Two grey squares.")
-    ((data, options),) = calls
-    assert data["image/jpeg"].startswith(b"\xff\xd8") and options["raw"]
-    assert options["metadata"] == {"image/jpeg": {"alt": "Two grey squares."}}
-    with pytest.raises(ValueError, match="alternative"):
-        show_pictures(grid, " ")

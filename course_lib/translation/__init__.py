@@ -1,18 +1,21 @@
 """Net2Net: translation between two frozen experts through a conditional flow.
 
-Read in this order: ``pairs``, ``translator``, ``training``, ``superresolution``, ``layers``.
+Read in this order: ``pairs``, ``translator``, ``training``, ``superresolution``, ``layers``, ``comparison``.
 """
 
-from .layers import LayerResult, LayerSource, compare_layer, fit_layer, layer_outputs
+from .comparison import Comparison, compare_translators
+from .layers import LayerSource, fit_layer, layer_outputs
 from .pairs import Pairs, encode_pairs
+from .released import CaptionerPrompts, load_released
 from .shipped import load_flow, load_regressor, load_superresolution
 from .superresolution import LowResolution, Scores, explained, score_pictures, score_translator
 from .training import FlowMethod, Regressor, RegressorMethod, held_out_nats
 from .translator import Translator
 
 __all__ = [
+    "CaptionerPrompts",
+    "Comparison",
     "FlowMethod",
-    "LayerResult",
     "LayerSource",
     "LowResolution",
     "Pairs",
@@ -20,7 +23,7 @@ __all__ = [
     "RegressorMethod",
     "Scores",
     "Translator",
-    "compare_layer",
+    "compare_translators",
     "encode_pairs",
     "explained",
     "fit_layer",
@@ -28,6 +31,7 @@ __all__ = [
     "layer_outputs",
     "load_flow",
     "load_regressor",
+    "load_released",
     "load_superresolution",
     "score_pictures",
     "score_translator",

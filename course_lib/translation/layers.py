@@ -1,4 +1,4 @@
-"""One layer of a classifier as the source expert: which layers leave a translator a choice (paper §4, figure 12)."""
+"""One layer of a classifier as the source expert (paper §4, figure 12)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,15 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..cinn import ConditionalFlow, FlowConfig
 from ..errors import CourseError
-from ..evaluation import Judge, diversity, frechet_distance
-from ..experts import Autoencoder, Classifier
-from ..training import Budget, train
-from .pairs import Pairs
-from .training import FlowMethod, Regressor, RegressorMethod
+from ..experts import Classifier
 
-__all__ = ["LayerResult", "LayerSource", "compare_layer", "fit_layer", "layer_outputs"]
+__all__ = ["LayerSource", "fit_layer", "layer_outputs"]
 
 _SIDE = 8
 
@@ -115,84 +110,3 @@ def fit_layer(classifier: Classifier, name: str, output: Tensor, components: int
     variance = values.square() / (len(output) - 1)
     kept = (variance.sum() / output.var(0).sum()).item()
     return LayerSource(classifier, name, mean, axes, variance.mean().sqrt().item(), kept)
-
-
-@dataclass(frozen=True)
-class LayerResult:
-    """Both translators of one layer, scored on held-out pictures with judge features.
-
-    Attributes:
-        flow_frechet, regressor_frechet: Fréchet distance to the real pictures; lower is better.
-        flow_diversity: mean feature distance of two samples of the flow for one input; the regressor has none.
-        samples: ``(N, samples, 3, S, S)`` of the flow.
-        regression: ``(N, 3, S, S)``.
-        seconds: that training the flow and the regressor took.
-    """
-
-    flow_frechet: float
-    regressor_frechet: float
-    flow_diversity: float
-    samples: Tensor
-    regression: Tensor
-    seconds: tuple[float, float]
-
-
-def compare_layer(
-    pairs: Pairs,
-    condition: Tensor,
-    real_features: Tensor,
-    target: Autoencoder,
-    judge: Judge,
-    steps: int,
-    samples: int = 2,
-    seed: int = 0,
-    blocks: int = 6,
-) -> LayerResult:
-    """Trains a flow and a regressor from one layer to the target's latent, equally many steps, and scores both.
-
-    Args:
-        pairs: conditions of the layer and latents of ``target``, of training pictures.
-        condition: ``(N, K)`` of held-out pictures.
-        real_features: ``(N, F)``, the judge's features of these pictures.
-        target: target expert, frozen.
-        judge: gives the features.
-        steps: of both trainings, batches of 256.
-        samples: of the flow for every held-out picture.
-        seed: of weights, batches and residuals.
-        blocks: of the flow.
-    """
-    shape = tuple(condition.shape[1:])
-    config = FlowConfig.quick(
-        target.latent_dim, shape, embedding_dim=64, hidden_depth=1, embedder_depth=0, blocks=blocks
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        flow, regressor = ConditionalFlow(config), Regressor(config)
-    seconds = []
-    for method in (FlowMethod(pairs, flow, 2e-3), RegressorMethod(pairs, regressor)):
-        history = train(
-            method,
-            Budget(steps),
-            min(256, len(pairs)),
-            seed=seed,
-            accelerator=pairs.mean.device.type,
-            log_every=steps,
-            checkpoint_every=0,
-            preview_every=0,
-            progress=False,
-        )
-        seconds.append(history.seconds)
-    flow.eval(), regressor.eval()
-    with torch.no_grad():
-        latent = flow.sample(condition.repeat_interleave(samples, 0), 1.0, torch.Generator().manual_seed(seed))
-        drawn = torch.cat([target.decode(part).cpu() for part in latent.split(250)])
-        regression = torch.cat([target.decode(regressor(part)).cpu() for part in condition.split(250)])
-    found = judge.features(drawn).view(len(condition), samples, -1)
-    return LayerResult(
-        frechet_distance(real_features, found[:, 0]),
-        frechet_distance(real_features, judge.features(regression)),
-        diversity(found) if samples > 1 else 0.0,
-        drawn.view(len(condition), samples, *drawn.shape[1:]),
-        regression,
-        (seconds[0], seconds[1]),
-    )

@@ -1,8 +1,11 @@
 """Opens the translators that come with the course."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from ..cinn import ConditionalFlow, FlowConfig
 from ..errors import CourseError
@@ -22,12 +25,7 @@ def load_flow(name: str, device: str | torch.device = "cpu", folder: Path = CHEC
     Raises:
         CourseError: missing or damaged files, or a checkpoint of another kind.
     """
-    tensors, card = load_weights(name, folder)
-    if card.kind != "conditional flow":
-        raise CourseError(f"checkpoint {name!r} is a {card.kind}, not a conditional flow.")
-    flow = ConditionalFlow(FlowConfig.from_dict(card.config))
-    flow.load_state_dict(tensors)
-    return freeze(flow.to(device))
+    return _load(name, "conditional flow", lambda config, _: ConditionalFlow(config), device, folder)
 
 
 def load_regressor(name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> Regressor:
@@ -36,13 +34,23 @@ def load_regressor(name: str, device: str | torch.device = "cpu", folder: Path =
     Raises:
         CourseError: missing or damaged files, or a checkpoint of another kind.
     """
+    return _load(name, "regressor", Regressor.from_recipe, device, folder)
+
+
+def _load(
+    name: str,
+    kind: str,
+    build: Callable[[FlowConfig, dict], nn.Module],
+    device: str | torch.device,
+    folder: Path,
+) -> Any:
+    """Reads weights and card, builds the network from the card's configuration and recipe, and freezes it."""
     tensors, card = load_weights(name, folder)
-    if card.kind != "regressor":
-        raise CourseError(f"checkpoint {name!r} is a {card.kind}, not a regressor.")
-    sizes = {name: card.recipe[name] for name in ("width", "depth")}
-    regressor = Regressor(FlowConfig.from_dict(card.config), shift=card.recipe.get("shift", False), **sizes)
-    regressor.load_state_dict(tensors)
-    return freeze(regressor.to(device))
+    if card.kind != kind:
+        raise CourseError(f"checkpoint {name!r} is a {card.kind}, not a {kind}.")
+    network = build(FlowConfig.from_dict(card.config), card.recipe)
+    network.load_state_dict(tensors)
+    return freeze(network.to(device))
 
 
 def load_superresolution(device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> Translator:

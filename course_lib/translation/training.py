@@ -14,44 +14,45 @@ from ..cinn.networks import FullyConnectedNet
 from ..training.method import Loss, Method
 from .pairs import Pairs
 
-__all__ = ["FlowMethod", "Regressor", "RegressorMethod", "held_out_nats"]
+__all__ = ["FlowMethod", "PairMethod", "Regressor", "RegressorMethod", "held_out_nats"]
 
 
-class _PairMethod(Method):
+class PairMethod(Method):
     """Draws pairs; the latent is a sample of the target's posterior.
+
+    Subclasses give the network a ``name`` and define ``loss``.
 
     Args:
         pairs: encoded training pairs.
-        name: of the one network.
-        network: the network to train.
-        rate: Adam's largest learning rate.
+        network: the flow or the regressor to train.
+        rate: AdamW's largest learning rate.
         weight_decay: AdamW's, of the weight matrices; it matters on few pictures.
         held: pairs that are never trained on; their loss is logged as ``held-out`` every ``held_every`` steps. Let
             ``log_every`` of the loop be the same number or a multiple.
+        held_every: steps between two such numbers.
     """
+
+    name: str
 
     def __init__(
         self,
         pairs: Pairs,
-        name: str,
         network: nn.Module,
-        rate: float,
-        weight_decay: float,
-        held: Pairs | None,
-        held_every: int,
-        warm_up: float = 0.02,
+        rate: float = 1e-3,
+        weight_decay: float = 0.0,
+        held: Pairs | None = None,
+        held_every: int = 100,
     ):
         super().__init__()
         self.pairs, self.held, self.held_every = pairs, held, held_every
-        self.length, self.warm_up, self.name = len(pairs), warm_up, name
-        self.modules = {name: network}
+        self.length, self.modules = len(pairs), {self.name: network}
         # Only matrices decay: a scale of ActNorm that is pulled to zero would be paid for in the log-determinant.
         groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
         for key, parameter in network.named_parameters():
             groups[key.endswith("weight")].append(parameter)
         parts = [{"params": groups[True], "weight_decay": weight_decay}, {"params": groups[False], "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(parts, rate, (0.9, 0.99), fused=True)
-        self.optimizers, self.ema = {name: optimizer}, {name: 0.995}
+        self.optimizers, self.ema = {self.name: optimizer}, {self.name: 0.995}
 
     def to_device(self, device: torch.device) -> None:
         """Moves the pairs."""
@@ -68,7 +69,7 @@ class _PairMethod(Method):
 
     def learning_rate(self, progress: float) -> float:
         """A short warm-up, then half a cosine down to a fiftieth."""
-        return min(1.0, progress / self.warm_up + 0.02) * (0.51 + 0.49 * math.cos(math.pi * progress))
+        return min(1.0, progress / 0.02 + 0.02) * (0.51 + 0.49 * math.cos(math.pi * progress))
 
     def loss(self, network: nn.Module, latent: Tensor, condition: Tensor) -> Tensor:
         """What is minimised, a scalar."""
@@ -86,31 +87,14 @@ class _PairMethod(Method):
         return {"held-out": value}
 
 
-class FlowMethod(_PairMethod):
+class FlowMethod(PairMethod):
     """Conditional maximum likelihood (paper eq. 5): the loss bounds what ``v`` keeps of the condition.
 
     Logs ``loss/flow`` (the total), ``nll`` and ``reference nll``, without the constant D/2 · log 2π, as the released
     code.
-
-    Args:
-        pairs: encoded training pairs.
-        flow: the flow to train.
-        rate: AdamW's largest learning rate.
-        weight_decay: AdamW's.
-        held: pairs for the logged ``held-out`` loss.
-        held_every: steps between two such numbers.
     """
 
-    def __init__(
-        self,
-        pairs: Pairs,
-        flow: ConditionalFlow,
-        rate: float = 1e-3,
-        weight_decay: float = 0.0,
-        held: Pairs | None = None,
-        held_every: int = 100,
-    ):
-        super().__init__(pairs, "flow", flow, rate, weight_decay, held, held_every)
+    name = "flow"
 
     def loss(self, network: nn.Module, latent: Tensor, condition: Tensor) -> Tensor:
         """Total = nll − log-determinant, in nats a picture."""
@@ -147,6 +131,11 @@ class Regressor(nn.Module):
         shift = config.condition_shift if shift is None else shift
         self.shift = ConditionShift(config.condition_shape[0], config.dim) if shift else None
 
+    @classmethod
+    def from_recipe(cls, config: FlowConfig, recipe: dict[str, Any]) -> "Regressor":
+        """A fresh regressor of the sizes that a card's ``recipe`` names: ``width``, ``depth`` and maybe ``shift``."""
+        return cls(config, recipe["width"], recipe["depth"], recipe.get("shift", False))
+
     def forward(self, condition: Tensor) -> Tensor:
         """Latent ``(B, D)``."""
         latent = self.net(self.embedder(condition))
@@ -158,28 +147,10 @@ class Regressor(nn.Module):
             self.shift.fit(latent, condition)
 
 
-class RegressorMethod(_PairMethod):
-    """Mean squared error on latents, summed over coordinates.
+class RegressorMethod(PairMethod):
+    """Mean squared error on latents, summed over coordinates."""
 
-    Args:
-        pairs: encoded training pairs.
-        regressor: the network to train.
-        rate: AdamW's largest learning rate.
-        weight_decay: AdamW's.
-        held: pairs for the logged ``held-out`` loss.
-        held_every: steps between two such numbers.
-    """
-
-    def __init__(
-        self,
-        pairs: Pairs,
-        regressor: Regressor,
-        rate: float = 1e-3,
-        weight_decay: float = 0.0,
-        held: Pairs | None = None,
-        held_every: int = 100,
-    ):
-        super().__init__(pairs, "regressor", regressor, rate, weight_decay, held, held_every)
+    name = "regressor"
 
     def loss(self, network: nn.Module, latent: Tensor, condition: Tensor) -> Tensor:
         """Σ (found − latent)², mean over the batch."""

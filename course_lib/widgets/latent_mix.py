@@ -1,18 +1,16 @@
 """Mixing two pictures in latent space and pushing the result along an attribute: what notebook 01 lets a reader do."""
 
-import io
 from collections.abc import Callable
 
 import ipywidgets as widgets
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..errors import CourseError
 from ..figures import png_bytes
 from .picture_view import PictureView
 
-__all__ = ["latent_mix_view", "mix", "mix_pictures", "show_pictures"]
+__all__ = ["latent_mix_view", "mix", "mix_pictures"]
 
 
 def mix(start: Tensor, end: Tensor, amount: float | Tensor) -> Tensor:
@@ -86,22 +84,3 @@ def latent_mix_view(
         ),
     }
     return PictureView(render, controls, alt)
-
-
-def show_pictures(figure: Figure, alt: str) -> None:
-    """Displays a grid of soft pictures as JPEG with alternative text, as ``figures.show`` does as PNG.
-
-    Decoded pictures have no flat areas, so that as PNG they take four times the room, which a notebook with many of
-    them does not have. Colour is not subsampled.
-
-    Raises:
-        ValueError: ``alt`` is empty.
-    """
-    from IPython.display import display
-
-    if not alt.strip():
-        raise ValueError("every figure needs alternative text")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="jpeg", pil_kwargs={"quality": 70, "subsampling": 0})
-    bundle = {"image/jpeg": buffer.getvalue(), "text/plain": "<figure>"}
-    display(bundle, raw=True, metadata={"image/jpeg": {"alt": alt}})

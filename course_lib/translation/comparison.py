@@ -1,0 +1,103 @@
+"""A flow and its baselines from one source to one target, trained alike and scored alike (paper §4, figure 12)."""
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..cinn import ConditionalFlow, FlowConfig
+from ..evaluation import Judge, diversity, frechet_distance
+from ..experts import Autoencoder
+from ..training import Budget, train
+from .pairs import Pairs
+from .training import FlowMethod, PairMethod, Regressor, RegressorMethod
+
+__all__ = ["Comparison", "compare_translators"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Translators of one source, scored on held-out pictures with judge features.
+
+    Attributes:
+        frechet: name → Fréchet distance to the real pictures, lower is better: ``flow``, ``MLP`` and ``linear map``,
+            and ``MLP, random start`` where it was asked for.
+        diversity: mean feature distance of two samples of the flow for one input; the others have none.
+        samples: ``(N, samples, 3, S, S)`` of the flow.
+        regression: ``(N, 3, S, S)`` of the MLP.
+        seconds: that all trainings took together.
+    """
+
+    frechet: dict[str, float]
+    diversity: float
+    samples: Tensor
+    regression: Tensor
+    seconds: float
+
+
+def compare_translators(
+    pairs: Pairs,
+    condition: Tensor,
+    real_features: Tensor,
+    target: Autoencoder,
+    judge: Judge,
+    steps: int,
+    samples: int = 2,
+    seed: int = 0,
+    blocks: int = 4,
+    random_start: bool = False,
+) -> Comparison:
+    """Trains a flow and an MLP from one source to the target's latent for equally many steps, and scores them.
+
+    Both begin with the least-squares map of the latent on the condition, which is also scored by itself. Conditions
+    are vectors.
+
+    Args:
+        pairs: conditions ``(M, K)`` and latents of ``target``, of training pictures; M > K.
+        condition: ``(N, K)`` of held-out pictures.
+        real_features: ``(N, F)``, the judge's features of these pictures.
+        target: target expert, frozen.
+        judge: gives the features.
+        steps: of each training, batches of 256.
+        samples: of the flow for every held-out picture, one at least.
+        seed: of weights, batches and residuals.
+        blocks: of the flow.
+        random_start: train one more MLP, without the linear start.
+
+    Raises:
+        CourseError: too few pairs for the linear map.
+    """
+    sizes = {"embedding_dim": 64, "hidden_depth": 1, "embedder_depth": 0, "condition_shift": True, "blocks": blocks}
+    config = FlowConfig.quick(target.latent_dim, tuple(condition.shape[1:]), **sizes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        flow, regressors = ConditionalFlow(config), {"MLP": Regressor(config)}
+        if random_start:
+            regressors["MLP, random start"] = Regressor(config, shift=False)
+    flow.fit_shift(pairs.mean.cpu(), pairs.condition.cpu())
+    regressors["MLP"].shift.load_state_dict(flow.shift.state_dict())
+    linear = deepcopy(flow.shift.linear).to(condition.device)
+    methods: list[PairMethod] = [FlowMethod(pairs, flow, 2e-3, 0.05)]
+    methods += [RegressorMethod(pairs, regressor, 1e-3, 0.05) for regressor in regressors.values()]
+    seconds = sum(_train(method, steps, seed) for method in methods)
+    with torch.no_grad():
+        many = condition.repeat_interleave(samples, 0)
+        drawn = _decode(target, flow.eval().sample(many, 1.0, torch.Generator().manual_seed(seed)))
+        answers = {name: _decode(target, network.eval()(condition)) for name, network in regressors.items()}
+        answers["linear map"] = _decode(target, linear(condition))
+    found = judge.features(drawn).view(len(condition), samples, -1)
+    frechet = {"flow": frechet_distance(real_features, found[:, 0])}
+    frechet |= {name: frechet_distance(real_features, judge.features(one)) for name, one in answers.items()}
+    drawn = drawn.view(len(condition), samples, *drawn.shape[1:])
+    return Comparison(frechet, diversity(found) if samples > 1 else 0.0, drawn, answers["MLP"], seconds)
+
+
+def _train(method: PairMethod, steps: int, seed: int) -> float:
+    quiet = {"log_every": steps, "checkpoint_every": 0, "preview_every": 0, "progress": False}
+    accelerator = method.pairs.mean.device.type
+    return train(method, Budget(steps), min(256, method.length), seed=seed, accelerator=accelerator, **quiet).seconds
+
+
+def _decode(target: Autoencoder, latent: Tensor) -> Tensor:
+    return torch.cat([target.decode(part).cpu() for part in latent.split(250)])
