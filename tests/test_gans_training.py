@@ -1,0 +1,125 @@
+"""What a GAN's training needs: losses, augmentation, codes, and one step of the recipe."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from course_lib.data import NEW_SUBGROUPS, ImageSet, load_emoji
+from course_lib.gans import BigGANConfig, augment
+from course_lib.gans.losses import hinge_critic, hinge_generator, orthogonal_penalty
+from course_lib.recipes.biggan import BigGANMethod, class_codes, old_classes
+
+
+def noise(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_hinge_stops_pushing_where_the_critic_is_sure():
+    real, fake = torch.tensor([2.0, 0.5]), torch.tensor([-3.0, 0.0])
+    assert hinge_critic(real, fake).item() == pytest.approx(0.25 + 0.5)
+    assert hinge_generator(fake).item() == pytest.approx(1.5)
+
+
+def test_orthogonal_penalty_is_zero_for_orthogonal_rows_and_leaves_tables_out():
+    linear, table = torch.nn.Linear(6, 4), torch.nn.Embedding(4, 6)
+    torch.nn.init.orthogonal_(linear.weight)
+    assert orthogonal_penalty(torch.nn.ModuleList([linear, table])).item() == pytest.approx(0.0, abs=1e-8)
+    with torch.no_grad():
+        linear.weight[1] = linear.weight[0]
+    assert orthogonal_penalty(linear).item() == pytest.approx(2.0, abs=1e-4)
+
+
+def test_translation_moves_whole_pixels_and_lets_white_in():
+    images = torch.rand(20, 3, 16, 16, requires_grad=True)
+    moved = augment.translate(images, noise())
+    kinds = set()
+    for before, after in zip(images.detach(), moved.detach(), strict=True):
+        padded = F.pad(before, (2, 2, 2, 2), value=1.0)
+        places = [(y, x) for y in range(5) for x in range(5) if torch.equal(padded[:, y : y + 16, x : x + 16], after)]
+        assert len(places) == 1
+        kinds.add(places[0])
+    assert len(kinds) > 5
+    moved.sum().backward()
+    assert images.grad.max() == 1.0
+
+
+def test_colour_keeps_white_and_grey():
+    white = torch.ones(4, 3, 8, 8)
+    assert torch.equal(augment.colour(white, noise()), white)
+    grey = torch.full((4, 3, 8, 8), 0.2)
+    changed = augment.colour(grey, noise())
+    assert torch.allclose(changed[:, :1].expand_as(changed), changed) and changed.unique().numel() == 4
+
+
+def test_codes_are_standard_inside_each_class():
+    labels = torch.arange(3).repeat_interleave(400)
+    mixing = torch.randn(3, 8, 8, generator=noise())
+    latent = (
+        torch.einsum("nij,nj->ni", mixing[labels], torch.randn(1200, 8, generator=noise(1))) + 5.0 * labels[:, None]
+    )
+    codes = class_codes(latent, labels, 6, prior=1.0)
+    assert codes.shape == (1200, 6)
+    for label in range(3):
+        part = codes[labels == label]
+        assert part.mean(0).abs().max() < 1e-4
+        assert torch.allclose(part.T @ part / 400, torch.eye(6), atol=0.05)
+
+
+def test_a_class_of_one_picture_borrows_the_common_covariance():
+    labels = torch.tensor([0] * 50 + [1])
+    codes = class_codes(torch.randn(51, 4, generator=noise()), labels, 4)
+    assert torch.equal(codes[-1], torch.zeros(4)) and codes.isfinite().all()
+
+
+def test_old_classes_are_what_is_not_held_out():
+    data = load_emoji()
+    before = list(data.classes["subgroup"])
+    old = old_classes(data)
+    assert len(NEW_SUBGROUPS) == len(set(NEW_SUBGROUPS)) == 20 and set(NEW_SUBGROUPS) <= set(before)
+    assert len(old.classes["subgroup"]) == 75 and data.classes["subgroup"] == before
+    names = [old.classes["subgroup"][k] for k in old.labels["subgroup"][:: len(old) // 50].tolist()]
+    assert not set(names) & set(NEW_SUBGROUPS)
+    for new in (0, 40, 74):
+        name = old.classes["subgroup"][new]
+        assert (old.labels["subgroup"] == new).sum() == (data.labels["subgroup"] == before.index(name)).sum()
+
+
+@pytest.fixture
+def method():
+    images = torch.randint(0, 256, (24, 3, 32, 32), dtype=torch.uint8, generator=noise())
+    data = ImageSet("tiny", images, {"subgroup": torch.arange(24) % 3}, {"subgroup": ["a", "b", "c"]})
+    torch.manual_seed(0)
+    return BigGANMethod(data, torch.randn(2, 24, 8), BigGANConfig(3, (8, 8, 8, 8), (8, 8, 8), 3, 8, 4, (16,)))
+
+
+@pytest.mark.parametrize(
+    ("progress", "phases"), [(0.0, ["generator"]), (0.19, ["critic", "generator"]), (0.9, ["critic", "generator"])]
+)
+def test_first_the_generator_decodes_then_the_critic_joins(method, progress, phases):
+    factor = method.learning_rate(progress)
+    assert factor > 1 if progress == 0.19 else factor <= 1
+    found = []
+    for loss in method.losses(method.batch(torch.arange(6), noise()), noise(1), 0):
+        optimizer = method.optimizers[loss.optimizer]
+        optimizer.zero_grad()
+        loss.value.backward()
+        others = set(method.modules) - {loss.optimizer}
+        assert all(
+            p.grad is None or not p.grad.any()
+            for name in others - set(found)
+            for p in method.modules[name].parameters()
+        )
+        optimizer.step()
+        found.append(loss.optimizer)
+        method.optimizers["critic"].zero_grad()
+    assert found == phases
+
+
+def test_a_batch_mirrors_pictures_together_with_their_codes(method):
+    images, labels, codes = method.batch(torch.arange(40), noise(3))
+    for image, label, code in zip(images, labels, codes, strict=True):
+        flip, index = (method.codes == code).all(2).nonzero()[0].tolist()
+        original = method.images[index]
+        assert torch.equal(image, original.flip(-1) if flip else original)
+        assert label == method.labels[index]
+    assert 5 < sum((method.codes[1] == c).all(1).any().item() for c in codes) < 35
