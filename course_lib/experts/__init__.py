@@ -1,22 +1,26 @@
 """Experts: frozen networks that methods translate between. Start with :func:`load_expert`."""
 
 from .autoencoder import Autoencoder, AutoencoderConfig
+from .big_bi_gan import BigBiGAN
 from .black_box import BlackBox, export_decoder, export_encoder, export_onnx
 from .classifier import Classifier, ClassifierConfig, LayerExpert
 from .labels import LabelExpert
 from .protocol import SourceExpert, TargetExpert, fingerprint, freeze
 from .sentence import SentenceExpert
+from .sentence_memory import SentenceMemory
 from .shipped import load_expert
 
 __all__ = [
     "Autoencoder",
     "AutoencoderConfig",
+    "BigBiGAN",
     "BlackBox",
     "Classifier",
     "ClassifierConfig",
     "LabelExpert",
     "LayerExpert",
     "SentenceExpert",
+    "SentenceMemory",
     "SourceExpert",
     "TargetExpert",
     "export_decoder",

@@ -18,6 +18,8 @@ RECIPES = {
     "classifier-shape": ("biased_classifiers", "train_shape_classifier"),
     "classifier-texture": ("biased_classifiers", "train_texture_classifier"),
     "segmenter": ("segmenter", "train_segmenter"),
+    "text-to-autoencoder": ("text", "train_text_to_autoencoder"),
+    "text-to-biggan": ("text", "train_text_to_biggan"),
 }
 """Checkpoint name → module of this package and function. The order is the one to train them in."""
 

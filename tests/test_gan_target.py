@@ -1,0 +1,113 @@
+"""A class-conditional generator as target: what is one flow target, how pairs come about, what a step draws."""
+
+import pytest
+import torch
+
+from course_lib.cinn import ConditionalFlow, FlowConfig
+from course_lib.data import ImageSet, to_float
+from course_lib.errors import CourseError
+from course_lib.experts import Classifier, ClassifierConfig, TargetExpert, fingerprint, freeze
+from course_lib.gans import BigGANConfig, Generator
+from course_lib.training import Budget, train
+from course_lib.translation.dequantise import start_dequantiser
+from course_lib.translation.gan_target import CaptionStage, GanMethod, GanTarget, generate_pairs
+from course_lib.translation.text import CaptionTable
+
+
+@pytest.fixture(scope="module")
+def target():
+    torch.manual_seed(0)
+    config = BigGANConfig(5, (8, 8, 8), (8, 8), 2, noise=6, embedding=4, attention=())
+    return GanTarget(freeze(Generator(config)))
+
+
+@pytest.fixture(scope="module")
+def stage(target):
+    """A bank of 20 generated pictures of 10 things, each drawn twice, with captions that name the thing."""
+    generator = torch.Generator().manual_seed(1)
+    pictures = target.decode(torch.randn(20, 10, generator=generator))
+    images = ((pictures + 1) * 127.5).round().to(torch.uint8)
+    labels = {"emoji": torch.arange(10).repeat(2)}
+    captions = [[f"thing {k}", f"a picture of thing {k}"] for k in range(10)] * 2
+    bank = ImageSet("bank", images, labels, {"emoji": [str(k) for k in range(10)]}, captions)
+    torch.manual_seed(2)
+    return CaptionStage(freeze(Classifier(ClassifierConfig({"style": 2}, width=8))), bank), bank
+
+
+def test_noise_comes_first_and_the_embedding_second(target):
+    z, labels = torch.randn(5, 6), torch.arange(5)
+    latent = torch.cat([z, target.classes], 1)
+    assert target.latent_dim == 10 and target.size == 16 and isinstance(target, TargetExpert)
+    noise, embedding = target.split(latent)
+    assert torch.equal(noise, z) and torch.equal(embedding, target.classes)
+    expected = target.generator(z, target.generator.embed(labels))
+    assert torch.equal(target.decode(latent), expected) and not target.decode(latent).requires_grad
+    assert expected.std(0).mean() > 1e-3, "classes differ, so the order of the two parts matters"
+
+
+def test_what_a_gan_target_refuses(target):
+    with pytest.raises(CourseError, match=r"\(B, 10\)"):
+        target.decode(torch.zeros(2, 9))
+    with pytest.raises(CourseError, match="generate_pairs"):
+        target.encode(torch.zeros(1, 3, 16, 16))
+    with pytest.raises(CourseError, match="no class embeddings"):
+        GanTarget(Generator(BigGANConfig(3, (8, 8), (8, 8), 1, noise=4, embedding=None, attention=())))
+
+
+def test_the_stage_gives_a_picture_of_its_bank_one_of_its_own_captions(stage):
+    stage, bank = stage
+    pictures = to_float(bank.images)
+    assert torch.equal(stage.recognise(pictures), bank.labels["emoji"])
+    found = stage.caption(pictures.repeat(10, 1, 1, 1), torch.Generator().manual_seed(0))
+    for text, thing in zip(found, bank.labels["emoji"].repeat(10).tolist(), strict=True):
+        assert text in bank.captions[thing]
+    assert len(set(found)) == 20, "both captions of every thing are used"
+
+
+def test_a_bank_needs_captions(stage):
+    with pytest.raises(CourseError, match="no captions"):
+        CaptionStage(stage[0].classifier, ImageSet("mute", torch.zeros(2, 3, 16, 16, dtype=torch.uint8)))
+
+
+def test_pairs_belong_together(target, stage):
+    stage, _ = stage
+    before = fingerprint(target.generator)
+    pairs, last = generate_pairs(target, stage, 300, [1, 0, 1, 0, 2], seed=3)
+    assert len(pairs) == 300 and last.shape == (50, 3, 16, 16)
+    counts = torch.bincount(pairs.label, minlength=5)
+    assert counts[1] == counts[3] == 0 and counts[4] > 1.4 * counts[0]
+    # Whoever renders the clean embedding again recognises the same thing.
+    again = target.decode(torch.cat([pairs.z, target.classes[pairs.label]], 1))
+    assert torch.equal(stage.recognise(again), pairs.thing)
+    assert torch.equal(again[-50:], last) and fingerprint(target.generator) == before
+    same, _ = generate_pairs(target, stage, 300, torch.tensor([1, 0, 1, 0, 2]), seed=3)
+    assert torch.equal(same.z, pairs.z)
+
+
+@pytest.fixture(scope="module")
+def dequantiser(target):
+    return start_dequantiser(target.embedding, width=16, code=4).frozen()
+
+
+def test_latents_keep_the_noise_and_move_the_embedding(target, stage, dequantiser):
+    pairs, _ = generate_pairs(target, stage[0], 40, [1] * 5)
+    first = pairs.latents(target, dequantiser, torch.Generator().manual_seed(0))
+    second = pairs.latents(target, dequantiser, torch.Generator().manual_seed(1))
+    assert torch.equal(first[:, :6], pairs.z) and torch.equal(second[:, :6], pairs.z)
+    assert (first[:, 6:] != second[:, 6:]).any(1).all()
+
+
+def test_a_step_draws_fresh_neighbours_and_training_moves_the_flow_alone(target, stage, dequantiser):
+    pairs, _ = generate_pairs(target, stage[0], 60, [1] * 5)
+    table = CaptionTable(torch.randn(10, 2, 3), torch.full((10,), 2))
+    flow = ConditionalFlow(FlowConfig.quick(10, (3,), hidden_dim=8, blocks=2), torch.Generator().manual_seed(0))
+    method = GanMethod(pairs, target, dequantiser, table, flow, 0.1, held=pairs.subset(torch.arange(10)), held_every=2)
+    index = torch.tensor([7, 7])
+    first = method.targets(index, torch.Generator().manual_seed(0))
+    assert torch.equal(first[:, :6], pairs.z[index]) and (first[0, 6:] != first[1, 6:]).any()
+    latent, condition = method.batch(torch.arange(50), torch.Generator().manual_seed(0))
+    assert latent.shape == (50, 10) and condition.shape == (50, 3)
+    before = fingerprint(dequantiser), fingerprint(target.generator), fingerprint(flow)
+    train(method, Budget(2), 20, progress=False, checkpoint_every=0, preview_every=0, log_every=2)
+    after = fingerprint(dequantiser), fingerprint(target.generator), fingerprint(flow)
+    assert after[:2] == before[:2] and after[2] != before[2]

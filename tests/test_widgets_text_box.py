@@ -1,0 +1,77 @@
+"""The text box without a browser."""
+
+import io
+
+import pytest
+import torch
+from PIL import Image
+
+from course_lib.cinn import ConditionalFlow, FlowConfig
+from course_lib.errors import CourseError
+from course_lib.translation import Translator
+from course_lib.widgets.text_box import TextBox
+
+
+class Length:
+    """Captions as their length and their number of vowels."""
+
+    condition_shape = (2,)
+
+    def encode(self, x):
+        return torch.tensor([[float(len(text)), float(sum(text.count(v) for v in "aeiou"))] for text in x])
+
+
+class Blocks:
+    """Latents of 12 numbers as 2×2 colour pictures."""
+
+    latent_dim = 12
+
+    def encode(self, x):
+        return x.flatten(1)
+
+    def decode(self, latent):
+        return latent.view(-1, 3, 2, 2).tanh()
+
+
+@pytest.fixture
+def box():
+    flow = ConditionalFlow(FlowConfig.quick(12, (2,), hidden_dim=8, blocks=2), torch.Generator().manual_seed(0))
+    return TextBox({"blocks": Translator(Length(), flow.eval(), Blocks())}, samples=3)
+
+
+def test_rows_are_sentences_and_columns_share_a_residual(box):
+    pictures = box.pictures(["a cat", "a long story", "a cat"], "blocks", 5)
+    assert pictures.shape == (3, 3, 3, 2, 2)
+    assert torch.equal(pictures[0], pictures[2]) and not torch.equal(pictures[0], pictures[1])
+    flow = box.translators["blocks"].flow
+    latent = pictures.flatten(0, 1).flatten(1).atanh()
+    v = flow.encode(latent, Length().encode(["a cat", "a long story", "a cat"]).repeat_interleave(3, 0)).detach()
+    torch.testing.assert_close(v.view(3, 3, 12), box.residuals("blocks", 5).expand(3, 3, 12), rtol=0, atol=1e-3)
+
+
+def test_sample_again_changes_the_residuals_and_a_length_of_zero_removes_them(box):
+    same, other = box.pictures(["a cat"], "blocks", 0), box.pictures(["a cat"], "blocks", 1)
+    assert torch.equal(same, box.pictures(["a cat"], "blocks", 0)) and not torch.equal(same, other)
+    still = box.pictures(["a cat"], "blocks", 0, 0.0)
+    assert torch.equal(still, box.pictures(["a cat"], "blocks", 1, 0.0)) and torch.equal(still[0, 0], still[0, 2])
+
+
+def test_a_picture_has_a_row_for_each_sentence(box):
+    one, two = box.render("a cat", " ", "blocks", 0), box.render("a cat", "a dog", "blocks", 0)
+    sizes = [Image.open(io.BytesIO(png)).size for png in (one, two)]
+    assert sizes[1] == (sizes[0][0], 2 * sizes[0][1]) and one == box.render("", "a cat", "blocks", 0)
+
+
+def test_the_view_updates_and_says_what_is_missing(box):
+    view = box.view("a cat", "a dog")
+    before = view.picture.value
+    view.controls["sentence"].value = "something else"
+    assert view.picture.value != before and view.message.value == ""
+    view.controls["sentence"].value = ""
+    view.controls["other"].value = ""
+    assert "type a sentence" in view.message.value
+
+
+def test_a_box_needs_something_to_show():
+    with pytest.raises(CourseError, match="needs a translator"):
+        TextBox({})
