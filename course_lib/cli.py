@@ -134,6 +134,14 @@ def _job_options(given: dict[str, str]) -> dict[str, object]:
     return {name: Path(text) if types[name] is Path else guess_value(text) for name, text in given.items()}
 
 
+@app.command()
+def released(path: Annotated[Path, typer.Argument(help="A checkpoint that the authors of Net2Net released.")]) -> None:
+    """Say what a file with released weights holds, and whether every name and shape is right."""
+    from course_lib.released import describe
+
+    typer.echo(describe(path))
+
+
 @app.command(hidden=True)
 def env() -> None:
     """Print the settings a process should start with, as shell lines (the Makefile uses them)."""

@@ -1,15 +1,14 @@
 """Released Net2Net flows: names and shapes, the round trip, and every way in which a file can be wrong."""
 
-import json
 import os
 import pickle
 import sys
 import types
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from released_tools import manifest
 from safetensors.torch import save_file
 
 from course_lib.cinn import ConditionalFlow, FlowConfig
@@ -24,13 +23,7 @@ from course_lib.released import (
     read_state_dict,
 )
 
-MANIFESTS = Path(__file__).parent / "manifests"
 SMALL = FlowConfig(6, (3,), 4, hidden_dim=8, blocks=2, embedder_hidden_dim=5, embedder_batch_norm=True)
-
-
-def manifest(name):
-    entries = json.loads((MANIFESTS / f"net2net_{name}.json").read_text())
-    return {key: (tuple(shape), dtype) for key, (shape, dtype) in entries.items()}
 
 
 def described(config):

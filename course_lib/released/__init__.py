@@ -1,10 +1,24 @@
 """Weights the four papers released, read by their own key names.
 
-The checkpoints themselves are not part of this course. ``checkpoint`` reads a file without running anything in it;
-``flow_names`` knows what the tensors of a Net2Net flow are called; ``flow`` puts the two together.
+The checkpoints themselves are not part of this course. ``checkpoint`` reads a file without running anything in it, and
+``strict`` compares it with a network; ``flow_names`` knows what the tensors of a Net2Net flow are called, ``flow``
+loads one. ``big_ae``, ``basic_ae``, ``biggan``, ``dequantiser`` and ``captioner`` are its experts, built so that their
+tensors carry the released names; ``translator`` opens a checkpoint that holds all of these, ``describe`` says what a
+file is.
 """
 
-from course_lib.released.checkpoint import read_state_dict
+from course_lib.released.basic_ae import BasicAutoencoder, BasicAutoencoderConfig, load_basic_ae
+from course_lib.released.big_ae import (
+    RELEASED_AUTOENCODERS,
+    BigAutoencoder,
+    BigAutoencoderConfig,
+    load_big_ae,
+)
+from course_lib.released.biggan import RELEASED_BIGGANS, BigGan, GeneratorConfig, load_biggan
+from course_lib.released.captioner import Captioner, CaptionerConfig, load_captioner
+from course_lib.released.checkpoint import Checkpoint, read_checkpoint, read_state_dict
+from course_lib.released.dequantiser import Dequantiser, DequantiserConfig, load_dequantiser
+from course_lib.released.describe import describe
 from course_lib.released.flow import (
     RELEASED_FLOWS,
     export_flow,
@@ -14,15 +28,47 @@ from course_lib.released.flow import (
     select_flow_state,
 )
 from course_lib.released.flow_names import FlowEntry, flow_layout
+from course_lib.released.translator import (
+    RELEASED_TRANSLATORS,
+    TranslatorConfig,
+    TranslatorParts,
+    load_translator_parts,
+    translator_layout,
+)
 
 __all__ = [
+    "RELEASED_AUTOENCODERS",
+    "RELEASED_BIGGANS",
     "RELEASED_FLOWS",
+    "RELEASED_TRANSLATORS",
+    "BasicAutoencoder",
+    "BasicAutoencoderConfig",
+    "BigAutoencoder",
+    "BigAutoencoderConfig",
+    "BigGan",
+    "Captioner",
+    "CaptionerConfig",
+    "Checkpoint",
+    "Dequantiser",
+    "DequantiserConfig",
     "FlowEntry",
+    "GeneratorConfig",
+    "TranslatorConfig",
+    "TranslatorParts",
+    "describe",
     "export_flow",
     "flow_layout",
     "infer_flow_config",
+    "load_basic_ae",
+    "load_big_ae",
+    "load_biggan",
+    "load_captioner",
+    "load_dequantiser",
     "load_flow",
     "load_flow_state",
+    "load_translator_parts",
+    "read_checkpoint",
     "read_state_dict",
     "select_flow_state",
+    "translator_layout",
 ]

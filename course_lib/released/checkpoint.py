@@ -1,6 +1,8 @@
 """Read tensors from a checkpoint file without executing anything that the file contains."""
 
 import pickle
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from course_lib.errors import CourseError
 
-__all__ = ["read_state_dict"]
+__all__ = ["Checkpoint", "read_checkpoint", "read_state_dict"]
 
 # Old Lightning checkpoints mention the classes of their callbacks and settings. Nothing of those is wanted, but a
 # reader that knows no such class refuses the whole file; the names below are answered with an empty stand-in.
@@ -35,37 +37,55 @@ class _StandIn:
         return None
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """What is read of a file.
+
+    Attributes:
+        state: tensors by name.
+        step: how many training steps a Lightning checkpoint says it has behind it.
+    """
+
+    state: dict[str, Tensor]
+    step: int | None = None
+
+
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of :func:`read_checkpoint` by name."""
+    return read_checkpoint(path).state
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a state dictionary onto the CPU.
 
     Takes ``.safetensors``, a torch file that holds a state dictionary, and a Lightning checkpoint (a dictionary with
     ``"state_dict"``). Torch files are read with ``weights_only=True``: a pickle that names any other function or class
-    is refused before it can do anything.
+    is refused before it can do anything. Torch files in the zip format are mapped, not copied into memory: a Lightning
+    checkpoint also holds optimiser states, which here cost nothing. Leave the file alone while its tensors are in use.
 
     Args:
         path: the file.
-
-    Returns:
-        Tensors by name.
 
     Raises:
         CourseError: the file is missing, damaged, no checkpoint, or holds more than tensors.
 
     References:
-        PyTorch documentation, ``torch.load``, section on ``weights_only``.
+        PyTorch documentation, ``torch.load``, sections on ``weights_only`` and ``mmap``.
     """
     path = Path(path)
     if not path.is_file():
         raise CourseError(f"There is no checkpoint {path}: check the path or download the file first.")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    step = None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        step = content.get("global_step") if isinstance(content.get("global_step"), int) else None
         content = content["state_dict"]
     if not isinstance(content, dict) or not content:
         raise CourseError(f"{path.name} holds no state dictionary: give a file that maps names to tensors.")
     strays = sorted(str(name) for name, value in content.items() if not isinstance(value, Tensor))
     if strays:
         raise CourseError(f"{path.name} holds entries that are not tensors ({', '.join(strays[:5])}): remove them.")
-    return dict(content)
+    return Checkpoint(dict(content), step)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -82,7 +102,7 @@ def _read_torch(path: Path) -> Any:
         raise _refusal(path, ", ".join(strangers[:5]))
     try:
         with torch.serialization.safe_globals([(_StandIn, name) for name in names]):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         if "GLOBAL" in str(error):
             raise _refusal(path, "names in an old pickle") from error

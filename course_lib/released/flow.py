@@ -12,6 +12,7 @@ from course_lib.cinn import ConditionalFlow, FlowConfig
 from course_lib.errors import CourseError
 from course_lib.released.checkpoint import read_state_dict
 from course_lib.released.flow_names import FlowEntry, flow_layout
+from course_lib.released.strict import check_state, reading_sizes
 
 __all__ = [
     "RELEASED_FLOWS",
@@ -98,7 +99,7 @@ def load_flow_state(state: Mapping[str, Tensor], config: FlowConfig) -> Conditio
         CourseError: names are missing or unknown, shapes differ (all of them are listed), or a permutation is none.
     """
     layout = flow_layout(config)
-    _check_layout(state, layout)
+    check_state(state, {name: (entry.shape, entry.dtype) for name, entry in layout.items()}, "this configuration")
     _check_permutations(state, layout)
     with torch.device("meta"):
         flow = ConditionalFlow(config)
@@ -131,7 +132,7 @@ def infer_flow_config(state: Mapping[str, Tensor]) -> FlowConfig:
     Raises:
         CourseError: a tensor that tells a size is missing.
     """
-    try:
+    with reading_sizes("a Net2Net flow"):
         batch_norm = "embedder.main.1.running_mean" in state
         stride = 3 if batch_norm else 2
         embedder_last = _last_index(state, "embedder.main.")
@@ -149,31 +150,10 @@ def infer_flow_config(state: Mapping[str, Tensor]) -> FlowConfig:
             embedder_depth=embedder_last // stride - 1,
             embedder_batch_norm=batch_norm,
         )
-    except (KeyError, ValueError, IndexError) as error:
-        raise CourseError(
-            f"The sizes of the flow cannot be read off this checkpoint ({error}): give a file that holds a released "
-            "Net2Net flow, or pass its config."
-        ) from error
 
 
 def _last_index(state: Mapping[str, Tensor], prefix: str) -> int:
     return max(int(name.removeprefix(prefix).split(".")[0]) for name in state if name.startswith(prefix))
-
-
-def _check_layout(state: Mapping[str, Tensor], layout: Mapping[str, FlowEntry]) -> None:
-    problems = [f"missing {name}" for name in layout if name not in state]
-    problems += [f"unknown {name}" for name in state if name not in layout]
-    for name, entry in layout.items():
-        if name in state and tuple(state[name].shape) != entry.shape:
-            problems.append(f"{name} has shape {tuple(state[name].shape)} instead of {entry.shape}")
-        elif name in state and state[name].is_floating_point() != entry.dtype.is_floating_point:
-            problems.append(f"{name} has dtype {state[name].dtype} instead of {entry.dtype}")
-    if problems:
-        raise CourseError(
-            "The checkpoint does not fit this configuration; correct the config or choose another file. Differences: "
-            + "; ".join(problems)
-            + "."
-        )
 
 
 def _check_permutations(state: Mapping[str, Tensor], layout: Mapping[str, FlowEntry]) -> None:
