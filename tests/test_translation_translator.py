@@ -163,7 +163,7 @@ def test_comparing_translators_of_one_source(experts, data):
     result = compare(3, random_start=True)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert result.samples.shape == (12, 2, 3, 64, 64) and result.regression.shape == (12, 3, 64, 64)
-    assert set(result.frechet) == {"flow", "MLP", "linear map", "MLP, random start"}
+    assert set(result.frechet) == {"flow", "MLP", "linear map", "linear map + noise", "MLP, random start"}
     assert min(*result.frechet.values(), result.seconds, result.diversity) > 0
     single = compare(3, samples=1)
     assert single.diversity == 0 and "MLP, random start" not in single.frechet

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from course_lib import profiles
 from course_lib.bench.peers import build_peer, check_same_function
 from course_lib.cinn import ConditionalFlow, FlowConfig, flow_loss
 from course_lib.errors import CourseError
@@ -25,7 +26,8 @@ class Contender:
     Attributes:
         library: "ours", "plain" (our modules one by one), or a key of ``PEERS``.
         task: "train" (forward, backward, Adam) or "sample" (residual to latent).
-        fused: the fused Adam instead of torch's default one.
+        fused: the course's settings inside the process, the fused Adam and the measured choice of the library for
+            matrix products, instead of torch's defaults.
         dim, width, blocks: size of the flow; the condition has ``dim`` values too.
         threads: threads of torch.
         clock: "wall", or "cpu" (time of the processor, for one thread on a busy machine).
@@ -54,6 +56,8 @@ def main(line: str) -> None:
     """Serve requests ``{"batch": B}`` from standard input with ``{"seconds": t}`` until it closes."""
     contender = Contender(**json.loads(line))
     torch.set_num_threads(contender.threads)
+    if contender.fused:
+        torch.set_float32_matmul_precision(profiles.matmul_precision())
     flow = _flow(contender)
     error = 0.0
     module: Any = flow

@@ -21,9 +21,10 @@ class Comparison:
     """Translators of one source, scored on held-out pictures with judge features.
 
     Attributes:
-        frechet: name → Fréchet distance to the real pictures, lower is better: ``flow``, ``MLP`` and ``linear map``,
-            and ``MLP, random start`` where it was asked for.
-        diversity: mean feature distance of two samples of the flow for one input; the others have none.
+        frechet: name → Fréchet distance to the real pictures, lower is better: ``flow``, ``MLP``, ``linear map``,
+            ``linear map + noise`` (of the covariance that the map leaves unexplained), and ``MLP, random start`` where
+            it was asked for.
+        diversity: mean feature distance of two samples of the flow for one input.
         samples: ``(N, samples, 3, S, S)`` of the flow.
         regression: ``(N, 3, S, S)`` of the MLP.
         seconds: that all trainings took together.
@@ -50,8 +51,8 @@ def compare_translators(
 ) -> Comparison:
     """Trains a flow and an MLP from one source to the target's latent for equally many steps, and scores them.
 
-    Both begin with the least-squares map of the latent on the condition, which is also scored by itself. Conditions
-    are vectors.
+    Both begin with the least-squares map of the latent on the condition, which is also scored by itself and with
+    Gaussian noise, the simplest model that has a residual. Conditions are vectors.
 
     Args:
         pairs: conditions ``(M, K)`` and latents of ``target``, of training pictures; M > K.
@@ -86,6 +87,11 @@ def compare_translators(
         drawn = _decode(target, flow.eval().sample(many, 1.0, torch.Generator().manual_seed(seed)))
         answers = {name: _decode(target, network.eval()(condition)) for name, network in regressors.items()}
         answers["linear map"] = _decode(target, linear(condition))
+        # Random mixtures of the training residuals: Gaussian, and of their covariance, without factorising it.
+        left = pairs.latents(seed) - linear(pairs.condition)
+        mixture = torch.randn(len(condition), len(left), generator=torch.Generator().manual_seed(seed)).to(left)
+        noise = mixture @ left / len(left) ** 0.5
+        answers["linear map + noise"] = _decode(target, linear(condition) + noise)
     found = judge.features(drawn).view(len(condition), samples, -1)
     frechet = {"flow": frechet_distance(real_features, found[:, 0])}
     frechet |= {name: frechet_distance(real_features, judge.features(one)) for name, one in answers.items()}

@@ -30,8 +30,11 @@ class PictureView:
         for name, control in controls.items():
             if not control.description:
                 control.description = name.replace("_", " ")
-            control.style.description_width = "initial"
             control.observe(self._update, names="value")
+        # One width for all labels, so that the controls stand in line and no label is cut off.
+        widest = max((len(control.description) for control in controls.values()), default=0)
+        for control in controls.values():
+            control.style.description_width = f"{widest + 1}ch"
         self.picture = widgets.Image(value=render(**self.values()), format="png")
         self.label = widgets.Label(alt)
         self.message = widgets.Label("")
