@@ -6,6 +6,7 @@ from .black_box import BlackBox, export_decoder, export_encoder, export_onnx
 from .classifier import Classifier, ClassifierConfig, LayerExpert
 from .labels import LabelExpert
 from .protocol import SourceExpert, TargetExpert, fingerprint, freeze
+from .segmenter import Segmenter, SegmenterConfig, SegmenterExpert
 from .sentence import SentenceExpert
 from .sentence_memory import SentenceMemory
 from .shipped import load_expert
@@ -19,6 +20,9 @@ __all__ = [
     "ClassifierConfig",
     "LabelExpert",
     "LayerExpert",
+    "Segmenter",
+    "SegmenterConfig",
+    "SegmenterExpert",
     "SentenceExpert",
     "SentenceMemory",
     "SourceExpert",

@@ -11,12 +11,14 @@ from ..training.weights import load_weights
 from .autoencoder import Autoencoder, AutoencoderConfig
 from .classifier import Classifier, ClassifierConfig
 from .protocol import freeze
+from .segmenter import Segmenter, SegmenterConfig
 
 __all__ = ["load_expert"]
 
 _KINDS = {
     "autoencoder": (Autoencoder, AutoencoderConfig),
     "classifier": (Classifier, ClassifierConfig),
+    "segmenter": (Segmenter, SegmenterConfig),
     "biggan generator": (Generator, BigGANConfig),
     "biggan critic": (Discriminator, BigGANConfig),
 }

@@ -1,9 +1,12 @@
 """Net2Net: translation between two frozen experts through a conditional flow.
 
-Read in this order: ``pairs``, ``translator``, ``training``, ``superresolution``, ``layers``, ``comparison``.
+Read in this order: ``pairs``, ``translator``, ``training``, ``superresolution``, ``layers``, ``comparison``, ``components``,
+``choice``.
 """
 
+from .choice import Bench, Choice, ChoiceScores, StandardisedSource, choose_source
 from .comparison import Comparison, compare_translators
+from .components import Components, ComponentSource
 from .layers import LayerSource, fit_layer, layer_outputs
 from .pairs import Pairs, encode_pairs
 from .released import CaptionerPrompts, load_released
@@ -13,8 +16,13 @@ from .training import FlowMethod, Regressor, RegressorMethod, held_out_nats
 from .translator import Translator
 
 __all__ = [
+    "Bench",
     "CaptionerPrompts",
+    "Choice",
+    "ChoiceScores",
     "Comparison",
+    "ComponentSource",
+    "Components",
     "FlowMethod",
     "LayerSource",
     "LowResolution",
@@ -22,7 +30,9 @@ __all__ = [
     "Regressor",
     "RegressorMethod",
     "Scores",
+    "StandardisedSource",
     "Translator",
+    "choose_source",
     "compare_translators",
     "encode_pairs",
     "explained",

@@ -1,0 +1,68 @@
+"""Training of two classifiers that differ in one thing: what their training pictures let them rely on (notebook 06)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data import ImageSet, load_emoji
+from ..data.stylise import shuffle_patches, stylise
+from ..evaluation.cue_bias import measure_bias
+from ..experts.classifier import ClassifierConfig
+from ..profiles import seed_everything
+from ..training import Card
+from .classifiers import ClassifierMethod
+from .recipe import Job, data_hash, publish
+
+__all__ = ["BiasedClassifierMethod", "train_shape_classifier", "train_texture_classifier"]
+
+
+class BiasedClassifierMethod(ClassifierMethod):
+    """A classifier that sees changed pictures only.
+
+    Args:
+        data: training pictures.
+        config: sizes.
+        change: float pictures ``(B, 3, S, S)`` and a CPU generator → changed pictures.
+    """
+
+    def __init__(
+        self, data: ImageSet, config: ClassifierConfig, change: Callable[[Tensor, torch.Generator], Tensor]
+    ) -> None:
+        super().__init__(data, config)
+        self.change = change
+
+    def batch(self, index: Tensor, generator: torch.Generator) -> Any:
+        images, labels = super().batch(index, generator)
+        changed = self.change(images.contiguous(), generator)
+        return changed.contiguous(memory_format=torch.channels_last), labels
+
+
+def _train(job: Job, name: str, change: Callable[[Tensor, torch.Generator], Tensor], primary: str, notes: str) -> Card:
+    """Same network, same first weights, same order of pictures, same budget: only ``change`` differs."""
+    data = load_emoji()
+    seed_everything(job.seed)
+    config = ClassifierConfig({"subgroup": len(data.classes["subgroup"])}, width=12)
+    method = BiasedClassifierMethod(data.part("train"), config, change)
+    history = job.run(name, method, 64, job.profile.pick(quick=100, cpu=1150, gpu=20000))
+    net = history.averaged["classifier"].eval()
+    metrics = {}
+    for part in ("val", "test"):
+        found = measure_bias(net, data.part(part))
+        metrics |= {f"{key} on {part}": value for key, value in vars(found).items()}
+    card = Card(name, "classifier", config.to_dict(), {"batch_size": 64}, data=data_hash(data), metrics=metrics)
+    card.notes = notes
+    return publish(job, card, net.state_dict(), history, primary, higher=True)
+
+
+def train_shape_classifier(job: Job) -> Card:
+    """Stylised pictures: colours and textures are random, only shape tells the class."""
+    notes = "Trained on stylised pictures only (course_lib.data.stylise.stylise)."
+    return _train(job, "classifier-shape", stylise, "edges on val", notes)
+
+
+def train_texture_classifier(job: Job) -> Card:
+    """Shuffled patches: shape is gone, only colours and textures tell the class."""
+    notes = "Trained on pictures cut into shuffled 8-pixel patches only (course_lib.data.stylise.shuffle_patches)."
+    return _train(job, "classifier-texture", shuffle_patches, "shuffled on val", notes)

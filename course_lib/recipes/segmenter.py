@@ -1,0 +1,101 @@
+"""Training of the segmenter: cells of a picture → palette classes."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..data import ImageSet, load_emoji
+from ..data.palette import CLASSES, class_map
+from ..experts.segmenter import Segmenter, SegmenterConfig
+from ..profiles import seed_everything
+from ..training import Card
+from ..training.method import Loss, Method
+from .recipe import Job, data_hash, publish
+
+__all__ = ["SegmenterMethod", "label_cells", "segmentation_scores", "train_segmenter"]
+
+
+def label_cells(images: Tensor) -> Tensor:
+    """Class of every 2×2 cell, ``int64 (B, S/2, S/2)``: the majority of its pixels' classes."""
+    votes = F.one_hot(class_map(images), len(CLASSES)).permute(0, 3, 1, 2).float()
+    return F.avg_pool2d(votes, 2).argmax(1)
+
+
+class SegmenterMethod(Method):
+    """Cross-entropy on every cell; rare classes count more, by the root of how rare they are.
+
+    Args:
+        data: training pictures.
+        config: sizes.
+        rate: AdamW's largest learning rate.
+    """
+
+    def __init__(self, data: ImageSet, config: SegmenterConfig, rate: float = 3e-3):
+        super().__init__()
+        self.data, self.length = data, len(data)
+        self.labels = torch.cat([label_cells(x).to(torch.uint8) for x in data.batches(250)])
+        counts = torch.bincount(self.labels.flatten().int(), minlength=config.classes).float()
+        self.weight = (counts.sum() / counts.clamp_min(1)).sqrt()
+        self.weight /= (self.weight * counts).sum() / counts.sum()
+        net = Segmenter(config).to(memory_format=torch.channels_last)
+        self.modules = {"segmenter": net}
+        self.optimizers = {"segmenter": torch.optim.AdamW(net.parameters(), rate, weight_decay=0.01, fused=True)}
+        self.ema = {"segmenter": 0.99}
+
+    def to_device(self, device: torch.device) -> None:
+        super().to_device(device)
+        self.data, self.labels = self.data.to(device), self.labels.to(device)
+        self.weight = self.weight.to(device)
+
+    def batch(self, index: Tensor, generator: torch.Generator) -> Any:
+        flip = torch.rand(len(index), generator=generator) < 0.5
+        labels = self.labels[index.to(self.labels.device)].long()
+        labels = torch.where(flip.to(labels.device)[:, None, None], labels.flip(-1), labels)
+        return self.data.batch(index, flip=flip), labels
+
+    def losses(self, batch: Any, generator: torch.Generator, step: int) -> Iterator[Loss]:
+        images, labels = batch
+        logits = self.modules["segmenter"](images)
+        value = F.cross_entropy(logits, labels, self.weight)
+        yield Loss("segmenter", value, {"accuracy": (logits.argmax(1) == labels).float().mean()})
+
+    def learning_rate(self, progress: float) -> float:
+        return min(1.0, progress / 0.05 + 0.02) * (0.5 + 0.5 * torch.cos(torch.tensor(torch.pi * progress)).item())
+
+
+@torch.no_grad()
+def segmentation_scores(net: Segmenter, data: ImageSet) -> dict[str, float]:
+    """``pixel accuracy`` and ``mIoU`` (mean over classes of intersection over union) on cells of ``data``."""
+    device = next(net.parameters()).device
+    count = net.config.classes
+    table = torch.zeros(count, count)
+    for images in data.batches(250):
+        wanted, found = label_cells(images), net.segment(images.to(device)).cpu()
+        table += torch.bincount((wanted * count + found).flatten(), minlength=count**2).view(count, count)
+    union = table.sum(0) + table.sum(1) - table.diagonal()
+    return {
+        "pixel accuracy": (table.diagonal().sum() / table.sum()).item(),
+        "mIoU": (table.diagonal() / union.clamp_min(1)).mean().item(),
+    }
+
+
+def train_segmenter(job: Job) -> Card:
+    """The segmenter of notebook 06: background and twelve palette colours on a 32×32 grid."""
+    data = load_emoji()
+    seed_everything(job.seed)
+    config = SegmenterConfig(len(CLASSES))
+    method = SegmenterMethod(data.part("train"), config)
+    history = job.run("segmenter", method, 64, job.profile.pick(quick=60, cpu=450, gpu=10000))
+    net = history.averaged["segmenter"].eval()
+    metrics = {
+        f"{name} on {part}": value
+        for part in ("val", "test")
+        for name, value in segmentation_scores(net, data.part(part)).items()
+    }
+    notes = "Classes come from the rendered pictures' palette (course_lib.data.palette), not from vector sources."
+    card = Card("segmenter", "segmenter", config.to_dict(), {"batch_size": 64}, data=data_hash(data), metrics=metrics)
+    card.notes = notes
+    return publish(job, card, net.state_dict(), history, "mIoU on val", higher=True)
