@@ -25,6 +25,7 @@ from course_lib.translation import (
     score_pictures,
     score_translator,
 )
+from course_lib.translation.comparison import BASELINES
 from course_lib.translation.superresolution import enlarge
 
 
@@ -160,14 +161,16 @@ def test_comparing_translators_of_one_source(experts, data):
         real = judge.features(pictures)
         return compare_translators(few, few.condition, real, target, judge, steps, blocks=2, **more)
 
-    result = compare(3, random_start=True)
+    result = compare(3, baselines=BASELINES)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert result.samples.shape == (12, 2, 3, 64, 64) and result.regression.shape == (12, 3, 64, 64)
-    assert set(result.frechet) == {"flow", "MLP", "linear map", "linear map + noise", "MLP, random start"}
+    assert set(result.frechet) == {"flow", "MLP", *BASELINES}
     assert min(*result.frechet.values(), result.seconds, result.diversity) > 0
-    single = compare(3, samples=1)
-    assert single.diversity == 0 and "MLP, random start" not in single.frechet
+    single = compare(3, samples=1, baselines=["linear map"])
+    assert single.diversity == 0 and set(single.frechet) == {"flow", "MLP", "linear map"}
     assert single.frechet["linear map"] == pytest.approx(result.frechet["linear map"]), "it is not trained"
+    with pytest.raises(CourseError, match="no baseline 'mean'"):
+        compare(3, baselines=["mean"])
     with pytest.raises(CourseError, match="cannot fix a map"):
         compare_translators(
             pairs.subset(torch.arange(3)), pairs.condition, judge.features(pictures), target, judge, steps=1

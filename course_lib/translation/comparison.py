@@ -1,5 +1,6 @@
 """A flow and its baselines from one source to one target, trained alike and scored alike (paper §4, figure 12)."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -7,13 +8,18 @@ import torch
 from torch import Tensor
 
 from ..cinn import ConditionalFlow, FlowConfig
+from ..errors import CourseError
 from ..evaluation import Judge, diversity, frechet_distance
 from ..experts import Autoencoder
 from ..training import Budget, train
 from .pairs import Pairs
 from .training import FlowMethod, PairMethod, Regressor, RegressorMethod
 
-__all__ = ["Comparison", "compare_translators"]
+__all__ = ["BASELINES", "Comparison", "compare_translators"]
+
+BASELINES = ("linear map", "linear map + noise", "MLP, random start")
+"""What else can be compared: the least-squares map, the same with Gaussian noise of the covariance that it leaves
+unexplained (the simplest model with a residual), and an MLP that begins without it."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +27,8 @@ class Comparison:
     """Translators of one source, scored on held-out pictures with judge features.
 
     Attributes:
-        frechet: name → Fréchet distance to the real pictures, lower is better: ``flow``, ``MLP``, ``linear map``,
-            ``linear map + noise`` (of the covariance that the map leaves unexplained), and ``MLP, random start`` where
-            it was asked for.
+        frechet: name → Fréchet distance to the real pictures, lower is better: ``flow``, ``MLP``, and of ``BASELINES``
+            those that were asked for.
         diversity: mean feature distance of two samples of the flow for one input.
         samples: ``(N, samples, 3, S, S)`` of the flow.
         regression: ``(N, 3, S, S)`` of the MLP.
@@ -47,12 +52,11 @@ def compare_translators(
     samples: int = 2,
     seed: int = 0,
     blocks: int = 4,
-    random_start: bool = False,
+    baselines: Sequence[str] = (),
 ) -> Comparison:
     """Trains a flow and an MLP from one source to the target's latent for equally many steps, and scores them.
 
-    Both begin with the least-squares map of the latent on the condition, which is also scored by itself and with
-    Gaussian noise, the simplest model that has a residual. Conditions are vectors.
+    Both begin with the least-squares map of the latent on the condition. Conditions are vectors.
 
     Args:
         pairs: conditions ``(M, K)`` and latents of ``target``, of training pictures; M > K.
@@ -64,17 +68,20 @@ def compare_translators(
         samples: of the flow for every held-out picture, one at least.
         seed: of weights, batches and residuals.
         blocks: of the flow.
-        random_start: train one more MLP, without the linear start.
+        baselines: among ``BASELINES``.
 
     Raises:
-        CourseError: too few pairs for the linear map.
+        CourseError: there is no such baseline, or too few pairs for the linear map.
     """
+    unknown = [name for name in baselines if name not in BASELINES]
+    if unknown:
+        raise CourseError(f"there is no baseline {unknown[0]!r}: choose among {', '.join(BASELINES)}.")
     sizes = {"embedding_dim": 64, "hidden_depth": 1, "embedder_depth": 0, "condition_shift": True, "blocks": blocks}
     config = FlowConfig.quick(target.latent_dim, tuple(condition.shape[1:]), **sizes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         flow, regressors = ConditionalFlow(config), {"MLP": Regressor(config)}
-        if random_start:
+        if "MLP, random start" in baselines:
             regressors["MLP, random start"] = Regressor(config, shift=False)
     flow.fit_shift(pairs.mean.cpu(), pairs.condition.cpu())
     regressors["MLP"].shift.load_state_dict(flow.shift.state_dict())
@@ -86,12 +93,13 @@ def compare_translators(
         many = condition.repeat_interleave(samples, 0)
         drawn = _decode(target, flow.eval().sample(many, 1.0, torch.Generator().manual_seed(seed)))
         answers = {name: _decode(target, network.eval()(condition)) for name, network in regressors.items()}
-        answers["linear map"] = _decode(target, linear(condition))
-        # Random mixtures of the training residuals: Gaussian, and of their covariance, without factorising it.
-        left = pairs.latents(seed) - linear(pairs.condition)
-        mixture = torch.randn(len(condition), len(left), generator=torch.Generator().manual_seed(seed)).to(left)
-        noise = mixture @ left / len(left) ** 0.5
-        answers["linear map + noise"] = _decode(target, linear(condition) + noise)
+        if "linear map" in baselines:
+            answers["linear map"] = _decode(target, linear(condition))
+        if "linear map + noise" in baselines:
+            # Random mixtures of the training residuals: Gaussian, and of their covariance, without factorising it.
+            left = pairs.latents(seed) - linear(pairs.condition)
+            mixture = torch.randn(len(condition), len(left), generator=torch.Generator().manual_seed(seed)).to(left)
+            answers["linear map + noise"] = _decode(target, linear(condition) + mixture @ left / len(left) ** 0.5)
     found = judge.features(drawn).view(len(condition), samples, -1)
     frechet = {"flow": frechet_distance(real_features, found[:, 0])}
     frechet |= {name: frechet_distance(real_features, judge.features(one)) for name, one in answers.items()}
