@@ -48,8 +48,24 @@ def test_what_cannot_be_fitted_is_refused():
         flow.fit_shift(latent[:3], condition[:3])
     with pytest.raises(CourseError, match="condition_shift"):
         ConditionalFlow(FlowConfig.quick(6, (4,))).fit_shift(latent, condition)
-    with pytest.raises(CourseError, match="vector"):
-        FlowConfig.quick(6, (4, 8, 8), condition_shift=True)
+
+
+def test_a_map_is_flattened_for_the_shift_and_convolved_for_the_couplings():
+    config = FlowConfig.quick(6, (2, 4, 4), blocks=2, hidden_dim=16, condition_shift=True)
+    flow = ConditionalFlow(config, torch.Generator().manual_seed(0)).double()
+    generator = torch.Generator().manual_seed(1)
+    condition = torch.randn(400, 2, 4, 4, generator=generator, dtype=torch.float64)
+    latent = condition.flatten(1) @ torch.randn(32, 6, generator=generator, dtype=torch.float64)
+    flow.fit_shift(latent, condition, ridge=1e-6)
+    assert flow.shift(latent, condition).abs().max() < 1e-3
+    flow(latent, condition)
+    flow.eval()
+    v = flow.encode(latent, condition)
+    assert torch.allclose(flow.inverse(v, condition), latent, atol=1e-9)
+    assert torch.allclose(flow.packed().inverse(v, condition), latent, atol=1e-9)
+    smooth = ConditionalFlow(config, torch.Generator().manual_seed(0)).double()
+    smooth.fit_shift(latent, condition, ridge=10.0)
+    assert smooth.shift.linear.weight.norm() < 0.5 * flow.shift.linear.weight.norm()
 
 
 def test_a_configuration_without_it_has_no_such_parameters():

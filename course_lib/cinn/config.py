@@ -31,8 +31,8 @@ class FlowConfig:
             ``embedder_depth + 1`` linear layers.
         embedder_batch_norm: BatchNorm in the dense embedder, as released; wants batches of 16 or more.
         embedder_downsamplings: strided convolutions of the conv embedder; None keeps a 3×3 map or larger at the end.
-        condition_shift: subtract a linear function of the condition before the first block; vectors only. Ours, not in
-            the released configurations; see ``ConditionalFlow.fit_shift``.
+        condition_shift: subtract a linear function of the condition before the first block; a map is flattened for it.
+            Ours, not in the released configurations; see ``ConditionalFlow.fit_shift``.
         seed: seed of the permutations.
 
     Raises:
@@ -83,8 +83,6 @@ class FlowConfig:
             raise CourseError(f'FlowConfig: the conv embedder needs (C, H, W), not {shape}; use embedder="dense".')
         if self.embedder in ("dense", "tapered") and len(shape) == 3 and shape[1:] != (1, 1):
             raise CourseError(f'FlowConfig: a feature map {shape} needs embedder="conv", or pool it to (K,) first.')
-        if self.condition_shift and len(shape) != 1:
-            raise CourseError(f"FlowConfig: condition_shift needs a vector as condition, not {shape}; pool it to (K,).")
         if self.embedder_batch_norm and self.embedder_kind != "dense":
             raise CourseError("FlowConfig: embedder_batch_norm is for the dense embedder; the others use ActNorm.")
 

@@ -42,7 +42,7 @@ class ConditionalFlow(nn.Module):
         permutations = torch.Generator().manual_seed(config.seed)
         self.embedder = build_embedder(config)
         self.blocks = nn.ModuleList(FlowBlock(config, permutations) for _ in range(config.blocks))
-        self.shift = ConditionShift(config.condition_shape[0], config.dim) if config.condition_shift else None
+        self.shift = ConditionShift(math.prod(config.condition_shape), config.dim) if config.condition_shift else None
         if generator is not None:
             self.reset_parameters(generator)
 
@@ -121,15 +121,20 @@ class ConditionalFlow(nn.Module):
             v = self.shift.inverse(v, prepare_condition(self.config, condition, self._like.dtype))
         return v
 
-    def fit_shift(self, latent: Tensor, condition: Tensor) -> None:
-        """Set the linear shift to the least-squares fit on pairs ``(N, D)`` and ``(N, K)``, before training.
+    def fit_shift(self, latent: Tensor, condition: Tensor, ridge: float = 1e-3) -> None:
+        """Set the linear shift to the least-squares fit on pairs, before training.
+
+        Args:
+            latent: ``(N, D)``.
+            condition: ``(N, *condition_shape)``.
+            ridge: see ``ConditionShift.fit``; flattened maps of many numbers want more.
 
         Raises:
             CourseError: the flow was built without ``condition_shift``, or the pairs are too few.
         """
         if self.shift is None:
             raise CourseError("this flow has no linear shift: build it with FlowConfig(condition_shift=True).")
-        self.shift.fit(latent, prepare_condition(self.config, condition, self._like.dtype))
+        self.shift.fit(latent, prepare_condition(self.config, condition, self._like.dtype), ridge)
 
     def encode(self, latent: Tensor, condition: Tensor) -> Tensor:
         """The residual alone: ``(B, D)``."""

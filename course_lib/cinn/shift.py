@@ -15,7 +15,7 @@ class ConditionShift(nn.Module):
     map cannot explain, instead of spending their first thousand steps on finding it.
 
     Args:
-        condition_dim: ``K``.
+        condition_dim: ``K``; a feature map counts all its numbers.
         dim: ``D``.
     """
 
@@ -31,15 +31,15 @@ class ConditionShift(nn.Module):
 
         Args:
             latent: training latents.
-            condition: their conditions.
+            condition: their conditions, flattened where they are maps.
             ridge: penalty, relative to the mean variance of the condition.
 
         Raises:
             CourseError: fewer pairs than numbers in a condition.
         """
-        if len(condition) <= condition.shape[1]:
-            raise CourseError(f"{len(condition)} pairs cannot fix a map from {condition.shape[1]} numbers: give more.")
-        x, y = condition.double(), latent.double()
+        x, y = condition.flatten(1).double(), latent.double()
+        if len(x) <= x.shape[1]:
+            raise CourseError(f"{len(x)} pairs cannot fix a map from {x.shape[1]} numbers: give more.")
         x_mean, y_mean = x.mean(0), y.mean(0)
         gram = (x - x_mean).T @ (x - x_mean) / len(x)
         gram += ridge * gram.diagonal().mean() * torch.eye(len(gram), dtype=x.dtype, device=x.device)
@@ -49,8 +49,8 @@ class ConditionShift(nn.Module):
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
         """Subtract the prediction: ``(B, D)``."""
-        return latent - self.linear(condition)
+        return latent - self.linear(condition.flatten(1))
 
     def inverse(self, latent: Tensor, condition: Tensor) -> Tensor:
         """Add it again: ``(B, D)``."""
-        return latent + self.linear(condition)
+        return latent + self.linear(condition.flatten(1))

@@ -29,7 +29,7 @@ def stylise(images: Tensor, generator: torch.Generator) -> Tensor:
 
     Half of the pictures get the palette of the next one in the batch (:func:`cue_conflict`). The others are mapped
     through a random curve in colour space: a random mix of the three channels, plus a little smooth noise for texture,
-    says how far along the curve a pixel lies. Regions stay apart, but no colour means anything any more, white included.
+    says how far along the curve a pixel lies. Regions stay apart, but no colour means anything any more, white too.
 
     Args:
         images: ``(B, 3, S, S)`` in [−1, 1].

@@ -1,4 +1,4 @@
-"""Does a classifier go by shape or by texture? Measured as Geirhos et al. 2019 do, with pictures whose cues disagree."""
+"""Does a classifier go by shape or by texture? Measured by pictures whose cues disagree (Geirhos et al. 2019)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -15,9 +15,12 @@ RECIPES = {
     "autoencoder16": ("autoencoders", "train_autoencoder16"),
     "superresolution": ("translators", "train_superresolution"),
     "biggan32": ("biggan", "train_biggan32"),
+    "stylegan32": ("stylegan", "train_stylegan32"),
     "classifier-shape": ("biased_classifiers", "train_shape_classifier"),
     "classifier-texture": ("biased_classifiers", "train_texture_classifier"),
     "segmenter": ("segmenter", "train_segmenter"),
+    "domain-styles": ("domains", "train_styles"),
+    "domain-attributes": ("domains", "train_attributes"),
     "text-to-autoencoder": ("text", "train_text_to_autoencoder"),
     "text-to-biggan": ("text", "train_text_to_biggan"),
 }

@@ -1,12 +1,11 @@
 """Net2Net: translation between two frozen experts through a conditional flow.
 
-Read in this order: ``pairs``, ``translator``, ``training``, ``superresolution``, ``layers``, ``comparison``, ``components``,
+Read in this order: ``pairs``, ``translator``, ``training``, ``superresolution``, ``layers``, ``comparison``,
 ``choice``.
 """
 
-from .choice import Bench, Choice, ChoiceScores, StandardisedSource, choose_source
+from .choice import Bench, Choice, ChoiceScores, PooledSource, choose_source, mlp_answers, use_translator
 from .comparison import Comparison, compare_translators
-from .components import Components, ComponentSource
 from .layers import LayerSource, fit_layer, layer_outputs
 from .pairs import Pairs, encode_pairs
 from .released import CaptionerPrompts, load_released
@@ -21,16 +20,14 @@ __all__ = [
     "Choice",
     "ChoiceScores",
     "Comparison",
-    "ComponentSource",
-    "Components",
     "FlowMethod",
     "LayerSource",
     "LowResolution",
     "Pairs",
+    "PooledSource",
     "Regressor",
     "RegressorMethod",
     "Scores",
-    "StandardisedSource",
     "Translator",
     "choose_source",
     "compare_translators",
@@ -43,6 +40,8 @@ __all__ = [
     "load_regressor",
     "load_released",
     "load_superresolution",
+    "mlp_answers",
     "score_pictures",
     "score_translator",
+    "use_translator",
 ]

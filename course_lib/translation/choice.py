@@ -8,19 +8,33 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..cinn import ConditionalFlow, FlowConfig
 from ..data import ImageSet
 from ..evaluation import Judge, diversity, frechet_distance
 from ..experts import Autoencoder, SourceExpert
 from ..training import Budget, train
-from .components import Components, ComponentSource, flat
 from .pairs import Pairs, encode_pairs
 from .superresolution import explained
-from .training import FlowMethod, held_out_nats
+from .training import FlowMethod, PairMethod, Regressor, RegressorMethod, held_out_nats
 from .translator import Translator
 
-__all__ = ["Bench", "Choice", "ChoiceScores", "StandardisedSource", "choose_source", "flow_config", "unchanged"]
+__all__ = [
+    "RIDGE",
+    "Bench",
+    "Choice",
+    "ChoiceScores",
+    "PooledSource",
+    "choose_source",
+    "flow_config",
+    "mlp_answers",
+    "use_translator",
+]
+
+RIDGE = 0.1
+"""Penalty of the linear start: flattened maps have nearly as many numbers as a quick run has pictures."""
+_MOST_VALUES = 2048
 
 See = Callable[[Tensor], Tensor]
 """What the source expert is shown of float pictures ``(B, 3, S, S)``."""
@@ -122,26 +136,40 @@ class Choice:
     seconds: float
 
 
-class StandardisedSource:
-    """Source expert: another expert's maps with mean 0 and deviation 1 in every channel, for a convolutional embedder.
+class PooledSource:
+    """Source expert: another expert's output, averaged to few places and standardised.
+
+    Maps get mean 0 and deviation 1 in every channel, vectors in every coordinate. Pooling keeps the number of values
+    in a condition below 2048, so that a linear map can be fitted on some thousand pictures; the target's latent has no
+    room for finer places anyway.
 
     Args:
-        expert: gives maps.
-        output: ``(N, C, H, W)``, its output for training pictures.
+        expert: gives vectors or maps.
+        output: ``(N, C, H, W)`` or ``(N, K)``, its output for training pictures.
     """
 
     def __init__(self, expert: SourceExpert, output: Tensor):
-        self.expert, self.condition_shape = expert, tuple(output.shape[1:])
-        self.mean = output.mean((0, 2, 3), keepdim=True)
-        self.deviation = output.std((0, 2, 3), keepdim=True) + 1e-3
+        self.expert, self.side = expert, 0
+        if output.ndim == 4:
+            self.side = next(n for n in (8, 4, 2, 1) if output.shape[1] * n * n <= _MOST_VALUES)
+            self.side = min(self.side, output.shape[-1])
+        pooled = self._pool(output)
+        self.condition_shape = tuple(pooled.shape[1:])
+        axes = (0, 2, 3) if self.side else 0
+        # What hardly varies is not blown up: its deviation counts as a twentieth of the mean one at least.
+        deviation = pooled.std(axes, keepdim=True)
+        self.mean, self.deviation = pooled.mean(axes, keepdim=True), deviation.clamp_min(0.05 * deviation.mean() + 1e-6)
 
-    def normalise(self, output: Tensor) -> Tensor:
-        """Condition ``(B, C, H, W)`` of the expert's output."""
-        return (output - self.mean) / self.deviation
+    def _pool(self, output: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(output, self.side) if self.side else output
+
+    def standardise(self, output: Tensor) -> Tensor:
+        """Condition ``(B, *condition_shape)`` of the expert's output."""
+        return (self._pool(output) - self.mean) / self.deviation
 
     def encode(self, x: Tensor) -> Tensor:
         """Condition of images in [−1, 1]."""
-        return self.normalise(self.expert.encode(x))
+        return self.standardise(self.expert.encode(x))
 
 
 def choose_source(
@@ -152,13 +180,13 @@ def choose_source(
     see: See = unchanged,
     see_at_test: See | None = None,
     known: tuple[Tensor, Tensor] | None = None,
-    convolutional: bool = False,
-    components: int = 128,
+    linear_start: bool = True,
     samples: int = 2,
     seed: int = 0,
-    flow: ConditionalFlow | None = None,
 ) -> Choice:
     """Trains a flow from one source expert to the bench's target and scores it on held-out pictures.
+
+    Maps go through a convolutional embedder, vectors through one linear layer.
 
     Args:
         bench: target, pictures and judge.
@@ -167,54 +195,92 @@ def choose_source(
         see: what the expert is shown of a picture while training.
         see_at_test: what it is shown of held-out pictures; the same by default.
         known: the expert's outputs for training and held-out pictures, where they have been computed already.
-        convolutional: feed the map itself to a convolutional embedder, as the paper does. By default the map's leading
-            principal components are the condition and the flow begins with the least-squares guess from them.
-        components: how many.
+        linear_start: begin with the least-squares guess of the latent from the flattened condition.
         samples: translations of each held-out picture, two at least.
         seed: of weights, batches and residuals.
-        flow: a trained flow, which is scored as it is; ``expert`` then gives its condition directly.
-
-    Raises:
-        CourseError: fewer training pictures than components, or maps where the flow takes vectors.
     """
     see_at_test = see_at_test or see
     heard, told = known or (bench.outputs(expert, see), bench.outputs(expert, see_at_test, held=True))
-    if flow is not None:
-        source, conditions = expert, (heard, told)
-    elif convolutional:
-        source = StandardisedSource(expert, heard)
-        conditions = (source.normalise(heard), source.normalise(told))
-    else:
-        source = ComponentSource(expert, Components.fit(flat(heard), components, seed))
-        conditions = (source.components(flat(heard)), source.components(flat(told)))
-    pairs = Pairs(conditions[0], bench.latents.mean, bench.latents.deviation)
-    seconds = 0.0
-    if flow is None:
-        flow, seconds = _train(pairs, steps, seed, convolutional)
+    source = PooledSource(expert, heard)
+    pairs = Pairs(source.standardise(heard), bench.latents.mean, bench.latents.deviation)
+    flow, seconds = _train(pairs, steps, seed, linear_start)
     translator = Translator(source, flow, bench.target)
-    many = conditions[1].repeat_interleave(samples, 0)
-    drawn = bench.decode(flow.sample(many, 1.0, torch.Generator().manual_seed(seed)))
-    pictures = drawn.view(len(bench.real), samples, *drawn.shape[1:])
-    scores = _score(bench, translator, see_at_test, conditions[1], pictures)
-    return Choice(translator, pairs, conditions[1], pictures, scores, seconds)
+    return _choice(bench, translator, pairs, source.standardise(told), see_at_test, samples, seed, seconds)
 
 
-def flow_config(dim: int, condition_shape: tuple[int, ...]) -> FlowConfig:
-    """Four blocks of width 96, under half a million parameters; a linear start where the condition is a vector."""
+def use_translator(
+    bench: Bench, translator: Translator, *, see: See = unchanged, samples: int = 2, seed: int = 0
+) -> Choice:
+    """Scores a translator that has been trained before, as :func:`choose_source` scores its own.
+
+    Args:
+        bench: target, pictures and judge.
+        translator: into the bench's target.
+        see: what its source is shown of a picture.
+        samples: translations of each held-out picture, two at least.
+        seed: of the residuals.
+    """
+    heard, told = bench.outputs(translator.source, see), bench.outputs(translator.source, see, held=True)
+    pairs = Pairs(heard, bench.latents.mean, bench.latents.deviation)
+    return _choice(bench, translator, pairs, told, see, samples, seed, 0.0)
+
+
+def mlp_answers(bench: Bench, choice: Choice, steps: int, seed: int = 0) -> tuple[Tensor, float]:
+    """The paper's baseline for one source: a regressor on the same pairs, from random weights, as many steps.
+
+    Args:
+        bench: target, pictures and judge.
+        choice: gives pairs, conditions and the flow's sizes.
+        steps: of training, batches of 256.
+        seed: of weights and batches.
+
+    Returns:
+        ``(N, 3, S, S)``, its one answer for each held-out picture, and their Fréchet distance.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        regressor = Regressor(choice.translator.flow.config, shift=False)
+    _run(RegressorMethod(choice.pairs, regressor, 1e-3, 0.05), steps, seed)
+    with torch.no_grad():
+        pictures = bench.decode(regressor.eval()(choice.condition))
+    return pictures, frechet_distance(bench.features, bench.judge.features(pictures))
+
+
+def flow_config(dim: int, condition_shape: tuple[int, ...], linear_start: bool = True) -> FlowConfig:
+    """Four blocks of width 96: under half a million parameters for vectors and for small maps."""
     sizes = {"hidden_dim": 96, "hidden_depth": 1, "blocks": 4, "embedding_dim": 64, "embedder_depth": 0}
-    return FlowConfig.quick(dim, condition_shape, **sizes, condition_shift=len(condition_shape) == 1)
+    return FlowConfig.quick(dim, condition_shape, **sizes, condition_shift=linear_start)
 
 
-def _train(pairs: Pairs, steps: int, seed: int, convolutional: bool) -> tuple[ConditionalFlow, float]:
-    config = flow_config(pairs.mean.shape[1], tuple(pairs.condition.shape[1:]))
+def _train(pairs: Pairs, steps: int, seed: int, linear_start: bool) -> tuple[ConditionalFlow, float]:
+    config = flow_config(pairs.mean.shape[1], tuple(pairs.condition.shape[1:]), linear_start)
     flow = ConditionalFlow(config, torch.Generator().manual_seed(seed))
-    if not convolutional:
-        flow.fit_shift(pairs.mean.cpu(), pairs.condition.cpu())
-    method = FlowMethod(pairs, flow, 2e-3, 0.05)
+    if linear_start:
+        flow.fit_shift(pairs.mean.cpu(), pairs.condition.cpu(), ridge=RIDGE)
+    return flow, _run(FlowMethod(pairs, flow, 2e-3, 0.05), steps, seed)
+
+
+def _run(method: PairMethod, steps: int, seed: int) -> float:
     quiet = {"log_every": max(1, steps), "checkpoint_every": 0, "preview_every": 0, "progress": False}
-    accelerator = pairs.mean.device.type
-    history = train(method, Budget(steps), min(256, len(pairs)), seed=seed, accelerator=accelerator, **quiet)
-    return flow.eval(), history.seconds
+    accelerator = method.pairs.mean.device.type
+    return train(method, Budget(steps), min(256, method.length), seed=seed, accelerator=accelerator, **quiet).seconds
+
+
+def _choice(
+    bench: Bench,
+    translator: Translator,
+    pairs: Pairs,
+    condition: Tensor,
+    see: See,
+    samples: int,
+    seed: int,
+    seconds: float,
+) -> Choice:
+    """Draws and scores."""
+    many = condition.repeat_interleave(samples, 0)
+    drawn = bench.decode(translator.flow.sample(many, 1.0, torch.Generator().manual_seed(seed)))
+    pictures = drawn.view(len(bench.real), samples, *drawn.shape[1:])
+    return Choice(translator, pairs, condition, pictures, _score(bench, translator, see, condition, pictures), seconds)
 
 
 @torch.no_grad()

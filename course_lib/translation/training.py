@@ -129,7 +129,7 @@ class Regressor(nn.Module):
         self.embedder = build_embedder(config)
         self.net = FullyConnectedNet(config.embedding_width, width, depth, config.dim)
         shift = config.condition_shift if shift is None else shift
-        self.shift = ConditionShift(config.condition_shape[0], config.dim) if shift else None
+        self.shift = ConditionShift(math.prod(config.condition_shape), config.dim) if shift else None
 
     @classmethod
     def from_recipe(cls, config: FlowConfig, recipe: dict[str, Any]) -> "Regressor":
