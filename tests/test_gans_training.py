@@ -7,7 +7,8 @@ from torch.nn import functional as F
 from course_lib.data import NEW_SUBGROUPS, ImageSet, load_emoji
 from course_lib.gans import BigGANConfig, augment
 from course_lib.gans.losses import hinge_critic, hinge_generator, orthogonal_penalty
-from course_lib.recipes.biggan import BigGANMethod, class_codes, old_classes
+from course_lib.recipes.biggan import BigGANMethod, old_classes
+from course_lib.recipes.gan import class_codes
 
 
 def noise(seed=0):

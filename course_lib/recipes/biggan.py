@@ -1,42 +1,24 @@
 """Training of the class-conditional BigGAN: the old classes of class transfer, and a target of text to image."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..data import NEW_SUBGROUPS, ImageSet, load_emoji, resize
+from ..data import NEW_SUBGROUPS, ImageSet, load_emoji
 from ..evaluation import Judge
 from ..evaluation.distances import frechet_distance
-from ..experts import Autoencoder, load_expert
-from ..gans import BigGANConfig, Discriminator, Generator, augment, start_weights
+from ..experts import load_expert
+from ..gans import BigGANConfig, Discriminator, Generator, start_weights
 from ..gans.class_norm import standing_statistics
 from ..gans.losses import hinge_critic, hinge_generator
 from ..profiles import seed_everything
 from ..training import Card
-from ..training.method import Loss, Method, frozen
+from ..training.method import Loss
+from .gan import SCHEDULE, CodedGANMethod, GANSchedule, encode_codes
 from .recipe import Job, data_hash, publish
 
-__all__ = ["BigGANMethod", "class_codes", "old_classes", "train_biggan32"]
-
-
-@dataclass(frozen=True)
-class BigGANLoss:
-    """Schedule and weights, in shares of the budget.
-
-    A GAN from scratch needs millions of pictures before it draws anything. Here the generator first learns to decode
-    known codes (Bojanowski et al. 2018 train a generator so, without a critic), and keeps a little of that loss beside
-    the critic's (Larsen et al. 2016), so that no class and no style is forgotten.
-    """
-
-    adversarial_start: float = 0.2
-    critic_start: float = 0.18
-    reconstruction: float = 4.0
-    code_noise: float = 0.3
-    """Share of fresh noise in a code, as a deviation: codes are points, and the generator must fill what is between."""
-    warm_rate: float = 5.0
-    """Factor on the generator's learning rate while it only decodes."""
+__all__ = ["BigGANMethod", "old_classes", "score_samples", "train_biggan32"]
 
 
 def old_classes(data: ImageSet) -> ImageSet:
@@ -49,44 +31,15 @@ def old_classes(data: ImageSet) -> ImageSet:
     return replace(kept, labels=kept_labels, classes=kept.classes | {"subgroup": names})
 
 
-def class_codes(latent: Tensor, labels: Tensor, dims: int, prior: float = 30.0) -> Tensor:
-    """Latents as noise vectors: inside each class they have mean zero and about unit covariance.
-
-    The class mean is taken away, what is left is projected on its ``dims`` main directions and whitened with the
-    covariance of the class, shrunk towards that of all classes as if ``prior`` more pictures had that one.
-
-    Args:
-        latent: ``(N, D)``.
-        labels: ``(N,)``, 0 … n − 1.
-        dims: length of a code, at most D.
-        prior: weight of the common covariance, in pictures.
-
-    Returns:
-        ``(N, dims)``.
-    """
-    centred = latent.double().clone()
-    for label in labels.unique():
-        centred[labels == label] -= centred[labels == label].mean(0)
-    common, directions = torch.linalg.eigh(centred.T @ centred / len(centred))
-    codes = centred @ directions[:, -dims:]
-    common = common[-dims:].diag()
-    for label in labels.unique():
-        member = labels == label
-        part = codes[member]
-        covariance = (part.T @ part + prior * common) / (len(part) + prior)
-        codes[member] = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), part.T, upper=False).T
-    return codes.to(latent.dtype)
-
-
-class BigGANMethod(Method):
-    """Hinge loss with a projection critic, on pictures of ``config.size``; classes are drawn ∝ √(pictures).
+class BigGANMethod(CodedGANMethod):
+    """Hinge loss with a projection critic.
 
     Args:
         data: training pictures with ``labels["subgroup"]`` from 0.
-        codes: ``(2, N, noise)``: the noise vector of each picture, plain and mirrored.
+        codes: ``(2, N, noise)``, see :func:`course_lib.recipes.gan.encode_codes`.
         config: sizes.
-        weights: schedule and weights.
-        rate: Adam's learning rate of both networks.
+        schedule: and weights.
+        rate: Adam's learning rate.
     """
 
     def __init__(
@@ -94,104 +47,25 @@ class BigGANMethod(Method):
         data: ImageSet,
         codes: Tensor,
         config: BigGANConfig,
-        weights: BigGANLoss = BigGANLoss(),
+        schedule: GANSchedule = SCHEDULE,
         rate: float = 2e-4,
     ):
-        super().__init__()
-        self.data, self.codes, self.config, self.weights = data, codes, config, weights
-        self.labels, self.length, self.progress = data.labels["subgroup"], len(data), 0.0
-        self.images = torch.cat([resize(part, config.size) for part in data.batches(500)])
-        self.chance = self.labels.bincount().float()[self.labels].rsqrt()
         generator, critic = Generator(config), Discriminator(config)
-        for network in (generator, critic):
-            start_weights(network)
-            network.to(memory_format=torch.channels_last)
-        self.modules = {"generator": generator, "critic": critic}
-        self.optimizers = {
-            "generator": torch.optim.Adam(generator.parameters(), rate, (0.0, 0.99), fused=True),
-            "critic": torch.optim.Adam(critic.parameters(), rate, (0.0, 0.99), fused=True),
-        }
-        self.ema = {"generator": 0.999}
+        start_weights(generator)
+        start_weights(critic)
+        super().__init__(data, data.labels["subgroup"], codes, generator, critic, config.size, schedule, rate)
 
-    def to_device(self, device: torch.device) -> None:
-        super().to_device(device)
-        self.images, self.codes = self.images.to(device), self.codes.to(device)
+    def generate(
+        self, network: nn.Module, z: Tensor, labels: Tensor, generator: torch.Generator, samples: int = 0
+    ) -> Tensor:
+        return network(z, self.unwrapped("generator").embed(labels))
 
-    def batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Pictures, classes and codes. The loop's index only says how many: classes must not follow their sizes."""
-        index = torch.multinomial(self.chance, len(index), replacement=True, generator=generator)
-        flip = torch.rand(len(index), generator=generator) < 0.5
-        labels, index, flip = self.labels[index].to(self.device), index.to(self.device), flip.to(self.device)
-        images = self.images[index]
-        images = torch.where(flip[:, None, None, None], images.flip(-1), images)
-        return images.contiguous(memory_format=torch.channels_last), labels, self.codes[flip.long(), index]
-
-    def _noise(self, count: int, generator: torch.Generator) -> Tensor:
-        return torch.randn(count, self.config.noise, generator=generator).to(self.device)
-
-    def losses(self, batch: tuple, generator: torch.Generator, step: int) -> Iterator[Loss]:
-        images, labels, codes = batch
-        share = self.weights.code_noise
-        codes = (1 - share**2) ** 0.5 * codes + share * self._noise(len(codes), generator)
-        if self.progress >= self.weights.critic_start:
-            yield self._critic(images, labels, generator)
-        adversarial = self.progress >= self.weights.adversarial_start
-        if not adversarial:
-            found = self.modules["generator"](codes, self.unwrapped("generator").embed(labels))
-            error = (found - images).abs().mean()
-            yield Loss("generator", error, {"reconstruction": error.detach()})
-            return
-        # One pass for fresh noise and known codes, so that both share their batch statistics.
-        known = len(images) // 4
-        z = torch.cat([self._noise(len(images), generator), codes[:known]])
-        found = self.modules["generator"](z, self.unwrapped("generator").embed(torch.cat([labels, labels[:known]])))
-        fake, decoded = found[: len(images)], found[len(images) :]
-        critic = self.unwrapped("critic")
-        with frozen(critic):
-            score = hinge_generator(critic(self._changed(fake, generator), labels))
-        error = (decoded - images[:known]).abs().mean()
-        yield Loss("generator", score + self.weights.reconstruction * error, {"reconstruction": error.detach()})
-
-    def _changed(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        return augment.colour(augment.translate(images, generator), generator)
-
-    def _critic(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Loss:
-        network = self.unwrapped("generator")
-        with torch.no_grad():
-            fake = network(self._noise(len(images), generator), network.embed(labels))
-        both = self._changed(torch.cat([images, fake]), generator)
-        real, fake = self.modules["critic"](both, labels.repeat(2)).float().chunk(2)
+    def critic_loss(self, real: Tensor, fake: Tensor, labels: Tensor, step: int) -> Loss:
+        real, fake = self.modules["critic"](torch.cat([real, fake]), labels.repeat(2)).float().chunk(2)
         return Loss("critic", hinge_critic(real, fake), {"real": real.mean().detach(), "fake": fake.mean().detach()})
 
-    def learning_rate(self, progress: float) -> float:
-        """High while only decoding, then constant, then down to a tenth over the last quarter."""
-        self.progress = progress
-        if progress < self.weights.adversarial_start:
-            return self.weights.warm_rate * min(1.0, progress / 0.01 + 0.02)
-        return min(1.0, 0.1 + 0.9 * (1 - progress) / 0.25)
-
-    @torch.no_grad()
-    def preview(self) -> Tensor:
-        """Eight classes in columns, two samples each, over one decoded code each."""
-        network = self.unwrapped("generator").eval()
-        index = torch.arange(8) * (self.length // 8)
-        labels = self.labels[index].to(self.device)
-        z = torch.randn(16, self.config.noise, generator=torch.Generator().manual_seed(0)).to(self.device)
-        z = torch.cat([z, self.codes[0, index.to(self.device)]])
-        pictures = network(z, network.embed(labels.repeat(3)))
-        network.train()
-        return pictures
-
-
-def _codes(target: Autoencoder, data: ImageSet, dims: int) -> Tensor:
-    """``(2, N, dims)``: codes of the pictures and of their mirror images."""
-    device, labels = next(target.parameters()).device, data.labels["subgroup"]
-    plain, mirrored = (
-        torch.cat([target.encode((part.flip(-1) if flip else part).to(device)).cpu() for part in data.batches(250)])
-        for flip in (False, True)
-    )
-    codes = class_codes(torch.cat([plain, mirrored]), labels.repeat(2), dims)
-    return codes.view(2, len(data), dims)
+    def generator_loss(self, fake: Tensor, labels: Tensor) -> Tensor:
+        return hinge_generator(self.unwrapped("critic")(fake, labels))
 
 
 @torch.no_grad()
@@ -220,10 +94,11 @@ def train_biggan32(job: Job) -> Card:
     data = old_classes(load_emoji())
     config = BigGANConfig(len(data.classes["subgroup"]), (160, 128, 64, 32), (32, 64, 128, 128))
     train = data.part("train")
-    codes = _codes(load_expert("autoencoder64", job.profile.device), train, config.noise)
+    target = load_expert("autoencoder64", job.profile.device)
+    codes = encode_codes(target, train, train.labels["subgroup"], config.noise)
     method = BigGANMethod(train, codes, config)
     steps = job.profile.pick(quick=20, cpu=6000, gpu=60000)
-    recipe = {"batch_size": 64, **vars(method.weights), "classes": data.classes["subgroup"]}
+    recipe = {"batch_size": 64, **vars(method.schedule), "classes": data.classes["subgroup"]}
     history = job.run("biggan32", method, recipe["batch_size"], steps)
     network = history.averaged["generator"].eval()
     device = next(network.parameters()).device

@@ -1,0 +1,135 @@
+"""Training of the unconditional StyleGAN on faces: the generator that Hyper-Modulation reuses."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..data import ImageSet, load_emoji
+from ..evaluation import Judge
+from ..evaluation.distances import frechet_distance
+from ..experts import load_expert
+from ..gans.stylegan import StyleGAN, StyleGANConfig, mix_styles
+from ..gans.stylegan_critic import StyleGANCritic, r1_penalty
+from ..profiles import seed_everything
+from ..training import Card
+from ..training.method import Loss
+from .gan import SCHEDULE, CodedGANMethod, GANSchedule, encode_codes
+from .recipe import Job, data_hash, publish
+
+__all__ = ["StyleGANMethod", "faces", "train_stylegan32"]
+
+_BUSTS = ("person", "person-role", "person-gesture", "person-fantasy")
+
+
+def faces(data: ImageSet) -> ImageSet:
+    """The source domain: smileys, and people drawn from the chest up, in all styles."""
+    names = data.classes["subgroup"]
+    chosen = [k for k, name in enumerate(names) if name.startswith("face-") or name in _BUSTS]
+    return data.subset(torch.isin(data.labels["subgroup"], torch.tensor(chosen)))
+
+
+class StyleGANMethod(CodedGANMethod):
+    """Non-saturating logistic loss with a lazy R1 penalty and style mixing.
+
+    Args:
+        data: training pictures.
+        labels: ``(N,)``: what is to be drawn evenly; the networks do not see it.
+        codes: ``(2, N, latent)``.
+        config: sizes.
+        schedule: and weights.
+        rate: Adam's learning rate.
+        r1: weight of the penalty, 10/2 as published; it is applied every ``r1_every`` steps, that many times as strong.
+        mixing: share of generator steps in which two styles rule one picture.
+    """
+
+    r1_every = 8
+
+    def __init__(
+        self,
+        data: ImageSet,
+        labels: Tensor,
+        codes: Tensor,
+        config: StyleGANConfig,
+        schedule: GANSchedule = SCHEDULE,
+        rate: float = 1e-3,
+        r1: float = 5.0,
+        mixing: float = 0.5,
+    ):
+        generator, critic = StyleGAN(config), StyleGANCritic(config)
+        super().__init__(data, labels, codes, generator, critic, config.size, schedule, rate)
+        self.r1, self.mixing = r1, mixing
+        mapping = list(generator.mapping.parameters())
+        rest = list(generator.synthesis.parameters())
+        # The mapping network moves a tenth as fast: its eight layers stand before everything else.
+        groups: list[dict[str, Any]] = [{"params": rest}, {"params": mapping, "lr": 0.1 * rate}]
+        self.optimizers["generator"] = torch.optim.Adam(groups, rate, (0.0, 0.99), fused=True)
+
+    def generate(
+        self, network: nn.Module, z: Tensor, labels: Tensor, generator: torch.Generator, samples: int = 0
+    ) -> Tensor:
+        synthesis = self.unwrapped("generator").synthesis
+        noise = synthesis.noise(len(z), generator)
+        if samples and torch.rand((), generator=generator) < self.mixing:
+            # Codes of known pictures keep their one style.
+            other = torch.cat([z[:samples].roll(1, 0), z[samples:]])
+            z = mix_styles(z, other, len(synthesis.blocks), generator)
+        return network(z, noise)
+
+    def critic_loss(self, real: Tensor, fake: Tensor, labels: Tensor, step: int) -> Loss:
+        penalised = step % self.r1_every == 0
+        real = real.detach().requires_grad_(penalised)
+        critic = self.modules["critic"]
+        on_real, on_fake = critic(real), critic(fake)
+        value = F.softplus(-on_real).mean() + F.softplus(on_fake).mean()
+        scalars = {"real": on_real.mean().detach(), "fake": on_fake.mean().detach()}
+        if penalised:
+            penalty = r1_penalty(on_real, real)
+            value = value + self.r1 * self.r1_every * penalty
+            scalars["r1"] = penalty.detach()
+        return Loss("critic", value, scalars)
+
+    def generator_loss(self, fake: Tensor, labels: Tensor) -> Tensor:
+        return F.softplus(-self.unwrapped("critic")(fake)).mean()
+
+
+@torch.no_grad()
+def score_faces(generator: StyleGAN, data: ImageSet, judge: Judge, seed: int = 0, truncation: float = 1.0) -> float:
+    """Fréchet distance (judge features) of as many samples as ``data`` has pictures, at the generator's size."""
+    draws, device = torch.Generator().manual_seed(seed), next(generator.parameters()).device
+    samples = []
+    for start in range(0, len(data), 250):
+        count = min(250, len(data) - start)
+        z = torch.randn(count, generator.config.latent, generator=draws).to(device)
+        samples.append(generator(z, generator.synthesis.noise(count, draws), truncation).clamp(-1, 1).cpu())
+    real = torch.cat(list(data.batches(250, generator.config.size)))
+    return frechet_distance(judge.features(real), judge.features(torch.cat(samples)))
+
+
+def train_stylegan32(job: Job) -> Card:
+    """StyleGAN at 32 pixels on faces, all five styles; its critic is published as ``stylegan32-critic``."""
+    seed_everything(job.seed)
+    data, config = faces(load_emoji()), StyleGANConfig(latent=64)
+    train = data.part("train")
+    target = load_expert("autoencoder64", job.profile.device)
+    codes = encode_codes(target, train, torch.zeros(len(train), dtype=torch.int64), config.latent)
+    labels = train.labels["subgroup"].unique(return_inverse=True)[1]
+    method = StyleGANMethod(train, labels, codes, config)
+    steps = job.profile.pick(quick=20, cpu=6000, gpu=60000)
+    recipe = {"batch_size": 64, "r1": method.r1, "mixing": method.mixing, **vars(method.schedule)}
+    history = job.run("stylegan32", method, recipe["batch_size"], steps)
+    network, judge = history.averaged["generator"].eval(), Judge.load().to(job.profile.device)
+    metrics = {
+        f"Fréchet distance (judge features) on {part}": score_faces(network, data.part(part), judge, job.seed)
+        for part in ("val", "test")
+    }
+    notes = "Smileys and busts of people, all styles; the critic beside it, stylegan32-critic, is of the same run."
+    primary = "Fréchet distance (judge features) on val"
+    for name, kind, state in (
+        ("stylegan32-critic", "stylegan critic", method.modules["critic"].state_dict()),
+        ("stylegan32", "stylegan", network.state_dict()),
+    ):
+        card = Card(name, kind, config.to_dict(), recipe, data=data_hash(data), metrics=metrics, notes=notes)
+        published = publish(job, card, state, history, primary, higher=False, bits=8)
+    return published
