@@ -6,7 +6,15 @@ import torch
 from course_lib.cinn import ConditionalFlow, FlowConfig
 from course_lib.data import ImageSet, to_float
 from course_lib.errors import CourseError
-from course_lib.experts import Classifier, ClassifierConfig, TargetExpert, fingerprint, freeze
+from course_lib.experts import (
+    BlackBox,
+    Classifier,
+    ClassifierConfig,
+    TargetExpert,
+    export_decoder,
+    fingerprint,
+    freeze,
+)
 from course_lib.gans import BigGANConfig, Generator
 from course_lib.training import Budget, train
 from course_lib.translation.dequantise import start_dequantiser
@@ -111,3 +119,10 @@ def test_a_step_draws_fresh_neighbours_and_training_moves_the_flow_alone(target,
     train(method, Budget(2), 20, progress=False, checkpoint_every=0, preview_every=0, log_every=2)
     after = fingerprint(dequantiser), fingerprint(target.generator), fingerprint(flow)
     assert after[:2] == before[:2] and after[2] != before[2]
+
+
+def test_a_gan_behind_onnx_runtime_draws_the_same(target, tmp_path):
+    box = BlackBox(export_decoder(target, tmp_path / "gan.onnx"))
+    latent = torch.randn(3, 10)
+    assert box.latent_dim == 10
+    torch.testing.assert_close(box.decode(latent), target.decode(latent), rtol=0, atol=1e-4)

@@ -61,7 +61,7 @@ def test_scores_of_right_wrong_and_shuffled_answers(data):
     assert right.shuffled == pytest.approx(1 / 12)
     # Always the same answer: right once in twelve, however it is shuffled.
     one = score_texts(to_float(data.images[3:4]).repeat(12, 1, 1, 1), own, gallery, Eye(), distractors=9)
-    assert one.accuracy == one.shuffled == pytest.approx(1 / 12) and one.r_precision == pytest.approx(1 / 12)
+    assert [one.accuracy, one.shuffled, one.r_precision] == pytest.approx([1 / 12] * 3)
 
 
 def test_a_frequent_subgroup_raises_the_shuffled_level_but_not_the_balanced_score(data):

@@ -9,7 +9,7 @@ from ..cinn import ConditionalFlow, FlowConfig
 from ..data import ImageSet, load_emoji
 from ..errors import CourseError
 from ..evaluation import Judge
-from ..evaluation.retrieval import Gallery, TextScores, score_texts
+from ..evaluation.retrieval import Gallery
 from ..experts import SentenceMemory, load_expert
 from ..profiles import seed_everything
 from ..training import Card, load_card
@@ -18,12 +18,14 @@ from ..translation import Translator, encode_pairs, held_out_nats
 from ..translation.dequantise import DequantiserMethod, nearest_class, start_dequantiser
 from ..translation.gan_target import CaptionStage, GanMethod, GanTarget, generate_pairs
 from ..translation.text import CaptionMethod, CaptionSource, CaptionTable, first_pictures, held_out, with_subgroups
+from ..translation.text_scores import score_captions
 from ..translation.text_shipped import KIND, text_tensors
 from .recipe import Job, data_hash, publish
 
-__all__ = ["score_captions", "train_text_to_autoencoder", "train_text_to_biggan"]
+__all__ = ["train_text_to_autoencoder", "train_text_to_biggan"]
 
 _NOTES = "Judge's verdict, one sample for every caption of every emoji; R-precision among 99 emoji of other bases."
+_LINEAR_START = {"embedder_depth": 0, "condition_shift": True}
 
 
 @dataclass(frozen=True)
@@ -51,22 +53,10 @@ class _Captions:
         return cls(data, source, CaptionTable.of(captions, source), base.bincount()[base], owner)
 
 
-@torch.no_grad()
-def score_captions(
-    translator: Translator, gallery: Gallery, judge: Judge, seed: int = 0, temperature: float = 1.0
-) -> tuple[TextScores, Tensor]:
-    """One sample for every caption of every emoji in the gallery: their scores, and the pictures ``(Q, 3, S, S)``."""
-    own = torch.tensor([i for i, names in enumerate(gallery.captions) for _ in names])
-    condition = translator.source.encode([caption for names in gallery.captions for caption in names])
-    latent = translator.flow.sample(condition, temperature, torch.Generator().manual_seed(seed))
-    pictures = torch.cat([translator.target.decode(part).cpu() for part in latent.split(250)])
-    return score_texts(pictures, own, gallery, judge), pictures
-
-
 def _metrics(translator: Translator, galleries: dict[str, Gallery], judge: Judge, seed: int) -> dict[str, float]:
     metrics = {}
     for part, gallery in galleries.items():
-        scores, _ = score_captions(translator, gallery, judge, seed)
+        scores = score_captions(translator, gallery, judge, seed=seed)
         names = {
             "accuracy": "subgroup accuracy",
             "balanced": "balanced subgroup accuracy",
@@ -85,13 +75,13 @@ def _publish(job: Job, name: str, flow: ConditionalFlow, captions: _Captions, hi
 def train_text_to_autoencoder(job: Job) -> Card:
     """Captions → autoencoder64. Selected by what the judge sees on val, not by likelihood; notebook 04 says why."""
     seed_everything(job.seed)
-    recipe = {"components": 64, "noise": 0.35, "batch_size": 256, "rate": 3e-3, "weight_decay": 0.02}
+    recipe = {"components": 32, "noise": 0.7, "batch_size": 256, "rate": 3e-3, "weight_decay": 0.02}
     captions, device = _Captions.load(job, recipe["components"]), job.profile.device
     target, judge = load_expert("autoencoder64", device), Judge.load().to(device)
     parts = {part: captions.data.part(part) for part in ("train", "val", "test")}
     latents = {part: encode_pairs(data, lambda x: x.new_zeros(len(x), 1), target) for part, data in parts.items()}
     held = {part: held_out(parts[part], latents[part], captions.source) for part in ("val", "test")}
-    sizes = {"embedding_dim": 48, "hidden_dim": 128, "hidden_depth": 1, "embedder_depth": 0, "condition_shift": True}
+    sizes = {"embedding_dim": 64, "hidden_dim": 112, "hidden_depth": 1, "embedder_hidden_dim": 512} | _LINEAR_START
     config = FlowConfig.quick(target.latent_dim, captions.source.condition_shape, **sizes)
     flow = ConditionalFlow(config, torch.Generator().manual_seed(job.seed))
     names = captions.table.condition[captions.owner, 0]
@@ -107,7 +97,7 @@ def train_text_to_autoencoder(job: Job) -> Card:
         recipe["weight_decay"],
         held["val"],
     )
-    steps = job.profile.pick(quick=50, cpu=3000, gpu=40000)
+    steps = job.profile.pick(quick=50, cpu=2500, gpu=40000)
     history = job.run("text-to-autoencoder", method, recipe["batch_size"], steps)
     averaged = history.averaged["flow"].eval()
     metrics = {f"nats per picture on {part}": held_out_nats(averaged, pairs) for part, pairs in held.items()}
@@ -117,7 +107,10 @@ def train_text_to_autoencoder(job: Job) -> Card:
 
 
 def _for_this_generator(job: Job, name: str, digest: str) -> Job:
-    """A translator into an older generator is worth nothing, however well it scored: it gives way in any case."""
+    """A translator into an older generator is worth nothing, however well it scored: it gives way in any case.
+
+    For the same reason the names of working folders carry the digest: a run must not resume one for another generator.
+    """
     try:
         outdated = load_card(name, job.out).recipe.get("generator") != digest
     except CourseError:
@@ -129,7 +122,9 @@ def _train_dequantiser(job: Job, target: GanTarget, digest: str) -> tuple[Card, 
     network = start_dequantiser(target.embedding, width=96, code=24, seed=job.seed)
     recipe = {"spread": 0.3, "rate": 2e-3, "batch_size": 256, "generator": digest}
     method = DequantiserMethod(target.classes.cpu(), network, recipe["spread"], recipe["rate"])
-    history = job.run("dequantiser", method, recipe["batch_size"], job.profile.pick(quick=100, cpu=2500, gpu=20000))
+    history = job.run(
+        f"dequantiser-{digest[:8]}", method, recipe["batch_size"], job.profile.pick(quick=100, cpu=2500, gpu=20000)
+    )
     frozen = history.averaged["dequantiser"].frozen()
     classes = target.classes.to(next(frozen.parameters()).device)
     many = classes.repeat(200, 1)
@@ -151,7 +146,7 @@ def train_text_to_biggan(job: Job) -> Card:
     seed_everything(job.seed)
     device, generator = job.profile.device, load_card("biggan32")
     digest = generator.sha256
-    recipe = {"components": 64, "noise": 0.35, "batch_size": 256, "rate": 3e-3, "weight_decay": 0.02}
+    recipe = {"components": 32, "noise": 0.7, "batch_size": 256, "rate": 3e-3, "weight_decay": 0.02}
     recipe |= {"pairs": job.profile.pick(quick=500, cpu=15000, gpu=200000), "generator": digest}
     captions, target = _Captions.load(job, recipe["components"]), GanTarget(load_expert("biggan32", device))
     _, dequantiser = _train_dequantiser(_for_this_generator(job, "dequantiser", digest), target, digest)
@@ -163,7 +158,7 @@ def train_text_to_biggan(job: Job) -> Card:
     weights = torch.stack([counts[known.index(name)] for name in generator.recipe["classes"]]).float().sqrt()
     pairs, _ = generate_pairs(target, stage, recipe["pairs"] + 500, weights, job.seed)
     held, pairs = pairs.subset(torch.arange(500)), pairs.subset(torch.arange(500, len(pairs)))
-    sizes = {"embedding_dim": 48, "hidden_dim": 80, "hidden_depth": 1, "embedder_depth": 0, "condition_shift": True}
+    sizes = {"embedding_dim": 48, "hidden_dim": 72, "hidden_depth": 1, "embedder_hidden_dim": 512} | _LINEAR_START
     config = FlowConfig.quick(target.latent_dim, captions.source.condition_shape, blocks=6, **sizes)
     flow = ConditionalFlow(config, torch.Generator().manual_seed(job.seed))
     method = GanMethod(
@@ -171,7 +166,7 @@ def train_text_to_biggan(job: Job) -> Card:
     )
     flow.shift.fit(method.pairs.mean.cpu(), captions.table.condition[pairs.thing, 0].cpu(), ridge=1.0)
     steps = job.profile.pick(quick=50, cpu=3000, gpu=40000)
-    history = job.run("text-to-biggan", method, recipe["batch_size"], steps)
+    history = job.run(f"text-to-biggan-{digest[:8]}", method, recipe["batch_size"], steps)
     averaged, judge = history.averaged["flow"].eval(), Judge.load().to(device)
     galleries = {
         part: Gallery.of(with_subgroups(captions.data.part(part), generator.recipe["classes"]), judge, target.size)

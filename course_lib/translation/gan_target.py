@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..cinn import ConditionalFlow
 from ..data import ImageSet, resize
@@ -19,7 +19,7 @@ from .text import CaptionMethod, CaptionTable, first_pictures
 __all__ = ["CaptionStage", "GanMethod", "GanTarget", "GeneratedPairs", "generate_pairs"]
 
 
-class GanTarget:
+class GanTarget(nn.Module):
     """Target expert: noise and class embedding as one vector, noise first (paper §4.1; its code's ``Net2BigGANFlow``).
 
     It has no encoder: nobody knows the ``z`` of a given picture. So pairs start from ``z``, see :func:`generate_pairs`.
@@ -38,6 +38,7 @@ class GanTarget:
     def __init__(self, generator: Generator):
         if generator.config.embedding is None:
             raise CourseError("this generator has no class embeddings to translate into: take one with `embedding`.")
+        super().__init__()
         self.generator, self.size = generator, generator.config.size
         self.noise, self.embedding = generator.config.noise, generator.config.embedding
         self.latent_dim = self.noise + self.embedding
