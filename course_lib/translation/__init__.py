@@ -1,13 +1,14 @@
 """Net2Net: translation between two frozen experts through a conditional flow.
 
-Read in this order: ``pairs``, ``translator``, ``training``, ``superresolution``, ``layers``, ``comparison``,
+Read in this order: ``pairs``, ``translator``, ``training``, ``superresolution``, ``layers``, ``comparison``, ``pooled``,
 ``choice``.
 """
 
-from .choice import Bench, Choice, ChoiceScores, PooledSource, choose_source, mlp_answers, use_translator
+from .choice import Bench, Choice, ChoiceScores, choose_source, mlp_answers, use_translator
 from .comparison import Comparison, compare_translators
 from .layers import LayerSource, fit_layer, layer_outputs
 from .pairs import Pairs, encode_pairs
+from .pooled import PooledSource, load_choice
 from .released import CaptionerPrompts, load_released
 from .shipped import load_flow, load_regressor, load_superresolution
 from .superresolution import LowResolution, Scores, explained, score_pictures, score_translator
@@ -36,6 +37,7 @@ __all__ = [
     "fit_layer",
     "held_out_nats",
     "layer_outputs",
+    "load_choice",
     "load_flow",
     "load_regressor",
     "load_released",

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..cinn import ConditionalFlow, FlowConfig
 from ..data import ImageSet
@@ -16,6 +15,7 @@ from ..evaluation import Judge, diversity, frechet_distance
 from ..experts import Autoencoder, SourceExpert
 from ..training import Budget, train
 from .pairs import Pairs, encode_pairs
+from .pooled import PooledSource
 from .superresolution import explained
 from .training import FlowMethod, PairMethod, Regressor, RegressorMethod, held_out_nats
 from .translator import Translator
@@ -25,7 +25,6 @@ __all__ = [
     "Bench",
     "Choice",
     "ChoiceScores",
-    "PooledSource",
     "choose_source",
     "flow_config",
     "mlp_answers",
@@ -34,7 +33,6 @@ __all__ = [
 
 RIDGE = 0.1
 """Penalty of the linear start: flattened maps have nearly as many numbers as a quick run has pictures."""
-_MOST_VALUES = 2048
 
 See = Callable[[Tensor], Tensor]
 """What the source expert is shown of float pictures ``(B, 3, S, S)``."""
@@ -134,42 +132,6 @@ class Choice:
     pictures: Tensor
     scores: ChoiceScores
     seconds: float
-
-
-class PooledSource:
-    """Source expert: another expert's output, averaged to few places and standardised.
-
-    Maps get mean 0 and deviation 1 in every channel, vectors in every coordinate. Pooling keeps the number of values
-    in a condition below 2048, so that a linear map can be fitted on some thousand pictures; the target's latent has no
-    room for finer places anyway.
-
-    Args:
-        expert: gives vectors or maps.
-        output: ``(N, C, H, W)`` or ``(N, K)``, its output for training pictures.
-    """
-
-    def __init__(self, expert: SourceExpert, output: Tensor):
-        self.expert, self.side = expert, 0
-        if output.ndim == 4:
-            self.side = next(n for n in (8, 4, 2, 1) if output.shape[1] * n * n <= _MOST_VALUES)
-            self.side = min(self.side, output.shape[-1])
-        pooled = self._pool(output)
-        self.condition_shape = tuple(pooled.shape[1:])
-        axes = (0, 2, 3) if self.side else 0
-        # What hardly varies is not blown up: its deviation counts as a twentieth of the mean one at least.
-        deviation = pooled.std(axes, keepdim=True)
-        self.mean, self.deviation = pooled.mean(axes, keepdim=True), deviation.clamp_min(0.05 * deviation.mean() + 1e-6)
-
-    def _pool(self, output: Tensor) -> Tensor:
-        return F.adaptive_avg_pool2d(output, self.side) if self.side else output
-
-    def standardise(self, output: Tensor) -> Tensor:
-        """Condition ``(B, *condition_shape)`` of the expert's output."""
-        return (self._pool(output) - self.mean) / self.deviation
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Condition of images in [−1, 1]."""
-        return self.standardise(self.expert.encode(x))
 
 
 def choose_source(
