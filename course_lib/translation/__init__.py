@@ -1,15 +1,17 @@
 """Net2Net: translation between two frozen experts through a conditional flow.
 
-Read in this order: ``pairs``, ``translator``, ``training``, ``superresolution``, ``layers``, ``comparison``, ``pooled``,
-``choice``.
+Read in this order: ``pairs``, ``translator``, ``training``, ``superresolution``, ``layers``, ``comparison``,
+``pooled``, ``choice``, ``exemplar``, ``residual_probe``.
 """
 
 from .choice import Bench, Choice, ChoiceScores, choose_source, mlp_answers, use_translator
 from .comparison import Comparison, compare_translators
+from .exemplar import Follows, cross_grid, score_grid
 from .layers import LayerSource, fit_layer, layer_outputs
 from .pairs import Pairs, encode_pairs
 from .pooled import PooledSource, load_choice
 from .released import CaptionerPrompts, load_released
+from .residual_probe import Leakage, leakage
 from .shipped import load_flow, load_regressor, load_superresolution
 from .superresolution import LowResolution, Scores, explained, score_pictures, score_translator
 from .training import FlowMethod, Regressor, RegressorMethod, held_out_nats
@@ -22,7 +24,9 @@ __all__ = [
     "ChoiceScores",
     "Comparison",
     "FlowMethod",
+    "Follows",
     "LayerSource",
+    "Leakage",
     "LowResolution",
     "Pairs",
     "PooledSource",
@@ -32,17 +36,20 @@ __all__ = [
     "Translator",
     "choose_source",
     "compare_translators",
+    "cross_grid",
     "encode_pairs",
     "explained",
     "fit_layer",
     "held_out_nats",
     "layer_outputs",
+    "leakage",
     "load_choice",
     "load_flow",
     "load_regressor",
     "load_released",
     "load_superresolution",
     "mlp_answers",
+    "score_grid",
     "score_pictures",
     "score_translator",
     "use_translator",

@@ -43,9 +43,7 @@ class PooledSource:
         self.mean, self.deviation = pooled.mean(axes, keepdim=True), deviation.clamp_min(0.05 * deviation.mean() + 1e-6)
 
     @classmethod
-    def restore(
-        cls, expert: SourceExpert, condition_shape: tuple[int, ...], state: dict[str, Tensor]
-    ) -> "PooledSource":
+    def restore(cls, expert: SourceExpert, shape: tuple[int, ...], state: dict[str, Tensor]) -> "PooledSource":
         """The source that gave :meth:`state`, around an expert of the same kind."""
         source = cls.__new__(cls)
         source.expert, source.condition_shape = expert, tuple(shape)
