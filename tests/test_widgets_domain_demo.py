@@ -1,0 +1,98 @@
+"""The domain demo without a browser: uploads, labels, films and samples."""
+
+import io
+
+import pytest
+import torch
+from PIL import Image
+
+from course_lib.errors import CourseError
+from course_lib.experts import Autoencoder, AutoencoderConfig, freeze
+from course_lib.translation import Pairs
+from course_lib.translation.domains import DomainTranslator, label_flow
+from course_lib.widgets.animation import animation_bytes, save_animation
+from course_lib.widgets.domain_demo import DomainDemo, Edition, read_upload
+
+
+def edition(domains, seed):
+    torch.manual_seed(seed)
+    autoencoder = freeze(Autoencoder(AutoencoderConfig(16, 8, (8, 16), (8, 16))))
+    labels = torch.arange(40) % domains
+    latents = torch.randn(40, 8) + labels[:, None]
+    pairs = Pairs(torch.eye(domains)[labels], latents, torch.ones_like(latents))
+    flow = label_flow(pairs, gain=1.0)
+    with torch.no_grad():
+        flow(latents, pairs.condition)
+    names = [f"style {k}" for k in range(domains)]
+    return Edition(DomainTranslator(names, flow, autoencoder), torch.rand(4, 3, 16, 16) * 2 - 1, labels[:4])
+
+
+@pytest.fixture
+def demo(tmp_path):
+    return DomainDemo({"three": edition(3, 0), "two": edition(2, 1)}, tmp_path)
+
+
+def png(size=(30, 10), mode="RGB", colour="red", kind="PNG"):
+    buffer = io.BytesIO()
+    Image.new(mode, size, colour).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def test_an_upload_is_letterboxed_on_white():
+    picture = read_upload(png(), 16)
+    assert picture.shape == (3, 16, 16)
+    assert (picture[:, 0] == 1).all() and (picture[:, -1] == 1).all()  # the bars
+    assert picture[0, 8, 8] > 0.9 and picture[1, 8, 8] < -0.9
+    assert (read_upload(png((8, 8), "RGBA", (0, 0, 0, 0)), 16) == 1).all()  # transparent is white
+    assert read_upload(png((500, 300), kind="JPEG"), 16).shape == (3, 16, 16)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", png()[:40]])
+def test_a_bad_file_gives_one_clear_message(content):
+    with pytest.raises(CourseError, match="upload a PNG"):
+        read_upload(content, 16)
+
+
+def test_translations_show_the_input_and_each_other_label(demo):
+    shown = demo.translations("three", 1)
+    assert shown.shape == (3, 3, 16, 16)
+    assert torch.equal(shown[0], demo.editions["three"].examples[1])
+    assert not torch.allclose(shown[1], shown[2])
+    assert demo.translations("two", 0, ({"content": png()},), "style 1").shape[0] == 2
+
+
+def test_rendering_is_pure_and_the_seed_draws_again(demo):
+    first = demo.render("three", 0, count=2, seed=0)
+    assert first == demo.render("three", 0, count=2, seed=0)
+    assert first != demo.render("three", 0, count=2, seed=1)
+    four, one = (Image.open(io.BytesIO(demo.render("three", 0, count=c))) for c in (4, 1))
+    assert four.height > one.height
+
+
+def test_a_film_goes_from_reconstruction_to_translation(demo, tmp_path):
+    path = demo.animate("three", 0, "style 2", frames=7)
+    with Image.open(path) as film:
+        assert film.is_animated and film.n_frames == 7 and film.size[0] >= 16
+    with pytest.raises(CourseError, match="another label"):
+        demo.animate("three", 0, "style 0")
+    with pytest.raises(CourseError, match="saved as"):
+        save_animation(torch.zeros(3, 3, 8, 8), tmp_path / "film.mp4")
+    with pytest.raises(CourseError, match="two frames"):
+        animation_bytes(torch.zeros(1, 3, 8, 8))
+
+
+def test_the_view_reacts(demo):
+    box = demo.view()
+    before = box.main.picture.value
+    box.again.click()
+    assert box.main.picture.value != before
+    box.main.controls["edition"].value = "two"
+    assert list(box.target.options) == ["style 0", "style 1"] and box.main.message.value == ""
+    box.target.value = "style 1"
+    box.main.controls["example"].value = 0
+    demo.animate = lambda **options: DomainDemo.animate(demo, frames=3, **options)
+    box.animate.click()
+    assert box.film.value and "saved as" in box.note.value
+    box.target.value = "style 0"
+    box.animate.click()
+    assert "another label" in box.note.value
