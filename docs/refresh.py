@@ -5,17 +5,26 @@ compare the documents with cards, notebooks and modules.
 """
 
 import ast
+import base64
+import io
 import re
 from pathlib import Path
 
+import nbformat
+from PIL import Image
+
+from course_lib.errors import CourseError
 from course_lib.paths import CHECKPOINTS, ROOT
 from course_lib.runner import all_notebooks
+from course_lib.runner.pictures import PICTURE_TYPES, alt_text
 from course_lib.training.weights import load_card
 
-__all__ = ["TABLES", "refreshed"]
+__all__ = ["GALLERY", "TABLES", "gallery_file", "refreshed"]
 
 README, ARCHITECTURE = ROOT / "README.md", ROOT / "ARCHITECTURE.md"
 PICTURE = ROOT / "docs" / "superresolution.png"
+GALLERY: list[tuple[str, str, str]] = []
+"""Notebook, cell and caption of each figure that README shows."""
 PLANNED = {
     "04": ("Text to image", "Net2Net"),
     "05": ("Unpaired translation, attributes, and what a data set is biased to", "Net2Net"),
@@ -74,7 +83,36 @@ def modules() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"README.md": {"notebooks": notebooks, "results": results}, "ARCHITECTURE.md": {"modules": modules}}
+def _figure(number: str, cell_id: str) -> tuple[bytes, str]:
+    """The last picture that a cell stored, and its alternative text."""
+    path = next((n.path for n in all_notebooks() if n.number == number), None)
+    cells = nbformat.read(path, as_version=4).cells if path else []
+    for output in (o for cell in cells if cell.id == cell_id for o in reversed(cell.get("outputs", []))):
+        for kind in PICTURE_TYPES:
+            if kind in output.get("data", {}):
+                return base64.b64decode("".join(output["data"][kind])), alt_text(output, kind) or ""
+    raise CourseError(f"notebook {number} has no picture in cell {cell_id!r}: correct GALLERY in docs/refresh.py.")
+
+
+def gallery_file(number: str, cell_id: str) -> Path:
+    """Where README finds the figure."""
+    return ROOT / "docs" / "gallery" / f"{number}-{cell_id}.png"
+
+
+def gallery() -> str:
+    """One figure an experiment, with the alternative text that its notebook gives."""
+    parts = []
+    for number, cell_id, caption in GALLERY:
+        alt = " ".join(_figure(number, cell_id)[1].split()).replace("[", "(").replace("]", ")")
+        where = gallery_file(number, cell_id).relative_to(ROOT).as_posix()
+        parts.append(f"![{alt}]({where})\n\n*{caption} (notebook {number})*")
+    return "\n\n".join(parts)
+
+
+TABLES = {
+    "README.md": {"notebooks": notebooks, "results": results, "gallery": gallery},
+    "ARCHITECTURE.md": {"modules": modules},
+}
 
 
 def refreshed(document: Path) -> str:
@@ -97,8 +135,27 @@ def draw(path: Path = PICTURE) -> None:
         raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes, the limit is 300,000")
 
 
+def draw_gallery(width: int = 900, limit: int = 150_000) -> None:
+    """Every figure of the gallery as a file of at most ``limit`` bytes; files that no longer belong there go."""
+    wanted = {gallery_file(number, cell_id): _figure(number, cell_id)[0] for number, cell_id, _ in GALLERY}
+    folder = ROOT / "docs" / "gallery"
+    folder.mkdir(exist_ok=True)
+    for old in set(folder.iterdir()) - set(wanted):
+        old.unlink()
+    for path, content in wanted.items():
+        picture = Image.open(io.BytesIO(content)).convert("RGB")
+        picture.thumbnail((width, 10_000))
+        for colours in (256, 128, 64):
+            picture.quantize(colours).save(path, "PNG", optimize=True)
+            if path.stat().st_size <= limit:
+                break
+        else:
+            raise CourseError(f"{path.name} has {path.stat().st_size:,} bytes, the limit is {limit:,}.")
+
+
 if __name__ == "__main__":
     draw()
+    draw_gallery()
     for one in (README, ARCHITECTURE):
         one.write_text(refreshed(one), encoding="utf-8")
     print(f"wrote {PICTURE.name} and the tables of {README.name} and {ARCHITECTURE.name}")

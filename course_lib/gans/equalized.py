@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Blur", "EqualConv2d", "EqualLinear", "FusedDownsample", "FusedUpsample", "NoiseScale"]
+__all__ = [
+    "Blur",
+    "EqualConv2d",
+    "EqualLinear",
+    "FusedDownsample",
+    "FusedUpsample",
+    "NoiseScale",
+    "four_shifts",
+]
 
 
 class EqualLinear(nn.Module):
@@ -41,7 +49,7 @@ class EqualConv2d(nn.Module):
         return F.conv2d(x, self.weight * self.scale, self.bias, padding=self.padding)
 
 
-def _four_shifts(weight: Tensor) -> Tensor:
+def four_shifts(weight: Tensor) -> Tensor:
     """A 3×3 kernel ``(…, 3, 3)`` averaged over four shifts by one pixel: 4×4, so it resamples by two without a comb."""
     padded = F.pad(weight, (1, 1, 1, 1))
     return (padded[..., 1:, 1:] + padded[..., :-1, 1:] + padded[..., 1:, :-1] + padded[..., :-1, :-1]) / 4
@@ -57,7 +65,7 @@ class FusedUpsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, inputs, H, W)`` → ``(B, outputs, 2H, 2W)``."""
-        return F.conv_transpose2d(x, _four_shifts(self.weight * self.scale), self.bias, stride=2, padding=1)
+        return F.conv_transpose2d(x, four_shifts(self.weight * self.scale), self.bias, stride=2, padding=1)
 
 
 class FusedDownsample(nn.Module):
@@ -70,7 +78,7 @@ class FusedDownsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, inputs, H, W)`` → ``(B, outputs, H/2, W/2)``."""
-        return F.conv2d(x, _four_shifts(self.weight * self.scale), self.bias, stride=2, padding=1)
+        return F.conv2d(x, four_shifts(self.weight * self.scale), self.bias, stride=2, padding=1)
 
 
 class NoiseScale(nn.Module):

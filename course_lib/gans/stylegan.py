@@ -4,7 +4,7 @@ Source: Karras et al. 2019, in the PyTorch port that Hyper-Modulation builds on:
 switch between blocks, √(2 / fan-in) everywhere, no activation after to-RGB.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -90,9 +90,9 @@ class Upsample(nn.Module):
         super().__init__()
         self.conv = EqualConv2d(inputs, outputs, 3)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, inputs, H, W)`` → ``(B, outputs, 2H, 2W)``."""
-        return self.conv(F.interpolate(x, scale_factor=2))
+    def forward(self, x: Tensor, convolve: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """``(B, inputs, H, W)`` → ``(B, outputs, 2H, 2W)``; ``convolve`` stands in for the convolution."""
+        return (convolve or self.conv)(F.interpolate(x, scale_factor=2))
 
 
 class Block(nn.Module):
@@ -110,11 +110,26 @@ class Block(nn.Module):
         self.noise1, self.noise2 = NoiseScale(outputs), NoiseScale(outputs)
         self.adain1, self.adain2 = AdaIN(outputs, config.latent), AdaIN(outputs, config.latent)
 
-    def forward(self, x: Tensor | None, w: Tensor, noise: Tensor) -> Tensor:
-        """Maps of the block before (None for the first), style ``(B, latent)``, noise ``(B, 1, H, W)`` → maps."""
-        x = self.constant.expand(len(w), -1, -1, -1) if x is None else self.blur(self.conv1(x))
+    def forward(
+        self, x: Tensor | None, w: Tensor, noise: Tensor, convolve: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """Maps after the block.
+
+        Args:
+            x: maps of the block before, None for the first.
+            w: style ``(B, latent)``.
+            noise: ``(B, 1, H, W)``, used twice.
+            convolve: called in place of each of the block's convolutions, in their order (Hyper-Modulation).
+        """
+        if x is None:
+            x = self.constant.expand(len(w), -1, -1, -1)
+        elif convolve is not None and isinstance(self.conv1, FusedUpsample):
+            x = self.blur(convolve(x))
+        else:
+            x = self.blur(self.conv1(x) if convolve is None else self.conv1(x, convolve))
         x = self.adain1(F.leaky_relu(self.noise1(x, noise), 0.2), w)
-        return self.adain2(F.leaky_relu(self.noise2(self.conv2(x), noise), 0.2), w)
+        x = (convolve or self.conv2)(x)
+        return self.adain2(F.leaky_relu(self.noise2(x, noise), 0.2), w)
 
 
 class Synthesis(nn.Module):
@@ -189,6 +204,11 @@ class StyleGAN(nn.Module):
         z = torch.randn(count, self.config.latent, generator=torch.Generator().manual_seed(seed))
         return self.mapping(z.to(self.synthesis.to_rgb[0].weight.device)).mean(0, keepdim=True)
 
+    def styles(self, z: Tensor, truncation: float = 1.0) -> Tensor:
+        """w of z, of the same shape; truncation 0 gives the mean style to all."""
+        w = self.mapping(z.flatten(0, -2)).view(z.shape)
+        return w if truncation == 1.0 else torch.lerp(self.mean_style(), w, truncation)
+
     def forward(
         self,
         z: Tensor,
@@ -205,9 +225,7 @@ class StyleGAN(nn.Module):
             truncation: 1 keeps styles as they are, 0 gives the mean style to all.
             size, alpha: see :meth:`Synthesis.forward`.
         """
-        w = self.mapping(z.flatten(0, -2)).view(z.shape)
-        if truncation != 1.0:
-            w = torch.lerp(self.mean_style(), w, truncation)
+        w = self.styles(z, truncation)
         return self.synthesis(w, self.synthesis.noise(len(z)) if noise is None else noise, size, alpha)
 
 
