@@ -12,8 +12,9 @@ from ..evaluation import Judge
 from ..experts import SegmenterExpert, SourceExpert, load_expert
 from ..profiles import seed_everything
 from ..training import Card
-from ..translation import FlowMethod, Pairs, PooledSource, Translator, encode_pairs, use_translator
-from ..translation.choice import RIDGE, Bench, flow_config, unchanged
+from ..translation import Bench, FlowMethod, Pairs, PooledSource, Translator, encode_pairs, use_translator
+from ..translation.bench import unchanged
+from ..translation.choice import RIDGE, flow_config
 from .recipe import Job, data_hash, publish
 
 __all__ = ["train_label_maps", "train_shape_appearance"]

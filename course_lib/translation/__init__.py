@@ -1,10 +1,11 @@
 """Net2Net: translation between two frozen experts through a conditional flow.
 
 Read in this order: ``pairs``, ``translator``, ``training``, ``superresolution``, ``layers``, ``comparison``,
-``pooled``, ``choice``, ``exemplar``, ``residual_probe``.
+``pooled``, ``bench``, ``choice``, ``exemplar``, ``residual_probe``.
 """
 
-from .choice import Bench, Choice, ChoiceScores, choose_source, mlp_answers, use_translator
+from .bench import Bench
+from .choice import Choice, ChoiceScores, choose_source, mlp_answers, use_translator
 from .comparison import Comparison, compare_translators
 from .exemplar import Follows, cross_grid, score_grid
 from .layers import LayerSource, fit_layer, layer_outputs

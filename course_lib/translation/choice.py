@@ -3,18 +3,17 @@
 The target expert, its latents and the held-out pictures stay; the source expert and what it is shown change.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..cinn import ConditionalFlow, FlowConfig
-from ..data import ImageSet
-from ..evaluation import Judge, diversity, frechet_distance
-from ..experts import Autoencoder, SourceExpert
+from ..evaluation import diversity, frechet_distance
+from ..experts import SourceExpert
 from ..training import Budget, train
-from .pairs import Pairs, encode_pairs
+from .bench import Bench, See, unchanged
+from .pairs import Pairs
 from .pooled import PooledSource
 from .superresolution import explained
 from .training import FlowMethod, PairMethod, Regressor, RegressorMethod, held_out_nats
@@ -22,7 +21,6 @@ from .translator import Translator
 
 __all__ = [
     "RIDGE",
-    "Bench",
     "Choice",
     "ChoiceScores",
     "choose_source",
@@ -33,63 +31,6 @@ __all__ = [
 
 RIDGE = 0.1
 """Penalty of the linear start: flattened maps have nearly as many numbers as a quick run has pictures."""
-
-See = Callable[[Tensor], Tensor]
-"""What the source expert is shown of float pictures ``(B, 3, S, S)``."""
-
-
-def unchanged(x: Tensor) -> Tensor:
-    """The source expert is shown the picture itself."""
-    return x
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What all experiments share.
-
-    Attributes:
-        target: target expert, frozen.
-        judge: scores, and never trains anything.
-        training, held: data sets.
-        latents: of ``training``; their condition is empty.
-        held_latents: of ``held``.
-        real: ``(N, 3, S, S)``, the held-out pictures.
-        features: ``(N, F)``, the judge's features of them.
-    """
-
-    target: Autoencoder
-    judge: Judge
-    training: ImageSet
-    held: ImageSet
-    latents: Pairs
-    held_latents: Pairs
-    real: Tensor
-    features: Tensor
-
-    @classmethod
-    def prepare(cls, target: Autoencoder, judge: Judge, training: ImageSet, held: ImageSet) -> "Bench":
-        """Encodes both sets with the target expert, once for all experiments."""
-        latents, held_latents = (
-            encode_pairs(data, lambda x: x.new_zeros(len(x), 0), target) for data in (training, held)
-        )
-        real = torch.cat(list(held.batches(250))).to(next(target.parameters()).device)
-        return cls(target, judge, training, held, latents, held_latents, real, judge.features(real))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the experts live."""
-        return next(self.target.parameters()).device
-
-    @torch.no_grad()
-    def outputs(self, expert: SourceExpert, see: See = unchanged, held: bool = False) -> Tensor:
-        """``(N, *condition_shape)``: the source expert's output for the training (or held-out) pictures."""
-        data = self.held if held else self.training
-        return torch.cat([expert.encode(see(x.to(self.device))) for x in data.batches(250)])
-
-    @torch.no_grad()
-    def decode(self, latent: Tensor) -> Tensor:
-        """Pictures ``(N, 3, S, S)`` on the CPU."""
-        return torch.cat([self.target.decode(part).cpu() for part in latent.split(250)])
 
 
 @dataclass(frozen=True)
@@ -171,7 +112,13 @@ def choose_source(
 
 
 def use_translator(
-    bench: Bench, translator: Translator, *, see: See = unchanged, samples: int = 2, seed: int = 0
+    bench: Bench,
+    translator: Translator,
+    *,
+    see: See = unchanged,
+    pairs: Pairs | None = None,
+    samples: int = 2,
+    seed: int = 0,
 ) -> Choice:
     """Scores a translator that has been trained before, as :func:`choose_source` scores its own.
 
@@ -179,11 +126,13 @@ def use_translator(
         bench: target, pictures and judge.
         translator: into the bench's target.
         see: what its source is shown of a picture.
+        pairs: conditions and latents of the training pictures, where they are known.
         samples: translations of each held-out picture, two at least.
         seed: of the residuals.
     """
-    heard, told = bench.outputs(translator.source, see), bench.outputs(translator.source, see, held=True)
-    pairs = Pairs(heard, bench.latents.mean, bench.latents.deviation)
+    if pairs is None:
+        pairs = Pairs(bench.outputs(translator.source, see), bench.latents.mean, bench.latents.deviation)
+    told = bench.outputs(translator.source, see, held=True)
     return _choice(bench, translator, pairs, told, see, samples, seed, 0.0)
 
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ..evaluation.probes import LinearProbe, balanced_accuracy
-from .choice import Bench, Choice
+from .bench import Bench
+from .choice import Choice
 
 __all__ = ["Leakage", "leakage"]
 

@@ -1,0 +1,213 @@
+"""Sources to choose from, exemplars, the probe of the residual, the segmenter, and notebook 06's dials."""
+
+import io
+
+import pytest
+import torch
+from PIL import Image
+
+from course_lib.cinn import ConditionalFlow
+from course_lib.data import ImageSet
+from course_lib.data.degrade import edges
+from course_lib.errors import CourseError
+from course_lib.evaluation import Judge
+from course_lib.evaluation.cue_bias import measure_bias
+from course_lib.experts import (
+    Autoencoder,
+    AutoencoderConfig,
+    Classifier,
+    ClassifierConfig,
+    LayerExpert,
+    Segmenter,
+    SegmenterConfig,
+    SegmenterExpert,
+    freeze,
+)
+from course_lib.recipes.segmenter import SegmenterMethod, segmentation_scores
+from course_lib.training import Budget, Card, save_weights, train
+from course_lib.translation import (
+    Bench,
+    PooledSource,
+    Translator,
+    choose_source,
+    cross_grid,
+    leakage,
+    load_choice,
+    mlp_answers,
+    score_grid,
+    use_translator,
+)
+from course_lib.translation.choice import flow_config
+from course_lib.translation.exemplar import mean_colour, overlap
+from course_lib.widgets.kept import CrossDial, SourceDial
+
+
+def discs(count: int, seed: int) -> ImageSet:
+    """Coloured squares of random place and size on white."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.full((count, 3, 64, 64), 255, dtype=torch.uint8)
+    kind = torch.randint(0, 3, (count,), generator=generator)
+    for k in range(count):
+        y, x, side = torch.randint(8, 28, (3,), generator=generator).tolist()
+        colour = torch.randint(0, 120, (3,), generator=generator).to(torch.uint8)
+        colour[kind[k]] = 220
+        images[k, :, y : y + side, x : x + side] = colour[:, None, None]
+    return ImageSet("squares", images, {"subgroup": kind}, {"subgroup": ["red", "green", "blue"]})
+
+
+@pytest.fixture(scope="module")
+def bench() -> Bench:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        target = Autoencoder(AutoencoderConfig(64, 16, (8, 8, 8, 8), (8, 8, 8, 8)))
+        training, held = discs(500, 0), discs(60, 1)
+        target.start_from_pca(training.batch(torch.arange(500)))
+        target(training.batch(torch.arange(100)))  # running statistics
+        judge = Judge(freeze(Classifier(ClassifierConfig({"subgroup": 3}, width=4))))
+        return Bench.prepare(freeze(target), judge, training, held)
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return freeze(Segmenter(SegmenterConfig(5, width=4)))
+
+
+def test_every_layer_of_the_segmenter_is_a_function_of_the_one_before(segmenter):
+    x = torch.rand(2, 3, 64, 64) * 2 - 1
+    shapes = {name: SegmenterExpert(segmenter, name).condition_shape for name in segmenter.layers}
+    assert shapes == {
+        "early": (4, 32, 32), "low": (8, 16, 16), "middle": (16, 8, 8),
+        "late": (4, 32, 32), "logits": (5, 32, 32), "argmax": (5, 32, 32),
+    }  # fmt: skip
+    onehot, logits = segmenter.layer(x, "argmax"), segmenter(x)
+    assert torch.equal(onehot.sum(1), torch.ones(2, 32, 32)) and torch.equal(onehot.argmax(1), logits.argmax(1))
+    assert torch.equal(segmenter.segment(x), logits.argmax(1))
+    later = segmenter.blocks[2](segmenter.layer(x, "low"))
+    assert torch.allclose(later, segmenter.layer(x, "middle"), atol=1e-5)
+    with pytest.raises(CourseError, match="no layer"):
+        segmenter.layer(x, "deepest")
+
+
+def test_the_segmenter_learns_palette_classes():
+    data = discs(64, 3)
+    torch.manual_seed(0)
+    method = SegmenterMethod(data, SegmenterConfig(13, width=8))
+    before = segmentation_scores(method.modules["segmenter"].eval(), data)["pixel accuracy"]
+    method.modules["segmenter"].train()
+    quiet = {"log_every": 40, "checkpoint_every": 0, "preview_every": 0, "progress": False}
+    net = train(method, Budget(40), 32, **quiet).averaged["segmenter"].eval()
+    assert segmentation_scores(net, data)["pixel accuracy"] > max(0.8, before)
+
+
+def test_pooled_sources_are_small_standardised_and_stored(segmenter, bench):
+    expert = SegmenterExpert(segmenter, "argmax")
+    heard = bench.outputs(expert)
+    source = PooledSource(expert, heard)
+    assert source.condition_shape == (5, 8, 8)
+    condition = source.standardise(heard)
+    assert condition.mean((0, 2, 3)).abs().max() < 1e-4
+    assert torch.equal(source.encode(bench.real[:3]), source.standardise(expert.encode(bench.real[:3])))
+    again = PooledSource.restore(expert, source.condition_shape, source.state())
+    assert torch.equal(again.standardise(heard), condition)
+    wide = PooledSource(expert, torch.randn(4, 96, 8, 8))
+    assert wide.condition_shape == (96, 4, 4), "no more than 2048 values"
+    assert PooledSource(bench.target, torch.randn(9, 16)).condition_shape == (16,)
+
+
+def test_a_translator_from_any_source_beats_one_that_hears_nothing(segmenter, bench):
+    classes = tuple(data.labels["subgroup"] for data in (bench.training, bench.held))
+    told = choose_source(bench, bench.target, 60, samples=3)
+    assert told.pictures.shape == (60, 3, 3, 64, 64) and told.translator.flow.config.condition_shift
+    deaf = tuple(torch.randn(n, 16, generator=torch.Generator().manual_seed(n)) for n in (500, 60))
+    withheld = choose_source(bench, bench.target, 60, known=deaf, linear_start=False)
+    assert told.scores.nats < withheld.scores.nats - 5
+    assert told.scores.pixel_spread < withheld.scores.pixel_spread
+    clean, broken = (leakage(bench, one, told, classes) for one in (told, withheld))
+    assert clean.explained < 0.3 < 0.6 < broken.explained and broken.accuracy > clean.accuracy
+    assert clean.chance == pytest.approx(1 / 3)
+
+
+def test_maps_go_through_the_convolutional_embedder(segmenter, bench):
+    choice = choose_source(bench, SegmenterExpert(segmenter, "argmax"), 5)
+    config = choice.translator.flow.config
+    assert config.embedder_kind == "conv" and config.condition_shape == (5, 8, 8)
+    pictures, distance = mlp_answers(bench, choice, 3)
+    assert pictures.shape == bench.real.shape and distance > 0
+
+
+def test_the_test_may_show_something_else_than_the_training(segmenter, bench):
+    expert = LayerExpert(bench.judge.network, "late")
+    choice = choose_source(bench, expert, 2, see_at_test=edges)
+    assert torch.equal(choice.condition, choice.translator.source.encode(edges(bench.real)))
+
+
+def test_a_shipped_choice_is_the_one_that_was_stored(tmp_path, segmenter, bench):
+    expert = SegmenterExpert(segmenter, "argmax")
+    choice = choose_source(bench, expert, 2)
+    flow, source = choice.translator.flow, choice.translator.source
+    tensors = flow.state_dict() | {f"source.{key}": value for key, value in source.state().items()}
+    save_weights(tensors, Card("one", "choice", flow.config.to_dict()), tmp_path, bits=32)
+    loaded = load_choice("one", expert, bench.target, folder=tmp_path)
+    again = use_translator(bench, loaded)
+    assert torch.allclose(again.pictures, choice.pictures, atol=1e-4)
+    assert again.scores.nats == pytest.approx(choice.scores.nats, rel=1e-3)
+    save_weights(tensors, Card("two", "regressor", flow.config.to_dict()), tmp_path)
+    with pytest.raises(CourseError, match="not a choice"):
+        load_choice("two", expert, bench.target, folder=tmp_path)
+
+
+def test_a_cross_grid_reconstructs_on_its_diagonal(bench):
+    torch.manual_seed(2)
+    flow = ConditionalFlow(flow_config(16, (16,)))
+    latent, condition = bench.held_latents.mean[:5], torch.randn(5, 16)
+    flow.fit_shift(bench.latents.mean, torch.randn(500, 16))
+    flow(bench.latents.mean[:50], torch.randn(50, 16))
+    translator = Translator(PooledSource(bench.target, torch.randn(50, 16)), flow.eval(), bench.target)
+    grid = cross_grid(translator, latent, condition)
+    assert torch.allclose(grid.diagonal(dim1=0, dim2=1).movedim(-1, 0), bench.target.decode(latent), atol=1e-3)
+    dial = CrossDial(translator, bench.real[:5], latent, condition)
+    assert torch.allclose(dial.strip(1, 3)[2], grid[1, 3], atol=1e-4)
+    assert dial.render(1, 3) == dial.render(1, 3) != dial.render(3, 1)
+    view = dial.view()
+    before = view.picture.value
+    view.controls["condition_of"].value = 4
+    assert view.picture.value != before and view.message.value == ""
+
+
+def test_grids_are_scored_by_whom_they_follow(bench):
+    pictures = bench.real[:6]
+    by_row = pictures[:, None].expand(6, 6, -1, -1, -1)
+    rows, columns = score_grid(by_row, pictures), score_grid(by_row.transpose(0, 1), pictures)
+    assert rows.silhouette == 1 and rows.colour == 0 and rows.overlap_residual == 1
+    assert columns.silhouette == 0 and columns.colour == 1 and columns.colour_condition == 0
+    with pytest.raises(CourseError, match="rows and columns"):
+        score_grid(by_row[:5], pictures)
+    square = torch.ones(1, 3, 8, 8)
+    square[..., 2:4, 2:4] = torch.tensor([0.2, -0.4, -0.8])[:, None, None]
+    assert torch.allclose(mean_colour(square), torch.tensor([[0.2, -0.4, -0.8]]))
+    assert overlap(square, square.roll(1, 3)).item() == pytest.approx(1 / 3)
+
+
+def test_the_source_dial_is_pure_and_follows_its_controls(bench):
+    choices = {name: choose_source(bench, bench.target, steps) for name, steps in (("a", 1), ("b", 30))}
+    dial = SourceDial({name: (one.translator, one.condition) for name, one in choices.items()}, bench.real)
+    assert torch.equal(dial.strip("a", 2)[0], bench.real[2])
+    cold = dial.strip("b", 2, 0.0)
+    assert torch.allclose(cold[1], cold[4], atol=1e-4)
+    width, height = Image.open(io.BytesIO(dial.render("a", 0))).size
+    assert width == 5 * height and dial.render("a", 0) == dial.render("a", 0) != dial.render("b", 0)
+    view = dial.view()
+    before = view.picture.value
+    view.controls["source"].value = "b"
+    assert view.picture.value != before and view.message.value == ""
+    with pytest.raises(CourseError, match="one condition"):
+        SourceDial({"a": (choices["a"].translator, choices["a"].condition[:3])}, bench.real)
+
+
+def test_bias_counts_only_decisions_for_one_of_the_cues(bench):
+    bias = measure_bias(bench.judge.network, bench.held)
+    assert 0 <= bias.shape <= 1 and 0 < bias.decided <= 1 and 0 <= bias.edges <= 1
+    again = measure_bias(bench.judge.network, bench.held)
+    assert again == bias
