@@ -359,27 +359,39 @@ def talker(bias_of_end):
     return captioner
 
 
-def score(captioner, places, beam):
-    """Log-probability of a sequence of words, one step after the other."""
-    decoder, total = captioner.decoder, 0.0
-    h, c = decoder.init_h(places.mean(0, keepdim=True)), decoder.init_c(places.mean(0, keepdim=True))
-    for word, following in zip(beam[:-1], beam[1:], strict=True):
-        log_p, h, c = decoder.step(torch.tensor([word]), places[None], h, c)
-        total += log_p[0, following].item()
-    return total
+class Script:
+    """Stands in for the decoder's step: scores depend on the whole history, which the state carries as a number."""
+
+    def __init__(self, seed):
+        self.seed = seed
+
+    def __call__(self, words, places, h, c):
+        history = h[:, :1] * 7 + words[:, None] + 1
+        seeds = [1000 * self.seed + int(number) for number in history]
+        scores = [torch.randn(7, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return torch.stack(scores), history.expand(-1, 6), c
+
+    def score(self, beam):
+        """Sum of the scores of a sequence of words, one step after the other."""
+        total, h = 0.0, torch.zeros(1, 6)
+        for word, following in zip(beam[:-1], beam[1:], strict=True):
+            scores, h, _ = self(torch.tensor([word]), None, h, None)
+            total += scores[0, following].item()
+        return total
 
 
 @torch.no_grad()
-def test_a_wide_beam_finds_the_likeliest_sentence(monkeypatch):
-    """With room for every beam the search is exhaustive, so the answer is the best of all short sentences."""
-    captioner = talker(4.0)
-    monkeypatch.setattr(captioner_module, "_BEAMS", 400)
-    monkeypatch.setattr(captioner_module, "_STEPS", 2)
-    for seed in range(3):
-        places = torch.randn(9, 2048, generator=torch.Generator().manual_seed(seed))
-        endings = [beam for length in range(3) for beam in product(range(6), repeat=length)]
-        best = max(((5, *beam, 6) for beam in endings), key=lambda beam: score(captioner, places, beam))
-        assert tuple(captioner._search(places)) == best
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_search_keeps_states_and_beams_together(monkeypatch, seed):
+    """With room for every beam the search is exhaustive, so it finds the best of all sentences up to three words."""
+    captioner, script = talker(0.0), Script(seed)
+    for parameter in captioner.decoder.init_h.parameters():
+        parameter.zero_()
+    captioner.decoder.step = script
+    monkeypatch.setattr(captioner_module, "_BEAMS", 2000)
+    monkeypatch.setattr(captioner_module, "_STEPS", 3)
+    endings = [(5, *beam, 6) for length in range(4) for beam in product(range(6), repeat=length)]
+    assert tuple(captioner._search(torch.zeros(9, 2048))) == max(endings, key=script.score)
 
 
 @torch.no_grad()
@@ -393,12 +405,15 @@ def test_captions_keep_their_start_and_end_words():
 
 
 @torch.no_grad()
-def test_attention_weighs_places():
+def test_one_step_of_the_captioner():
     decoder = small(Captioner, CAPTIONS).decoder
-    places, state = torch.randn(1, 4, 2048), torch.randn(1, 6)
+    places, h, c = torch.randn(1, 4, 2048), torch.randn(1, 6), torch.randn(1, 6)
     attention = decoder.attention
-    scores = torch.stack(
-        [attention.full_att((attention.encoder_att(p) + attention.decoder_att(state[0])).relu()) for p in places[0]]
-    )
-    expected = (scores.softmax(0) * places[0]).sum(0)
-    torch.testing.assert_close(attention(places, state)[0], expected)
+    scores = [attention.full_att((attention.encoder_att(p) + attention.decoder_att(h[0])).relu()) for p in places[0]]
+    seen = (torch.stack(scores).softmax(0) * places[0]).sum(0)
+    torch.testing.assert_close(attention(places, h)[0], seen)
+    inputs = torch.cat([decoder.embedding.weight[2], decoder.f_beta(h[0]).sigmoid() * seen])
+    expected = decoder.decode_step(inputs[None], (h, c))
+    log_p, *state = decoder.step(torch.tensor([2]), places, h, c)
+    torch.testing.assert_close(tuple(state), expected)
+    torch.testing.assert_close(log_p, decoder.fc(expected[0]).log_softmax(1))
