@@ -94,7 +94,7 @@ def test_pairs_belong_together(target, stage):
 
 @pytest.fixture(scope="module")
 def dequantiser(target):
-    return start_dequantiser(target.embedding, width=16, code=4).frozen()
+    return start_dequantiser(target.classes).frozen()
 
 
 def test_latents_keep_the_noise_and_move_the_embedding(target, stage, dequantiser):

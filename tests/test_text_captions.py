@@ -79,11 +79,23 @@ def test_the_source_keeps_the_wide_directions_at_variance_one():
     condition = source.project(x)
     assert source.condition_shape == (2,) and condition.shape == (300, 2)
     assert condition.mean(0).abs().max() < 1e-4 and abs(condition.var(0).mean() - 1) < 0.01
-    assert torch.allclose(source.axes.T @ source.axes, torch.eye(2), atol=1e-5)
-    kept = (condition * source.scale).var(0).sum() / x.var(0).sum()
-    assert kept > 0.99
+    direction = torch.linalg.qr(source.axes).Q
+    assert (x @ direction).var(0).sum() / x.var(0).sum() > 0.99
     restored = CaptionSource(Letters(), *source.tensors().values())
     assert torch.allclose(restored.project(x), condition, atol=1e-6)
+
+
+def test_discriminants_find_the_direction_that_tells_classes_apart():
+    labels = torch.arange(300) % 2
+    x = embeddings()
+    x[:, 4] += 2.0 * labels  # a narrow direction: principal components pass it over
+    both = CaptionSource.fit(Letters(), x, 2, labels, 1)
+    condition = both.project(x)
+    assert both.condition_shape == (3,) and abs(condition[:, 2].var() - 1) < 0.01
+    gap = [(c[labels == 1].mean() - c[labels == 0].mean()).abs() / c[labels == 0].std() for c in condition.T]
+    assert gap[2] > 5 > 1 > max(gap[:2])
+    with pytest.raises(CourseError, match="need labels"):
+        CaptionSource.fit(Letters(), x, 2, None, 1)
 
 
 def test_components_need_more_captions_than_there_are_components():
@@ -96,7 +108,7 @@ def test_components_need_more_captions_than_there_are_components():
 @pytest.fixture
 def table():
     captions = [["aa", "b"], ["c", "dd", "eee"], ["f"]]
-    source = CaptionSource(Letters(), torch.zeros(26), torch.eye(26), 1.0)
+    source = CaptionSource(Letters(), torch.zeros(26), torch.eye(26))
     return captions, source, CaptionTable.of(captions, source)
 
 
@@ -153,7 +165,7 @@ def test_first_pictures_held_out_pairs_and_subgroups():
     names = {"emoji": [str(k) for k in range(10)], "subgroup": ["x", "y", "z"]}
     data = ImageSet("toy", images, labels, names, [["aa"], ["b", "bb"], ["c"]] * 2)
     assert data.subset(first_pictures(data)).labels["emoji"].tolist() == [2, 5, 9]
-    source = CaptionSource(Letters(), torch.zeros(26), torch.eye(26), 1.0)
+    source = CaptionSource(Letters(), torch.zeros(26), torch.eye(26))
     latents = Pairs(torch.zeros(6, 1), torch.arange(6.0)[:, None], torch.zeros(6, 1))
     pairs = held_out(data, latents, source, 1)
     assert torch.equal(pairs.condition, source.encode(["aa", "bb", "c"] * 2)) and torch.equal(pairs.mean, latents.mean)

@@ -67,7 +67,7 @@ class Blocks:
 
 @pytest.fixture
 def translator():
-    source = CaptionSource(Letters(), torch.rand(3), torch.linalg.qr(torch.randn(3, 3))[0][:, :2], 0.5)
+    source = CaptionSource(Letters(), torch.rand(3), torch.linalg.qr(torch.randn(3, 3))[0][:, :2])
     flow = ConditionalFlow(FlowConfig.quick(12, (2,), hidden_dim=8, blocks=2), torch.Generator().manual_seed(0))
     return Translator(source, flow.eval(), Blocks())
 

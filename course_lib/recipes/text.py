@@ -25,6 +25,7 @@ from .recipe import Job, data_hash, publish
 __all__ = ["train_text_to_autoencoder", "train_text_to_biggan"]
 
 _NOTES = "Judge's verdict, one sample for every caption of every emoji; R-precision among 99 emoji of other bases."
+_DIRECTIONS = {"components": 96, "discriminants": 48}
 _LINEAR_START = {"embedder_depth": 0, "condition_shift": True}
 
 
@@ -39,7 +40,7 @@ class _Captions:
     owner: Tensor
 
     @classmethod
-    def load(cls, job: Job, components: int) -> "_Captions":
+    def load(cls, job: Job) -> "_Captions":
         data = load_emoji()
         memory = SentenceMemory(device=job.profile.device)
         memory.learn([caption for i in first_pictures(data).tolist() for caption in data.captions[i]])
@@ -47,7 +48,8 @@ class _Captions:
         first = first_pictures(train)
         captions = [train.captions[i] for i in first.tolist()]
         embeddings = memory.encode([caption for names in captions for caption in names])
-        source = CaptionSource.fit(memory, embeddings, components)
+        subgroup = train.labels["subgroup"][first].repeat_interleave(torch.tensor([len(names) for names in captions]))
+        source = CaptionSource.fit(memory, embeddings, **_DIRECTIONS, labels=subgroup.to(embeddings.device))
         base = train.labels["base"][first]
         owner = train.labels["emoji"].unique(return_inverse=True)[1]
         return cls(data, source, CaptionTable.of(captions, source), base.bincount()[base], owner)
@@ -75,20 +77,24 @@ def _publish(job: Job, name: str, flow: ConditionalFlow, captions: _Captions, hi
 def train_text_to_autoencoder(job: Job) -> Card:
     """Captions → autoencoder64. Selected by what the judge sees on val, not by likelihood; notebook 04 says why."""
     seed_everything(job.seed)
-    recipe = {"components": 32, "noise": 0.7, "batch_size": 256, "rate": 3e-3, "weight_decay": 0.02}
-    captions, device = _Captions.load(job, recipe["components"]), job.profile.device
+    recipe = _DIRECTIONS | {"noise": 0.2, "batch_size": 256, "rate": 2e-3, "weight_decay": 0.05}
+    captions, device = _Captions.load(job), job.profile.device
     target, judge = load_expert("autoencoder64", device), Judge.load().to(device)
     parts = {part: captions.data.part(part) for part in ("train", "val", "test")}
-    latents = {part: encode_pairs(data, lambda x: x.new_zeros(len(x), 1), target) for part, data in parts.items()}
+    latents = {
+        part: encode_pairs(data, lambda x: x.new_zeros(len(x), 1), target, 2 if part == "train" else 1)
+        for part, data in parts.items()
+    }
     held = {part: held_out(parts[part], latents[part], captions.source) for part in ("val", "test")}
-    sizes = {"embedding_dim": 64, "hidden_dim": 112, "hidden_depth": 1, "embedder_hidden_dim": 512} | _LINEAR_START
+    sizes = {"embedding_dim": 48, "hidden_dim": 120, "hidden_depth": 1} | _LINEAR_START
     config = FlowConfig.quick(target.latent_dim, captions.source.condition_shape, **sizes)
     flow = ConditionalFlow(config, torch.Generator().manual_seed(job.seed))
-    names = captions.table.condition[captions.owner, 0]
+    owner = captions.owner.repeat(2)  # pictures and their mirror images
+    names = captions.table.condition[owner, 0]
     flow.shift.fit(latents["train"].mean.cpu(), names.cpu(), ridge=1.0)
     method = CaptionMethod(
         latents["train"],
-        captions.owner,
+        owner,
         captions.table,
         captions.relatives,
         flow,
@@ -97,7 +103,7 @@ def train_text_to_autoencoder(job: Job) -> Card:
         recipe["weight_decay"],
         held["val"],
     )
-    steps = job.profile.pick(quick=50, cpu=2500, gpu=40000)
+    steps = job.profile.pick(quick=50, cpu=1000, gpu=1000)
     history = job.run("text-to-autoencoder", method, recipe["batch_size"], steps)
     averaged = history.averaged["flow"].eval()
     metrics = {f"nats per picture on {part}": held_out_nats(averaged, pairs) for part, pairs in held.items()}
@@ -119,11 +125,11 @@ def _for_this_generator(job: Job, name: str, digest: str) -> Job:
 
 
 def _train_dequantiser(job: Job, target: GanTarget, digest: str) -> tuple[Card, torch.nn.Module]:
-    network = start_dequantiser(target.embedding, width=96, code=24, seed=job.seed)
-    recipe = {"spread": 0.3, "rate": 2e-3, "batch_size": 256, "generator": digest}
+    recipe = {"spread": 0.3, "rate": 1e-3, "batch_size": 256, "generator": digest}
+    network = start_dequantiser(target.classes, recipe["spread"])
     method = DequantiserMethod(target.classes.cpu(), network, recipe["spread"], recipe["rate"])
     history = job.run(
-        f"dequantiser-{digest[:8]}", method, recipe["batch_size"], job.profile.pick(quick=100, cpu=2500, gpu=20000)
+        f"dequantiser-{digest[:8]}", method, recipe["batch_size"], job.profile.pick(quick=100, cpu=1000, gpu=20000)
     )
     frozen = history.averaged["dequantiser"].frozen()
     classes = target.classes.to(next(frozen.parameters()).device)
@@ -146,9 +152,9 @@ def train_text_to_biggan(job: Job) -> Card:
     seed_everything(job.seed)
     device, generator = job.profile.device, load_card("biggan32")
     digest = generator.sha256
-    recipe = {"components": 32, "noise": 0.7, "batch_size": 256, "rate": 3e-3, "weight_decay": 0.02}
+    recipe = _DIRECTIONS | {"noise": 0.2, "batch_size": 256, "rate": 2e-3, "weight_decay": 0.05}
     recipe |= {"pairs": job.profile.pick(quick=500, cpu=15000, gpu=200000), "generator": digest}
-    captions, target = _Captions.load(job, recipe["components"]), GanTarget(load_expert("biggan32", device))
+    captions, target = _Captions.load(job), GanTarget(load_expert("biggan32", device))
     _, dequantiser = _train_dequantiser(_for_this_generator(job, "dequantiser", digest), target, digest)
     train = captions.data.part("train")
     stage = CaptionStage(load_expert("classifier", device), train)
@@ -158,14 +164,14 @@ def train_text_to_biggan(job: Job) -> Card:
     weights = torch.stack([counts[known.index(name)] for name in generator.recipe["classes"]]).float().sqrt()
     pairs, _ = generate_pairs(target, stage, recipe["pairs"] + 500, weights, job.seed)
     held, pairs = pairs.subset(torch.arange(500)), pairs.subset(torch.arange(500, len(pairs)))
-    sizes = {"embedding_dim": 48, "hidden_dim": 72, "hidden_depth": 1, "embedder_hidden_dim": 512} | _LINEAR_START
+    sizes = {"embedding_dim": 48, "hidden_dim": 72, "hidden_depth": 1} | _LINEAR_START
     config = FlowConfig.quick(target.latent_dim, captions.source.condition_shape, blocks=6, **sizes)
     flow = ConditionalFlow(config, torch.Generator().manual_seed(job.seed))
     method = GanMethod(
         pairs, target, dequantiser, captions.table, flow, recipe["noise"], recipe["rate"], recipe["weight_decay"], held
     )
     flow.shift.fit(method.pairs.mean.cpu(), captions.table.condition[pairs.thing, 0].cpu(), ridge=1.0)
-    steps = job.profile.pick(quick=50, cpu=3000, gpu=40000)
+    steps = job.profile.pick(quick=50, cpu=2500, gpu=10000)
     history = job.run(f"text-to-biggan-{digest[:8]}", method, recipe["batch_size"], steps)
     averaged, judge = history.averaged["flow"].eval(), Judge.load().to(device)
     galleries = {

@@ -13,7 +13,15 @@ from ..experts import SourceExpert
 from .pairs import Pairs
 from .training import FlowMethod
 
-__all__ = ["CaptionMethod", "CaptionSource", "CaptionTable", "first_pictures", "held_out", "with_subgroups"]
+__all__ = [
+    "CaptionMethod",
+    "CaptionSource",
+    "CaptionTable",
+    "discriminant_axes",
+    "first_pictures",
+    "held_out",
+    "with_subgroups",
+]
 
 
 def first_pictures(data: ImageSet) -> Tensor:
@@ -23,7 +31,7 @@ def first_pictures(data: ImageSet) -> Tensor:
 
 
 class CaptionSource:
-    """Source expert: a sentence embedding on its leading principal components, with mean variance 1.
+    """Source expert: a sentence embedding, then a fixed linear map to what matters for pictures.
 
     Two thousand captions span few of the 384 directions of SBERT well. In the others a flow finds only what tells one
     training caption from the next, which is what it must not learn.
@@ -31,46 +39,58 @@ class CaptionSource:
     Args:
         sentences: a sentence expert, such as ``SentenceExpert`` or ``SentenceMemory``.
         mean: ``(F,)`` of the embeddings.
-        axes: ``(F, K)``, orthonormal.
-        scale: one number that conditions are divided by.
+        axes: ``(F, K)``.
 
     Attributes:
         condition_shape: ``(K,)``.
     """
 
-    def __init__(self, sentences: SourceExpert, mean: Tensor, axes: Tensor, scale: float):
-        self.sentences, self.mean, self.axes, self.scale = sentences, mean, axes, float(scale)
+    def __init__(self, sentences: SourceExpert, mean: Tensor, axes: Tensor):
+        self.sentences, self.mean, self.axes = sentences, mean, axes
         self.condition_shape = (axes.shape[1],)
 
     @classmethod
-    def fit(cls, sentences: SourceExpert, embeddings: Tensor, components: int = 96) -> "CaptionSource":
-        """Principal components of training captions.
+    def fit(
+        cls,
+        sentences: SourceExpert,
+        embeddings: Tensor,
+        components: int,
+        labels: Tensor | None = None,
+        discriminants: int = 0,
+    ) -> "CaptionSource":
+        """Directions of training captions, each kind with mean variance 1.
 
         Args:
             sentences: what made the embeddings.
-            embeddings: ``(N, F)``, more rows than components.
-            components: ``K``.
+            embeddings: ``(N, F)``, more rows than directions.
+            components: leading principal components.
+            labels: ``int64 (N,)``, for example subgroups.
+            discriminants: leading directions of Fisher's discriminant analysis of the labels; they follow the
+                components and say the same thing again with another weight, which a small network is grateful for.
 
         Raises:
-            CourseError: too few captions.
+            CourseError: too few captions, or discriminants without labels.
         """
-        if not components < len(embeddings) or components > embeddings.shape[1]:
+        if not components + discriminants < len(embeddings) or max(components, discriminants) > embeddings.shape[1]:
             raise CourseError(
-                f"{len(embeddings)} captions of {embeddings.shape[1]} numbers have no {components} components: take "
-                "fewer."
+                f"{len(embeddings)} captions of {embeddings.shape[1]} numbers have no {components} + {discriminants} "
+                "directions: take fewer."
             )
+        if discriminants and labels is None:
+            raise CourseError("discriminants need labels: give one for each caption.")
         centred = (embeddings - embeddings.mean(0)).double()
-        values, axes = torch.linalg.eigh(centred.T @ centred / len(centred))
-        kept = values[-components:].mean().sqrt().item()
-        return cls(sentences, embeddings.mean(0), axes[:, -components:].flip(1).to(embeddings), kept)
+        axes = torch.linalg.eigh(centred.T @ centred / len(centred)).eigenvectors[:, -components:].flip(1)
+        kinds = [axes, discriminant_axes(centred, labels, discriminants)] if discriminants else [axes]
+        kinds = [kind / (centred @ kind).var(0).mean().sqrt() for kind in kinds]
+        return cls(sentences, embeddings.mean(0), torch.cat(kinds, 1).to(embeddings))
 
     def to(self, device: torch.device | str) -> "CaptionSource":
         """The source with its axes on ``device``."""
-        return CaptionSource(self.sentences, self.mean.to(device), self.axes.to(device), self.scale)
+        return CaptionSource(self.sentences, self.mean.to(device), self.axes.to(device))
 
     def project(self, embeddings: Tensor) -> Tensor:
         """Conditions ``(…, K)`` of embeddings ``(…, F)``."""
-        return (embeddings.to(self.mean) - self.mean) @ self.axes / self.scale
+        return (embeddings.to(self.mean) - self.mean) @ self.axes
 
     def encode(self, x: list[str]) -> Tensor:
         """Conditions ``(B, K)`` of a list of captions."""
@@ -78,7 +98,27 @@ class CaptionSource:
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps of it."""
-        return {"mean": self.mean, "axes": self.axes, "scale": torch.tensor(self.scale)}
+        return {"mean": self.mean, "axes": self.axes}
+
+
+def discriminant_axes(centred: Tensor, labels: Tensor, count: int, shrink: float = 0.6) -> Tensor:
+    """Fisher's discriminants ``(F, count)``: directions in which classes lie far apart compared with their own spread.
+
+    Args:
+        centred: ``float64 (N, F)`` with mean 0.
+        labels: ``int64 (N,)``.
+        count: how many, the best first.
+        shrink: share of a multiple of the identity in the covariance inside the classes, which small classes need.
+    """
+    names, label, size = labels.unique(return_inverse=True, return_counts=True)
+    means = centred.new_zeros(len(names), centred.shape[1]).index_add(0, label, centred) / size[:, None]
+    inside = centred - means[label]
+    within = inside.T @ inside / len(inside)
+    within = (1 - shrink) * within + shrink * within.diagonal().mean() * torch.eye(len(within)).to(within)
+    whiten = torch.linalg.inv(torch.linalg.cholesky(within))
+    spread = (means - means.mean(0)) @ whiten.T
+    best = torch.linalg.eigh(spread.T @ spread).eigenvectors[:, -count:].flip(1)
+    return whiten.T @ best
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ def _load(
         raise CourseError(f"checkpoint {name!r} is a {card.kind}, not a {KIND}.")
     flow = ConditionalFlow(FlowConfig.from_dict(card.config))
     flow.load_state_dict({key.removeprefix(_FLOW): value for key, value in tensors.items() if key.startswith(_FLOW)})
-    mean, axes, scale = (tensors[_SOURCE + key] for key in ("mean", "axes", "scale"))
-    source = CaptionSource(sentences or SentenceMemory(device=device), mean, axes, scale.item()).to(device)
+    mean, axes = (tensors[_SOURCE + key] for key in ("mean", "axes"))
+    source = CaptionSource(sentences or SentenceMemory(device=device), mean, axes).to(device)
     return Translator(source, freeze(flow.to(device)), target)
 
 
