@@ -76,7 +76,7 @@ def load_choice(
     """A shipped translator of notebook 06, around the experts it was trained with.
 
     Args:
-        name: ``segmenter-argmax`` or ``shape-appearance``.
+        name: for example ``shape-appearance``.
         expert: its source expert, before pooling.
         target: its target expert.
         device: where to put the flow.
