@@ -1,7 +1,8 @@
 """Net2Net: translation between two frozen experts through a conditional flow.
 
 Read in this order: ``pairs``, ``translator``, ``training``, ``superresolution``, ``layers``, ``comparison``,
-``pooled``, ``bench``, ``choice``, ``exemplar``, ``residual_probe``.
+``pooled``, ``bench``, ``choice``, ``exemplar``, ``residual_probe``. For sentences: ``text``, ``dequantise``,
+``gan_target``, ``text_scores``, ``text_shipped``.
 """
 
 from .bench import Bench
