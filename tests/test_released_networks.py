@@ -27,7 +27,7 @@ from course_lib.released import (
 )
 from course_lib.released import captioner as captioner_module
 from course_lib.released.biggan import Generator
-from course_lib.released.layers import ActNorm, Gaussian
+from course_lib.released.layers import ActNorm, posterior_of
 from course_lib.released.spectral_norm import SpectralNorm, normalised_weight
 from course_lib.released.strict import layout_of
 
@@ -329,7 +329,7 @@ def test_a_source_code_is_drawn_where_the_released_way_is_wanted():
 
 
 def test_variances_are_clamped():
-    gaussian = Gaussian.of(torch.tensor([[1.0, 2.0, -99.0, 99.0]]))
+    gaussian = posterior_of(torch.tensor([[1.0, 2.0, -99.0, 99.0]]))
     assert gaussian.mean.tolist() == [[1, 2]] and gaussian.log_variance.tolist() == [[-30, 10]]
 
 

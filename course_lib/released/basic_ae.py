@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.errors import CourseError
+from course_lib.experts.autoencoder import Posterior
 from course_lib.released.checkpoint import read_state_dict
-from course_lib.released.layers import ActNorm, FrozenNetwork, Gaussian, Layers
+from course_lib.released.layers import ActNorm, FrozenNetwork, Layers, posterior_of
 from course_lib.released.strict import drop_training_loss, load_exactly, reading_sizes
 
 __all__ = ["BasicAutoencoder", "BasicAutoencoderConfig", "infer_basic_config", "load_basic_ae"]
@@ -91,7 +92,7 @@ class BasicAutoencoder(FrozenNetwork):
         self.frozen()
 
     @torch.no_grad()
-    def posterior(self, images: Tensor) -> Gaussian:
+    def posterior(self, images: Tensor) -> Posterior:
         """Distribution of the latent for each picture.
 
         Raises:
@@ -103,7 +104,7 @@ class BasicAutoencoder(FrozenNetwork):
         x = images
         for layer in self.autoencoder.feature_layers:
             x = layer(x)
-        return Gaussian.of(self.autoencoder.dense_encode(x))
+        return posterior_of(self.autoencoder.dense_encode(x))
 
     def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Latents ``(B, D)``: the posterior's mean, or with ``sample_codes`` a draw from it."""

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from course_lib.errors import CourseError
+from course_lib.experts.autoencoder import Posterior
 from course_lib.released.biggan import Generator, GeneratorConfig, infer_generator_config
 from course_lib.released.checkpoint import read_state_dict
-from course_lib.released.layers import ActNorm, FrozenNetwork, Gaussian, Layers, blocks_of_stages, fully_connected
+from course_lib.released.layers import ActNorm, FrozenNetwork, Layers, blocks_of_stages, fully_connected, posterior_of
 from course_lib.released.strict import drop_training_loss, load_exactly, reading_sizes, take
 
 __all__ = ["RELEASED_AUTOENCODERS", "BigAutoencoder", "BigAutoencoderConfig", "infer_big_config", "load_big_ae"]
@@ -120,7 +121,7 @@ class BigAutoencoder(FrozenNetwork):
         self.frozen()
 
     @torch.no_grad()
-    def posterior(self, images: Tensor) -> Gaussian:
+    def posterior(self, images: Tensor) -> Posterior:
         """Distribution of the latent for each picture.
 
         Raises:
@@ -128,7 +129,7 @@ class BigAutoencoder(FrozenNetwork):
         """
         if images.ndim != 4 or images.shape[1] != 3:
             raise CourseError(f"this autoencoder takes pictures (B, 3, S, S), not {tuple(images.shape)}.")
-        return Gaussian.of(self.encoder(images))
+        return posterior_of(self.encoder(images))
 
     def encode(self, x: Tensor, sample: bool = False, generator: torch.Generator | None = None) -> Tensor:
         """Latents ``(B, D)``: the posterior's mean, as the authors' demo, or a draw from it, as their training."""

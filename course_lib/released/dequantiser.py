@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from course_lib.experts.autoencoder import Posterior
 from course_lib.released.checkpoint import read_state_dict
-from course_lib.released.layers import FrozenNetwork, Gaussian, fully_connected
+from course_lib.released.layers import FrozenNetwork, fully_connected, posterior_of
 from course_lib.released.strict import load_exactly, reading_sizes
 
 __all__ = ["Dequantiser", "DequantiserConfig", "infer_dequantiser_config", "load_dequantiser"]
@@ -44,10 +45,10 @@ class Dequantiser(FrozenNetwork):
         self.frozen()
 
     @torch.no_grad()
-    def posterior(self, embedding: Tensor) -> Gaussian:
+    def posterior(self, embedding: Tensor) -> Posterior:
         """Distribution of the code for embeddings ``(B, dim)``."""
         features = self.encoder(embedding)
-        return Gaussian.of(torch.cat([self.mu_layer(features), self.logvar_layer(features)], dim=1))
+        return posterior_of(torch.cat([self.mu_layer(features), self.logvar_layer(features)], dim=1))
 
     @torch.no_grad()
     def forward(self, embedding: Tensor, generator: torch.Generator | None = None) -> Tensor:

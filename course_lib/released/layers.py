@@ -1,18 +1,20 @@
 """Pieces that several released networks share, named as their checkpoints name them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ActNorm", "FrozenNetwork", "Gaussian", "Layers", "blocks_of_stages", "fully_connected"]
+from course_lib.experts.autoencoder import Posterior
+from course_lib.experts.protocol import freeze
+
+__all__ = ["ActNorm", "FrozenNetwork", "Layers", "blocks_of_stages", "fully_connected", "posterior_of"]
 
 
 class FrozenNetwork(nn.Module):
-    """A released network: evaluation mode for good, whatever a parent's ``train()`` says, and without gradients.
+    """A released network.
 
     Attributes:
         notes: what the reader of its file left out or filled in, in words.
@@ -20,13 +22,9 @@ class FrozenNetwork(nn.Module):
 
     notes: tuple[str, ...] = ()
 
-    def train(self, mode: bool = True) -> Self:
-        """Stays in evaluation mode: batch norms inside would change the target of a flow that is being trained."""
-        return super().train(False)
-
     def frozen(self) -> Self:
-        """Ends a constructor: the parts were built in training mode."""
-        return self.eval().requires_grad_(False)
+        """Ends a constructor: evaluation mode for good, without gradients."""
+        return freeze(self)
 
 
 class ActNorm(nn.Module):
@@ -90,21 +88,7 @@ def blocks_of_stages(stages: Iterable[Iterable[str]]) -> tuple[int, ...]:
     return tuple(1 + max(int(name.split(".")[0]) for name in stage) for stage in stages)
 
 
-@dataclass(frozen=True)
-class Gaussian:
-    """Diagonal Gaussian over codes: ``mean`` and ``log_variance``, both ``(B, D)``."""
-
-    mean: Tensor
-    log_variance: Tensor
-
-    @classmethod
-    def of(cls, moments: Tensor) -> "Gaussian":
-        """From ``(B, 2 D)`` or ``(B, 2 D, 1, 1)``: means, then log-variances, which the released code clamps."""
-        mean, log_variance = moments.flatten(1).chunk(2, dim=1)
-        return cls(mean, log_variance.clamp(-30.0, 10.0))
-
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """One code per row; a generator on the CPU serves codes on every device."""
-        device = generator.device if generator is not None else self.mean.device
-        noise = torch.randn(self.mean.shape, generator=generator, device=device).to(self.mean)
-        return self.mean + noise * (0.5 * self.log_variance).exp()
+def posterior_of(moments: Tensor) -> Posterior:
+    """From ``(B, 2 D)`` or ``(B, 2 D, 1, 1)``: means, then log-variances, which the released code clamps."""
+    mean, log_variance = moments.flatten(1).chunk(2, dim=1)
+    return Posterior(mean, log_variance.clamp(-30.0, 10.0))
