@@ -35,9 +35,9 @@ def stage(target):
     generator = torch.Generator().manual_seed(1)
     pictures = target.decode(torch.randn(20, 10, generator=generator))
     images = ((pictures + 1) * 127.5).round().to(torch.uint8)
-    labels = {"emoji": torch.arange(10).repeat(2)}
+    labels = {"emoji": torch.arange(10).repeat(2), "subgroup": torch.arange(10).repeat(2) // 2}
     captions = [[f"thing {k}", f"a picture of thing {k}"] for k in range(10)] * 2
-    bank = ImageSet("bank", images, labels, {"emoji": [str(k) for k in range(10)]}, captions)
+    bank = ImageSet("bank", images, labels, {name: [str(k) for k in range(10)] for name in labels}, captions)
     torch.manual_seed(2)
     return CaptionStage(freeze(Classifier(ClassifierConfig({"style": 2}, width=8))), bank), bank
 
@@ -70,6 +70,19 @@ def test_the_stage_gives_a_picture_of_its_bank_one_of_its_own_captions(stage):
     for text, thing in zip(found, bank.labels["emoji"].repeat(10).tolist(), strict=True):
         assert text in bank.captions[thing]
     assert len(set(found)) == 20, "both captions of every thing are used"
+
+
+def test_a_known_class_leaves_the_choice_inside_it_to_the_picture(target, stage):
+    stage, bank = stage
+    pictures = to_float(bank.images)
+    assert torch.equal(stage.recognise(pictures, bank.labels["subgroup"]), bank.labels["emoji"])
+    elsewhere = stage.recognise(pictures, (bank.labels["subgroup"] + 1) % 5)
+    assert torch.equal(elsewhere // 2, (bank.labels["subgroup"] + 1) % 5)
+    subgroups = torch.tensor([3, 1, 4, 0, 2])
+    pairs, _ = generate_pairs(target, stage, 100, [1] * 5, subgroups=subgroups)
+    assert torch.equal(pairs.thing // 2, subgroups[pairs.label]) and len(pairs.thing.unique()) > 5
+    with pytest.raises(CourseError, match="no picture of subgroup"):
+        stage.recognise(pictures[:1], torch.tensor([9]))
 
 
 def test_a_bank_needs_captions(stage):

@@ -151,7 +151,7 @@ class Generator(nn.Module):
         else:
             first, *rest = z.split(self.config.chunk, 1)
             conditions = [torch.cat([condition, part], 1) for part in rest]
-        h = self.linear(first).view(len(z), -1, 4, 4)
+        h = self.linear(first).view(-1, self.config.generator[0], 4, 4)
         for block, given in zip(self.blocks, conditions, strict=True):
             h = block[0](h, given)
             for attention in block[1:]:

@@ -157,12 +157,14 @@ def train_text_to_biggan(job: Job) -> Card:
     captions, target = _Captions.load(job), GanTarget(load_expert("biggan32", device))
     _, dequantiser = _train_dequantiser(_for_this_generator(job, "dequantiser", digest), target, digest)
     train = captions.data.part("train")
-    stage = CaptionStage(load_expert("classifier", device), train)
+    stage = CaptionStage(load_expert("classifier", device), train, target.size)
     known = captions.data.classes["subgroup"]
     counts = train.labels["subgroup"].bincount(minlength=len(known))
     # As the generator was trained: chance ∝ √(pictures).
-    weights = torch.stack([counts[known.index(name)] for name in generator.recipe["classes"]]).float().sqrt()
-    pairs, _ = generate_pairs(target, stage, recipe["pairs"] + 500, weights, job.seed)
+    subgroups = torch.tensor([known.index(name) for name in generator.recipe["classes"]])
+    pairs, _ = generate_pairs(
+        target, stage, recipe["pairs"] + 500, counts[subgroups].float().sqrt(), job.seed, subgroups
+    )
     held, pairs = pairs.subset(torch.arange(500)), pairs.subset(torch.arange(500, len(pairs)))
     sizes = {"embedding_dim": 48, "hidden_dim": 72, "hidden_depth": 1} | _LINEAR_START
     config = FlowConfig.quick(target.latent_dim, captions.source.condition_shape, blocks=6, **sizes)

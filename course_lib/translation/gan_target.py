@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..cinn import ConditionalFlow
 from ..data import ImageSet, resize
@@ -76,39 +77,63 @@ class CaptionStage:
     """A picture goes in, a caption comes out: classifier and caption bank, where the paper has a captioning network.
 
     The classifier's features of the picture are compared with those of captioned training pictures; the nearest one
-    lends a caption. Like a captioning network it makes mistakes, and it can only say what its bank contains.
+    lends a caption. Like a captioning network it makes mistakes, and it can only say what its bank contains. Whoever
+    knows the class that a picture was generated for lets it choose among pictures of that class.
 
     Args:
         classifier: frozen; its ``features`` layer is used.
         bank: captioned pictures, such as the training part of the emoji.
+        size: of the pictures that will be captioned. The bank is shrunk to it first: features of sharp pictures and of
+            enlarged ones are further apart than those of different things.
         batch_size: pictures at a time.
 
     Raises:
         CourseError: a bank without captions.
     """
 
-    def __init__(self, classifier: Classifier, bank: ImageSet, batch_size: int = 250):
+    def __init__(self, classifier: Classifier, bank: ImageSet, size: int | None = None, batch_size: int = 250):
         if not bank.captions or "emoji" not in bank.labels:
             raise CourseError(f"{bank.name!r} has no captions to lend: use the emoji.")
         self.classifier, self.batch_size, self.size = classifier, batch_size, bank.size
         owner = bank.labels["emoji"].unique(return_inverse=True)[1]
         self.captions = [bank.captions[i] for i in first_pictures(bank).tolist()]
         self.owner = owner
-        self.keys = torch.cat([self._features(part) for part in bank.batches(batch_size)])
+        self.group = bank.labels.get("subgroup", torch.zeros_like(owner))
+        self.keys = torch.cat([self._features(part) for part in bank.batches(batch_size, size)])
 
     @torch.no_grad()
     def _features(self, pictures: Tensor) -> Tensor:
         device = next(self.classifier.parameters()).device
         return self.classifier.features(resize(pictures.to(device), self.size)).cpu()
 
-    def recognise(self, pictures: Tensor) -> Tensor:
-        """Which thing of the bank is nearest, ``int64 (B,)``: a row of :attr:`captions`."""
-        found = torch.cat([self._features(part) for part in pictures.split(self.batch_size)])
-        return self.owner[nearest(found, self.keys)[:, 0]]
+    def recognise(self, pictures: Tensor, subgroup: Tensor | None = None) -> Tensor:
+        """Which thing of the bank is nearest, ``int64 (B,)``: a row of :attr:`captions`.
 
-    def caption(self, pictures: Tensor, generator: torch.Generator | None = None) -> list[str]:
+        Args:
+            pictures: ``(B, 3, s, s)`` in [−1, 1].
+            subgroup: ``int64 (B,)``: choose among the bank's pictures of this subgroup; None chooses among all.
+
+        Raises:
+            CourseError: the bank has no picture of a subgroup.
+        """
+        found = torch.cat([self._features(part) for part in pictures.split(self.batch_size)])
+        if subgroup is None:
+            return self.owner[nearest(found, self.keys)[:, 0]]
+        # Around the mean of the whole bank, whatever the class: the same angles as without classes.
+        mean, rows = self.keys.mean(0), torch.empty(len(pictures), dtype=torch.int64)
+        for one in subgroup.unique().tolist():
+            asked, members = subgroup == one, (self.group == one).nonzero()[:, 0]
+            if not len(members):
+                raise CourseError(f"the caption bank has no picture of subgroup number {one}: take a larger bank.")
+            keys = F.normalize(self.keys[members] - mean, dim=1)
+            rows[asked] = members[(F.normalize(found[asked] - mean, dim=1) @ keys.T).argmax(1)]
+        return self.owner[rows]
+
+    def caption(
+        self, pictures: Tensor, generator: torch.Generator | None = None, subgroup: Tensor | None = None
+    ) -> list[str]:
         """One caption for each of the pictures ``(B, 3, s, s)`` in [−1, 1], a random one of the nearest thing's."""
-        things = [self.captions[i] for i in self.recognise(pictures).tolist()]
+        things = [self.captions[i] for i in self.recognise(pictures, subgroup).tolist()]
         draw = torch.rand(len(things), generator=generator).tolist()
         return [names[int(share * len(names))] for names, share in zip(things, draw, strict=True)]
 
@@ -142,7 +167,12 @@ class GeneratedPairs:
 
 @torch.no_grad()
 def generate_pairs(
-    target: GanTarget, stage: CaptionStage, count: int, weights: Sequence[float] | Tensor, seed: int = 0
+    target: GanTarget,
+    stage: CaptionStage,
+    count: int,
+    weights: Sequence[float] | Tensor,
+    seed: int = 0,
+    subgroups: Tensor | None = None,
 ) -> tuple[GeneratedPairs, Tensor]:
     """Draws noise and classes, renders the pictures from the *clean* embeddings, and recognises what is on them.
 
@@ -155,6 +185,8 @@ def generate_pairs(
         count: ``N``.
         weights: ``(C,)``, how often to draw each class; any scale.
         seed: of noise and classes.
+        subgroups: ``int64 (C,)``: the bank's subgroup of each class. With it a caption is of the right class and the
+            picture decides which one; without it the picture alone decides.
 
     Returns:
         The pairs, and the last batch of pictures ``(≤ 250, 3, S, S)`` to look at.
@@ -166,7 +198,7 @@ def generate_pairs(
     things, device = [], target.classes.device
     for noise, one in zip(z.split(250), label.split(250), strict=True):
         pictures = target.decode(torch.cat([noise.to(device), target.classes[one.to(device)]], 1))
-        things.append(stage.recognise(pictures))
+        things.append(stage.recognise(pictures, None if subgroups is None else subgroups[one]))
     return GeneratedPairs(z, label, torch.cat(things)), pictures.cpu()
 
 
