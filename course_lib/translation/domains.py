@@ -64,7 +64,8 @@ def label_flow(pairs: Pairs, seed: int = 0, gain: float = 0.05, **sizes: Any) ->
             for net in (*block.coupling.scale_nets, *block.coupling.shift_nets):
                 net.out.weight.mul_(gain)
                 net.out.bias.zero_()
-    flow.fit_shift(pairs.mean.cpu(), pairs.condition.cpu())
+    if config.condition_shift:
+        flow.fit_shift(pairs.mean.cpu(), pairs.condition.cpu())
     return flow.to(pairs.mean.device)
 
 
@@ -208,8 +209,11 @@ class DomainTranslator(Translator):
         amounts = torch.linspace(0, 1, frames, device=latent.device)[:, None]
         return torch.cat([self.target.decode(z) for z in torch.lerp(latent, moved, amounts).split(64)])
 
-    def draw(self, count: int, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
-        """``(count, K, 3, S, S)``: new pictures; a row shares its ``v`` under all labels."""
+    def draw(self, count: int, generator: torch.Generator | None = None, temperature: float = 0.7) -> Tensor:
+        """``(count, K, 3, S, S)``: new pictures; a row shares its ``v`` under all labels.
+
+        The default temperature fits flows that were trained with a pull: it leaves ``v`` shorter than standard normal.
+        """
         pictures = self.translate(torch.arange(len(self.names)), count, temperature, generator)
         return pictures.transpose(0, 1)
 
@@ -239,7 +243,7 @@ def fit_domains(
         weight: of the pull between pseudo pairs; 0 trains the likelihood alone.
         pictures: ``N``, where ``pairs`` holds several variants of N pictures; partners are looked for among the first
             N rows and pulled in the first two variants, which show both partners alike.
-        sizes: of the flow, see :func:`label_flow`.
+        sizes: of the flow, and its ``gain``, see :func:`label_flow`.
         options: of :func:`course_lib.training.train`.
 
     Raises:
@@ -257,6 +261,7 @@ def fit_domains(
         first, second = pseudo_pairs(pairs.mean[:count], labels)
         twice = (first + count, second + count) if len(pairs) >= 2 * count else (first[:0], second[:0])
         partners = torch.cat([first, twice[0]]), torch.cat([second, twice[1]])
-    method = DomainMethod(pairs, flow, partners, weight, rate=rate, weight_decay=weight_decay, held=held)
+    rates = {"rate": rate, "weight_decay": weight_decay, "held": held, "held_every": options.get("log_every", 100)}
+    method = DomainMethod(pairs, flow, partners, weight, **rates)
     history = train(method, Budget(steps), min(batch_size, len(pairs)), seed=seed, **options)
     return DomainTranslator(names, history.averaged["flow"].eval(), target), history
