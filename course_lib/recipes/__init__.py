@@ -19,6 +19,8 @@ RECIPES = {
     "classifier-shape": ("biased_classifiers", "train_shape_classifier"),
     "classifier-texture": ("biased_classifiers", "train_texture_classifier"),
     "segmenter": ("segmenter", "train_segmenter"),
+    "segmenter-argmax": ("choices", "train_argmax"),
+    "segmenter-logits": ("choices", "train_logits"),
     "shape-appearance": ("choices", "train_shape_appearance"),
     "domain-styles": ("domains", "train_styles"),
     "domain-attributes": ("domains", "train_attributes"),

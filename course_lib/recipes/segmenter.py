@@ -68,7 +68,7 @@ class SegmenterMethod(Method):
 
 @torch.no_grad()
 def segmentation_scores(net: Segmenter, data: ImageSet) -> dict[str, float]:
-    """``pixel accuracy`` and ``mIoU`` (mean over classes of intersection over union) on cells of ``data``."""
+    """``pixel accuracy`` and ``mIoU`` on cells of ``data``: intersection over union, mean over classes that occur."""
     device = next(net.parameters()).device
     count = net.config.classes
     table = torch.zeros(count, count)
@@ -78,7 +78,7 @@ def segmentation_scores(net: Segmenter, data: ImageSet) -> dict[str, float]:
     union = table.sum(0) + table.sum(1) - table.diagonal()
     return {
         "pixel accuracy": (table.diagonal().sum() / table.sum()).item(),
-        "mIoU": (table.diagonal() / union.clamp_min(1)).mean().item(),
+        "mIoU": (table.diagonal() / union)[union > 0].mean().item(),
     }
 
 

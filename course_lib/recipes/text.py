@@ -137,13 +137,14 @@ def _train_dequantiser(job: Job, target: GanTarget, digest: str) -> tuple[Card, 
     found = frozen(many, torch.Generator().manual_seed(job.seed))
     label = torch.arange(len(classes), device=classes.device).repeat(200)
     metrics = {
+        "bound (nats)": history.curve["loss/dequantiser"][-1],
         "nearest embedding is the right class": (nearest_class(found, classes) == label).float().mean().item(),
         "distance to the embedding": (found - many).norm(dim=1).mean().item(),
     }
     card = Card(
         "dequantiser", "dequantiser", vars(frozen.config), recipe, data=data_hash(load_emoji()), metrics=metrics
     )
-    publish(job, card, frozen.state_dict(), history, "nearest embedding is the right class", higher=True)
+    publish(job, card, frozen.state_dict(), history, "bound (nats)", higher=False)
     return card, frozen
 
 
@@ -173,7 +174,7 @@ def train_text_to_biggan(job: Job) -> Card:
         pairs, target, dequantiser, captions.table, flow, recipe["noise"], recipe["rate"], recipe["weight_decay"], held
     )
     flow.shift.fit(method.pairs.mean.cpu(), captions.table.condition[pairs.thing, 0].cpu(), ridge=1.0)
-    steps = job.profile.pick(quick=50, cpu=2500, gpu=10000)
+    steps = job.profile.pick(quick=50, cpu=4000, gpu=10000)
     history = job.run(f"text-to-biggan-{digest[:8]}", method, recipe["batch_size"], steps)
     averaged, judge = history.averaged["flow"].eval(), Judge.load().to(device)
     galleries = {

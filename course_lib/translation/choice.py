@@ -157,9 +157,11 @@ def mlp_answers(bench: Bench, choice: Choice, steps: int, seed: int = 0) -> tupl
     return pictures, frechet_distance(bench.features, bench.judge.features(pictures))
 
 
-def flow_config(dim: int, condition_shape: tuple[int, ...], linear_start: bool = True) -> FlowConfig:
-    """Four blocks of width 96: under half a million parameters for vectors and for small maps."""
-    sizes = {"hidden_dim": 96, "hidden_depth": 1, "blocks": 4, "embedding_dim": 64, "embedder_depth": 0}
+def flow_config(
+    dim: int, condition_shape: tuple[int, ...], linear_start: bool = True, hidden_dim: int = 96
+) -> FlowConfig:
+    """Four shallow blocks: about half a million parameters for vectors and for small maps."""
+    sizes = {"hidden_dim": hidden_dim, "hidden_depth": 1, "blocks": 4, "embedding_dim": 64, "embedder_depth": 0}
     return FlowConfig.quick(dim, condition_shape, **sizes, condition_shift=linear_start)
 
 
