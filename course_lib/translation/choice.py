@@ -117,6 +117,7 @@ def use_translator(
     *,
     see: See = unchanged,
     pairs: Pairs | None = None,
+    told: Tensor | None = None,
     samples: int = 2,
     seed: int = 0,
 ) -> Choice:
@@ -127,12 +128,14 @@ def use_translator(
         translator: into the bench's target.
         see: what its source is shown of a picture.
         pairs: conditions and latents of the training pictures, where they are known.
+        told: conditions of the held-out pictures, where they are known.
         samples: translations of each held-out picture, two at least.
         seed: of the residuals.
     """
     if pairs is None:
         pairs = Pairs(bench.outputs(translator.source, see), bench.latents.mean, bench.latents.deviation)
-    told = bench.outputs(translator.source, see, held=True)
+    if told is None:
+        told = bench.outputs(translator.source, see, held=True)
     return _choice(bench, translator, pairs, told, see, samples, seed, 0.0)
 
 
