@@ -17,8 +17,9 @@ from course_lib.experts import (
 )
 from course_lib.gans import BigGANConfig, Generator
 from course_lib.training import Budget, train
+from course_lib.translation.caption_stage import CaptionStage
 from course_lib.translation.dequantise import start_dequantiser
-from course_lib.translation.gan_target import CaptionStage, GanMethod, GanTarget, generate_pairs
+from course_lib.translation.gan_target import GanMethod, GanTarget, generate_pairs
 from course_lib.translation.text import CaptionTable
 
 
@@ -51,6 +52,15 @@ def test_noise_comes_first_and_the_embedding_second(target):
     expected = target.generator(z, target.generator.embed(labels))
     assert torch.equal(target.decode(latent), expected) and not target.decode(latent).requires_grad
     assert expected.std(0).mean() > 1e-3, "classes differ, so the order of the two parts matters"
+
+
+def test_rounding_renders_the_nearest_class(target):
+    z, labels = torch.randn(5, 6), torch.arange(5)
+    near = target.classes + 1e-3 * torch.randn(5, 4)
+    rounded = GanTarget(target.generator, rounded=True)
+    exact = target.decode(torch.cat([z, target.classes[labels]], 1))
+    latent = torch.cat([z, near], 1)
+    assert torch.equal(rounded.decode(latent), exact) and not torch.equal(target.decode(latent), exact)
 
 
 def test_what_a_gan_target_refuses(target):

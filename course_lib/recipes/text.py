@@ -15,8 +15,9 @@ from ..profiles import seed_everything
 from ..training import Card, load_card
 from ..training.loop import History
 from ..translation import Translator, encode_pairs, held_out_nats
+from ..translation.caption_stage import CaptionStage
 from ..translation.dequantise import DequantiserMethod, nearest_class, start_dequantiser
-from ..translation.gan_target import CaptionStage, GanMethod, GanTarget, generate_pairs
+from ..translation.gan_target import GanMethod, GanTarget, generate_pairs
 from ..translation.text import CaptionMethod, CaptionSource, CaptionTable, first_pictures, held_out, with_subgroups
 from ..translation.text_scores import score_captions
 from ..translation.text_shipped import KIND, text_tensors

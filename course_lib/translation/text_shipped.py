@@ -57,10 +57,14 @@ def load_text_to_autoencoder(
 
 
 def load_text_to_biggan(
-    sentences: SourceExpert | None = None, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS
+    sentences: SourceExpert | None = None,
+    device: str | torch.device = "cpu",
+    folder: Path = CHECKPOINTS,
+    rounded: bool = False,
 ) -> Translator:
-    """Captions → pictures of the course's BigGAN; its target is a :class:`GanTarget`. Arguments and errors as above."""
-    return _load("text-to-biggan", GanTarget(load_expert("biggan32", device, folder)), sentences, device, folder)
+    """Captions → 32-pixel pictures of the course's BigGAN; ``rounded`` as for :class:`GanTarget`, else as above."""
+    target = GanTarget(load_expert("biggan32", device, folder), rounded)
+    return _load("text-to-biggan", target, sentences, device, folder)
 
 
 def load_shipped_dequantiser(device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> Dequantiser:
