@@ -42,7 +42,7 @@ class ConditionShift(nn.Module):
             raise CourseError(f"{len(x)} pairs cannot fix a map from {x.shape[1]} numbers: give more.")
         x_mean, y_mean = x.mean(0), y.mean(0)
         gram = (x - x_mean).T @ (x - x_mean) / len(x)
-        gram += ridge * gram.diagonal().mean() * torch.eye(len(gram), dtype=x.dtype, device=x.device)
+        gram += (ridge * gram.diagonal().mean()).clamp_min(1e-12) * torch.eye(len(gram), dtype=x.dtype, device=x.device)
         weight = torch.linalg.solve(gram, (x - x_mean).T @ (y - y_mean) / len(x)).T
         self.linear.weight.copy_(weight)
         self.linear.bias.copy_(y_mean - weight @ x_mean)

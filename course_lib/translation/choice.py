@@ -84,6 +84,7 @@ def choose_source(
     see_at_test: See | None = None,
     known: tuple[Tensor, Tensor] | None = None,
     linear_start: bool = True,
+    limit: float = float("inf"),
     samples: int = 2,
     seed: int = 0,
 ) -> Choice:
@@ -99,12 +100,13 @@ def choose_source(
         see_at_test: what it is shown of held-out pictures; the same by default.
         known: the expert's outputs for training and held-out pictures, where they have been computed already.
         linear_start: begin with the least-squares guess of the latent from the flattened condition.
+        limit: of the condition, see :class:`PooledSource`.
         samples: translations of each held-out picture, two at least.
         seed: of weights, batches and residuals.
     """
     see_at_test = see_at_test or see
     heard, told = known or (bench.outputs(expert, see), bench.outputs(expert, see_at_test, held=True))
-    source = PooledSource(expert, heard)
+    source = PooledSource(expert, heard, limit)
     pairs = Pairs(source.standardise(heard), bench.latents.mean, bench.latents.deviation)
     flow, seconds = _train(pairs, steps, seed, linear_start)
     translator = Translator(source, flow, bench.target)

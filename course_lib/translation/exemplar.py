@@ -80,9 +80,7 @@ def score_grid(grid: Tensor, pictures: Tensor) -> Follows:
     """
     count = len(pictures)
     if count < 2 or grid.shape[:2] != (count, count):
-        raise CourseError(
-            f"a grid of {count} pictures needs two or more and as many rows, not {tuple(grid.shape[:2])}."
-        )
+        raise CourseError(f"{count} pictures need a grid of as many rows and columns, two or more.")
     row, column = torch.meshgrid(torch.arange(count), torch.arange(count), indexing="ij")
     off = row != column
     crossed, donor, asked = grid[off], pictures[row[off]], pictures[column[off]]

@@ -28,10 +28,12 @@ class PooledSource:
     Args:
         expert: gives vectors or maps.
         output: ``(N, C, H, W)`` or ``(N, K)``, its output for training pictures.
+        limit: largest absolute value of a condition; the rest is cut off. Activations have heavy tails, and a flow that
+            meets a value ten deviations away answers with a latent as far away.
     """
 
-    def __init__(self, expert: SourceExpert, output: Tensor):
-        self.expert, self.condition_shape = expert, tuple(output.shape[1:])
+    def __init__(self, expert: SourceExpert, output: Tensor, limit: float = float("inf")):
+        self.expert, self.limit, self.condition_shape = expert, limit, tuple(output.shape[1:])
         if output.ndim == 4:
             channels, size = output.shape[1], output.shape[-1]
             side = next(n for n in (8, 4, 2, 1) if channels * n * n <= _MOST_VALUES and n <= size)
@@ -44,9 +46,9 @@ class PooledSource:
 
     @classmethod
     def restore(cls, expert: SourceExpert, shape: tuple[int, ...], state: dict[str, Tensor]) -> "PooledSource":
-        """The source that gave :meth:`state`, around an expert of the same kind."""
+        """The source without a limit that gave :meth:`state`, around an expert of the same kind."""
         source = cls.__new__(cls)
-        source.expert, source.condition_shape = expert, tuple(shape)
+        source.expert, source.limit, source.condition_shape = expert, float("inf"), tuple(shape)
         source.mean, source.deviation = state["mean"], state["deviation"]
         return source
 
@@ -59,7 +61,7 @@ class PooledSource:
 
     def standardise(self, output: Tensor) -> Tensor:
         """Condition ``(B, *condition_shape)`` of the expert's output."""
-        return (self._pool(output) - self.mean) / self.deviation
+        return ((self._pool(output) - self.mean) / self.deviation).clamp(-self.limit, self.limit)
 
     def encode(self, x: Tensor) -> Tensor:
         """Condition of images in [−1, 1]."""
