@@ -16,10 +16,10 @@ from course_lib.translation.domains import (
     encode_labelled,
     fit_domains,
     label_flow,
-    pseudo_pairs,
 )
 from course_lib.translation.edits import EDITED, AttributeEditor, editable, linear_edit, other_values
 from course_lib.translation.own_data import adapt_autoencoder, own_domains, psnr
+from course_lib.translation.partners import pseudo_pairs
 
 QUIET = {"log_every": 10, "checkpoint_every": 0, "preview_every": 0, "progress": False}
 

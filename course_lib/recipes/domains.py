@@ -8,8 +8,9 @@ from ..evaluation.domain_scores import Gallery, directions, mean_score
 from ..experts import LabelExpert, load_expert
 from ..profiles import seed_everything
 from ..training import Card
-from ..translation.domains import DomainMethod, DomainTranslator, encode_labelled, label_flow, pseudo_pairs
+from ..translation.domains import DomainMethod, DomainTranslator, encode_labelled, label_flow
 from ..translation.edits import EDITED, editable
+from ..translation.partners import pseudo_pairs
 from ..translation.training import held_out_nats
 from .recipe import Job, data_hash, publish
 

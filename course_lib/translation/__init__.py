@@ -2,7 +2,8 @@
 
 Read in this order: ``pairs``, ``translator``, ``training``, ``superresolution``, ``layers``, ``comparison``,
 ``pooled``, ``bench``, ``choice``, ``exemplar``, ``residual_probe``. For sentences: ``text``, ``dequantise``,
-``caption_stage``, ``gan_target``, ``text_scores``, ``text_shipped``. For labels: ``domains``, ``edits``, ``own_data``.
+``caption_stage``, ``gan_target``, ``text_scores``, ``text_shipped``. For labels:
+``partners``, ``domains``, ``edits``, ``own_data``.
 """
 
 from .bench import Bench
