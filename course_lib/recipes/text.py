@@ -104,7 +104,7 @@ def train_text_to_autoencoder(job: Job) -> Card:
         recipe["weight_decay"],
         held["val"],
     )
-    steps = job.profile.pick(quick=50, cpu=3000, gpu=3000)
+    steps = job.profile.pick(quick=50, cpu=6000, gpu=6000)
     history = job.run("text-to-autoencoder", method, recipe["batch_size"], steps)
     averaged = history.averaged["flow"].eval()
     metrics = {f"nats per picture on {part}": held_out_nats(averaged, pairs) for part, pairs in held.items()}
