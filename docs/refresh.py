@@ -23,7 +23,19 @@ __all__ = ["GALLERY", "TABLES", "gallery_file", "refreshed"]
 
 README, ARCHITECTURE = ROOT / "README.md", ROOT / "ARCHITECTURE.md"
 PICTURE = ROOT / "docs" / "superresolution.png"
-GALLERY: list[tuple[str, str, str]] = []
+GALLERY = [
+    ("01", "walk-figure", "Latent arithmetic on frozen representations"),
+    ("03", "less-picture", "What a network with a residual gains over one without, when the source says little"),
+    ("04", "result-first", "Text to image: sentences drawn by an autoencoder and by a BigGAN, both frozen"),
+    ("05", "result-first", "Unpaired translation: one picture under the label of every style"),
+    ("05", "attributes-picture", "Attributes: one label flipped, beside a linear edit"),
+    ("05", "bias-drawn", "The same residual under every label: what a data set adds by itself"),
+    ("06", "result-first", "Shape and appearance taken apart without labels"),
+    ("06", "edges-picture", "From edges, through a shape-biased and a texture-biased classifier"),
+    ("06", "fill-picture", "Inpainting and colourisation are the same flow with another source"),
+    ("06", "exemplar-picture", "Layout from one picture, the rest from another"),
+    ("06", "layers-picture", "Which layer speaks: a flow beside an MLP"),
+]
 """Notebook, cell and caption of each figure that README shows."""
 PLANNED = {
     "04": ("Text to image", "Net2Net"),
@@ -84,10 +96,10 @@ def modules() -> str:
 
 
 def _figure(number: str, cell_id: str) -> tuple[bytes, str]:
-    """The last picture that a cell stored, and its alternative text."""
+    """The first picture that a cell stored, and its alternative text."""
     path = next((n.path for n in all_notebooks() if n.number == number), None)
     cells = nbformat.read(path, as_version=4).cells if path else []
-    for output in (o for cell in cells if cell.id == cell_id for o in reversed(cell.get("outputs", []))):
+    for output in (o for cell in cells if cell.id == cell_id for o in cell.get("outputs", [])):
         for kind in PICTURE_TYPES:
             if kind in output.get("data", {}):
                 return base64.b64decode("".join(output["data"][kind])), alt_text(output, kind) or ""

@@ -14,6 +14,7 @@ from course_lib.cli import app
 from course_lib.paths import CHECKPOINTS, NOTEBOOKS, ROOT
 from course_lib.runner import all_notebooks, find_notebooks
 from course_lib.runner.parameters import check_parameters, split_assignments
+from course_lib.runner.pictures import PICTURE_TYPES, alt_text
 from course_lib.training.weights import load_card
 
 PACKAGE = ROOT / "course_lib"
@@ -178,6 +179,19 @@ def test_the_first_notebook_promises_what_it_keeps():
     promised = re.search(r"less than (\d+) seconds and (\d+) GB", notebook.node.cells[0].source)
     cost = notebook.measured["quick"]
     assert cost["seconds"] < int(promised[1]) and cost["memory_mb"] < int(promised[2]) * 1024
+
+
+def test_the_gallery_shows_pictures_that_notebooks_stored():
+    shown = re.findall(r"!\[([^\]]+)\]\((docs/gallery/(\d\d)-([\w-]+)\.png)\)", read("README.md"))
+    assert shown and {path for _, path, *_ in shown} == {
+        f"docs/gallery/{p.name}" for p in (ROOT / "docs/gallery").iterdir()
+    }
+    for alt, path, number, cell_id in shown:
+        [notebook] = find_notebooks([number])
+        [cell] = [cell for cell in notebook.node.cells if cell.id == cell_id]
+        stored = [alt_text(output, kind) for output in cell.outputs for kind in PICTURE_TYPES]
+        assert alt in [" ".join((text or "").split()) for text in stored], f"{path}: run docs/refresh.py"
+        assert (ROOT / path).stat().st_size <= 150_000
 
 
 # --- architecture ----------------------------------------
