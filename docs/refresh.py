@@ -156,9 +156,9 @@ def draw_gallery(width: int = 900, limit: int = 150_000) -> None:
         old.unlink()
     for path, content in wanted.items():
         picture = Image.open(io.BytesIO(content)).convert("RGB")
-        picture.thumbnail((width, 10_000))
-        for colours in (256, 128, 64):
-            picture.quantize(colours).save(path, "PNG", optimize=True)
+        for side in (width, 3 * width // 4, width // 2):
+            picture.thumbnail((side, 10_000))
+            picture.quantize(128).save(path, "PNG", optimize=True)
             if path.stat().st_size <= limit:
                 break
         else:
