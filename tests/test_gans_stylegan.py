@@ -6,10 +6,12 @@ from torch.nn import functional as F
 
 from course_lib.data import load_emoji
 from course_lib.errors import CourseError
+from course_lib.experts import load_expert
 from course_lib.gans.equalized import Blur, EqualConv2d, EqualLinear, FusedDownsample, FusedUpsample
 from course_lib.gans.stylegan import FFHQ1024, StyleGAN, StyleGANConfig, mix_styles
 from course_lib.gans.stylegan_critic import StyleGANCritic, r1_penalty
 from course_lib.recipes.stylegan import faces
+from course_lib.training import Card, save_weights
 
 SMALL = StyleGANConfig((8, 8, 4), (8, 8, 4), 6, 2)
 
@@ -125,3 +127,13 @@ def test_faces_are_smileys_and_busts():
     names = {data.classes["subgroup"][k] for k in data.labels["subgroup"].unique().tolist()}
     assert "face-smiling" in names and "person-role" in names
     assert all(name.startswith(("face-", "person")) for name in names) and "person-sport" not in names
+
+
+def test_a_trained_pair_opens_as_an_expert(tmp_path, network):
+    critic = StyleGANCritic(SMALL)
+    for name, kind, module in (("g", "stylegan", network), ("d", "stylegan critic", critic)):
+        save_weights(module.state_dict(), Card(name, kind, SMALL.to_dict()), tmp_path, bits=32)
+    z, noise = torch.randn(2, 6), network.synthesis.noise(2)
+    pictures = network(z, noise)
+    assert torch.allclose(load_expert("g", folder=tmp_path)(z, noise), pictures, atol=1e-5)
+    assert torch.allclose(load_expert("d", folder=tmp_path)(pictures), critic(pictures), atol=1e-5)

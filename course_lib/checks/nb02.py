@@ -9,6 +9,7 @@ from torch import Tensor
 from course_lib import cinn
 from course_lib.checks.registry import exercise
 from course_lib.checks.result import CheckResult, passed, require
+from course_lib.checks.toys import toy_flow
 
 __all__ = ["leaky_relu", "log_prob", "sigmoid_coupling", "transfer"]
 
@@ -151,17 +152,6 @@ def sigmoid_coupling(
     return passed("invertible, and the log-determinant agrees with autograd")
 
 
-def _toy_flow() -> cinn.ConditionalFlow:
-    """A small conditional flow in float64 that is far from the identity."""
-    generator = torch.Generator().manual_seed(0)
-    config = cinn.FlowConfig(dim=4, condition_shape=(3,), hidden_dim=16, hidden_depth=1, blocks=3)
-    flow = cinn.ConditionalFlow(config, generator).double().eval()
-    with torch.no_grad():
-        for parameter in flow.parameters():
-            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
-    return flow
-
-
 @exercise(
     solution=lambda flow, z, own, other: flow.inverse(flow(z, own)[0], other),
     stub=lambda flow, z, own, other: z,
@@ -174,7 +164,7 @@ def _toy_flow() -> cinn.ConditionalFlow:
 )
 def transfer(answer: Callable[[cinn.ConditionalFlow, Tensor, Tensor, Tensor], Tensor]) -> CheckResult:
     """Exercise 4: keep the residual, change the condition: ``(flow, z, own, other) -> z_new``."""
-    flow = _toy_flow()
+    flow = toy_flow()
     z = torch.randn(8, 4, dtype=torch.float64)
     own, other = torch.eye(3, dtype=torch.float64)[torch.tensor([[0] * 8, [1] * 8])]
     with torch.no_grad():

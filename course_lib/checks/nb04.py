@@ -8,6 +8,7 @@ from torch import Tensor
 from course_lib import cinn
 from course_lib.checks.registry import exercise
 from course_lib.checks.result import CheckResult, passed, require
+from course_lib.checks.toys import toy_flow
 
 __all__ = ["caption", "dequantised_target", "r_precision", "same_residual"]
 
@@ -62,15 +63,6 @@ def dequantised_target(answer: Callable[[Tensor, Tensor, Callable, Callable], tu
     return passed("noise first, a random neighbour of the embedding second, and the picture from the clean one")
 
 
-def _toy_flow() -> cinn.ConditionalFlow:
-    generator = torch.Generator().manual_seed(0)
-    flow = cinn.ConditionalFlow(cinn.FlowConfig.quick(4, (3,), hidden_dim=16, hidden_depth=1, blocks=3), generator)
-    with torch.no_grad():
-        for parameter in flow.double().parameters():
-            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
-    return flow.eval()
-
-
 def _right_same(flow: cinn.ConditionalFlow, condition: Tensor, v: Tensor) -> Tensor:
     many = condition.repeat_interleave(len(v), 0)
     return flow.inverse(v.repeat(len(condition), 1), many).view(len(condition), len(v), -1)
@@ -89,7 +81,7 @@ def _right_same(flow: cinn.ConditionalFlow, condition: Tensor, v: Tensor) -> Ten
 )
 def same_residual(answer: Callable[[cinn.ConditionalFlow, Tensor, Tensor], Tensor]) -> CheckResult:
     """Exercise 2: every sentence under every residual, ``(flow, condition, v) -> (sentences, samples, D)``."""
-    flow = _toy_flow()
+    flow = toy_flow()
     condition, v = torch.randn(4, 3, dtype=torch.float64), torch.randn(5, 4, dtype=torch.float64)
     with torch.no_grad():
         latent = answer(flow, condition, v)

@@ -8,6 +8,7 @@ from torch import Tensor
 from course_lib import cinn
 from course_lib.checks.registry import exercise
 from course_lib.checks.result import CheckResult, passed, require
+from course_lib.checks.toys import toy_flow
 
 __all__ = ["cross", "pin", "shape_share", "spread"]
 
@@ -43,17 +44,6 @@ def spread(answer: Callable[[Tensor], float]) -> CheckResult:
     return passed("0 for equal samples, and the standard deviation of known noise, whatever the inputs")
 
 
-def _toy_flow() -> cinn.ConditionalFlow:
-    """A small conditional flow in float64 that is far from the identity."""
-    generator = torch.Generator().manual_seed(0)
-    config = cinn.FlowConfig(dim=4, condition_shape=(3,), hidden_dim=16, hidden_depth=1, blocks=3)
-    flow = cinn.ConditionalFlow(config, generator).double().eval()
-    with torch.no_grad():
-        for parameter in flow.parameters():
-            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
-    return flow
-
-
 def _right_cross(flow: cinn.ConditionalFlow, latent: Tensor, condition: Tensor) -> Tensor:
     count = len(latent)
     v, _ = flow(latent, condition)
@@ -76,7 +66,7 @@ def _without_conditions(flow: cinn.ConditionalFlow, latent: Tensor, condition: T
 )
 def cross(answer: Callable[[cinn.ConditionalFlow, Tensor, Tensor], Tensor]) -> CheckResult:
     """Exercise 2: every residual under every condition, ``(flow, latent, condition) -> (N, N, D)``."""
-    flow = _toy_flow()
+    flow = toy_flow()
     latent, condition = torch.randn(4, 4, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
     with torch.no_grad():
         grid = answer(flow, latent, condition)

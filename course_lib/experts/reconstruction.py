@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..gans.losses import hinge_critic
 from .classifier import Classifier
 
 __all__ = ["PatchDiscriminator", "adaptive_weight", "hinge_loss", "perceptual_distance", "reconstruction_nll"]
@@ -70,7 +71,7 @@ def reconstruction_nll(absolute: Tensor, perceptual: Tensor, log_variance: Tenso
 
 def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
     """The critic's loss: 0.5 · [mean relu(1 − D(x)) + mean relu(1 + D(x̂))]."""
-    return 0.5 * (F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean())
+    return 0.5 * hinge_critic(real, fake)
 
 
 def adaptive_weight(nll_gradient: Tensor, critic_gradient: Tensor, factor: float) -> Tensor:

@@ -6,6 +6,8 @@ import torch
 
 from ..errors import CourseError
 from ..gans import BigGANConfig, Discriminator, Generator
+from ..gans.stylegan import StyleGAN, StyleGANConfig
+from ..gans.stylegan_critic import StyleGANCritic
 from ..paths import CHECKPOINTS
 from ..training.weights import load_weights
 from .autoencoder import Autoencoder, AutoencoderConfig
@@ -21,6 +23,8 @@ _KINDS = {
     "segmenter": (Segmenter, SegmenterConfig),
     "biggan generator": (Generator, BigGANConfig),
     "biggan critic": (Discriminator, BigGANConfig),
+    "stylegan": (StyleGAN, StyleGANConfig),
+    "stylegan critic": (StyleGANCritic, StyleGANConfig),
 }
 
 
