@@ -1,0 +1,132 @@
+"""Training of a generator on new classes: hinge loss, a critic that always learns, and the penalties of propagation."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from ..data import ImageSet, resize
+from ..errors import CourseError
+from ..gans import Discriminator, augment
+from ..gans.losses import hinge_critic, hinge_generator
+from ..training.method import Loss, Method, frozen
+from .generator import TransferGenerator
+from .stages import parameter_groups, penalty
+
+__all__ = ["TransferMethod"]
+
+
+class TransferMethod(Method):
+    """The published training: in each step the critic, then the generator; labels of generated pictures are uniform.
+
+    It trains any class-conditional generator, so baselines are trained by the same code.
+
+    Args:
+        data: pictures of the new classes.
+        label: name of the label that holds the class, from 0.
+        generator: a :class:`TransferGenerator` after :func:`~course_lib.bn_transfer.stages.set_stage`, or a plain
+            :class:`course_lib.gans.Generator`, all of which trains.
+        critic: of as many classes.
+        rate: Adam's learning rate of the generator. Published: 1e-4 at 128 pixels, 2e-4 at 32.
+        critic_rate: of the critic. Published: 4e-4, 2e-4.
+        scores_rate: factor on ``rate`` for the scores. Published: 1.
+        l1, l2: weights of the penalties on scores and on residuals, see :func:`~course_lib.bn_transfer.stages.penalty`.
+        augmented: the critic sees every picture through a random change (see :mod:`course_lib.gans.augment`).
+            Published: no.
+        critic_steps: of each step of the generator, on fresh noise and fresh pictures. Published: 1.
+        decay: of the generator's moving average; 0 for none, as published.
+        adam_eps: Published: 1e-6 at 128 pixels, 1e-8 at 32.
+    """
+
+    def __init__(
+        self,
+        data: ImageSet,
+        label: str,
+        generator: nn.Module,
+        critic: Discriminator,
+        rate: float = 2e-4,
+        critic_rate: float = 2e-4,
+        scores_rate: float = 1.0,
+        l1: float = 0.01,
+        l2: float = 0.01,
+        augmented: bool = False,
+        critic_steps: int = 1,
+        decay: float = 0.0,
+        adam_eps: float = 1e-8,
+    ):
+        super().__init__()
+        classes = len(data.classes[label])
+        if generator.config.classes != classes or critic.config.classes != classes:
+            raise CourseError(
+                f"the data have {classes} classes, the generator {generator.config.classes} and the critic "
+                f"{critic.config.classes}: make both with classes={classes}."
+            )
+        self.labels, self.classes, self.length = data.labels[label], classes, len(data)
+        self.images = torch.cat([resize(part, generator.config.size) for part in data.batches(500)])
+        self.noise, self.l1, self.l2 = generator.config.noise, l1, l2
+        self.augmented, self.critic_steps = augmented, critic_steps
+        self.modules = {
+            "generator": generator.to(memory_format=torch.channels_last),
+            "critic": critic.to(memory_format=torch.channels_last),
+        }
+        groups = (
+            list(parameter_groups(generator, rate, scores_rate))
+            if isinstance(generator, TransferGenerator)
+            else [{"params": list(generator.parameters()), "lr": rate}]
+        )
+        self.optimizers = {
+            "generator": torch.optim.Adam(groups, rate, (0.0, 0.999), adam_eps, fused=True),
+            "critic": torch.optim.Adam(critic.parameters(), critic_rate, (0.0, 0.999), adam_eps, fused=True),
+        }
+        if decay:
+            self.ema = {"generator": decay}
+
+    def to_device(self, device: torch.device) -> None:
+        """Moves pictures and labels."""
+        super().to_device(device)
+        self.images, self.labels = self.images.to(device), self.labels.to(device)
+
+    def batch(self, index: Tensor, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+        """Real pictures and their labels, for each of the critic's steps; the first are those at ``index``."""
+        more = [torch.randint(self.length, index.shape, generator=generator) for _ in range(self.critic_steps - 1)]
+        picked = [one.to(self.device) for one in (index, *more)]
+        return [(self.images[one], self.labels[one]) for one in picked]
+
+    def _ask(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Fresh noise, and labels drawn evenly, however often each class is in the data."""
+        z = torch.randn(count, self.noise, generator=generator)
+        return z.to(self.device), torch.randint(self.classes, (count,), generator=generator).to(self.device)
+
+    def _seen(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        if self.augmented:
+            images = augment.colour(augment.translate(images, generator), generator)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def losses(self, batch: list, generator: torch.Generator, step: int) -> Iterator[Loss]:
+        """The critic's phases, then the generator's."""
+        painter = self.unwrapped("generator")
+        for images, labels in batch:
+            z, asked = self._ask(len(images), generator)
+            # In training mode, so that it moves running statistics and spectral vectors once more, as published.
+            with torch.no_grad():
+                fake = painter(z, painter.embed(asked))
+            pictures = torch.cat([self._seen(fake, generator), self._seen(images, generator)])
+            fake, real = self.modules["critic"](pictures, torch.cat([asked, labels])).float().chunk(2)
+            scalars = {"real": real.mean().detach(), "fake": fake.mean().detach()}
+            yield Loss("critic", hinge_critic(real, fake), scalars)
+        z, asked = self._ask(len(batch[0][0]), generator)
+        fake = self.modules["generator"](z, painter.embed(asked))
+        with frozen(self.unwrapped("critic")):
+            score = hinge_generator(self.unwrapped("critic")(self._seen(fake, generator), asked).float())
+        cost = penalty(painter, self.l1, self.l2) if isinstance(painter, TransferGenerator) else torch.zeros(())
+        yield Loss("generator", score + cost.to(score), {"score": score.detach(), "penalty": cost.detach()})
+
+    @torch.no_grad()
+    def preview(self) -> Tensor:
+        """One sample of each of up to 32 classes."""
+        painter = self.unwrapped("generator").eval()
+        labels = torch.arange(min(32, self.classes))
+        z = torch.randn(len(labels), self.noise, generator=torch.Generator().manual_seed(0)).to(self.device)
+        pictures = painter(z, painter.embed(labels.to(self.device)))
+        painter.train()
+        return pictures
