@@ -33,10 +33,15 @@ VAE = DequantiserConfig(dim=5, code_dim=3, hidden_dim=8)
 CAPTIONS = CaptionerConfig(vocabulary=7, width=6, encoder_layers=STAGES)
 
 
-def manifest(name):
+def manifest(name, system="net2net"):
     """Name → (shape, dtype) of a really instantiated released module, in its order."""
-    entries = json.loads(gzip.decompress((MANIFESTS / f"net2net_{name}.json.gz").read_bytes()))
+    entries = read_manifest(f"{system}_{name}")
     return {key: (tuple(shape), dtype) for key, (shape, dtype) in entries.items()}
+
+
+def read_manifest(name):
+    """A manifest as it is."""
+    return json.loads(gzip.decompress((MANIFESTS / f"{name}.json.gz").read_bytes()))
 
 
 def as_text(layout):

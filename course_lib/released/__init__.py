@@ -5,6 +5,9 @@ The checkpoints themselves are not part of this course. ``checkpoint`` reads a f
 loads one. ``big_ae``, ``basic_ae``, ``biggan``, ``dequantiser`` and ``captioner`` are its experts, built so that their
 tensors carry the released names; ``translator`` opens a checkpoint that holds all of these, ``describe`` says what a
 file is.
+
+The GANs of the other papers are networks of this course that compute the same function, so their tensors are renamed
+(``renamed``): ``stylegan`` and ``hyper_names`` for Hyper-Modulation. ``parts`` reads files that hold several networks.
 """
 
 from course_lib.released.basic_ae import BasicAutoencoder, BasicAutoencoderConfig, load_basic_ae
@@ -28,6 +31,13 @@ from course_lib.released.flow import (
     select_flow_state,
 )
 from course_lib.released.flow_names import FlowEntry, flow_layout
+from course_lib.released.parts import pick_part, read_parts
+from course_lib.released.stylegan import (
+    export_critic,
+    export_stylegan,
+    load_stylegan,
+    load_stylegan_critic,
+)
 from course_lib.released.translator import (
     RELEASED_TRANSLATORS,
     TranslatorConfig,
@@ -56,7 +66,9 @@ __all__ = [
     "TranslatorConfig",
     "TranslatorParts",
     "describe",
+    "export_critic",
     "export_flow",
+    "export_stylegan",
     "flow_layout",
     "infer_flow_config",
     "load_basic_ae",
@@ -66,8 +78,12 @@ __all__ = [
     "load_dequantiser",
     "load_flow",
     "load_flow_state",
+    "load_stylegan",
+    "load_stylegan_critic",
     "load_translator_parts",
+    "pick_part",
     "read_checkpoint",
+    "read_parts",
     "read_state_dict",
     "select_flow_state",
     "translator_layout",

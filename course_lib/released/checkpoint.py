@@ -13,11 +13,12 @@ from torch import Tensor
 
 from course_lib.errors import CourseError
 
-__all__ = ["Checkpoint", "read_checkpoint", "read_state_dict"]
+__all__ = ["Checkpoint", "read_checkpoint", "read_content", "read_state_dict"]
 
-# Old Lightning checkpoints mention the classes of their callbacks and settings. Nothing of those is wanted, but a
-# reader that knows no such class refuses the whole file; the names below are answered with an empty stand-in.
-_STAND_IN_PREFIXES = ("pytorch_lightning.", "lightning.", "omegaconf.", "typing.Any")
+# Old Lightning checkpoints mention the classes of their callbacks and settings, those of ALAE the running means that it
+# prints, those of MindGAN an array of times. Nothing of these is wanted, but a reader that knows no such class refuses
+# the whole file; the names below are answered with an empty stand-in.
+_STAND_IN_PREFIXES = ("pytorch_lightning.", "lightning.", "omegaconf.", "typing.Any", "tracker.", "numpy.")
 
 
 # What the readers raise on files that are cut off or something else entirely.
@@ -73,9 +74,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         PyTorch documentation, ``torch.load``, sections on ``weights_only`` and ``mmap``.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CourseError(f"There is no checkpoint {path}: check the path or download the file first.")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    content = read_content(path)
     step = None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         step = content.get("global_step") if isinstance(content.get("global_step"), int) else None
@@ -86,6 +85,13 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if strays:
         raise CourseError(f"{path.name} holds entries that are not tensors ({', '.join(strays[:5])}): remove them.")
     return Checkpoint(dict(content), step)
+
+
+def read_content(path: Path) -> Any:
+    """Whatever a file holds, with everything that is not plain data left out, see :func:`read_checkpoint`."""
+    if not path.is_file():
+        raise CourseError(f"There is no checkpoint {path}: check the path or download the file first.")
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
