@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CourseError
+from .pairwise import check_features
 
 __all__ = ["diversity", "frechet_distance"]
 
@@ -14,8 +15,9 @@ __all__ = ["diversity", "frechet_distance"]
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
     """Squared Fréchet (2-Wasserstein) distance of two Gaussians fitted to the features; lower is better.
 
-    ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁ Σ₂)^½), in double precision; the trace of the root is the sum of the roots of the
-    eigenvalues of Σ₁ Σ₂, which are real and not negative. Source: Heusel et al. 2017 (there with Inception features).
+    ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁ Σ₂)^½), in double precision. With Σ = RᵀR the trace of the root is the sum of the
+    singular values of R₁ R₂ᵀ: no root of a nearly singular product is taken, and for few rows the matrix is small.
+    Source: Heusel et al. 2017 (there with Inception features).
 
     Args:
         real, fake: ``(N, F)`` and ``(M, F)``, at least two rows each. Biased upwards for few rows: compare only
@@ -24,19 +26,20 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
     Raises:
         CourseError: fewer than two rows, different feature sizes, or features that are not finite.
     """
-    if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1] or min(len(real), len(fake)) < 2:
-        raise CourseError(
-            f"the Fréchet distance needs two sets (N, F) with N ≥ 2 and one F, not {tuple(real.shape)} and "
-            f"{tuple(fake.shape)}."
-        )
-    if not (real.isfinite().all() and fake.isfinite().all()):
-        raise CourseError("some features are not finite: look at the pictures that they come from.")
-    real, fake = real.double(), fake.double()
+    real, fake = check_features(real, fake, 2, "the Fréchet distance")
     shift = (real.mean(0) - fake.mean(0)).square().sum()
-    # torch.cov returns a scalar for a single feature.
-    first, second = (torch.cov(x.T).reshape(x.shape[1], x.shape[1]) for x in (real, fake))
-    root = torch.linalg.eigvals(first @ second).real.clamp_min(0).sqrt().sum()
-    return max(0.0, (shift + first.trace() + second.trace() - 2 * root).item())
+    first, second = _root(real), _root(fake)
+    root = torch.linalg.svdvals(first @ second.T).sum()
+    return max(0.0, (shift + first.square().sum() + second.square().sum() - 2 * root).item())
+
+
+def _root(x: Tensor) -> Tensor:
+    """R with RᵀR the covariance of the rows of ``x (N, F)``; it has the fewer of N and F rows."""
+    centred = (x - x.mean(0)) / (len(x) - 1) ** 0.5
+    if len(x) <= x.shape[1]:
+        return centred
+    values, vectors = torch.linalg.eigh(centred.T @ centred)
+    return values.clamp_min(0).sqrt()[:, None] * vectors.T
 
 
 def diversity(features: Tensor) -> float:

@@ -52,8 +52,8 @@ class Judge:
         return self._map(images, lambda x: self.network(x)["projection"], batch_size)
 
     @torch.no_grad()
-    def predict(self, images: Tensor, label: str, batch_size: int = 250) -> Tensor:
-        """``(N,)``: the class the judge sees, for one of its labels (subgroup, style, skin_tone, gender).
+    def probabilities(self, images: Tensor, label: str, batch_size: int = 250) -> Tensor:
+        """``(N, classes)`` on the CPU, for one of its labels (subgroup, style, skin_tone, gender).
 
         Raises:
             CourseError: the judge does not know that label.
@@ -61,4 +61,8 @@ class Judge:
         if label not in self.network.config.heads:
             known = ", ".join(self.network.config.heads)
             raise CourseError(f"the judge has no label {label!r}: choose one of {known}.")
-        return self._map(images, lambda x: self.network(x)[label].argmax(1), batch_size)
+        return self._map(images, lambda x: self.network(x)[label].softmax(1), batch_size)
+
+    def predict(self, images: Tensor, label: str, batch_size: int = 250) -> Tensor:
+        """``(N,)``: the class the judge sees; arguments and errors as for :meth:`probabilities`."""
+        return self.probabilities(images, label, batch_size).argmax(1)
