@@ -8,10 +8,10 @@ import torch
 from course_lib.errors import CourseError
 from course_lib.gans.equalized import FusedUpsample
 from course_lib.gans.stylegan import FFHQ1024, StyleGAN, StyleGANConfig
-from course_lib.hypermod.dissect import as_fused, count_parameters, source_modulation, with_modulation
+from course_lib.hypermod import HyperGenerator
+from course_lib.hypermod.dissect import as_fused, count_parameters, modulate, source_modulation
 
 SMALL = StyleGANConfig((8, 8, 4), (8, 8, 4), 6, 2)
-LABELS = torch.zeros(3, dtype=torch.int64)
 
 
 @pytest.fixture
@@ -30,32 +30,33 @@ def given(source):
     return torch.randn(3, 6), source.synthesis.noise(3)
 
 
-def test_the_source_modulation_draws_the_source_and_names_the_layers(source, given):
-    layers = source_modulation(source)
+@pytest.fixture
+def hyper(source):
+    return HyperGenerator(source, 1, width=1, rank=1)
+
+
+def test_the_source_modulation_draws_the_source_and_names_the_layers(hyper, given):
+    layers = source_modulation(hyper)
     assert [layer.name for layer in layers] == ["4 px", "8 px up", "8 px", "16 px up", "16 px"]
     z, noise = given
-    assert torch.allclose(with_modulation(source, layers)(z, LABELS, noise), source(z, noise), atol=1e-5)
+    assert torch.allclose(hyper(z, modulate(hyper, layers), noise), hyper.source(z, noise), atol=1e-5)
 
 
-def test_a_changed_modulation_changes_the_picture_alike_for_every_label(source, given):
+def test_a_changed_modulation_changes_the_picture(hyper, given):
     z, noise = given
-    layers = source_modulation(source)
+    layers = source_modulation(hyper)
     layers[2] = replace(layers[2], gain=0 * layers[2].gain)
-    changed = with_modulation(source, layers)
-    pictures = changed(z, LABELS, noise)
-    assert (pictures - source(z, noise)).abs().mean() > 0.05
-    vectors = torch.randn(1, 1)
-    assert torch.allclose(changed(z, vectors, noise), pictures, atol=1e-6)
-    kernel = changed.convs[2].kernels(*changed.heads[2](vectors)[:2])[0]
-    assert kernel.flatten(-2).std(-1).max() < 1e-6, "without γ all taps of a kernel are equal"
+    changed = modulate(hyper, layers)
+    assert (hyper(z, changed, noise) - hyper.source(z, noise)).abs().mean() > 0.05
+    assert changed.kernels[2].flatten(-2).std(-1).max() < 1e-6, "without γ all taps of a kernel are equal"
 
 
-def test_modulations_that_do_not_fit_are_refused(source):
-    layers = source_modulation(source)
+def test_modulations_that_do_not_fit_are_refused(hyper):
+    layers = source_modulation(hyper)
     with pytest.raises(CourseError, match="every modulated convolution"):
-        with_modulation(source, layers[1:])
+        modulate(hyper, layers[1:])
     with pytest.raises(CourseError, match="every modulated convolution"):
-        with_modulation(source, [*layers[:-1], replace(layers[-1], bias=torch.zeros(1))])
+        modulate(hyper, [*layers[:-1], replace(layers[-1], bias=torch.zeros(1))])
 
 
 @pytest.mark.parametrize("fused_from", [8, 16])
@@ -69,10 +70,10 @@ def test_the_fused_form_is_the_same_function(source, given, fused_from):
 
 def test_only_ours_is_exact_where_layers_are_fused(source, given):
     fused, (z, noise) = as_fused(source), given
-    ours = with_modulation(fused, source_modulation(fused))(z, LABELS, noise)
-    published = with_modulation(fused, source_modulation(fused, published=True), published=True)(z, LABELS, noise)
-    before = source(z, noise)
-    assert (ours - before).abs().max() < 1e-4 < 0.01 < (published - before).abs().mean()
+    ours, published = (HyperGenerator(fused, 1, width=1, rank=1, published=kind) for kind in (False, True))
+    drawn = [hyper(z, modulate(hyper, source_modulation(hyper)), noise) for hyper in (ours, published)]
+    off = [(pictures - source(z, noise)).abs() for pictures in drawn]
+    assert off[0].max() < 1e-4 < 0.01 < off[1].mean()
 
 
 def test_published_parameter_counts():

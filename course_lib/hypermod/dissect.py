@@ -10,9 +10,9 @@ from ..errors import CourseError
 from ..gans.equalized import FusedUpsample
 from ..gans.stylegan import StyleGAN, StyleGANConfig, Upsample
 from .adafm import ModulatedConv
-from .generator import HyperGenerator
+from .generator import HyperGenerator, Modulation
 
-__all__ = ["LayerModulation", "as_fused", "count_parameters", "source_modulation", "with_modulation"]
+__all__ = ["LayerModulation", "as_fused", "count_parameters", "modulate", "source_modulation"]
 
 
 @dataclass(frozen=True)
@@ -33,24 +33,6 @@ class LayerModulation:
     taps: Tensor
 
 
-class _FixedHead(nn.Module):
-    """Stands where a head stands and ignores the class."""
-
-    def __init__(self, layer: LayerModulation):
-        super().__init__()
-        for name in ("gain", "shift", "bias"):
-            self.register_buffer(name, getattr(layer, name)[None].clone())
-
-    def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """γ, β ``(1, *pairs)`` and δ ``(1, O)``, whatever the class vectors."""
-        return self.gain, self.shift, self.bias
-
-
-def _skeleton(source: StyleGAN, published: bool = False) -> HyperGenerator:
-    """A hyper-modulated generator whose heads are as small as they can be."""
-    return HyperGenerator(source, 1, width=1, rank=1, published=published)
-
-
 def _names(source: StyleGAN) -> list[str]:
     names: list[str] = []
     for block in source.synthesis.blocks:
@@ -59,41 +41,37 @@ def _names(source: StyleGAN) -> list[str]:
     return names
 
 
-def source_modulation(source: StyleGAN, published: bool = False) -> list[LayerModulation]:
+def source_modulation(hyper: HyperGenerator) -> list[LayerModulation]:
     """γ, β, δ that turn each modulated convolution into the source's own, in the order of the layers.
 
-    Args:
-        source: its parameters no longer require gradients afterwards.
-        published: for the published fused layer, where they come only close; see :class:`ModulatedConv`.
+    A fused layer of a generator built with ``published=True`` only comes close; see :class:`ModulatedConv`.
     """
-    hyper = _skeleton(source, published)
     found = []
-    for name, conv in zip(_names(source), hyper.convs, strict=True):
+    for name, conv in zip(_names(hyper.source), hyper.convs, strict=True):
         gain, shift, bias = (part[0].clone() for part in conv.source())
         found.append(LayerModulation(name, gain, shift, bias, conv.weight.clone()))
     return found
 
 
-def with_modulation(source: StyleGAN, layers: Sequence[LayerModulation], published: bool = False) -> HyperGenerator:
-    """The source drawn with kernels made of given γ, β and δ; call it with label 0. Taps are always the source's.
+def modulate(hyper: HyperGenerator, layers: Sequence[LayerModulation]) -> Modulation:
+    """Finished kernels of given γ, β and δ, past all heads: what ``hyper`` draws one class with.
 
     Args:
-        source: see :func:`source_modulation`.
-        layers: one a modulated convolution.
-        published: see :class:`ModulatedConv`.
+        hyper: gives scales, taps and standardised biases.
+        layers: one a modulated convolution; their ``taps`` are not read.
 
     Raises:
         CourseError: another number of layers, or values of another shape.
     """
-    hyper = _skeleton(source, published)
     fits = len(layers) == len(hyper.convs) and all(
         layer.gain.shape == layer.shift.shape == conv.pairs and layer.bias.shape == (conv.outputs,)
         for layer, conv in zip(layers, hyper.convs, strict=False)
     )
     if not fits:
         raise CourseError("give γ, β and δ for every modulated convolution, in the shapes of source_modulation.")
-    hyper.heads = nn.ModuleList([_FixedHead(layer) for layer in layers])
-    return hyper
+    pairs = list(zip(hyper.convs, layers, strict=True))
+    kernels = [conv.kernels(layer.gain[None], layer.shift[None]) for conv, layer in pairs]
+    return Modulation(kernels, [conv.bias + layer.bias[None] for conv, layer in pairs])
 
 
 @torch.no_grad()
