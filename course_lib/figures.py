@@ -87,14 +87,15 @@ def picture_grid(
     Args:
         pictures: ``(R, C, 3, S, S)`` in [−1, 1], or a list of ``R`` tensors ``(C, 3, s, s)`` whose sizes may differ by
             row; smaller ones are enlarged without smoothing, so that their pixels are seen.
-        row_titles, column_titles: one for each row or column.
+        row_titles, column_titles: one for each row or column; those of columns may have several lines.
         zoom: 1 draws a picture 0.75 inch wide.
     """
     rows = list(pictures)
     columns = max(len(row) for row in rows)
     side, margin = 0.75 * zoom, 0.02 * zoom
-    left = 0.085 * max((len(text) for text in row_titles or []), default=0) + 0.06
-    top = (0.24 if column_titles else 0.04) + (0.3 if title else 0.0)
+    left = 0.085 * max((len(line) for text in row_titles or [] for line in text.splitlines()), default=0) + 0.06
+    lines = max((text.count("\n") for text in column_titles or []), default=0)
+    top = (0.24 + 0.13 * lines if column_titles else 0.04) + (0.3 if title else 0.0)
     width, height = left + columns * side, top + len(rows) * side + 0.04
     figure = Figure(figsize=(width, height), dpi=max(100, round(64 / side) if zoom <= 1 else 100))
     for r, row in enumerate(rows):
