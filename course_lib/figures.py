@@ -87,7 +87,7 @@ def picture_grid(
     Args:
         pictures: ``(R, C, 3, S, S)`` in [−1, 1], or a list of ``R`` tensors ``(C, 3, s, s)`` whose sizes may differ by
             row; smaller ones are enlarged without smoothing, so that their pixels are seen.
-        row_titles, column_titles: one for each row or column; those of columns may have several lines.
+        row_titles, column_titles: one for each row or column; both may have several lines.
         zoom: 1 draws a picture 0.75 inch wide.
     """
     rows = list(pictures)
