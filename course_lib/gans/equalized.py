@@ -30,8 +30,8 @@ class EqualLinear(nn.Module):
         self.scale = math.sqrt(2 / inputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The product."""
-        return F.linear(x, self.weight * self.scale, self.bias)
+        """The product. The factor goes to the input, which is far smaller than the weights of a hypernetwork's heads."""
+        return F.linear(x * self.scale, self.weight, self.bias)
 
 
 class EqualConv2d(nn.Module):
@@ -91,7 +91,8 @@ class NoiseScale(nn.Module):
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
         """Maps ``(B, C, H, W)``, noise ``(B, 1, H, W)`` → maps."""
-        return x + self.weight * self.scale * noise
+        # In the maps' own precision, or autocast would go on in float32 from here.
+        return torch.addcmul(x, (self.weight * self.scale).to(x.dtype), noise.to(x.dtype))
 
 
 class Blur(nn.Module):

@@ -80,7 +80,10 @@ class AdaIN(nn.Module):
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Maps ``(B, C, H, W)``, style ``(B, latent)`` → maps."""
         gain, bias = self.style(w)[:, :, None, None].chunk(2, 1)
-        return torch.addcmul(bias, F.instance_norm(x), gain)
+        # Not F.instance_norm: on a CPU it leaves channels-last and bfloat16, which made a step 1.5 times as long.
+        x = x - x.mean((2, 3), keepdim=True, dtype=torch.float32).to(x.dtype)
+        variance = x.square().mean((2, 3), keepdim=True, dtype=torch.float32)
+        return torch.addcmul(bias.to(x.dtype), x, (gain * (variance + 1e-5).rsqrt()).to(x.dtype))
 
 
 class Upsample(nn.Module):
