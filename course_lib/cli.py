@@ -142,6 +142,69 @@ def released(path: Annotated[Path, typer.Argument(help="A checkpoint that the au
     typer.echo(describe(path))
 
 
+@app.command()
+def generate(
+    checkpoint: Annotated[str, typer.Argument(help="A shipped generator such as biggan32, or the path of one.")],
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="class-grid, truncation, mixing, class-mixing, or a walk: class, noise, class-noise, random-z, "
+            "z-shift, class-shift."
+        ),
+    ] = "class-grid",
+    out: Annotated[Path, typer.Option(help="File for the picture.")] = Path("generated.png"),
+    classes: Annotated[str, typer.Option(help="Names, with commas between; by default the generator's own.")] = "",
+    steps: Annotated[int, typer.Option(help="Columns.")] = 8,
+    rows: Annotated[int, typer.Option(help="Rows, where classes do not make them.")] = 4,
+    seed: Annotated[int, typer.Option(help="Of z and of the noise maps.")] = 0,
+    truncation: Annotated[float, typer.Option(help="1: everything; 0: the mean.")] = 1.0,
+    cut: Annotated[int, typer.Option(help="Coarse layers, where layers are mixed.")] = 2,
+    reach: Annotated[float | None, typer.Option(help="How far the shifts go.")] = None,
+    spherical: Annotated[
+        bool | None, typer.Option("--spherical/--straight", help="The way: by default z on an arc, classes straight.")
+    ] = None,
+    fresh_noise: Annotated[bool, typer.Option("--fresh-noise", help="New noise maps for every picture.")] = False,
+    zoom: Annotated[float, typer.Option(min=0.2, help="1 draws a picture 0.75 inch wide.")] = 1.0,
+) -> None:
+    """Draw from a trained generator: classes, truncation, mixed styles, walks."""
+    from course_lib.generation import Walk, open_generator
+    from course_lib.generation.kinds import Request, draw_kind, save_grid
+
+    walk = Walk(steps, rows, seed, spherical, fresh_noise, truncation)
+    request = Request(_names(classes), walk, cut, reach)
+    save_grid(draw_kind(open_generator(checkpoint), kind, request), out, zoom=zoom)
+    typer.echo(f"wrote {out}")
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[str, typer.Argument(help="A folder of generators and their cards, or one generator.")],
+    dataset: Annotated[str, typer.Option(help="emoji, folder:PATH, or another set of real pictures.")] = "emoji",
+    part: Annotated[str, typer.Option(help="train, val, test; all for a set without parts.")] = "test",
+    features: Annotated[str, typer.Option(help="judge or inception.")] = "judge",
+    classes: Annotated[str, typer.Option(help="Only these, with commas between.")] = "",
+    samples: Annotated[int | None, typer.Option(min=6, help="Generated pictures a class; default: as real.")] = None,
+    seed: Annotated[int, typer.Option(help="Of z and of the noise maps.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for scores.json and scores.png.")] = None,
+    profile: ProfileOption = ProfileName.cpu,
+) -> None:
+    """Score generators against held-out pictures: all classes together (and the mean over classes)."""
+    from course_lib import paths
+    from course_lib.generation.folder import Evaluation
+    from course_lib.generation.folder import evaluate as evaluate_checkpoints
+    from course_lib.profiles import Profile
+
+    folder = out or paths.RUNS / "scores" / Path(checkpoint).resolve().stem
+    evaluation = Evaluation(dataset, part, features, _names(classes), samples, seed)
+    evaluate_checkpoints(checkpoint, evaluation, folder, Profile(profile.value).device, typer.echo)
+    typer.echo(f"wrote {folder / 'scores.json'} and {folder / 'scores.png'}")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """``"a, b"`` as names."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 @app.command(hidden=True)
 def env() -> None:
     """Print the settings a process should start with, as shell lines (the Makefile uses them)."""

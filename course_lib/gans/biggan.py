@@ -144,13 +144,15 @@ class Generator(nn.Module):
 
         Args:
             z: ``(B, noise)``, standard normal.
-            condition: of :meth:`embed`, or any vector ``(B, E)`` between embeddings.
+            condition: of :meth:`embed`, or any vector ``(B, E)`` between embeddings; ``(B, blocks, E)`` gives each
+                block its own.
         """
+        conditions = condition.unbind(1) if condition.ndim == 3 else [condition] * len(self.blocks)
         if self.config.embedding is None:
-            first, conditions = z, [condition] * len(self.blocks)
+            first = z
         else:
             first, *rest = z.split(self.config.chunk, 1)
-            conditions = [torch.cat([condition, part], 1) for part in rest]
+            conditions = [torch.cat(pair, 1) for pair in zip(conditions, rest, strict=True)]
         h = self.linear(first).view(-1, self.config.generator[0], 4, 4)
         for block, given in zip(self.blocks, conditions, strict=True):
             h = block[0](h, given)

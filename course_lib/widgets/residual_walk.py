@@ -7,30 +7,11 @@ from torch.nn import functional as F
 
 from ..errors import CourseError
 from ..figures import png_bytes
+from ..generation.interpolation import slerp
 from ..translation import Translator
 from .picture_view import PictureView
 
 __all__ = ["ResidualWalk", "slerp"]
-
-
-def slerp(start: Tensor, end: Tensor, amount: float) -> Tensor:
-    """Spherical interpolation between vectors ``(..., D)``; lengths are interpolated too.
-
-    Gaussian vectors in many dimensions have nearly equal lengths, about √D. The straight line between two of them runs
-    through short vectors, which the flow has hardly seen; the arc does not.
-
-    Args:
-        start, end: the vectors.
-        amount: 0 gives ``start``, 1 gives ``end``.
-    """
-    first, second = (x.norm(dim=-1, keepdim=True) for x in (start, end))
-    length = torch.lerp(first, second, amount)
-    cosine = (start * end).sum(-1, keepdim=True) / (first * second).clamp_min(1e-12)
-    angle = cosine.clamp(-1, 1).arccos()
-    if float(angle.sin().abs().min()) < 1e-4:  # parallel: every path is a straight one
-        return torch.lerp(start, end, amount)
-    first, second = start / first, end / second
-    return length * (((1 - amount) * angle).sin() * first + (amount * angle).sin() * second) / angle.sin()
 
 
 class ResidualWalk:

@@ -1,0 +1,67 @@
+"""From the name of a checkpoint to a generator that can be drawn from."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ..errors import CourseError
+from ..experts import load_expert
+from ..paths import CHECKPOINTS
+from ..training import Card, load_card
+from .adapters import BigGANPictures, HyperPictures, StylePictures
+from .generator import ConditionalGenerator
+
+__all__ = ["OPENERS", "checkpoint_place", "open_generator"]
+
+Opener = Callable[[Card, Path, torch.device], ConditionalGenerator]
+
+
+def _stylegan(card: Card, folder: Path, device: torch.device) -> ConditionalGenerator:
+    return StylePictures(load_expert(card.name, device, folder), card.name)
+
+
+def _hypermod(card: Card, folder: Path, device: torch.device) -> ConditionalGenerator:
+    from ..hypermod import load_hypermod
+
+    network = load_hypermod(card.name, device, folder)
+    return HyperPictures(network, network.class_names, card.name)
+
+
+def _biggan(card: Card, folder: Path, device: torch.device) -> ConditionalGenerator:
+    network = load_expert(card.name, device, folder)
+    names = card.recipe.get("classes") or [f"class {label}" for label in range(network.config.classes)]
+    return BigGANPictures(network, names, card.name)
+
+
+OPENERS: dict[str, Opener] = {
+    "stylegan": _stylegan,
+    "hyper-modulated generator": _hypermod,
+    "biggan generator": _biggan,
+}
+"""Kind of a card → what opens its checkpoint. A new kind of generator adds one line."""
+
+
+def checkpoint_place(name: str | Path) -> tuple[str, Path]:
+    """Name and folder of a checkpoint: ``biggan32`` lies with the course's, anything with a slash is a path."""
+    path = Path(name).expanduser()
+    if path.suffix in (".safetensors", ".json"):
+        path = path.with_suffix("")
+    return path.name, CHECKPOINTS if path.parent == Path() else path.parent
+
+
+def open_generator(name: str | Path, device: str | torch.device = "cpu") -> ConditionalGenerator:
+    """A trained generator, frozen.
+
+    Args:
+        name: of a shipped checkpoint, for example ``biggan32``, or a path to one, with or without suffix.
+        device: where it runs.
+
+    Raises:
+        CourseError: a missing or damaged file, or a checkpoint that is no generator.
+    """
+    stem, folder = checkpoint_place(name)
+    card = load_card(stem, folder)
+    if card.kind not in OPENERS:
+        raise CourseError(f"checkpoint {stem!r} is a {card.kind}, not a generator: choose a {' or a '.join(OPENERS)}.")
+    return OPENERS[card.kind](card, folder, torch.device(device))
