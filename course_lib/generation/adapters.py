@@ -51,7 +51,7 @@ class HyperPictures(ConditionalGenerator):
     """A hyper-modulated StyleGAN; without class vectors it draws its source domain.
 
     Args:
-        network: frozen.
+        network: frozen; the kernels of the classes drawn last are kept.
         classes: names of its classes.
         name: of the checkpoint.
     """
@@ -60,6 +60,7 @@ class HyperPictures(ConditionalGenerator):
         self.network, self.name, self.classes = network, name, list(classes)
         self.size, self.latent = network.config.size, network.config.latent
         self.blocks, self.device = len(network.synthesis.blocks), next(network.parameters()).device
+        self._made: tuple[Tensor, Modulation] | None = None
 
     @torch.no_grad()
     def class_vectors(self, labels: Tensor) -> Tensor:
@@ -75,7 +76,10 @@ class HyperPictures(ConditionalGenerator):
             return self.network(z, None, noise, truncation)
         # Kernels are what costs: each distinct vector (or row of vectors) makes its own once.
         distinct, owner = vectors.unique(dim=0, return_inverse=True)
-        return self.network(z, self._modulation(distinct), noise, truncation, owner)
+        # A walk through z draws the same classes again and again.
+        if self._made is None or not torch.equal(self._made[0], distinct):
+            self._made = distinct, self._modulation(distinct)
+        return self.network(z, self._made[1], noise, truncation, owner)
 
     def _modulation(self, vectors: Tensor) -> Modulation:
         if vectors.ndim == 2:
