@@ -197,7 +197,7 @@ def test_what_does_not_fit_is_named(tmp_path, base):
     state.pop("style.1.linear.bias")
     state["generator.progression.1.conv1.2.weight"] = torch.ones(5, 1, 3, 3)
     torch.save({"g_running": state}, tmp_path / "bad.model")
-    with pytest.raises(CourseError, match="missing style.1.linear.bias"):
+    with pytest.raises(CourseError, match=r"missing style\.1\.linear\.bias"):
         load_stylegan(tmp_path / "bad.model")
     state["style.1.linear.bias"] = torch.zeros(7)
     torch.save({"g_running": state}, tmp_path / "bad.model")

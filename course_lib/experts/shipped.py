@@ -6,6 +6,8 @@ import torch
 
 from ..errors import CourseError
 from ..gans import BigGANConfig, Discriminator, Generator
+from ..gans.alae import ALAE
+from ..gans.alae_config import ALAEConfig
 from ..gans.stylegan import StyleGAN, StyleGANConfig
 from ..gans.stylegan_critic import StyleGANCritic
 from ..paths import CHECKPOINTS
@@ -25,6 +27,7 @@ _KINDS = {
     "biggan critic": (Discriminator, BigGANConfig),
     "stylegan": (StyleGAN, StyleGANConfig),
     "stylegan critic": (StyleGANCritic, StyleGANConfig),
+    "alae": (ALAE, ALAEConfig),
 }
 
 

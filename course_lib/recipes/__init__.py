@@ -16,6 +16,8 @@ RECIPES = {
     "superresolution": ("translators", "train_superresolution"),
     "biggan32": ("biggan", "train_biggan32"),
     "stylegan32": ("stylegan", "train_stylegan32"),
+    "alae32": ("alae", "train_alae32"),
+    "self-aligned32": ("self_alignment", "train_self_aligned32"),
     "classifier-shape": ("biased_classifiers", "train_shape_classifier"),
     "classifier-texture": ("biased_classifiers", "train_texture_classifier"),
     "segmenter": ("segmenter", "train_segmenter"),

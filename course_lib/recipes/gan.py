@@ -1,17 +1,19 @@
 """What the recipes of GANs share: a generator that first learns to decode known codes, then meets its critic."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ..data import ImageSet, resize
+from ..evaluation import Judge
+from ..evaluation.distances import frechet_distance
 from ..experts import Autoencoder
 from ..gans import augment
 from ..training.method import Loss, Method, frozen
 
-__all__ = ["SCHEDULE", "CodedGANMethod", "GANSchedule", "class_codes", "encode_codes"]
+__all__ = ["SCHEDULE", "CodedGANMethod", "GANSchedule", "class_codes", "encode_codes", "score_samples"]
 
 
 @dataclass(frozen=True)
@@ -192,3 +194,23 @@ class CodedGANMethod(Method):
         pictures = self.generate(network, z, self.labels[index].to(self.device).repeat(3), generator)
         network.train()
         return pictures
+
+
+@torch.no_grad()
+def score_samples(
+    draw: Callable[[int, torch.Generator], Tensor], data: ImageSet, size: int, judge: Judge, seed: int = 0
+) -> float:
+    """Fréchet distance (judge features) of as many samples as ``data`` has pictures.
+
+    Args:
+        draw: count and a CPU generator → pictures ``(count, 3, size, size)``.
+        data: real pictures.
+        size: side in pixels at which both are compared.
+        judge: gives the features.
+        seed: of the draws.
+    """
+    draws, samples = torch.Generator().manual_seed(seed), []
+    for start in range(0, len(data), 250):
+        samples.append(draw(min(250, len(data) - start), draws).clamp(-1, 1).cpu())
+    real = torch.cat(list(data.batches(250, size)))
+    return frechet_distance(judge.features(real), judge.features(torch.cat(samples)))

@@ -7,9 +7,11 @@ tensors carry the released names; ``translator`` opens a checkpoint that holds a
 file is.
 
 The GANs of the other papers are networks of this course that compute the same function, so their tensors are renamed
-(``renamed``): ``stylegan`` and ``hyper_names`` for Hyper-Modulation. ``parts`` reads files that hold several networks.
+(``renamed``): ``stylegan`` and ``hyper_names`` for Hyper-Modulation, ``alae`` for Mind2Mind's source. ``parts`` reads
+files that hold several networks.
 """
 
+from course_lib.released.alae import ALAE_PARTS, export_alae, load_alae
 from course_lib.released.basic_ae import BasicAutoencoder, BasicAutoencoderConfig, load_basic_ae
 from course_lib.released.big_ae import (
     RELEASED_AUTOENCODERS,
@@ -47,6 +49,7 @@ from course_lib.released.translator import (
 )
 
 __all__ = [
+    "ALAE_PARTS",
     "RELEASED_AUTOENCODERS",
     "RELEASED_BIGGANS",
     "RELEASED_FLOWS",
@@ -66,11 +69,13 @@ __all__ = [
     "TranslatorConfig",
     "TranslatorParts",
     "describe",
+    "export_alae",
     "export_critic",
     "export_flow",
     "export_stylegan",
     "flow_layout",
     "infer_flow_config",
+    "load_alae",
     "load_basic_ae",
     "load_big_ae",
     "load_biggan",

@@ -13,10 +13,12 @@ from course_lib.released.basic_ae import BasicAutoencoder, infer_basic_config
 from course_lib.released.big_ae import RELEASED_AUTOENCODERS, BigAutoencoder, infer_big_config
 from course_lib.released.biggan import RELEASED_BIGGANS, Generator, infer_generator_config
 from course_lib.released.captioner import Captioner, infer_captioner_config
-from course_lib.released.checkpoint import read_checkpoint
+from course_lib.released.checkpoint import read_checkpoint, read_content
 from course_lib.released.dequantiser import Dequantiser, infer_dequantiser_config
+from course_lib.released.describe_gans import describe_gans, known_parts
 from course_lib.released.flow import RELEASED_FLOWS, infer_flow_config
 from course_lib.released.flow_names import flow_layout
+from course_lib.released.parts import find_parts
 from course_lib.released.strict import (
     Layout,
     check_state,
@@ -60,6 +62,8 @@ def describe(path: str | Path) -> str:
         CourseError: the file cannot be read, is none of the kinds known here, or does not fit its kind exactly.
     """
     path = Path(path)
+    if parts := known_parts(find_parts(read_content(path))):
+        return "\n".join([f"{'file:':15} {path.name}", *describe_gans(parts)])
     checkpoint = read_checkpoint(path)
     state, notes = drop_training_loss(checkpoint.state)
     if any(name.startswith("flow.") for name in state):
@@ -105,8 +109,8 @@ def _network(state: Mapping[str, Tensor]) -> tuple[str, Mapping[str, Tensor], La
             known = {**RELEASED_AUTOENCODERS, **RELEASED_BIGGANS}
             return kind, state, layout, [name for name, other in known.items() if other == config]
     raise CourseError(
-        f"These are no weights of Net2Net that the course knows ({', '.join(list(state)[:3])}, …): give a translator, "
-        f"flow, {', '.join(_KINDS)}."
+        f"These are no weights that the course knows ({', '.join(list(state)[:3])}, …): give a translator, flow, "
+        f"{', '.join(_KINDS)}, or a file of Hyper-Modulation, ALAE or MindGAN."
     )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from course_lib.errors import CourseError
 from course_lib.released.checkpoint import read_content
 
-__all__ = ["pick_part", "read_parts"]
+__all__ = ["Parts", "find_parts", "pick_part", "read_parts"]
 
 Parts = dict[str, dict[str, Tensor]]
 _DEPTH = 2
@@ -19,24 +19,27 @@ _DEPTH = 2
 def read_parts(path: str | Path) -> Parts:
     """The state dictionaries of a file by the name of their network; nothing in the file is executed.
 
-    Optimisers, counters and learning curves are left out. In a ``.safetensors`` file, which is flat, a network's name
-    stands before a slash: ``generator/to_rgb.0.to_rgb.bias``. A file with one bare state dictionary gives one part
-    called ``""``. Files are read as :func:`course_lib.released.read_checkpoint` reads them.
+    Optimisers, counters and learning curves are left out. In a flat file, such as every ``.safetensors``, a network's
+    name may stand before a slash: ``generator/to_rgb.0.to_rgb.bias``. A bare state dictionary gives one part, called
+    ``""``. Files are read as :func:`course_lib.released.read_checkpoint` reads them.
 
     Raises:
         CourseError: the file is missing, damaged, would run code, or holds no state dictionary.
     """
     path = Path(path)
-    content = read_content(path)
-    parts: Parts = {}
-    if path.suffix == ".safetensors":
-        for name, tensor in content.items():
-            part, _, rest = name.rpartition("/")
-            parts.setdefault(part, {})[rest] = tensor
-    elif isinstance(content, dict):
-        parts = dict(_states(content, "", _DEPTH))
+    parts = find_parts(read_content(path))
     if not parts:
         raise CourseError(f"{path.name} holds no state dictionary: give a file that maps names to tensors.")
+    return parts
+
+
+def find_parts(content: Any) -> Parts:
+    """The state dictionaries in what a file holds, as :func:`read_parts` says; none where there are none."""
+    parts: Parts = {}
+    for name, state in _states(content, "", _DEPTH) if isinstance(content, dict) else ():
+        for key, tensor in state.items():
+            before, _, rest = key.rpartition("/")
+            parts.setdefault(before or name, {})[rest] = tensor
     return parts
 
 

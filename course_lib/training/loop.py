@@ -7,7 +7,7 @@ resumed ends in the same bits as one that was not: no generator state or data po
 
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,7 +109,7 @@ class _Run:
         """Hands the networks to Fabric and, if asked, loads where an earlier run stopped."""
         method, fabric = self.method, self.fabric
         method.to_device(fabric.device)
-        method.plain = self.originals
+        method.plain, method.autocast = self.originals, fabric.autocast
         # Under DDP this also gives every process the weights of the first.
         method.modules = {name: fabric.setup_module(module.train()) for name, module in self.originals.items()}
         self.optimizers = {name: fabric.setup_optimizers(one) for name, one in method.optimizers.items()}
@@ -129,6 +129,7 @@ class _Run:
     def release(self) -> None:
         """Gives the method its own networks and learning rates back."""
         self.method.modules, self.method.plain = dict(self.originals), {}
+        self.method.autocast = nullcontext
         for name, optimizer in self.method.optimizers.items():
             for group, rate in zip(optimizer.param_groups, self.base_rates[name], strict=True):
                 group["lr"] = rate
@@ -161,7 +162,7 @@ class _Run:
 
     def _phase(self, step: int, phase: int, phases: list) -> bool:
         """Runs one optimiser phase over all micro-batches; False when the method has no further phase."""
-        optimizer = None
+        optimizers: list[torch.optim.Optimizer] = []
         for micro, (losses, generator) in enumerate(phases):
             generator.manual_seed(self._generator(step, micro, phase + 1).initial_seed())
             with ExitStack() as stack:
@@ -172,22 +173,27 @@ class _Run:
                 loss: Loss | None = next(losses, None)
                 if loss is None:
                     return False
-                if optimizer is None:
-                    optimizer = self.optimizers[loss.optimizer]
-                    optimizer.zero_grad(set_to_none=True)
+                if not optimizers:
+                    optimizers = [self.optimizers[name] for name in (loss.optimizer, *loss.also)]
+                    for optimizer in optimizers:
+                        optimizer.zero_grad(set_to_none=True)
                 self.fabric.backward(loss.value / self.accumulate)
             self.meter.add(step, loss)
-        if self.clip_norm is not None:
-            # Through Fabric, which first divides by the loss scale where there is one.
-            module = next(iter(self.method.modules.values()))
-            try:
-                self.fabric.clip_gradients(module, optimizer, max_norm=self.clip_norm, error_if_nonfinite=False)
-            except RuntimeError as error:
-                raise CourseError(
-                    f"gradients cannot be clipped here ({error}): use bf16-mixed, or optimisers with fused=False."
-                ) from error
-        optimizer.step()
+        for optimizer in optimizers:
+            if self.clip_norm is not None:
+                self._clip(optimizer)
+            optimizer.step()
         return True
+
+    def _clip(self, optimizer: torch.optim.Optimizer) -> None:
+        """Through Fabric, which first divides by the loss scale where there is one."""
+        module = next(iter(self.method.modules.values()))
+        try:
+            self.fabric.clip_gradients(module, optimizer, max_norm=self.clip_norm, error_if_nonfinite=False)
+        except RuntimeError as error:
+            raise CourseError(
+                f"gradients cannot be clipped here ({error}): use bf16-mixed, or optimisers with fused=False."
+            ) from error
 
     # --- state ------------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """What a method gives to the loop."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,11 +13,19 @@ __all__ = ["Loss", "Method", "frozen"]
 
 @dataclass
 class Loss:
-    """One phase of a step: minimise ``value`` with the optimiser called ``optimizer``."""
+    """One phase of a step: minimise ``value`` with the optimiser called ``optimizer``.
+
+    Attributes:
+        optimizer: its name.
+        value: what is minimised.
+        scalars: more numbers for the curve.
+        also: names of further optimisers that step on the same gradients.
+    """
 
     optimizer: str
     value: Tensor
     scalars: dict[str, Tensor | float] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
 
 
 class Method:
@@ -30,6 +38,7 @@ class Method:
         ema: name of a module → decay of its exponential moving average.
         length: number of training items.
         device: where :meth:`batch` must put its tensors; the loop sets it.
+        autocast: the run's precision, for passes through :meth:`unwrapped` networks; the loop sets it.
     """
 
     modules: dict[str, nn.Module]
@@ -37,6 +46,7 @@ class Method:
     ema: dict[str, float]
     length: int
     device: torch.device = torch.device("cpu")
+    autocast: Callable[[], AbstractContextManager] = nullcontext
 
     def __init__(self) -> None:
         self.modules, self.optimizers, self.ema, self.length = {}, {}, {}, 0

@@ -1,0 +1,271 @@
+"""ALAE: both forms of the equalised learning rate, fused layers, read-outs, growing, and which step moves what."""
+
+import signal
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from course_lib.data import ImageSet
+from course_lib.errors import CourseError
+from course_lib.experts import TargetExpert, fingerprint, load_expert
+from course_lib.gans.alae import ALAE, LatentScore
+from course_lib.gans.alae_config import PUBLISHED_ALAE, ALAEConfig
+from course_lib.gans.alae_layers import LayerNoise, ScaledConv2d, ScaledLinear, equalised_groups, read_style
+from course_lib.gans.losses import latent_reciprocity, logistic_critic, logistic_generator
+from course_lib.gans.stylegan import mix_styles
+from course_lib.recipes.alae import ALAEMethod
+from course_lib.training import Budget, Card, save_weights, train
+
+SMALL = ALAEConfig((8, 6, 4), 5, 2)
+PARAMETERS = {  # E, G, D, F, counted on the authors' code
+    "ffhq": (26_974_352, 24_118_379, 1_050_624, 2_101_248),
+    "celebahq256": (26_789_952, 23_984_981, 1_050_624, 2_101_248),
+    "bedroom": (21_145_888, 18_305_717, 1_050_624, 2_101_248),
+    "celeba": (6_625_600, 5_944_402, 263_168, 526_336),
+    "mnist": (3_017_920, 2_422_980, 4_224, 4_224),
+}
+
+
+def noise(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def network():
+    network = ALAE(SMALL)
+    for module in network.modules():
+        if isinstance(module, LayerNoise):
+            torch.nn.init.constant_(module.strength, 0.3)
+    return network
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameter_totals_are_the_published_ones(name):
+    with torch.device("meta"):
+        network = ALAE(PUBLISHED_ALAE[name])
+    parts = (network.encoder, network.generator.decoder, network.score, network.generator.mapping)
+    assert tuple(sum(p.numel() for p in part.parameters()) for part in parts) == PARAMETERS[name]
+
+
+# --- layers ----------------------------------------
+
+
+def test_both_forms_of_the_equalised_rate_walk_the_same_path():
+    layers = {e: ScaledLinear(7, 3, rate=0.1, explicit=e) for e in (False, True)}
+    with torch.no_grad():
+        layers[True].weight.copy_(layers[False].weight / layers[False].coefficients["weight"])
+    x, y = torch.randn(20, 7), torch.randn(20, 3)
+    optimizers = {
+        e: torch.optim.Adam(equalised_groups(layer, 0.1), betas=(0.0, 0.99), eps=1e-30) for e, layer in layers.items()
+    }
+    start = layers[False].scaled()[0].clone()
+    for _ in range(5):
+        for explicit, layer in layers.items():
+            optimizers[explicit].zero_grad()
+            F.mse_loss(layer(x), y).backward()
+            optimizers[explicit].step()
+    (implicit, bias), (scaled, scaled_bias) = layers[False].scaled(), layers[True].scaled()
+    torch.testing.assert_close(implicit, scaled, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(bias, scaled_bias, rtol=1e-4, atol=1e-5)
+    assert (implicit - start).abs().min() > 1e-3
+    assert len({group["lr"] for group in optimizers[False].param_groups}) == 2
+
+
+def test_published_coefficients():
+    assert ScaledLinear(512, 512, rate=0.1).coefficients["weight"] == pytest.approx(0.00625)
+    assert ScaledLinear(512, 512, rate=0.1).weight.std().item() == pytest.approx(0.0625, rel=0.05)
+    assert ScaledConv2d(16, 3, 1, gain=0.03, bias=True).coefficients == {"weight": pytest.approx(0.0075), "bias": 1.0}
+
+
+def test_every_parameter_is_in_one_group(network):
+    groups = equalised_groups(network, 1.0)
+    found = [id(p) for group in groups for p in group["params"]]
+    assert sorted(found) == sorted(id(p) for p in network.parameters())
+    rate = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert rate[id(network.generator.decoder.constant)] == 1.0
+    assert rate[id(network.generator.mapping.layers[0].bias)] == pytest.approx(0.1)
+
+
+def test_fused_up_convolution_is_repetition_then_the_mirrored_kernel():
+    layer, x = ScaledConv2d(3, 2, resample="up"), torch.randn(2, 3, 8, 8)
+    kernel = layer.weight.transpose(0, 1).flip(-1, -2)
+    torch.testing.assert_close(layer(x), F.conv2d(F.interpolate(x, scale_factor=2), kernel, padding=1))
+
+
+def test_fused_down_convolution_is_convolution_then_the_mean_of_four():
+    layer, x = ScaledConv2d(3, 2, resample="down"), torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(layer(x), F.avg_pool2d(F.conv2d(x, layer.weight, padding=1), 2))
+
+
+def test_styles_are_read_off_mean_and_deviation_and_a_dead_channel_has_a_gradient():
+    x = torch.randn(2, 3, 8, 8)
+    x[:, 1] = 0.5
+    x.requires_grad_()
+    read = read_style(x)
+    torch.testing.assert_close(read[:, :3], x.mean((2, 3)))
+    torch.testing.assert_close(read[:, 3:], x.std((2, 3), unbiased=False), atol=1.1e-4, rtol=1e-4)
+    (gradient,) = torch.autograd.grad(read.sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.square().sum(), x)
+    assert gradient.isfinite().all() and second.isfinite().all()
+    plain = torch.cat([x.mean((2, 3)), x.var((2, 3), unbiased=False).sqrt()], 1)
+    assert torch.autograd.grad(plain.sum(), x)[0].isnan().any(), "without the guard it is 0 / 0"
+
+
+def test_what_stands_in_for_noise_is_a_bump():
+    layer, x = LayerNoise(2, 3), torch.randn(1, 2, 4, 4)
+    bumped = x + 0.8 * 2 * torch.exp(-(x**2) / 8) / (2 * torch.pi) ** 0.5
+    torch.testing.assert_close(layer(x, None), F.leaky_relu(bumped, 0.2))
+    assert torch.equal(layer(x, torch.randn(1, 1, 4, 4)), F.leaky_relu(x, 0.2)), "strengths start at zero"
+
+
+def test_the_score_is_one_affine_function():
+    score = LatentScore(5, 10, 5)
+    a, b = torch.randn(3, 5), torch.randn(3, 5)
+    torch.testing.assert_close(score(0.3 * a + 0.7 * b), 0.3 * score(a) + 0.7 * score(b))
+
+
+# --- networks ----------------------------------------
+
+
+def test_the_first_rectifier_of_the_encoder_acts_twice(network):
+    images = torch.randn(2, 3, 16, 16)
+    twice = F.leaky_relu(F.leaky_relu(network.encoder.from_rgb[0](images), 0.2), 0.2)
+    torch.testing.assert_close(network.encoder._enter(0, images), twice)
+
+
+def test_the_style_is_the_sum_of_what_all_blocks_read(network):
+    images, read = torch.randn(2, 3, 16, 16), []
+    for block in network.encoder.blocks:
+        for layer in (block.style1, block.style2):
+            layer.register_forward_hook(lambda _, __, out: read.append(out))
+    total = network.encoder(images)
+    assert len(read) == 6
+    torch.testing.assert_close(total, torch.stack(read).sum(0))
+
+
+def test_growing_fades_the_large_blocks_in(network):
+    z, w = torch.randn(2, 5), torch.randn(2, 5)
+    decoder, maps = network.generator.decoder, network.generator.decoder.noise(2)
+    small = decoder(w, maps, size=8)
+    torch.testing.assert_close(decoder(w, maps, alpha=0.0), F.interpolate(small, scale_factor=2))
+    torch.testing.assert_close(network.generator(z, maps, size=8)[0], decoder(network.generator.mapping(z), maps, 8))
+    images = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(network.encoder(images, 0.0), network.encoder(F.avg_pool2d(images, 2)))
+    for call in (lambda: decoder(w, maps, size=32), lambda: network.encoder(torch.randn(1, 3, 12, 12))):
+        with pytest.raises(CourseError, match="16"):
+            call()
+
+
+def test_truncation_and_mixing_act_on_slots(network):
+    generator, z = network.generator, torch.randn(3, 5)
+    generator.set_mean(64)
+    full, cut = generator.styles(z), generator.styles(z, 0.0, cutoff=4)
+    torch.testing.assert_close(cut[:, :4], generator.mean[:4].expand(3, -1, -1))
+    torch.testing.assert_close(cut[:, 4:], full[:, None].expand(-1, 2, -1))
+    mixed = generator.styles(mix_styles(z, torch.randn(3, 5), SMALL.slots, noise()))
+    torch.testing.assert_close(mixed[:, 0], full)
+    assert not torch.allclose(mixed[:, -1], full)
+
+
+def test_it_is_a_target_expert_whose_decoder_is_a_function(network, tmp_path):
+    assert isinstance(network, TargetExpert)
+    w = torch.randn(3, 5)
+    pictures = network.decode(w)
+    assert pictures.shape == (3, 3, 16, 16) and pictures.abs().max() <= 1 and not pictures.requires_grad
+    assert torch.equal(pictures, network.decode(w)) and torch.allclose(pictures[:1], network.decode(w[:1]), atol=1e-5)
+    assert not torch.allclose(pictures, network.decode(w, network.generator.decoder.noise(3)))
+    assert network.encode(pictures).shape == (3, 5)
+    with pytest.raises(CourseError, match="resize"):
+        network.encode(torch.zeros(1, 3, 8, 8))
+    save_weights(network.state_dict(), Card("a", "alae", SMALL.to_dict()), tmp_path, bits=32)
+    loaded = load_expert("a", folder=tmp_path)
+    torch.testing.assert_close(loaded.decode(w), pictures)
+
+
+# --- training ----------------------------------------
+
+
+def test_losses():
+    real, fake = torch.tensor([3.0, -1.0]), torch.tensor([0.5])
+    expected = -(real.sigmoid().log().mean() + (1 - fake.sigmoid()).log().mean())
+    torch.testing.assert_close(logistic_critic(real, fake), expected)
+    torch.testing.assert_close(logistic_generator(fake), -fake.sigmoid().log().mean())
+    w = torch.randn(4, 5, requires_grad=True)
+    value = latent_reciprocity(w + 0.5, w)
+    value.backward()
+    assert value.item() == pytest.approx(0.25) and w.grad.abs().max() > 0, "only the target is cut off"
+
+
+def small_method():
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (24, 3, 16, 16), dtype=torch.uint8, generator=noise())
+    data = ImageSet("tiny", images, {"subgroup": torch.arange(24) % 3}, {"subgroup": ["a", "b", "c"]})
+    method = ALAEMethod(data, torch.arange(24) % 3, torch.randn(2, 24, 5), SMALL, batch_size=8)
+    method.r1_every = 2
+    return method
+
+
+@pytest.fixture
+def method():
+    return small_method()
+
+
+def moved(module, before):
+    return any(not torch.equal(a, b) for a, b in zip(module.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("progress", "expected"),
+    [
+        (0.0, [("generator", {"mapping", "decoder"}), ("critic", {"encoder"})]),
+        (
+            0.9,
+            [
+                ("critic", {"encoder", "score"}),
+                ("generator", {"mapping", "decoder"}),
+                ("critic", {"encoder", "mapping", "decoder"}),
+            ],
+        ),
+    ],
+)
+def test_each_step_moves_what_it_should(method, progress, expected):
+    method.learning_rate(progress)
+    generator = method.modules["generator"]
+    parts = {
+        "mapping": generator.mapping,
+        "decoder": generator.decoder,
+        "encoder": method.modules["encoder"],
+        "score": method.modules["score"],
+    }
+    found = []
+    for loss in method.losses(method.batch(torch.arange(8), noise()), noise(1), 0):
+        before = {name: [p.detach().clone() for p in part.parameters()] for name, part in parts.items()}
+        optimizers = [method.optimizers[name] for name in (loss.optimizer, *loss.also)]
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        loss.value.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        found.append((loss.optimizer, {name for name, part in parts.items() if moved(part, before[name])}))
+    assert found == expected
+
+
+class Interrupted(ALAEMethod):
+    """A user presses the key in its third step."""
+
+    def losses(self, batch, generator, step):
+        if step == 2:
+            signal.raise_signal(signal.SIGINT)
+        yield from super().losses(batch, generator, step)
+
+
+def test_training_runs_and_resumes_to_the_same_bits(tmp_path):
+    whole, cut, rest = small_method(), small_method(), small_method()
+    history = train(whole, Budget(6), 8, progress=False)
+    assert {"loss/critic", "loss/generator", "reciprocity", "read", "r1"} <= set(history.curve)
+    cut.__class__ = Interrupted
+    assert train(cut, Budget(6), 8, folder=tmp_path, progress=False).steps == 3
+    assert train(rest, Budget(6), 8, folder=tmp_path, resume=True, progress=False).steps == 6
+    for name, module in rest.modules.items():
+        assert fingerprint(module) == fingerprint(whole.modules[name])
