@@ -57,16 +57,19 @@ class _Propagation(nn.Module):
     def _split(self, condition: Tensor) -> tuple[Tensor, Tensor]:
         if condition.shape[1:] != (self.new + self.chunk,):
             raise CourseError(
-                f"this layer reads {self.new} class weights and {self.chunk} numbers of z, not {tuple(condition.shape)}: "
-                "make the condition with `embed`."
+                f"this layer reads {self.new} class weights and {self.chunk} numbers of z, not "
+                f"{tuple(condition.shape)}: make the condition with `embed`."
             )
         return condition[:, : self.new], condition[:, self.new :]
 
     @torch.no_grad()
     def mixtures(self) -> Tensor:
         """The scores of each new class over the old ones, ``(new, old)``; not normalised, of either sign."""
-        weight = self.scores.weight / self.scores.sv0 if isinstance(self.scores, SNLinear) else self.scores.weight
-        return weight.T + self.scores.bias
+        training = self.scores.training
+        self.scores.eval()  # a look must not move the spectral vector
+        found = self.scores(torch.eye(self.new).to(self.scores.weight))
+        self.scores.train(training)
+        return found
 
     @torch.no_grad()
     def start_at(self, mixtures: Tensor) -> None:
@@ -100,6 +103,7 @@ class PublishedPropagation(_Propagation):
         self.table = _linear(old, channels, not spectral, spectral, eps)
         self.noise = None if noise is None else _linear(self.chunk, channels, True, spectral, _SCORE_EPS)
         self.residual = nn.Linear(new, channels, bias=False)
+        self.to(table)
         with torch.no_grad():
             self.table.weight.copy_(table)
             if noise is not None:
@@ -144,6 +148,7 @@ class KeptPropagation(_Propagation):
         self.update = nn.Linear(old, channels, bias=False)
         self.noise = nn.Linear(self.chunk, channels) if self.chunk else None
         self.residual = nn.Linear(new, channels, bias=False)
+        self.to(knowledge)
         self.reset()
 
     def reset(self) -> None:

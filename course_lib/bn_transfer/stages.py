@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..errors import CourseError
 from ..gans import BigGANConfig
-from .generator import TransferGenerator, norms
+from .generator import TransferGenerator
 from .propagation import PublishedPropagation
 
 __all__ = ["STAGES", "ClassCost", "StageRow", "class_cost", "parameter_groups", "penalty", "set_stage", "stage_table"]
@@ -20,7 +20,9 @@ gains and biases are learned freely: as ``bn``, but mixtures stay as they began 
 _PARTS = {
     "scores A": lambda part: [part.scores.weight],
     "score offsets a0": lambda part: [part.scores.bias],
-    "old classes P": lambda part: list((part.table if isinstance(part, PublishedPropagation) else part.update).parameters()),
+    "old classes P": lambda part: list(
+        (part.table if isinstance(part, PublishedPropagation) else part.update).parameters()
+    ),
     "noise map Z, z0": lambda part: [] if part.noise is None else list(part.noise.parameters()),
     "residuals R": lambda part: [part.residual.weight],
 }

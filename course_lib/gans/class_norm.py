@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .spectral import SNLinear
+from .synchronise import batch_norm_everywhere, several_processes
 
-__all__ = ["ClassNorm", "OutputNorm", "standing_statistics"]
+__all__ = ["ClassNorm", "OutputNorm", "standing_statistics", "synchronise"]
 
 
 class _Statistics(nn.Module):
@@ -17,12 +18,14 @@ class _Statistics(nn.Module):
 
     def __init__(self, channels: int, eps: float):
         super().__init__()
-        self.eps, self.momentum = eps, 0.1
+        self.eps, self.momentum, self.synchronised = eps, 0.1, False
         self.register_buffer("stored_mean", torch.zeros(channels))
         self.register_buffer("stored_var", torch.ones(channels))
 
     def _normalise(self, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
         stored = self.stored_mean, self.stored_var
+        if self.training and self.synchronised and several_processes():
+            return batch_norm_everywhere(x, *stored, weight, bias, self.momentum, self.eps)
         return F.batch_norm(x, *stored, weight, bias, self.training, self.momentum, self.eps)
 
 
@@ -62,6 +65,18 @@ class OutputNorm(_Statistics):
     def forward(self, x: Tensor) -> Tensor:
         """Maps → maps."""
         return self._normalise(x, self.gain, self.bias)
+
+
+def synchronise(network: nn.Module, on: bool = True) -> nn.Module:
+    """Whether batch statistics in training are those of all devices together.
+
+    Published: no, each device normalises its own pictures, so that the number of devices changes the training; only the
+    first one's running statistics survive.
+    """
+    for layer in network.modules():
+        if isinstance(layer, _Statistics):
+            layer.synchronised = on
+    return network
 
 
 @contextmanager
