@@ -30,7 +30,7 @@ class EqualLinear(nn.Module):
         self.scale = math.sqrt(2 / inputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The product. The factor goes to the input, which is far smaller than the weights of a hypernetwork's heads."""
+        """The product; the factor goes to the input, which is far smaller than the weights of a hypernetwork's head."""
         return F.linear(x * self.scale, self.weight, self.bias)
 
 

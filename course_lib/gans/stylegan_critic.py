@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import CourseError
-from .equalized import Blur, EqualConv2d, EqualLinear, FusedDownsample
+from .equalized import Blur, EqualConv2d, EqualLinear, FusedDownsample, four_shifts
 from .stylegan import StyleGANConfig
 
 __all__ = ["StyleGANCritic", "r1_penalty"]
@@ -21,8 +21,12 @@ class CriticBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, inputs, H, W)`` → ``(B, outputs, H/2, W/2)``."""
-        x = self.conv2(self.blur(F.leaky_relu(self.conv1(x), 0.2)))
-        return F.leaky_relu(x if self.fused else F.avg_pool2d(x, 2), 0.2)
+        x = self.blur(F.leaky_relu(self.conv1(x), 0.2))
+        if self.fused:
+            return F.leaky_relu(self.conv2(x), 0.2)
+        # The convolution and the mean over 2×2 pixels in one strided convolution: the same function, half the products.
+        kernel = four_shifts(self.conv2.weight * self.conv2.scale)
+        return F.leaky_relu(F.conv2d(x, kernel, self.conv2.bias, stride=2, padding=1), 0.2)
 
 
 class StyleGANCritic(nn.Module):

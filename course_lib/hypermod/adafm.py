@@ -7,6 +7,7 @@ source layer again.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,9 @@ from torch.nn import functional as F
 from ..gans.equalized import EqualConv2d, FusedUpsample, four_shifts
 
 __all__ = ["ModulatedConv", "standardise"]
+
+GROUPED_FROM = 0.5
+"""Classes a picture of the batch above which one grouped convolution is used instead of one convolution a class."""
 
 
 def standardise(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -42,7 +46,8 @@ class ModulatedConv(nn.Module):
     def __init__(self, source: EqualConv2d | FusedUpsample, published: bool = False):
         super().__init__()
         self.fused, self.published = isinstance(source, FusedUpsample), published
-        weight, bias = source.weight.detach() * source.scale, source.bias.detach()
+        # Contiguous, so that the same source gives the same bits whatever its memory format.
+        weight, bias = (source.weight.detach() * source.scale).contiguous(), source.bias.detach()
         self.pairs = tuple(weight.shape[:2])
         self.outputs = self.pairs[1] if self.fused else self.pairs[0]
         # The released code takes the wrong axis for the fan-in of a fused layer, and sixteen taps for nine.
@@ -81,18 +86,29 @@ class ModulatedConv(nn.Module):
             ``(B, O, H, W)``, or twice as large from a fused layer.
         """
         kernels, bias = self.kernels(gain, shift), self.bias + bias
+        if owner is None:
+            return self.convolve(x, kernels, bias)
+        order = owner.argsort(stable=True)
+        return self.convolve(x[order], kernels, bias, owner.bincount(minlength=len(kernels)).tolist())[order.argsort()]
+
+    def convolve(self, x: Tensor, kernels: Tensor, bias: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
+        """Convolves with finished kernels.
+
+        Args:
+            x: ``(B, I, H, W)``.
+            kernels: N of them, see :meth:`kernels`: one for all pictures, one a picture, or one for each of ``sizes``.
+            bias: ``(N, O)``, the layer's own added.
+            sizes: how many pictures in a row, N counts that add up to B, share a kernel.
+        """
         count = len(kernels)
         if count == 1:
             return self._convolve(x, kernels[0], bias[0])
-        if owner is not None and 2 * count <= len(x):
-            # Few classes in the batch: one ordinary convolution each beats one group a picture.
-            order = owner.argsort(stable=True)
-            sizes = owner.bincount(minlength=count).tolist()
-            parts = x[order].split(sizes)
-            found = [self._convolve(p, k, b) for p, k, b in zip(parts, kernels, bias, strict=True) if len(p)]
-            return torch.cat(found)[order.argsort()]
-        if owner is not None:
-            kernels, bias = kernels[owner], bias[owner]
+        if sizes is not None:
+            if count <= GROUPED_FROM * len(x):
+                parts = zip(x.split(list(sizes)), kernels, bias, strict=True)
+                return torch.cat([self._convolve(part, k, b) for part, k, b in parts if len(part)])
+            repeats = torch.tensor(sizes, device=x.device)
+            kernels, bias = kernels.repeat_interleave(repeats, 0), bias.repeat_interleave(repeats, 0)
         flat = x.reshape(1, -1, *x.shape[2:])
         out = self._convolve(flat, kernels.flatten(0, 1), bias.flatten(), groups=len(x))
         return out.view(len(x), self.outputs, *out.shape[2:])

@@ -1,14 +1,28 @@
 """The hyper-modulated generator: a frozen StyleGAN that a class vector makes conditional."""
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
-from ..gans.stylegan import StyleGAN, Upsample
+from ..gans.stylegan import StyleGAN, StyleGANConfig, Synthesis, Upsample
 from .adafm import ModulatedConv
 from .hypernetwork import ClassNetwork, FullHead, LowRankHead
 
-__all__ = ["HyperGenerator"]
+__all__ = ["HyperGenerator", "Modulation"]
+
+
+@dataclass(frozen=True)
+class Modulation:
+    """Finished kernels ``(N, …)`` and biases ``(N, O)`` of N classes, one of each a convolution."""
+
+    kernels: list[Tensor]
+    biases: list[Tensor]
+
+    def __len__(self) -> int:
+        return len(self.biases[0])
 
 
 class HyperGenerator(nn.Module):
@@ -53,52 +67,106 @@ class HyperGenerator(nn.Module):
         self.convs, self.heads = nn.ModuleList(convs), nn.ModuleList(heads)
         if finetune:
             for name, parameter in source.synthesis.named_parameters():
-                parameter.requires_grad_("conv" not in name)
+                # To-RGB of smaller sizes draws nothing here: without a gradient it must not wait for one.
+                unused = "to_rgb" in name and f"to_rgb.{len(source.synthesis.blocks) - 1}." not in name
+                parameter.requires_grad_("conv" not in name and not unused)
+
+    @property
+    def config(self) -> StyleGANConfig:
+        """Sizes of the source."""
+        return self.source.config
+
+    @property
+    def synthesis(self) -> Synthesis:
+        """The source's synthesis network: blocks, noise, to-RGB."""
+        return self.source.synthesis
+
+    def modulation(self, labels: Tensor) -> Modulation:
+        """Finished kernels of N classes: compute them once where no gradient is needed, and draw many times.
+
+        Args:
+            labels: class indices ``(N,)`` or class vectors ``(N, width)``.
+        """
+        vectors = self.classes(labels) if labels.ndim == 1 else labels
+        kernels, biases = [], []
+        for conv, head in zip(self.convs, self.heads, strict=True):
+            gain, shift, bias = head(vectors)
+            kernels.append(conv.kernels(gain, shift))
+            biases.append(conv.bias + bias)
+        return Modulation(kernels, biases)
 
     def features(
-        self, w: Tensor, vectors: Tensor, noise: Sequence[Tensor], owner: Tensor | None = None
+        self, w: Tensor, modulation: Modulation, noise: Sequence[Tensor], sizes: Sequence[int] | None = None
     ) -> Iterator[Tensor]:
         """The maps after each block.
 
         Args:
             w: styles, see :meth:`course_lib.gans.stylegan.Synthesis.features`.
-            vectors: class vectors ``(N, width)``: one for all, one a picture, or one a class with ``owner``.
+            modulation: of one class for all pictures, of every picture, or of the classes that ``sizes`` counts.
             noise: one map a block.
-            owner: ``(B,)``: which vector a picture uses.
+            sizes: pictures in a row that share a class.
         """
-        layers = iter(zip(self.convs, self.heads, strict=True))
+        layers = iter(zip(self.convs, modulation.kernels, modulation.biases, strict=True))
 
         def convolve(x: Tensor) -> Tensor:
-            conv, head = next(layers)
-            return conv(x, *head(vectors), owner)
+            conv, kernels, biases = next(layers)
+            return conv.convolve(x, kernels, biases, sizes)
 
         x = None
-        for index, (block, given) in enumerate(zip(self.source.synthesis.blocks, noise, strict=True)):
+        for index, (block, given) in enumerate(zip(self.synthesis.blocks, noise, strict=True)):
             x = block(x, w if w.ndim == 2 else w[:, index], given, convolve)
             yield x
 
     def forward(
-        self, z: Tensor, labels: Tensor | None, noise: Sequence[Tensor] | None = None, truncation: float = 1.0
+        self,
+        z: Tensor,
+        labels: Tensor | Modulation | None,
+        noise: Sequence[Tensor] | None = None,
+        truncation: float = 1.0,
+        owner: Tensor | None = None,
     ) -> Tensor:
         """Pictures ``(B, 3, S, S)``.
 
         Args:
             z: ``(B, latent)`` or one a block, ``(B, blocks, latent)``.
-            labels: class indices ``(B,)``; class vectors ``(B, width)`` or ``(1, width)``, for example a mixture; or
-                None for the source domain.
+            labels: class indices ``(B,)``; class vectors ``(B, width)`` or ``(1, width)``, for example a mixture;
+                finished kernels of one class, of every picture, or of the classes that ``owner`` points to; or None
+                for the source domain.
             noise: one map a block; fresh ones by default.
             truncation: pulls styles towards their mean.
+            owner: ``(B,)``: which class of a :class:`Modulation` a picture has.
         """
-        noise = self.source.synthesis.noise(len(z)) if noise is None else noise
+        noise = self.synthesis.noise(len(z)) if noise is None else noise
         if labels is None:
             return self.source(z, noise, truncation)
+        if isinstance(labels, Tensor):
+            if labels.ndim == 1:
+                # Heads are the expensive part: each class of the batch goes through them once.
+                labels, owner = labels.unique(return_inverse=True)
+            labels = self.modulation(labels)
         w = self.source.styles(z, truncation)
-        owner = None
-        if labels.ndim == 1:
-            # Heads are the expensive part: each class of the batch goes through them once.
-            present, owner = labels.unique(return_inverse=True)
-            vectors = self.classes(present)
-        else:
-            vectors = labels
-        *_, last = self.features(w, vectors, noise, owner)
-        return self.source.synthesis.to_rgb[-1](last)
+        if owner is None or len(labels) == 1:
+            *_, last = self.features(w, labels, noise)
+            return self.synthesis.to_rgb[-1](last)
+        # Sorted once for all layers: every class is then one slice of the batch.
+        order, sizes = owner.argsort(stable=True), owner.bincount(minlength=len(labels)).tolist()
+        *_, last = self.features(w[order], labels, [one[order] for one in noise], sizes)
+        return self.synthesis.to_rgb[-1](last)[order.argsort()]
+
+    def with_classes(self, classes: int) -> "HyperGenerator":
+        """A copy for another number of classes, each an exact copy of the first class: the published hand-over from
+        self-alignment, which knows one class."""
+        grown = deepcopy(self)
+        grown.classes.table = nn.Parameter(self.classes.table.detach()[:1].repeat(classes, 1))
+        return grown
+
+    def groups(self, rate: float, class_rate: float) -> list[dict[str, Any]]:
+        """What trains, for an optimiser.
+
+        Args:
+            rate: learning rate of the heads, and of what ``finetune`` frees.
+            class_rate: that of the class network, as a factor.
+        """
+        slow = list(self.classes.parameters())
+        fast = [p for part in (self.heads, self.source) for p in part.parameters() if p.requires_grad]
+        return [{"params": fast}, {"params": slow, "lr": class_rate * rate}]

@@ -39,8 +39,10 @@ class FullHead(nn.Module):
 
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``(N, width)`` → γ, β ``(N, *pairs)`` and δ ``(N, O)``."""
-        gain, shift = self.kernel(vectors).view(len(vectors), *self.pairs, 2).unbind(-1)
-        return gain, shift, self.bias(vectors)
+        # In full precision whatever the run's: casting the weights would cost more than the product.
+        with torch.autocast(vectors.device.type, enabled=False):
+            gain, shift = self.kernel(vectors.float()).view(len(vectors), *self.pairs, 2).unbind(-1)
+            return gain, shift, self.bias(vectors.float())
 
     @torch.no_grad()
     def start_from_source(self, layer: ModulatedConv) -> None:

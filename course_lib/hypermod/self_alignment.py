@@ -1,0 +1,89 @@
+"""Self-alignment: the published self-initialisation. A random hypernetwork learns to imitate its source, without data.
+
+Source: the Hyper-Modulation code. Teacher and student get the same z and the same noise; the loss compares the maps
+after every block. It is what a random start needs before any transfer; the analytic start of
+:class:`~course_lib.hypermod.generator.HyperGenerator` needs none of it.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import CourseError
+from ..training.method import Loss, Method
+from .generator import HyperGenerator
+
+__all__ = ["SelfAlignmentMethod", "alignment_losses"]
+
+
+def alignment_losses(hyper: HyperGenerator, z: Tensor, noise: Sequence[Tensor]) -> list[Tensor]:
+    """Mean |student − source| of the maps after each block, for the first class.
+
+    Args:
+        hyper: student; its source is the teacher.
+        z: ``(B, latent)``.
+        noise: one map a block, the same for both.
+    """
+    w = hyper.source.styles(z)
+    with torch.no_grad():
+        teacher = list(hyper.synthesis.features(w, noise))
+    first = torch.zeros(1, dtype=torch.int64, device=z.device)
+    student = hyper.features(w, hyper.modulation(first), noise)
+    return [(found - wanted).abs().mean() for found, wanted in zip(student, teacher, strict=True)]
+
+
+class _Alignment(nn.Module):
+    """The loss as a module, so that the loop's wrappers (precision, several processes) see its forward pass."""
+
+    def __init__(self, hyper: HyperGenerator):
+        super().__init__()
+        self.hyper = hyper
+
+    def forward(self, z: Tensor, noise: Sequence[Tensor]) -> Tensor:
+        return torch.stack(alignment_losses(self.hyper, z, noise)).float()
+
+
+class SelfAlignmentMethod(Method):
+    """Trains heads and class network of a generator with one class; published: 10,000 steps of 32.
+
+    Args:
+        hyper: with one class, usually ``start="random"``; trained in place. Any source.
+        rate: Adam's learning rate of the heads.
+        class_rate: that of the class network, as a factor.
+        length: samples that count as one pass; there are no data.
+
+    Raises:
+        CourseError: more classes than one, or a generator whose source is not frozen.
+    """
+
+    def __init__(self, hyper: HyperGenerator, rate: float = 2e-3, class_rate: float = 0.01, length: int = 10_000):
+        super().__init__()
+        if len(hyper.classes.table) != 1:
+            raise CourseError(
+                "self-alignment knows one class: build the generator with classes=1, then call with_classes(n)."
+            )
+        if any(parameter.requires_grad for parameter in hyper.source.parameters()):
+            raise CourseError("self-alignment needs a frozen source: build the generator with finetune=False.")
+        self.hyper, self.length = hyper.to(memory_format=torch.channels_last), length
+        self.modules = {"alignment": _Alignment(hyper)}
+        self.optimizers = {"alignment": torch.optim.Adam(hyper.groups(rate, class_rate), rate, (0.0, 0.99), fused=True)}
+
+    def batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:
+        """Fresh z and noise; the index only says how many."""
+        z = torch.randn(len(index), self.hyper.config.latent, generator=generator)
+        return z.to(self.device), self.hyper.synthesis.noise(len(index), generator)
+
+    def losses(self, batch: tuple[Tensor, list[Tensor]], generator: torch.Generator, step: int) -> Iterator[Loss]:
+        """One phase: the sum over blocks."""
+        parts = self.modules["alignment"](*batch)
+        scalars = {f"block {4 * 2**index}": part.detach() for index, part in enumerate(parts)}
+        yield Loss("alignment", parts.sum(), scalars)
+
+    @torch.no_grad()
+    def preview(self) -> Tensor:
+        """The source's pictures over the student's."""
+        generator = torch.Generator().manual_seed(0)
+        z, noise = self.batch(torch.arange(8), generator)
+        first = torch.zeros(1, dtype=torch.int64, device=z.device)
+        return torch.cat([self.hyper(z, None, noise), self.hyper(z, self.hyper.modulation(first), noise)])

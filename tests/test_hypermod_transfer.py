@@ -1,0 +1,356 @@
+"""Transfer by hyper-modulation: self-alignment, critic, contrastive term, training, and what is kept."""
+
+import colorsys
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from course_lib.data import ImageSet
+from course_lib.errors import CourseError
+from course_lib.experts import fingerprint
+from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
+from course_lib.gans.stylegan_critic import StyleGANCritic
+from course_lib.hypermod import (
+    ConditionalCritic,
+    ConditionalStyleGAN,
+    HyperGenerator,
+    SelfAlignmentMethod,
+    TransferMethod,
+    TransferSettings,
+    trained_parts,
+)
+from course_lib.hypermod.contrastive import barlow_twins, change, turn_hue, two_views
+from course_lib.hypermod.self_alignment import alignment_losses
+from course_lib.training import Budget, train
+
+SMALL = StyleGANConfig((8, 8, 4), (8, 8, 4), 6, 2, fused_from=16)
+QUIET = {"progress": False, "checkpoint_every": 0, "preview_every": 0}
+
+
+def noise(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def source():
+    torch.manual_seed(0)
+    network = StyleGAN(SMALL).eval()
+    for name, parameter in network.named_parameters():
+        if name.endswith("bias") and "style" not in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    return network
+
+
+@pytest.fixture
+def critic():
+    torch.manual_seed(1)
+    return StyleGANCritic(SMALL)
+
+
+@pytest.fixture
+def data():
+    images = torch.randint(0, 256, (18, 3, 16, 16), dtype=torch.uint8, generator=noise())
+    return ImageSet("tiny", images, {"class": torch.arange(18) % 3}, {"class": ["a", "b", "c"]})
+
+
+def samples(network, labels=None):
+    z = torch.randn(4, 6, generator=noise(3))
+    with torch.no_grad():
+        return network(z, labels, network.synthesis.noise(4, noise(4)))
+
+
+# --- self-alignment ---
+
+
+def test_alignment_is_zero_at_the_analytic_start_and_falls_from_a_random_one(source):
+    z, maps = torch.randn(8, 6, generator=noise()), source.synthesis.noise(8, noise(1))
+    exact = alignment_losses(HyperGenerator(source, 1, width=5), z, maps)
+    assert len(exact) == 3 and max(part.item() for part in exact) < 1e-5
+    torch.manual_seed(2)
+    hyper, before = HyperGenerator(source, 1, width=5, start="random"), fingerprint(source)
+    start = sum(alignment_losses(hyper, z, maps)).item()
+    train(SelfAlignmentMethod(hyper, rate=1e-2), Budget(120), 8, **QUIET)
+    assert sum(alignment_losses(hyper, z, maps)).item() < 0.5 * start
+    assert fingerprint(source) == before
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_alignment_losses_compare_the_maps_after_every_block(source, published):
+    hyper = HyperGenerator(source, 1, width=5, start="random", published=published)
+    z, maps = torch.randn(4, 6), source.synthesis.noise(4)
+    found = alignment_losses(hyper, z, maps)
+    w = source.styles(z)
+    vectors = hyper.classes(torch.zeros(4, dtype=torch.int64))
+    student, x = [], None
+    layers = iter(zip(hyper.convs, hyper.heads, strict=True))
+    for block, one in zip(source.synthesis.blocks, maps, strict=True):
+
+        def convolve(y):
+            conv, head = next(layers)
+            return conv(y, *head(vectors))
+
+        x = block(x, w, one, convolve)
+        student.append(x)
+    for part, mine, wanted in zip(found, student, source.synthesis.features(w, maps), strict=True):
+        assert part.item() == pytest.approx((mine - wanted).abs().mean().item(), rel=1e-4)
+
+
+def test_alignment_refuses_several_classes_and_a_source_that_trains(source):
+    with pytest.raises(CourseError, match="one class"):
+        SelfAlignmentMethod(HyperGenerator(source, 2))
+    with pytest.raises(CourseError, match="frozen source"):
+        SelfAlignmentMethod(HyperGenerator(source, 1, finetune=True))
+
+
+def test_after_the_hand_over_all_classes_draw_what_the_one_class_drew(source):
+    hyper = HyperGenerator(source, 1, width=5, start="random")
+    one = samples(hyper, torch.zeros(4, dtype=torch.int64))
+    grown = hyper.with_classes(3)
+    assert grown.classes.table.shape == (3, 5) and grown.classes.table.requires_grad
+    assert torch.allclose(samples(grown, torch.tensor([0, 1, 2, 1])), one, atol=1e-5)
+
+
+def test_finished_kernels_draw_the_same_pictures(source):
+    hyper = HyperGenerator(source, 3, width=5, start="random")
+    labels = torch.tensor([2, 0, 1, 0])
+    wanted = samples(hyper, labels)
+    z, maps = torch.randn(4, 6, generator=noise(3)), source.synthesis.noise(4, noise(4))
+    kernels = hyper.modulation(torch.arange(3))
+    assert len(kernels) == 3
+    assert torch.allclose(hyper(z, kernels, maps, owner=labels), wanted, atol=1e-5)
+    assert torch.allclose(hyper(z, hyper.modulation(hyper.classes(labels)), maps), wanted, atol=1e-5)
+    one = hyper(z, hyper.modulation(torch.tensor([0])), maps)
+    assert torch.allclose(one[[1, 3]], wanted[[1, 3]], atol=1e-5)
+
+
+# --- the critic ---
+
+
+def test_the_critic_begins_as_its_source_or_with_random_scores(critic):
+    images, labels = torch.rand(6, 3, 16, 16), torch.tensor([0, 1, 2, 2, 1, 0])
+    same = ConditionalCritic.from_source(critic, 3)
+    assert torch.allclose(same(images, labels), critic(images), atol=1e-6)
+    torch.manual_seed(7)
+    other = ConditionalCritic.from_source(critic, 3, start="random")
+    features = other(images)
+    assert torch.allclose(features, critic.features(images), atol=1e-6)
+    scores = features @ (other.head.weight * other.head.scale).T + other.head.bias
+    assert torch.allclose(other(images, labels), scores[torch.arange(6), labels], atol=1e-5)
+    assert not torch.allclose(other(images, labels), critic(images), atol=1e-2)
+    assert critic.head.weight.data_ptr() != same.head.weight.data_ptr()
+
+
+def test_from_rgb_is_frozen_unless_asked(critic):
+    for wanted in (False, True):
+        found = ConditionalCritic.from_source(critic, 3, from_rgb=wanted)
+        assert [layer.weight.requires_grad for layer in found.from_rgb] == [wanted, False, False]
+        assert all(p.requires_grad for name, p in found.named_parameters() if "from_rgb" not in name)
+
+
+# --- the contrastive term ---
+
+
+def test_barlow_twins_is_the_published_formula_in_double_precision():
+    first, second = torch.randn(12, 7, generator=noise()), torch.randn(12, 7, generator=noise(1))
+    a, b = (x.double() for x in (first, second))
+    a, b = ((x - x.mean(0)) / (x.var(0, unbiased=False) + 1e-5).sqrt() for x in (a, b))
+    wanted = 0.0
+    for i in range(7):
+        for j in range(7):
+            c = (a[:, i] * b[:, j]).sum() / 12
+            wanted += (1 - c) ** 2 if i == j else 0.005 * c**2
+    assert barlow_twins(first, second).item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("count", "value", "tolerance"), [(10, 145, 4), (4, 437, 12), (32, 42, 2), (256, 5.1, 0.3)])
+def test_equal_views_leave_the_noise_of_the_correlation(count, value, tolerance):
+    views = torch.randn(count, 512, generator=noise())
+    assert barlow_twins(views, views).item() == pytest.approx(value, abs=tolerance)
+
+
+def test_unrelated_views_cost_more():
+    first, second = torch.randn(2, 10, 512, generator=noise())
+    assert barlow_twins(first, second).item() == pytest.approx(709, abs=40)
+
+
+def test_views_are_changed_picture_by_picture_and_stay_in_range():
+    images = torch.rand(1, 3, 16, 16, generator=noise()).mul(2).sub(1).expand(12, -1, -1, -1)
+    first, second = two_views(images, noise(1))
+    assert first.shape == images.shape and max(first.abs().max(), second.abs().max()) <= 1 + 1e-6
+    assert not torch.allclose(first, second)
+    assert len({tuple(one.flatten()[:40].tolist()) for one in first}) == 12
+    again, _ = two_views(images, noise(1))
+    assert torch.equal(first, again)
+
+
+def test_hue_turns_as_in_the_standard_library():
+    colours = torch.rand(30, 3, generator=noise())
+    found = turn_hue(colours[:, :, None, None], torch.full((30, 1, 1, 1), 0.3))[:, :, 0, 0]
+    for colour, turned in zip(colours.tolist(), found.tolist(), strict=True):
+        hue, saturation, value = colorsys.rgb_to_hsv(*colour)
+        assert turned == pytest.approx(colorsys.hsv_to_rgb((hue + 0.3) % 1, saturation, value), abs=1e-5)
+    assert torch.allclose(turn_hue(torch.full((1, 3, 2, 2), 0.4), torch.ones(1, 1, 1, 1) * 0.2), torch.tensor(0.4))
+
+
+def test_probabilities_of_blur_and_solarisation_are_kept():
+    images = torch.full((400, 3, 8, 8), 0.9)
+    share = [
+        (change(images, noise(5), 0.0, chance).amin((1, 2, 3)) < -0.2).float().mean().item() for chance in (0.0, 1.0)
+    ]
+    assert share[0] < 0.01 and share[1] > 0.9
+    edges = torch.ones(400, 3, 8, 8)
+    edges[:, :, :, ::2] = -1
+    rough = [change(edges, noise(6), chance, 0.0).diff(dim=3).abs().mean().item() for chance in (0.0, 1.0)]
+    assert rough[1] < 0.8 * rough[0]
+
+
+# --- training ---
+
+
+def build(source, critic, data, settings=None, generator=None):
+    torch.manual_seed(5)
+    generator = generator or HyperGenerator(source, 3, width=5)
+    settings = settings or TransferSettings(contrastive=0.01, ema=0.9)
+    return TransferMethod(data, generator, ConditionalCritic.from_source(critic, 3), settings)
+
+
+def moved(network, before):
+    return {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+
+
+def copy(network):
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def test_default_moves_heads_and_class_network_alone_and_the_source_stays(source, critic, data):
+    method = build(source, critic, data)
+    hyper = method.modules["generator"]
+    states = {name: copy(module) for name, module in method.modules.items()}
+    before, pictures = fingerprint(source), samples(hyper)
+    averaged = train(method, Budget(3), 6, **QUIET).averaged["generator"]
+    changed = moved(hyper, states["generator"])
+    assert changed == {n for n in states["generator"] if n.startswith(("heads.", "classes."))}
+    assert not any(n.startswith("from_rgb") for n in moved(method.modules["critic"], states["critic"]))
+    assert {"head.weight", "blocks.0.conv1.weight"} <= moved(method.modules["critic"], states["critic"])
+    assert fingerprint(source) == before
+    assert torch.equal(samples(hyper), pictures) and torch.equal(samples(averaged), pictures)
+    assert not torch.allclose(samples(hyper, torch.tensor([0, 1, 2, 0])), pictures, atol=1e-3)
+
+
+def test_finetune_also_moves_constant_noise_styles_and_to_rgb(source, critic, data):
+    method = build(source, critic, data, generator=HyperGenerator(source, 3, width=5, finetune=True))
+    hyper = method.modules["generator"]
+    before = copy(hyper)
+    train(method, Budget(2), 6, **QUIET)
+    parts = ("heads.", "classes.", "constant", "noise", "adain", "to_rgb.2")
+    assert moved(hyper, before) == {n for n in before if any(p in n for p in parts)}
+
+
+def test_the_table_of_parts_says_what_training_moves(source, critic, data):
+    generators = {
+        "default": HyperGenerator(source, 3, width=5),
+        "finetune": HyperGenerator(StyleGAN(SMALL), 3, width=5, finetune=True),
+        "baseline": ConditionalStyleGAN.from_source(source, 3),
+    }
+    tables = {name: {p.name: p for p in trained_parts(network)} for name, network in generators.items()}
+    for name, network in generators.items():
+        rows = tables[name].values()
+        assert sum(row.parameters for row in rows) == sum(p.numel() for p in network.parameters())
+        assert sum(row.trained for row in rows) == sum(p.numel() for p in network.parameters() if p.requires_grad)
+    trained = {name: {row.name for row in table.values() if row.trained} for name, table in tables.items()}
+    assert trained["default"] == {"heads", "class network"}
+    assert trained["finetune"] == {"heads", "class network", "constant", "noise strengths", "styles (AdaIN)", "to-RGB"}
+    assert "convolutions" in trained["baseline"] and "mapping network" in trained["baseline"]
+    assert {row.name: bool(row.trained) for row in trained_parts(ConditionalCritic.from_source(critic, 3))} == {
+        "from-RGB": False,
+        "convolutions": True,
+        "scores": True,
+    }
+
+
+def test_the_baseline_begins_as_its_source_and_moves_all(source, critic, data):
+    network = ConditionalStyleGAN.from_source(source, 3)
+    labels = torch.tensor([0, 1, 2, 1])
+    assert torch.allclose(samples(network, labels), samples_of(source), atol=1e-5)
+    before = copy(network)
+    train(build(source, critic, data, generator=network), Budget(9), 6, **QUIET)
+    still = {n for n in before if n.startswith(("synthesis.to_rgb.0", "synthesis.to_rgb.1"))}
+    assert moved(network, before) == set(before) - still
+    z = torch.randn(1, 6, generator=noise(8)).expand(3, -1)
+    maps = [one[:1].expand(3, -1, -1, -1) for one in network.synthesis.noise(3, noise(9))]
+    first, second, _ = network(z, torch.arange(3), maps)
+    assert not torch.allclose(first, second, atol=1e-5)
+    still = network(torch.randn(2, 6), torch.tensor([1, 1]), [one[:2] for one in maps], truncation=0.0)
+    assert torch.allclose(still[0], still[1], atol=1e-5)
+
+
+def samples_of(source):
+    with torch.no_grad():
+        return source(torch.randn(4, 6, generator=noise(3)), source.synthesis.noise(4, noise(4)))
+
+
+def test_the_penalty_is_lazy_and_as_strong_on_average(source, critic, data):
+    method = build(source, critic, data, TransferSettings(r1_every=4, mixing=0.0, augment=False))
+    seen = {}
+    for step in range(5):
+        generator_loss, critic_loss = list(method.losses(method.batch(torch.arange(6), noise()), noise(1), step))
+        assert (generator_loss.optimizer, critic_loss.optimizer) == ("generator", "critic")
+        seen[step] = critic_loss
+    assert [step for step, loss in seen.items() if "r1" in loss.scalars] == [0, 4]
+    extra = seen[0].value - seen[1].value
+    assert extra.item() == pytest.approx(4 * 5.0 * seen[0].scalars["r1"].item(), rel=1e-3)
+
+
+def test_losses_are_the_logistic_ones_and_fakes_have_the_labels_of_the_batch(source, critic, data):
+    method = build(source, critic, data, TransferSettings(r1_every=2, mixing=0.0, augment=False))
+    torch.nn.init.normal_(method.modules["critic"].head.weight)
+    real, labels = method.batch(torch.arange(6), noise())
+    generator_loss, critic_loss = list(method.losses((real, labels), noise(1), 1))
+    draws = noise(1)
+    z, _ = torch.randn(2, 6, 6, generator=draws)
+    maps = source.synthesis.noise(6, draws)
+    fake = method.modules["generator"](z, labels, maps)
+    on_real, on_fake = (method.modules["critic"](x, labels) for x in (real, fake))
+    assert generator_loss.value.item() == pytest.approx(F.softplus(-on_fake).mean().item(), rel=1e-5)
+    wanted = (F.softplus(-on_real) + F.softplus(on_fake)).mean().item()
+    assert critic_loss.value.item() == pytest.approx(wanted, rel=1e-5)
+    method.modules["generator"].zero_grad()
+    critic_loss.value.backward()
+    assert all(p.grad is None or not p.grad.any() for p in method.modules["generator"].parameters())
+
+
+def test_a_resumed_transfer_with_several_classes_ends_in_the_same_bits(source, critic, data, tmp_path):
+    def run(steps, **options):
+        method = build(source, critic, data)
+        history = train(method, Budget(steps), 6, **{**QUIET, **options})
+        modules = [method.modules["generator"], method.modules["critic"], history.averaged["generator"]]
+        return [fingerprint(module) for module in modules]
+
+    whole = run(6)
+    run(3, folder=tmp_path)
+    assert run(6, folder=tmp_path, resume=True) == whole
+
+
+def test_it_trains_in_half_precision(source, critic, data):
+    method = build(source, critic, data)
+    pictures = samples(method.modules["generator"])
+    curve = train(method, Budget(2), 6, precision="bf16-mixed", **QUIET).curve
+    assert {"loss/generator", "loss/critic", "r1", "contrastive real", "contrastive fake"} <= set(curve)
+    assert torch.equal(samples(method.modules["generator"]), pictures)
+
+
+def test_what_does_not_fit_together_is_refused(source, critic, data):
+    hyper, conditional = HyperGenerator(source, 3, width=5), ConditionalCritic.from_source(critic, 3)
+    with pytest.raises(CourseError, match="no label 'kind'"):
+        TransferMethod(data, hyper, conditional, label="kind")
+    with pytest.raises(CourseError, match="2 classes and the data have label 2"):
+        TransferMethod(data, hyper, ConditionalCritic.from_source(critic, 2))
+    other = ConditionalCritic(replace(SMALL, critic=(8, 8, 8)), 3)
+    with pytest.raises(CourseError, match="different sizes"):
+        TransferMethod(data, hyper, other)
+
+
+def test_preview_has_a_class_a_column(source, critic, data):
+    assert build(source, critic, data).preview().shape == (24, 3, 16, 16)
