@@ -11,7 +11,7 @@ from course_lib.errors import CourseError
 from course_lib.experts import TargetExpert, fingerprint, load_expert
 from course_lib.gans.alae import ALAE, LatentScore
 from course_lib.gans.alae_config import PUBLISHED_ALAE, ALAEConfig
-from course_lib.gans.alae_layers import LayerNoise, ScaledConv2d, ScaledLinear, equalised_groups, read_style
+from course_lib.gans.alae_layers import LayerNoise, ScaledConv2d, ScaledLinear, equalised_groups, standardise
 from course_lib.gans.losses import latent_reciprocity, logistic_critic, logistic_generator
 from course_lib.gans.stylegan import mix_styles
 from course_lib.recipes.alae import ALAEMethod
@@ -87,22 +87,26 @@ def test_every_parameter_is_in_one_group(network):
     assert rate[id(network.generator.mapping.layers[0].bias)] == pytest.approx(0.1)
 
 
-def test_fused_up_convolution_is_repetition_then_the_mirrored_kernel():
-    layer, x = ScaledConv2d(3, 2, resample="up"), torch.randn(2, 3, 8, 8)
-    kernel = layer.weight.transpose(0, 1).flip(-1, -2)
-    torch.testing.assert_close(layer(x), F.conv2d(F.interpolate(x, scale_factor=2), kernel, padding=1))
+def test_up_is_repetition_then_convolution_and_transposed_has_the_mirrored_kernel():
+    x = torch.randn(2, 3, 8, 8)
+    large = F.interpolate(x, scale_factor=2)
+    plain, transposed = (ScaledConv2d(3, 2, resample=kind) for kind in ("up", "transposed"))
+    torch.testing.assert_close(plain(x), F.conv2d(large, plain.weight, padding=1))
+    kernel = transposed.weight.transpose(0, 1).flip(-1, -2)
+    torch.testing.assert_close(transposed(x), F.conv2d(large, kernel, padding=1))
 
 
-def test_fused_down_convolution_is_convolution_then_the_mean_of_four():
+def test_down_is_convolution_then_the_mean_of_four():
     layer, x = ScaledConv2d(3, 2, resample="down"), torch.randn(2, 3, 8, 8)
     torch.testing.assert_close(layer(x), F.avg_pool2d(F.conv2d(x, layer.weight, padding=1), 2))
 
 
-def test_styles_are_read_off_mean_and_deviation_and_a_dead_channel_has_a_gradient():
+def test_styles_are_mean_and_deviation_and_a_dead_channel_has_a_gradient():
     x = torch.randn(2, 3, 8, 8)
     x[:, 1] = 0.5
     x.requires_grad_()
-    read = read_style(x)
+    normed, read = standardise(x, 1e-5)
+    torch.testing.assert_close(normed, F.instance_norm(x), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(read[:, :3], x.mean((2, 3)))
     torch.testing.assert_close(read[:, 3:], x.std((2, 3), unbiased=False), atol=1.1e-4, rtol=1e-4)
     (gradient,) = torch.autograd.grad(read.sum(), x, create_graph=True)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ..errors import CourseError
 from .alae_config import ALAEConfig
-from .alae_layers import LayerNoise, ScaledConv2d, ScaledLinear
+from .alae_layers import LayerNoise, ScaledConv2d, ScaledLinear, standardise
 from .equalized import Blur
 
 __all__ = ["Decoder"]
@@ -24,7 +24,8 @@ class StyleNorm(nn.Module):
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Maps ``(B, C, H, W)``, style ``(B, latent)`` → maps."""
         gain, offset = self.style(w)[:, :, None, None].chunk(2, 1)
-        return torch.addcmul(offset, F.instance_norm(x, eps=1e-8), gain + 1)
+        x, _ = standardise(x, 1e-8)
+        return torch.addcmul(offset.to(x.dtype), x, (gain + 1).to(x.dtype))
 
 
 class DecoderBlock(nn.Module):
@@ -34,13 +35,12 @@ class DecoderBlock(nn.Module):
         super().__init__()
         channels = config.channels[level]
         self.size = 4 * 2**level
-        self.fused = self.size >= config.fused_from
         self.first = level == 0
         if not self.first:
             self.conv1 = ScaledConv2d(
                 config.channels[level - 1],
                 channels,
-                resample="up" if self.fused else None,
+                resample="transposed" if self.size >= config.fused_from else "up",
                 explicit=config.explicit,
             )
             self.blur = Blur()
@@ -57,7 +57,7 @@ class DecoderBlock(nn.Module):
             noise: ``(B, 2, H, W)``, one map for each of the two places, or None.
         """
         if not self.first:
-            x = self.blur(self.conv1(x if self.fused else F.interpolate(x, scale_factor=2)))
+            x = self.blur(self.conv1(x))
         x = self.style1(self.noise1(x, None if noise is None else noise[:, :1]), w[:, 0])
         x = self.noise2(self.conv2(x), None if noise is None else noise[:, 1:])
         return self.style2(x, w[:, 1])

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from .equalized import four_shifts
 
-__all__ = ["LayerNoise", "ScaledConv2d", "ScaledLinear", "equalised_groups", "read_style"]
+__all__ = ["LayerNoise", "ScaledConv2d", "ScaledLinear", "equalised_groups", "standardise"]
 
 ROOT2 = math.sqrt(2.0)
 
@@ -62,15 +62,19 @@ class ScaledLinear(_Scaled):
 
 
 class ScaledConv2d(_Scaled):
-    """Convolution, plain or fused with resampling.
+    """Convolution, alone or with resampling by two in the same operation.
+
+    Repetition of pixels before a convolution, and the mean of four after it, are one strided convolution with a kernel
+    summed over four shifts: the same function with half the products, whatever the published code does at that size.
 
     Args:
         inputs, outputs: channels.
         kernel: 1 or 3.
         gain: see the base class.
         bias: whether it has one; ALAE's 3×3 convolutions have theirs behind the noise, as a parameter of the block.
-        resample: ``up`` and ``down`` resample by two in the same operation. The weight of ``up`` is
-            ``(inputs, outputs, 3, 3)``, and its kernel acts mirrored: both as in the released files.
+        resample: ``up`` repeats pixels and convolves; ``transposed`` does so with a kernel that is stored
+            ``(inputs, outputs, 3, 3)`` and acts mirrored, as large blocks are published; ``down`` convolves and takes
+            the mean of four pixels.
         explicit: see the module's text.
     """
 
@@ -84,7 +88,7 @@ class ScaledConv2d(_Scaled):
         resample: str | None = None,
         explicit: bool = False,
     ):
-        channels = (inputs, outputs) if resample == "up" else (outputs, inputs)
+        channels = (inputs, outputs) if resample == "transposed" else (outputs, inputs)
         fan_in = inputs * kernel**2
         super().__init__((*channels, kernel, kernel), fan_in, gain, 1.0, outputs if bias else 0, explicit)
         self.resample = resample
@@ -92,12 +96,13 @@ class ScaledConv2d(_Scaled):
     def forward(self, x: Tensor) -> Tensor:
         """``(B, inputs, H, W)`` → ``(B, outputs, H, W)``, or twice or half as large."""
         weight, bias = self.scaled()
-        if self.resample == "up":
-            # Repetition before the convolution sums four shifts, it does not average them.
-            return F.conv_transpose2d(x, 4 * four_shifts(weight), bias, stride=2, padding=1)
+        if self.resample is None:
+            return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
         if self.resample == "down":
             return F.conv2d(x, four_shifts(weight), bias, stride=2, padding=1)
-        return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+        if self.resample == "up":
+            weight = weight.transpose(0, 1).flip(-1, -2)
+        return F.conv_transpose2d(x, 4 * four_shifts(weight), bias, stride=2, padding=1)
 
 
 class LayerNoise(nn.Module):
@@ -123,18 +128,29 @@ class LayerNoise(nn.Module):
             s = self.width
             x = x + 0.8 * s * torch.exp(-x.square() / (2 * s * s)) / math.sqrt(2 * math.pi)
         else:
-            x = torch.addcmul(x, self.strength, noise)
-        return F.leaky_relu(x + self.bias, 0.2)
+            x = torch.addcmul(x, self.strength.to(x.dtype), noise.to(x.dtype))
+        return F.leaky_relu(x + self.bias.to(x.dtype), 0.2)
 
 
-def read_style(x: Tensor) -> Tensor:
-    """Mean and standard deviation of every channel: ``(B, C, H, W)`` → ``(B, 2 C)``.
+def standardise(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Instance norm, and what it takes away.
 
-    The published deviation has no ε, so the gradient of a channel that is constant over a picture is 0 / 0. Here 1e-8
-    stands under the root; it moves the deviation by 1e-4 at most.
+    Statistics are float32; maps keep their precision and memory format, which ``F.instance_norm`` on a CPU does not.
+
+    Args:
+        x: ``(B, C, H, W)``.
+        epsilon: added to the variance; 1e-5 in the encoder and 1e-8 in the decoder, as published.
+
+    Returns:
+        The standardised maps, and mean and standard deviation of every channel, ``(B, 2 C)``. The published deviation
+        has no ε, so the gradient of a channel that is constant over a picture is 0 / 0. Here 1e-8 stands under the
+        root; it moves the deviation by 1e-4 at most.
     """
-    variance, mean = torch.var_mean(x, (2, 3), unbiased=False)
-    return torch.cat([mean.float(), (variance.float() + 1e-8).sqrt()], 1)
+    mean = x.mean((2, 3), keepdim=True, dtype=torch.float32)
+    x = x - mean.to(x.dtype)
+    variance = x.square().mean((2, 3), keepdim=True, dtype=torch.float32)
+    style = torch.cat([mean, (variance + 1e-8).sqrt()], 1)[:, :, 0, 0]
+    return x * (variance + epsilon).rsqrt().to(x.dtype), style
 
 
 def equalised_groups(network: nn.Module, rate: float) -> list[dict[str, Any]]:
