@@ -12,6 +12,7 @@ from course_lib.data import ImageSet
 from course_lib.errors import CourseError
 from course_lib.evaluation.class_wise import feature_scores
 from course_lib.evaluation.features import FeatureNetwork
+from course_lib.evaluation.inception_score import inception_score
 from course_lib.experts import freeze
 from course_lib.gans import BigGANConfig, Generator, start_weights
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
@@ -109,8 +110,19 @@ def test_scores_are_those_of_the_two_sets_of_features(tmp_path, monkeypatch):
     both = [found.classes[name]["recall"] for name in ("cat", "dog")]
     assert found.mean["recall"] == pytest.approx(sum(both) / 2)
     assert found.counts == {"real": 20, "generated": 20} and 1 <= found.together["Inception score"] <= 6
+    p = colours(drawn).softmax(1)
+    assert found.together["Inception score"] == pytest.approx(inception_score(p, 1)[0], rel=1e-4)
     more = score_generator(generator, data, NETWORK, samples=30)
     assert more.counts == {"real": 20, "generated": 90}
+
+
+def test_the_inception_score_of_many_pictures_does_not_depend_on_their_order(tmp_path, monkeypatch):
+    """Ten splits of pictures that lie class by class would each hold a single class and score 1."""
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
+    sure = FeatureNetwork("sure", "k", colours, lambda x: torch.eye(3)[torch.arange(3).repeat_interleave(len(x) // 3)])
+    data = match_classes(labelled([8, 8, 8], NAMES), BigGANPictures(network(0), NAMES))
+    found = score_generator(BigGANPictures(network(0), NAMES), data, sure, samples=400)
+    assert found.together["Inception score"] == pytest.approx(3.0, rel=0.02)
 
 
 def test_a_generator_without_classes_is_scored_as_one_set(tmp_path, monkeypatch):

@@ -16,8 +16,8 @@ def inception_score(probabilities: Tensor, splits: int = 10) -> tuple[float, flo
 
     Args:
         probabilities: ``(N, classes)``, rows sum to 1.
-        splits: parts of ``N // splits`` pictures in the given order (a rest is left out); the deviation is that of a
-            population, as published.
+        splits: parts of ``N // splits`` pictures in the given order (a rest is left out), so pictures sorted by class
+            must be shuffled before; the deviation is that of a population, as published.
 
     Raises:
         CourseError: other shapes, fewer pictures than splits, or rows that are no probabilities.

@@ -109,8 +109,10 @@ def score_generator(
     pictures = _samples(generator, names, drawn, seed)
     real, fake = real_features(data, network, generator.size), network.features(pictures)
     together = feature_scores(real, fake, NEIGHBOURS)
-    splits = 10 if len(pictures) >= 100 else 1
-    together["Inception score"], _ = inception_score(network.probabilities(pictures), splits)
+    # Pictures lie class by class, and a split of the Inception score must hold all classes.
+    order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(seed))
+    splits = 10 if len(pictures) >= 1000 else 1
+    together["Inception score"], _ = inception_score(network.probabilities(pictures)[order], splits)
     found: dict[str, dict[str, float]] = {}
     left_out: list[str] = []
     if generator.classes:
