@@ -43,16 +43,6 @@ def test_the_cut_says_which_blocks_take_the_second_style(walk):
     assert torch.allclose(mixed[:, 2], second)
 
 
-def test_a_mixing_table_shows_its_samples_at_the_edges(walk):
-    table = walk.mixing([0, 1], [2, 3, 1], cut=2, truncation=0.8)
-    assert table.shape == (3, 4, 3, 16, 16) and (table[0, 0] == 1).all()
-    whole = walk.pictures(torch.cat([walk.style(k, k, 0.0, "w", 0.8, 3) for k in range(4)]))
-    assert torch.allclose(table[1:, 0], whole[:2], atol=1e-5)
-    assert torch.allclose(table[0, 1:], whole[[2, 3, 1]], atol=1e-5)
-    assert torch.allclose(table[2, 3], whole[1], atol=1e-5), "a sample mixed with itself is itself"
-    assert not torch.allclose(table[1, 1], whole[0], atol=1e-3)
-
-
 def test_render_is_pure_and_every_control_matters(walk):
     base = {"first": 0, "second": 1, "space": "w", "way": 0.5, "cut": "nowhere", "truncation": 0.7, "noise": 0}
     picture = walk.render(**base)

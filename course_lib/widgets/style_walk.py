@@ -9,8 +9,8 @@ from torch import Tensor
 from ..errors import CourseError
 from ..figures import png_bytes
 from ..gans.stylegan import StyleGAN
+from ..generation.interpolation import slerp
 from .picture_view import PictureView
-from .residual_walk import slerp
 
 __all__ = ["StyleWalk"]
 
@@ -82,23 +82,6 @@ class StyleWalk:
         cut = len(self.sizes) if cut is None else cut
         styles = [self.style(first, second, way, space, truncation, cut) for way in ways]
         return self.pictures(torch.cat(styles))
-
-    def mixing(self, firsts: Sequence[int], seconds: Sequence[int], cut: int, truncation: float = 0.7) -> Tensor:
-        """``(1 + len(firsts), 1 + len(seconds), 3, S, S)``: style mixing as a table; its corner is white.
-
-        Args:
-            firsts: samples of the rows; they rule the blocks before ``cut``.
-            seconds: samples of the columns; they rule the others.
-            cut, truncation: see :meth:`style`.
-        """
-        none, size = len(self.sizes), self.sizes[-1]
-        head = self.pictures(torch.cat([self.style(k, k, 0.0, "w", truncation, none) for k in seconds]))
-        rows = [torch.cat([torch.ones(1, 3, size, size), head])]
-        for first in firsts:
-            styles = [self.style(first, first, 0.0, "w", truncation, none)]
-            styles += [self.style(first, k, 0.0, "w", truncation, cut) for k in seconds]
-            rows.append(self.pictures(torch.cat(styles)))
-        return torch.stack(rows)
 
     def render(
         self, first: int, second: int, space: str, way: float, cut: str, truncation: float, noise: int = 0
