@@ -198,6 +198,22 @@ def test_shortest_side_and_centre(tmp_path):
     assert (read_image(tmp_path / "wide.png", 20, crop=10) == read_image(tmp_path / "wide.png", 20)).all()
 
 
+def test_small_pictures_can_be_left_out(tmp_path):
+    for name, size in (("cat/a", (10, 40)), ("cat/b", (30, 30)), ("dog/c", (20, 60)), ("dog/d", (64, 19))):
+        picture(tmp_path / f"pets/{name}.png", size=size)
+    np.save(tmp_path / "pets/dog/e.npy", np.zeros((1, 3, 24, 24), np.uint8))
+    data = find(f"folder:{tmp_path / 'pets'}")
+    kept = data.large_enough(20)
+    assert [file.stem for file in kept.files] == ["b", "c", "e"] and kept.labels["class"].tolist() == [0, 1, 1]
+    assert kept.load(16).images.shape == (3, 3, 16, 16)
+    assert len(data.large_enough(10)) == 5
+    with pytest.raises(CourseError, match="no picture of 'dog' in 'pets' has 25 pixels"):
+        data.large_enough(25)
+    (tmp_path / "pets/cat/a.png").write_bytes(b"nothing")
+    with pytest.raises(CourseError, match=r"a\.png cannot be read"):
+        data.large_enough(20)
+
+
 def test_shrinking_is_the_course_resize(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "noise.png")

@@ -4,8 +4,9 @@ A :class:`FileSet` is loaded into memory as an ``ImageSet``, or streamed when it
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -47,6 +48,27 @@ def _on_white(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise CourseError(f"the image {path} is missing: put it back, or unpack the data set again.") from error
+    except Exception as error:  # Decoders raise a dozen unrelated types on damaged bytes.
+        raise CourseError(
+            f"{path} cannot be read as an image ({error}): replace it, or move it out of the folder."
+        ) from error
+
+
+def _shortest_side(path: Path) -> int:
+    """In pixels, from the file's head."""
+    with _damage_named(path):
+        if path.suffix.lower() == ".npy":
+            return min(_from_array(path).size)
+        with Image.open(path) as file:
+            return min(file.size)
+
+
 def read_image(path: Path, size: int, crop: int | None = None) -> Tensor:
     """One picture as ``uint8 (3, size, size)``: the centred square of the shortest side, resized.
 
@@ -61,18 +83,12 @@ def read_image(path: Path, size: int, crop: int | None = None) -> Tensor:
     Raises:
         CourseError: the file is missing, is no image, or is damaged.
     """
-    try:
+    with _damage_named(path):
         if path.suffix.lower() == ".npy":
             image = _from_array(path)
         else:
             with Image.open(path) as file:
                 image = _on_white(file)
-    except FileNotFoundError as error:
-        raise CourseError(f"the image {path} is missing: put it back, or unpack the data set again.") from error
-    except Exception as error:  # Decoders raise a dozen unrelated types on damaged bytes.
-        raise CourseError(
-            f"{path} cannot be read as an image ({error}): replace it, or move it out of the folder."
-        ) from error
     side = min(*image.size, crop or max(image.size))
     left, top = (image.width - side) // 2, (image.height - side) // 2
     filtering = Image.Resampling.BOX if size < side else Image.Resampling.BICUBIC
@@ -152,6 +168,24 @@ class FileSet:
     def part(self, split: str) -> "FileSet":
         """The fixed ``train``, ``val`` or ``test`` part."""
         return self.subset(in_split(self.name, self.split, split))
+
+    def large_enough(self, side: int) -> "FileSet":
+        """Only pictures whose shortest side has ``side`` pixels or more; smaller ones would be enlarged and blurred.
+
+        Raises:
+            CourseError: a file is no image, or a class would lose all its pictures.
+        """
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            kept = torch.tensor([found >= side for found in pool.map(_shortest_side, self.files)])
+        for label, values in self.labels.items():
+            left = values[kept].bincount(minlength=len(self.classes[label]))
+            if (left == 0).any():
+                name = self.classes[label][int(left.argmin())]
+                raise CourseError(
+                    f"no picture of {name!r} in {self.name!r} has {side} pixels on its shortest side: take a smaller "
+                    "size, or larger pictures."
+                )
+        return self.subset(kept)
 
     def load(self, size: int, max_images: int | None = None) -> ImageSet:
         """Decodes the files into memory, ``3 · size²`` bytes each: 12 kB at 64 px, 48 kB at 128 px.

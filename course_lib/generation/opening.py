@@ -34,10 +34,18 @@ def _biggan(card: Card, folder: Path, device: torch.device) -> ConditionalGenera
     return BigGANPictures(network, names, card.name)
 
 
+def _bn_transfer(card: Card, folder: Path, device: torch.device) -> ConditionalGenerator:
+    from ..bn_transfer import load_bn_transfer
+
+    network = load_bn_transfer(card.name, device, folder)
+    return BigGANPictures(network, network.class_names, card.name)
+
+
 OPENERS: dict[str, Opener] = {
     "stylegan": _stylegan,
-    "hyper-modulated generator": _hypermod,
+    "hyper-modulation": _hypermod,
     "biggan generator": _biggan,
+    "transferred biggan": _bn_transfer,
 }
 """Kind of a card → what opens its checkpoint. A new kind of generator adds one line."""
 
