@@ -160,5 +160,7 @@ def score_curves(record: dict[str, Any], names: list[str]) -> Figure:
         axes.set(xlabel="training step", title=" and ".join(scores))
         axes.legend(frameon=False, fontsize=8, loc="best" if len(steps) < 50 else "upper right")
     settings = record["evaluation"]
-    figure.suptitle(f"{settings['features']} features, {Path(settings['dataset']).name}, {settings['part']} part", fontsize=10)
+    figure.suptitle(
+        f"{settings['features']} features, {Path(settings['dataset']).name}, {settings['part']} part", fontsize=10
+    )
     return figure

@@ -43,7 +43,7 @@ def _bn_transfer(card: Card, folder: Path, device: torch.device) -> ConditionalG
 
 OPENERS: dict[str, Opener] = {
     "stylegan": _stylegan,
-    "hyper-modulation": _hypermod,
+    "hyper-modulated generator": _hypermod,
     "biggan generator": _biggan,
     "transferred biggan": _bn_transfer,
 }
