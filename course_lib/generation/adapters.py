@@ -7,17 +7,23 @@ from torch import Tensor, nn
 
 from ..errors import CourseError
 from ..gans import Generator
+from ..gans.alae import ALAE
+from ..gans.alae_decoder import Decoder
 from ..gans.stylegan import StyleGAN, Synthesis
 from ..hypermod import HyperGenerator
 from ..hypermod.generator import Modulation
 from .generator import ConditionalGenerator
 
-__all__ = ["BigGANPictures", "HyperPictures", "StylePictures"]
+__all__ = ["ALAEPictures", "BigGANPictures", "HyperPictures", "StylePictures"]
 
 
-def _noise(synthesis: Synthesis, count: int, seed: int) -> list[Tensor]:
+def _noise(network: Synthesis | Decoder, count: int, seed: int) -> list[Tensor]:
     draws = torch.Generator().manual_seed(seed)
-    return [one.cpu() for one in synthesis.noise(count, draws)]
+    return [one.cpu() for one in network.noise(count, draws)]
+
+
+def _no_classes(name: str) -> CourseError:
+    return CourseError(f"{name} has no classes: choose another checkpoint, or leave the classes out.")
 
 
 class StylePictures(ConditionalGenerator):
@@ -35,7 +41,7 @@ class StylePictures(ConditionalGenerator):
 
     def class_vectors(self, labels: Tensor) -> Tensor:
         """There are none."""
-        raise CourseError(f"{self.name} has no classes: choose another checkpoint, or leave the classes out.")
+        raise _no_classes(self.name)
 
     def noise(self, count: int, seed: int) -> list[Tensor]:
         """One map a block."""
@@ -43,8 +49,35 @@ class StylePictures(ConditionalGenerator):
 
     def _pictures(self, z: Tensor, vectors: Tensor | None, noise: list[Tensor], truncation: float) -> Tensor:
         if vectors is not None:
-            raise CourseError(f"{self.name} has no classes: leave the class vectors out.")
+            raise _no_classes(self.name)
         return self.network(z, noise, truncation)
+
+
+class ALAEPictures(ConditionalGenerator):
+    """The generator half of an adversarial latent autoencoder: no classes, two styles a block.
+
+    Args:
+        network: frozen.
+        name: of the checkpoint.
+    """
+
+    def __init__(self, network: ALAE, name: str = "ALAE"):
+        self.network, self.name, self.classes = network.generator, name, []
+        self.size, self.latent = network.config.size, network.config.latent
+        self.blocks, self.device = network.config.slots, next(network.parameters()).device
+
+    def class_vectors(self, labels: Tensor) -> Tensor:
+        """There are none."""
+        raise _no_classes(self.name)
+
+    def noise(self, count: int, seed: int) -> list[Tensor]:
+        """Two maps a block."""
+        return _noise(self.network.decoder, count, seed)
+
+    def _pictures(self, z: Tensor, vectors: Tensor | None, noise: list[Tensor], truncation: float) -> Tensor:
+        if vectors is not None:
+            raise _no_classes(self.name)
+        return self.network(z, noise, truncation)[0]
 
 
 class HyperPictures(ConditionalGenerator):

@@ -9,7 +9,7 @@ from ..errors import CourseError
 from ..experts import load_expert
 from ..paths import CHECKPOINTS
 from ..training import Card, load_card
-from .adapters import BigGANPictures, HyperPictures, StylePictures
+from .adapters import ALAEPictures, BigGANPictures, HyperPictures, StylePictures
 from .generator import ConditionalGenerator
 
 __all__ = ["OPENERS", "checkpoint_place", "open_generator"]
@@ -19,6 +19,10 @@ Opener = Callable[[Card, Path, torch.device], ConditionalGenerator]
 
 def _stylegan(card: Card, folder: Path, device: torch.device) -> ConditionalGenerator:
     return StylePictures(load_expert(card.name, device, folder), card.name)
+
+
+def _alae(card: Card, folder: Path, device: torch.device) -> ConditionalGenerator:
+    return ALAEPictures(load_expert(card.name, device, folder), card.name)
 
 
 def _hypermod(card: Card, folder: Path, device: torch.device) -> ConditionalGenerator:
@@ -43,6 +47,7 @@ def _bn_transfer(card: Card, folder: Path, device: torch.device) -> ConditionalG
 
 OPENERS: dict[str, Opener] = {
     "stylegan": _stylegan,
+    "alae": _alae,
     "hyper-modulated generator": _hypermod,
     "biggan generator": _biggan,
     "transferred biggan": _bn_transfer,
