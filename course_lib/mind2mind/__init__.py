@@ -1,0 +1,31 @@
+"""Mind2Mind: freeze the layers next to the pictures, and train a tiny GAN on the codes between them.
+
+Read in this order: ``codes``, ``networks``, ``training``, ``transferred``, ``scores``, ``bound``.
+"""
+
+from .bound import Bound, measure_bound, wasserstein
+from .codes import encode_set
+from .networks import DIGITS, MindConfig, MindCritic, MindGenerator, uniform_noise
+from .released import load_released
+from .scores import TransferScores, auto_encoding_ceiling, score_transfer
+from .training import MindMethod, gradient_penalty
+from .transferred import TransferredGAN
+
+__all__ = [
+    "DIGITS",
+    "Bound",
+    "MindConfig",
+    "MindCritic",
+    "MindGenerator",
+    "MindMethod",
+    "TransferScores",
+    "TransferredGAN",
+    "auto_encoding_ceiling",
+    "encode_set",
+    "gradient_penalty",
+    "load_released",
+    "measure_bound",
+    "score_transfer",
+    "uniform_noise",
+    "wasserstein",
+]

@@ -1,0 +1,172 @@
+"""The theorem behind Mind2Mind, term by term, on samples.
+
+With W the Wasserstein-1 distance, source data D', target data D, encoder c, decoder g and MindGAN's codes P⁰:
+
+    W(D, g#P⁰) ≤ (1 + Lip(g∘c)) · W(D, D') + W(D', (g∘c)#D') + Lip(g) · W(c#D, P⁰)
+
+Four triangle inequalities: from D to D', to its reconstruction, to that of D, to the generated law; a map stretches W
+by its Lipschitz constant at most. The first leg goes out to D' and the third comes back, which is what makes the bound
+loose. Without the detour it is tighter and needs no source data: W(D, g#P⁰) ≤ W(D, (g∘c)#D) + Lip(g) · W(c#D, P⁰).
+
+The inequalities hold for the empirical laws of finite samples exactly, not on average, if every term uses the same
+samples, W is solved exactly, and a Lipschitz constant is the largest ratio between points that a best coupling pairs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from ..errors import CourseError
+
+__all__ = ["Bound", "couple", "measure_bound", "stretch", "wasserstein"]
+
+Map = Callable[[Tensor], Tensor]
+
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    """Euclidean, ``float64 (N, M)``, of flattened points; not through squares, which would lose small distances."""
+    return torch.cdist(a.flatten(1).double(), b.flatten(1).double(), compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def couple(a: Tensor, b: Tensor) -> tuple[float, Tensor]:
+    """Exact Wasserstein-1 distance of two samples with Euclidean cost, and the coupling that attains it.
+
+    Args:
+        a, b: ``(N, …)`` each. N = 1,000 takes a second; the cost grows like N³.
+
+    Returns:
+        The distance, and ``order (N,)``: a[i] goes with b[order[i]].
+
+    Raises:
+        CourseError: different numbers of points.
+    """
+    if len(a) != len(b) or not len(a):
+        raise CourseError(f"an assignment needs as many points on both sides, not {len(a)} and {len(b)}.")
+    cost = _distances(a, b).cpu().numpy()
+    rows, order = linear_sum_assignment(cost)
+    return float(cost[rows, order].mean()), torch.from_numpy(order)
+
+
+def wasserstein(a: Tensor, b: Tensor) -> float:
+    """The distance of :func:`couple` alone."""
+    return couple(a, b)[0]
+
+
+def stretch(before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor], order: Tensor | None = None) -> float:
+    """The largest ‖f(a) − f(b)‖ / ‖a − b‖: a Lipschitz constant for just these points.
+
+    Args:
+        before: ``(N, …)`` and ``(N, …)``.
+        after: what a map makes of them.
+        order: a coupling, see :func:`couple`; all pairs without one.
+    """
+    base, image = _distances(*before), _distances(*after)
+    if order is not None:
+        rows = torch.arange(len(order))
+        base, image = base[rows, order], image[rows, order]
+    return float((image[base > 0] / base[base > 0]).max()) if (base > 0).any() else 0.0
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Every term, in Euclidean distance of flattened pictures, and of codes where it says so.
+
+    Attributes:
+        distance: W(D, g#P⁰), what is bounded.
+        domain_gap: W(D, D').
+        source_error: W(D', (g∘c)#D').
+        target_error: W(D, (g∘c)#D), of the tighter version.
+        target_reconstruction: mean ‖x − g(c(x))‖ over the target, at least ``target_error``.
+        latent: W(c#D, P⁰), of codes: what MindGAN minimises.
+        reencoded: W(c#D, (c∘g)#P⁰), of codes, for the lower bound.
+        lip_autoencoder, lip_decoder, lip_encoder: of g∘c, g and c between points that are coupled.
+    """
+
+    distance: float
+    domain_gap: float
+    source_error: float
+    target_error: float
+    target_reconstruction: float
+    latent: float
+    reencoded: float
+    lip_autoencoder: float
+    lip_decoder: float
+    lip_encoder: float
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """The three terms of the theorem."""
+        return {
+            "domain gap": (1 + self.lip_autoencoder) * self.domain_gap,
+            "source autoencoder": self.source_error,
+            "latent": self.lip_decoder * self.latent,
+        }
+
+    @property
+    def upper(self) -> float:
+        """The theorem's right side."""
+        return sum(self.terms.values())
+
+    @property
+    def tighter(self) -> float:
+        """Without the detour over the source."""
+        return self.target_error + self.lip_decoder * self.latent
+
+    @property
+    def lower(self) -> float:
+        """W(c#D, (c∘g)#P⁰) / Lip(c): latent convergence is necessary, too."""
+        return self.reencoded / self.lip_encoder
+
+    def check(self, slack: float = 1e-6) -> None:
+        """Asserts all inequalities.
+
+        Raises:
+            CourseError: one does not hold, so a map is no function of its input (noise, batch statistics).
+        """
+        allowed = 1 + slack
+        if not self.lower <= self.distance * allowed or not self.distance <= min(self.tighter, self.upper) * allowed:
+            raise CourseError(
+                f"the bound is broken ({self.lower:.4g} ≤ {self.distance:.4g} ≤ {self.tighter:.4g}, {self.upper:.4g}): "
+                "encoder and decoder must be deterministic, and in evaluation mode."
+            )
+
+
+@torch.no_grad()
+def measure_bound(
+    target: Tensor, source: Tensor, codes: Tensor, encode: Map, decode: Map, all_pairs: bool = False
+) -> Bound:
+    """All terms on samples of equal size.
+
+    Args:
+        target: held-out target pictures ``(N, …)``.
+        source: pictures of the source domain ``(N, …)``.
+        codes: N generated codes, ``(N, D)``.
+        encode, decode: the frozen halves, as functions of whole samples; deterministic.
+        all_pairs: take Lipschitz constants over all pairs of points, not only the coupled ones: larger, so looser.
+
+    Raises:
+        CourseError: samples of different sizes.
+    """
+    target_codes, source_codes = encode(target), encode(source)
+    decoded, decoded_source, drawn = decode(target_codes), decode(source_codes), decode(codes)
+    drawn_codes = encode(drawn)
+    distance, to_drawn = couple(target, drawn)
+    domain_gap, to_source = couple(target, source)
+    latent, to_codes = couple(target_codes, codes)
+    if all_pairs:
+        to_drawn = to_source = to_codes = None
+    return Bound(
+        distance=distance,
+        domain_gap=domain_gap,
+        source_error=wasserstein(source, decoded_source),
+        target_error=wasserstein(target, decoded),
+        target_reconstruction=float((target - decoded).flatten(1).double().norm(dim=1).mean()),
+        latent=latent,
+        reencoded=wasserstein(target_codes, drawn_codes),
+        lip_autoencoder=stretch((target, source), (decoded, decoded_source), to_source),
+        lip_decoder=stretch((target_codes, codes), (decoded, drawn), to_codes),
+        lip_encoder=stretch((target, drawn), (target_codes, drawn_codes), to_drawn),
+    )
