@@ -84,7 +84,7 @@ class HyperPictures(ConditionalGenerator):
     """A hyper-modulated StyleGAN; without class vectors it draws its source domain.
 
     Args:
-        network: frozen; the kernels of the classes drawn last are kept.
+        network: frozen; the kernels of the class or mixture drawn last are kept.
         classes: names of its classes.
         name: of the checkpoint.
     """
@@ -109,10 +109,13 @@ class HyperPictures(ConditionalGenerator):
             return self.network(z, None, noise, truncation)
         # Kernels are what costs: each distinct vector (or row of vectors) makes its own once.
         distinct, owner = vectors.unique(dim=0, return_inverse=True)
-        # A walk through z draws the same classes again and again.
-        if self._made is None or not torch.equal(self._made[0], distinct):
-            self._made = distinct, self._modulation(distinct)
-        return self.network(z, self._made[1], noise, truncation, owner)
+        # A walk through z draws the same class again and again; the kernels of many would fill the memory.
+        if self._made is not None and torch.equal(self._made[0], distinct):
+            modulation = self._made[1]
+        else:
+            modulation = self._modulation(distinct)
+            self._made = (distinct, modulation) if len(distinct) == 1 else None
+        return self.network(z, modulation, noise, truncation, owner)
 
     def _modulation(self, vectors: Tensor) -> Modulation:
         if vectors.ndim == 2:
