@@ -226,7 +226,7 @@ def test_new_classes_of_a_folder(tmp_path):
         for index in range(count):
             Image.new("RGB", (40, 40), (10 * index, 0, 99)).save(tmp_path / name / f"{index}.png")
     data = new_classes(f"folder:{tmp_path}", per_class=4)
-    assert data.classes["class"] == ["arrows", "cups"] and data.size == 32
+    assert data.classes["class"] == ["arrows", "cups"] and data.size == 64
     assert data.part("train").labels["class"].bincount().tolist() == [3, 4]
     assert data.part("val").labels["class"].tolist() == [1, 1] == data.part("test").labels["class"].tolist()
     (tmp_path / "test").mkdir()

@@ -6,9 +6,9 @@ from torch.nn import functional as F
 
 from course_lib.data import NEW_SUBGROUPS, ImageSet, load_emoji
 from course_lib.gans import BigGANConfig, augment
+from course_lib.gans.codes import CodeSpace, class_codes
 from course_lib.gans.losses import hinge_critic, hinge_generator, orthogonal_penalty
 from course_lib.recipes.biggan import BigGANMethod, old_classes
-from course_lib.recipes.gan import class_codes
 
 
 def noise(seed=0):
@@ -64,6 +64,16 @@ def test_codes_are_standard_inside_each_class():
         part = codes[labels == label]
         assert part.mean(0).abs().max() < 1e-4
         assert torch.allclose(part.T @ part / 400, torch.eye(6), atol=0.05)
+
+
+def test_new_pictures_are_read_in_the_space_of_the_old_ones():
+    labels, latent = torch.arange(2).repeat(300), torch.randn(600, 8, generator=noise())
+    space = CodeSpace.fit(latent[:400], labels[:400], 5)
+    assert torch.allclose(space.codes(latent[:400], labels[:400]), class_codes(latent[:400], labels[:400], 5))
+    rest = space.codes(latent[400:], labels[400:], prior=1e9)  # whitened with the common covariance alone
+    centred = latent[400:] - torch.stack([latent[400:][labels[400:] == k].mean(0) for k in (0, 1)])[labels[400:]]
+    expected = centred.double() @ space.directions / space.common.diagonal().sqrt()
+    assert torch.allclose(rest.double(), expected, atol=1e-4)
 
 
 def test_a_class_of_one_picture_borrows_the_common_covariance():

@@ -11,13 +11,13 @@ from ..errors import CourseError
 __all__ = ["new_classes", "old_pictures"]
 
 
-def new_classes(dataset: str = "emoji", size: int = 32, per_class: int | None = None, seed: int = 0) -> ImageSet:
+def new_classes(dataset: str = "emoji", size: int = 64, per_class: int | None = None, seed: int = 0) -> ImageSet:
     """Pictures of new classes with ``labels["class"]`` from 0, in parts ``train``, ``val`` and ``test``.
 
     Args:
         dataset: ``emoji`` (the twenty subgroups that shipped generators never saw), ``folder:PATH`` with one folder per
             class, or another set of :func:`course_lib.data.load` with the label ``class``.
-        size: pixels; of sets from files.
+        size: pixels, of sets from files; that of the autoencoder that reads codes. Generators resize.
         per_class: at most so many training pictures a class; None for all. The other parts stay whole.
         seed: of the choice, and of the split where the set has none.
 

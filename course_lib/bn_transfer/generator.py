@@ -44,11 +44,14 @@ class TransferGenerator(nn.Module):
 
     Attributes:
         config: that of ``source`` with the number of new classes.
+        class_names, old_names: of new and of old classes, where they are known.
     """
 
     def __init__(self, source: Generator, classes: int, variant: str = "kept", start: str = "orthogonal"):
         super().__init__()
         self.variant, self.config = variant, replace(source.config, classes=classes)
+        self.class_names: list[str] = []
+        self.old_names: list[str] = []
         self.source = freeze(deepcopy(source))
         self.target = thawed(self.source)
         embedding = self.source.shared.weight if source.config.embedding is not None else None

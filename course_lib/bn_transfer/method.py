@@ -35,8 +35,19 @@ class TransferMethod(Method):
             Published: no.
         critic_steps: of each step of the generator, on fresh noise and fresh pictures. Published: 1.
         decay: of the generator's moving average; 0 for none, as published.
+        codes: ``(2, N, noise)``: a noise vector for each picture and its mirror image, see
+            :class:`course_lib.gans.codes.CodeSpace`. Published: none.
+        reconstruction: weight of the mean absolute error with which a quarter more pictures of each step are drawn
+            from their ``codes``. A critic alone needs thousands of steps before the generator draws what it has not
+            seen; the generators of this course were trained with the same loss.
         adam_eps: Published: 1e-6 at 128 pixels, 1e-8 at 32.
+
+    Raises:
+        CourseError: the networks have another number of classes than the data, or the codes are not of the data.
     """
+
+    code_noise = 0.3
+    """Share of fresh noise in a code, as a deviation: codes are points, and what is between them must be filled."""
 
     def __init__(
         self,
@@ -52,6 +63,8 @@ class TransferMethod(Method):
         augmented: bool = False,
         critic_steps: int = 1,
         decay: float = 0.0,
+        codes: Tensor | None = None,
+        reconstruction: float = 4.0,
         adam_eps: float = 1e-8,
     ):
         super().__init__()
@@ -65,6 +78,9 @@ class TransferMethod(Method):
         self.images = torch.cat([resize(part, generator.config.size) for part in data.batches(500)])
         self.noise, self.l1, self.l2 = generator.config.noise, l1, l2
         self.augmented, self.critic_steps = augmented, critic_steps
+        if codes is not None and codes.shape != (2, len(data), self.noise):
+            raise CourseError(f"codes must be (2, {len(data)}, {self.noise}), not {tuple(codes.shape)}.")
+        self.codes, self.reconstruction = codes, reconstruction
         self.modules = {
             "generator": generator.to(memory_format=torch.channels_last),
             "critic": critic.to(memory_format=torch.channels_last),
@@ -85,6 +101,7 @@ class TransferMethod(Method):
         """Moves pictures and labels."""
         super().to_device(device)
         self.images, self.labels = self.images.to(device), self.labels.to(device)
+        self.codes = None if self.codes is None else self.codes.to(device)
 
     def batch(self, index: Tensor, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
         """Real pictures and their labels, for each of the critic's steps; the first are those at ``index``."""
@@ -115,11 +132,31 @@ class TransferMethod(Method):
             scalars = {"real": real.mean().detach(), "fake": fake.mean().detach()}
             yield Loss("critic", hinge_critic(real, fake), scalars)
         z, asked = self._ask(len(batch[0][0]), generator)
-        fake = self.modules["generator"](z, painter.embed(asked))
+        known, codes, labels = self._known(len(z), generator)
+        # One pass for fresh noise and known codes, so that both share their batch statistics.
+        found = self.modules["generator"](torch.cat([z, codes]), painter.embed(torch.cat([asked, labels])))
         with frozen(self.unwrapped("critic")):
-            score = hinge_generator(self.unwrapped("critic")(self._seen(fake, generator), asked).float())
-        cost = penalty(painter, self.l1, self.l2) if isinstance(painter, TransferGenerator) else torch.zeros(())
-        yield Loss("generator", score + cost.to(score), {"score": score.detach(), "penalty": cost.detach()})
+            score = hinge_generator(self.unwrapped("critic")(self._seen(found[: len(z)], generator), asked).float())
+        scalars, loss = {"score": score.detach()}, score
+        if len(known):
+            error = (found[len(z) :].float() - known).abs().mean()
+            loss, scalars["reconstruction"] = loss + self.reconstruction * error, error.detach()
+        if isinstance(painter, TransferGenerator):
+            cost = penalty(painter, self.l1, self.l2)
+            loss, scalars["penalty"] = loss + cost, cost.detach()
+        yield Loss("generator", loss, scalars)
+
+    def _known(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Pictures to draw from their codes, the codes, and the labels; none where there are no codes."""
+        count = 0 if self.codes is None else max(1, count // 4)
+        index = torch.randint(self.length, (count,), generator=generator).to(self.device)
+        if self.codes is None:
+            return self.images[index], torch.empty(0, self.noise, device=self.device), self.labels[index]
+        flip = (torch.rand(count, generator=generator) < 0.5).to(self.device)
+        images = torch.where(flip[:, None, None, None], self.images[index].flip(-1), self.images[index])
+        fresh = torch.randn(count, self.noise, generator=generator).to(self.device)
+        codes = (1 - self.code_noise**2) ** 0.5 * self.codes[flip.long(), index] + self.code_noise * fresh
+        return images, codes, self.labels[index]
 
     @torch.no_grad()
     def preview(self) -> Tensor:

@@ -11,9 +11,10 @@ from ..evaluation import Judge
 from ..evaluation.distances import frechet_distance
 from ..experts import Autoencoder
 from ..gans import augment
+from ..gans.codes import class_codes, encode_mirrored
 from ..training.method import Loss, Method, frozen
 
-__all__ = ["SCHEDULE", "CodedGANMethod", "GANSchedule", "class_codes", "encode_codes", "score_samples"]
+__all__ = ["SCHEDULE", "CodedGANMethod", "GANSchedule", "encode_codes", "score_samples"]
 
 
 @dataclass(frozen=True)
@@ -37,43 +38,11 @@ class GANSchedule:
 SCHEDULE = GANSchedule()
 
 
-def class_codes(latent: Tensor, labels: Tensor, dims: int, prior: float = 30.0) -> Tensor:
-    """Latents as noise vectors: inside each class they have mean zero and about unit covariance.
-
-    The class mean is taken away, what is left is projected on its ``dims`` main directions and whitened with the
-    covariance of the class, shrunk towards that of all classes as if ``prior`` more pictures had that one.
-
-    Args:
-        latent: ``(N, D)``.
-        labels: ``(N,)``, 0 … n − 1.
-        dims: length of a code, at most D.
-        prior: weight of the common covariance, in pictures.
-
-    Returns:
-        ``(N, dims)``.
-    """
-    centred = latent.double().clone()
-    for label in labels.unique():
-        centred[labels == label] -= centred[labels == label].mean(0)
-    common, directions = torch.linalg.eigh(centred.T @ centred / len(centred))
-    codes = centred @ directions[:, -dims:]
-    common = common[-dims:].diag()
-    for label in labels.unique():
-        member = labels == label
-        part = codes[member]
-        covariance = (part.T @ part + prior * common) / (len(part) + prior)
-        codes[member] = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), part.T, upper=False).T
-    return codes.to(latent.dtype)
-
-
 def encode_codes(target: Autoencoder, data: ImageSet, labels: Tensor, dims: int) -> Tensor:
     """``(2, N, dims)``: :func:`class_codes` of the pictures and of their mirror images."""
     device = next(target.parameters()).device
-    plain, mirrored = (
-        torch.cat([target.encode((part.flip(-1) if flip else part).to(device)).cpu() for part in data.batches(250)])
-        for flip in (False, True)
-    )
-    codes = class_codes(torch.cat([plain, mirrored]), labels.repeat(2), dims)
+    latent = encode_mirrored(lambda part: target.encode(part.to(device)), data.batches(250))
+    codes = class_codes(latent, labels.repeat(2), dims)
     return codes.view(2, len(data), dims)
 
 

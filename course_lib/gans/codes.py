@@ -1,0 +1,75 @@
+"""Known noise vectors: latents of real pictures, made to look like the noise that a generator is fed with."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["CodeSpace", "class_codes", "encode_mirrored"]
+
+
+@dataclass(frozen=True)
+class CodeSpace:
+    """How a latent becomes a code: inside each class codes have mean zero and about unit covariance.
+
+    A generator that learned to decode such codes reads new pictures only if their codes are made in the same space.
+
+    Attributes:
+        directions: ``(D, dims)``: the main directions of the latents around their class means.
+        common: ``(dims, dims)``: their covariance along these, over all classes.
+    """
+
+    directions: Tensor
+    common: Tensor
+
+    @classmethod
+    def fit(cls, latent: Tensor, labels: Tensor, dims: int) -> "CodeSpace":
+        """The space of some pictures.
+
+        Args:
+            latent: ``(N, D)``.
+            labels: ``(N,)``, 0 … n − 1.
+            dims: length of a code, at most D.
+        """
+        centred = _centred(latent, labels)
+        common, directions = torch.linalg.eigh(centred.T @ centred / len(centred))
+        return cls(directions[:, -dims:], common[-dims:].diag())
+
+    def codes(self, latent: Tensor, labels: Tensor, prior: float = 30.0) -> Tensor:
+        """Codes of pictures, ``(N, dims)``.
+
+        The class mean is taken away, what is left is projected and whitened with the covariance of the class, shrunk
+        towards that of all classes as if ``prior`` more pictures had that one.
+
+        Args:
+            latent: ``(N, D)``.
+            labels: ``(N,)``, from 0.
+            prior: weight of the common covariance, in pictures.
+        """
+        codes, common = _centred(latent, labels) @ self.directions.double(), self.common.double()
+        for label in labels.unique():
+            member = labels == label
+            part = codes[member]
+            covariance = (part.T @ part + prior * common) / (len(part) + prior)
+            codes[member] = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), part.T, upper=False).T
+        return codes.to(latent.dtype)
+
+
+def _centred(latent: Tensor, labels: Tensor) -> Tensor:
+    centred = latent.double().clone()
+    for label in labels.unique():
+        centred[labels == label] -= centred[labels == label].mean(0)
+    return centred
+
+
+def class_codes(latent: Tensor, labels: Tensor, dims: int, prior: float = 30.0) -> Tensor:
+    """Codes ``(N, dims)`` of pictures in the space that they span themselves, see :class:`CodeSpace`."""
+    return CodeSpace.fit(latent, labels, dims).codes(latent, labels, prior)
+
+
+@torch.no_grad()
+def encode_mirrored(encode: Callable[[Tensor], Tensor], batches: Iterable[Tensor]) -> Tensor:
+    """Latents ``(2 N, D)`` on the CPU: of N pictures in order, then of their mirror images."""
+    both = [(encode(part).cpu(), encode(part.flip(-1)).cpu()) for part in batches]
+    return torch.cat([plain for plain, _ in both] + [mirrored for _, mirrored in both])
