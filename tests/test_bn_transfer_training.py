@@ -13,23 +13,29 @@ from torch.nn import functional as F
 
 from course_lib.bn_transfer import (
     HeldOut,
+    Kit,
     Ranks,
     TransferMethod,
     TransferSettings,
+    learn_classes,
+    load_bn_transfer,
     make_networks,
     new_classes,
     old_pictures,
+    picture_codes,
     run_transfer,
     set_stage,
     similar_mixtures,
 )
+from course_lib.bn_transfer.shipped import KIND, new_tensors, transfer_config
 from course_lib.data import NEW_SUBGROUPS, ImageSet
 from course_lib.errors import CourseError
 from course_lib.evaluation import Judge
 from course_lib.experts import fingerprint
 from course_lib.gans import BigGANConfig, Discriminator, Generator
 from course_lib.gans.class_norm import ClassNorm, OutputNorm, synchronise
-from course_lib.training import Budget, train
+from course_lib.paths import CHECKPOINTS
+from course_lib.training import Budget, Card, save_weights, train
 
 CONFIG = BigGANConfig(7, (16, 16, 8, 8), (8, 8, 16, 16), 3, 16, 6, (16,))
 NEW = 3
@@ -256,6 +262,78 @@ def test_real_pictures_score_better_than_those_of_another_class():
     assert set(right.by_class) < set(NEW_SUBGROUPS) and len(right.by_class) > 15
     unknown = ImageSet(data.name, val.images, val.labels, val.classes | {"class": [f"c{k}" for k in range(20)]})
     assert HeldOut(unknown, held.judge).compare(real, val.labels["class"]).accuracy != 0.0
+
+
+# --- codes, the shipped form, one call -------------------------------------------------------------------------------
+
+
+def test_codes_are_part_of_the_generators_loss(networks):
+    codes = torch.randn(2, 24, 16, generator=noise(4))
+    generator, critic, _ = made(networks)
+    method = TransferMethod(pictures(), "class", generator, critic, codes=codes, reconstruction=2.0, l1=0.0, l2=0.0)
+    *_, last = method.losses(method.batch(torch.arange(8), noise()), noise(), 0)
+    expected = last.scalars["score"] + 2.0 * last.scalars["reconstruction"]
+    assert last.value.item() == pytest.approx(expected.item(), rel=1e-5) and last.scalars["reconstruction"] > 0
+    images, z, labels = method._known(80, noise(5))
+    assert len(images) == len(z) == len(labels) == 20
+    flat, both = images.flatten(1), torch.cat([method.images, method.images.flip(-1)]).flatten(1)
+    index = torch.cdist(flat, both).argmin(1)
+    assert torch.equal(flat, both[index]) and torch.equal(labels, method.labels.repeat(2)[index])
+    clean = codes.flatten(0, 1)[index]
+    assert torch.allclose((z * clean).sum(1) / clean.square().sum(1), torch.full((20,), 0.954), atol=0.35)
+    with pytest.raises(CourseError, match="codes"):
+        TransferMethod(pictures(), "class", generator, critic, codes=codes[:, 1:])
+
+
+@pytest.fixture(scope="module")
+def kit():
+    return Kit(per_class=4)
+
+
+def test_codes_of_a_kit_are_those_that_its_generator_learned_to_draw(kit):
+    """Old pictures come back from their codes better than from those of other pictures of the class."""
+    data = kit.old.subset(torch.arange(0, len(kit.old), 3))
+    codes = picture_codes(kit.autoencoder, data, kit.space)[0]
+    labels = data.labels["class"]
+    real = torch.cat(list(data.batches(250, 32)))
+    with torch.no_grad():
+        embedded = kit.source.embed(labels)
+        own, other = (kit.source(z, embedded) for z in (codes, torch.randn(codes.shape, generator=noise(1))))
+    assert (own - real).abs().mean() < 0.8 * (other - real).abs().mean()
+
+
+def test_fewer_old_classes_draw_the_same(kit):
+    fewer = kit.with_old(5, seed=1)
+    assert len(fewer.old_names) == fewer.source.config.classes == fewer.critic.config.classes == 5
+    z, labels = torch.randn(5, 64, generator=noise()), torch.arange(5)
+    old = torch.tensor([kit.old_names.index(name) for name in fewer.old_names])
+    assert torch.equal(fewer.source(z, fewer.source.embed(labels)), kit.source(z, kit.source.embed(old)))
+    assert fewer.old.classes["class"] == fewer.old_names and kit.source.config.classes == 75
+    with pytest.raises(CourseError, match="75"):
+        kit.with_old(76)
+
+
+def test_own_folders_in_one_call_and_back_from_a_file(kit, tmp_path):
+    for name, shade in (("cups", 40), ("arrows", 200)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for index in range(6):
+            Image.new("RGB", (40, 40), (shade, 9 * index, 99)).save(tmp_path / "data" / name / f"{index}.png")
+    settings = TransferSettings(batch_size=4, options={"reconstruction": 1.0})
+    for ft_steps in (0, 1):
+        found = learn_classes(f"folder:{tmp_path / 'data'}", 1, ft_steps, settings=settings, kit=kit).generator
+        assert found.class_names == ["arrows", "cups"] and found.shared == (ft_steps == 0)
+        card = Card("own", KIND, transfer_config(found, "biggan32", found.class_names))
+        path = save_weights(new_tensors(found), card, tmp_path, bits=32)
+        assert path.stat().st_size < (1_000_000 if found.shared else 4_000_000)
+        for file in ("biggan32.json", "biggan32.safetensors"):
+            (tmp_path / file).write_bytes((CHECKPOINTS / file).read_bytes())
+        again = load_bn_transfer("own", folder=tmp_path)
+        z, labels = torch.randn(4, 64, generator=noise()), torch.tensor([0, 1, 1, 0])
+        assert torch.equal(again(z, again.embed(labels)), found(z, found.embed(labels)))
+        assert torch.equal(again.old(z, labels), kit.source(z, kit.source.embed(labels)))
+        assert again.old_names == kit.old_names and not again.training
+    with pytest.raises(CourseError, match="not a transferred biggan"):
+        load_bn_transfer("biggan32")
 
 
 # --- several devices --------------------------------------------------------------------------------------------------

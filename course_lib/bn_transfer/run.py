@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..data import ImageSet
 from ..errors import CourseError
 from ..gans import Discriminator, Generator, start_weights
+from ..gans.synchronise import first_process
 from ..training import Budget, train
 from ..training.loop import History
 from .critic import transfer_critic
@@ -179,15 +180,21 @@ def run_transfer(
     every = score_every if held is not None and score_every else max(steps, 1)
     options = {"log_every": 10, "checkpoint_every": 0, "preview_every": 0, "progress": False} | loop
     scores: dict[int, TransferScores] = {}
+    points = [*range(every, steps, every), steps]
     with ExitStack() as stack:
-        # Between two scores the state lies in files, so that a score changes nothing of what comes after.
-        place = Path(folder or stack.enter_context(TemporaryDirectory()))
-        ranks = Ranks(place, keep) if folder else None
-        for end in [*range(every, steps, every), steps]:
-            history = train(method, Budget(end), settings.batch_size, folder=place, resume=True, seed=seed, **options)
+        place = Path(folder) if folder else None
+        if place is None and len(points) > 1:
+            # Between two scores the state lies in files, so that a score changes nothing of what comes after.
+            if torch.distributed.is_torchelastic_launched():
+                raise CourseError("scores on the way, with several processes, need a folder that all of them see.")
+            place = Path(stack.enter_context(TemporaryDirectory()))
+        ranks = Ranks(folder, keep) if folder and held is not None else None
+        for end in points:
+            resume = place is not None
+            history = train(method, Budget(end), settings.batch_size, folder=place, resume=resume, seed=seed, **options)
             trained = history.averaged.get("generator", generator)
             if held is not None and history.steps == end:
                 scores[end] = held.score(settle(trained))
-                if ranks is not None:
+                if ranks is not None and first_process():
                     ranks.add(end, scores[end].kernel, trained.state_dict())
     return Transfer(settle(trained), critic, history, scores)
