@@ -292,7 +292,7 @@ def samples_of(source):
 
 
 def test_the_penalty_is_lazy_and_as_strong_on_average(source, critic, data):
-    method = build(source, critic, data, TransferSettings(r1_every=4, mixing=0.0, augment=False))
+    method = build(source, critic, data, TransferSettings(r1=5.0, r1_every=4, mixing=0.0, augment=False))
     seen = {}
     for step in range(5):
         generator_loss, critic_loss = list(method.losses(method.batch(torch.arange(6), noise()), noise(1), step))

@@ -7,10 +7,13 @@ from .generator import HyperGenerator, Modulation
 from .hypernetwork import ClassNetwork
 from .parts import Part, trained_parts
 from .self_alignment import SelfAlignmentMethod
+from .shipped import load_hypermod
 from .transfer import PUBLISHED, TransferMethod, TransferSettings
+from .variants import VARIANTS, build_variant
 
 __all__ = [
     "PUBLISHED",
+    "VARIANTS",
     "ClassNetwork",
     "ConditionalCritic",
     "ConditionalStyleGAN",
@@ -21,5 +24,7 @@ __all__ = [
     "SelfAlignmentMethod",
     "TransferMethod",
     "TransferSettings",
+    "build_variant",
+    "load_hypermod",
     "trained_parts",
 ]

@@ -67,12 +67,12 @@ class ModulatedConv(nn.Module):
 
     def kernels(self, gain: Tensor, shift: Tensor) -> Tensor:
         """γ and β ``(N, *pairs)`` → N kernels."""
-        gain, shift = gain[..., None, None], shift[..., None, None]
-        if not self.fused:
-            return self.scale * (gain * self.weight + shift)
-        if self.published:
-            return self.scale * (gain * four_shifts(self.weight) + shift)
-        return four_shifts(self.scale * (gain * self.weight + shift))
+        # The factor goes to the small tensors, and the large one is made in one operation.
+        gain, shift = (self.scale * part[..., None, None] for part in (gain, shift))
+        if self.fused and self.published:
+            return torch.addcmul(shift, gain, four_shifts(self.weight))
+        kernels = torch.addcmul(shift, gain, self.weight)
+        return four_shifts(kernels) if self.fused else kernels
 
     def forward(self, x: Tensor, gain: Tensor, shift: Tensor, bias: Tensor, owner: Tensor | None = None) -> Tensor:
         """Convolves every picture with the kernel of its class.

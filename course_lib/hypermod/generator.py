@@ -38,7 +38,12 @@ class HyperGenerator(nn.Module):
         published: see :class:`ModulatedConv`.
         finetune: train constant, noise strengths, styles and to-RGB as well (the published ``--finetune``). The source
             is then no longer kept.
+
+    Attributes:
+        class_names: what the classes show, where that is known.
     """
+
+    class_names: Sequence[str] = ()
 
     def __init__(
         self,

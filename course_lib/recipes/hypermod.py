@@ -1,0 +1,43 @@
+"""Training of the hyper-modulated generator: from faces to six other classes of emoji."""
+
+from copy import deepcopy
+
+from ..data import TRANSFER_CLASSES, load_emoji, transfer_classes
+from ..evaluation import Judge
+from ..experts import load_expert
+from ..hypermod import ConditionalCritic, HyperGenerator, TransferMethod, TransferSettings
+from ..hypermod.scores import HeldOut
+from ..hypermod.shipped import KIND, hyper_config, hyper_tensors
+from ..profiles import seed_everything
+from ..training import Card
+from .recipe import Job, data_hash, publish
+
+__all__ = ["SETTINGS", "SOURCE", "train_hypermod32"]
+
+SOURCE = "stylegan32"
+SETTINGS = TransferSettings()
+_WIDTH, _RANK = 16, 8
+
+
+def train_hypermod32(job: Job) -> Card:
+    """Hyper-modulation of the faces' generator with all training pictures of the six classes, heads of low rank."""
+    seed_everything(job.seed)
+    data = transfer_classes(load_emoji())
+    source, critic = load_expert(SOURCE), load_expert(f"{SOURCE}-critic")
+    classes = list(TRANSFER_CLASSES)
+    hyper = HyperGenerator(deepcopy(source), len(classes), _WIDTH, _RANK)
+    train = data.part("train")
+    method = TransferMethod(train, hyper, ConditionalCritic.from_source(critic, len(classes)), SETTINGS)
+    steps = job.profile.pick(quick=20, cpu=3000, gpu=30000)
+    recipe = {"batch_size": 24, "pictures": len(train), **vars(SETTINGS)}
+    history = job.run("hypermod32", method, recipe["batch_size"], steps)
+    network, judge = history.averaged["generator"].eval(), Judge.load().to(job.profile.device)
+    metrics = {}
+    for part in ("val", "test"):
+        found = HeldOut.of(data.part(part), judge, hyper.config.size).mean(network, job.seed)
+        metrics |= {f"{name} (judge features, mean over classes) on {part}": value for name, value in found.items()}
+    card = Card("hypermod32", KIND, hyper_config(SOURCE, classes, _WIDTH, _RANK), recipe, data=data_hash(data))
+    card.metrics = metrics
+    card.notes = f"Heads and class network; the generator that they modulate is {SOURCE}."
+    primary = "kernel distance (judge features, mean over classes) on val"
+    return publish(job, card, hyper_tensors(network), history, primary, higher=False, bits=8)
