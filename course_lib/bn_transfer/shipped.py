@@ -10,6 +10,7 @@ from ..errors import CourseError
 from ..experts import freeze, load_expert
 from ..paths import CHECKPOINTS
 from ..training import load_card, load_weights
+from ..training.weights import folder_of
 from .generator import TransferGenerator
 
 __all__ = ["KIND", "load_bn_transfer", "new_tensors", "transfer_config"]
@@ -39,7 +40,7 @@ def load_bn_transfer(
     Args:
         name: of the checkpoint.
         device: where to put it.
-        folder: where weights and cards are, also those of the source.
+        folder: where weights and card are; the source may also be a shipped one.
 
     Raises:
         CourseError: missing or damaged files, or a checkpoint of another kind.
@@ -48,8 +49,9 @@ def load_bn_transfer(
     if card.kind != KIND:
         raise CourseError(f"checkpoint {name!r} is a {card.kind}, not a {KIND}.")
     config = card.config
+    sources = folder_of(config["source"], folder)
     generator = TransferGenerator(
-        load_expert(config["source"], folder=folder), len(config["classes"]), config["variant"]
+        load_expert(config["source"], folder=sources), len(config["classes"]), config["variant"]
     )
     if not config["shared"]:
         generator.unshare()
@@ -57,5 +59,5 @@ def load_bn_transfer(
         raise CourseError(f"checkpoint {name!r} does not fit this version of the course: update both with git.")
     generator.target.load_state_dict(tensors, strict=False)
     generator.class_names = list(config["classes"])
-    generator.old_names = list(load_card(config["source"], folder).recipe["classes"])
+    generator.old_names = list(load_card(config["source"], sources).recipe["classes"])
     return freeze(generator.to(device, memory_format=torch.channels_last))

@@ -5,8 +5,12 @@ from pathlib import Path
 
 import torch
 
+from ..bn_transfer.shipped import KIND as TRANSFERRED
+from ..bn_transfer.shipped import load_bn_transfer
 from ..errors import CourseError
 from ..experts import load_expert
+from ..hypermod.shipped import KIND as HYPER_MODULATED
+from ..hypermod.shipped import load_hypermod
 from ..paths import CHECKPOINTS
 from ..training import Card, load_card
 from .adapters import ALAEPictures, BigGANPictures, HyperPictures, StylePictures
@@ -26,8 +30,6 @@ def _alae(card: Card, folder: Path, device: torch.device) -> ConditionalGenerato
 
 
 def _hypermod(card: Card, folder: Path, device: torch.device) -> ConditionalGenerator:
-    from ..hypermod import load_hypermod
-
     network = load_hypermod(card.name, device, folder)
     return HyperPictures(network, network.class_names, card.name)
 
@@ -39,8 +41,6 @@ def _biggan(card: Card, folder: Path, device: torch.device) -> ConditionalGenera
 
 
 def _bn_transfer(card: Card, folder: Path, device: torch.device) -> ConditionalGenerator:
-    from ..bn_transfer import load_bn_transfer
-
     network = load_bn_transfer(card.name, device, folder)
     return BigGANPictures(network, network.class_names, card.name)
 
@@ -48,9 +48,9 @@ def _bn_transfer(card: Card, folder: Path, device: torch.device) -> ConditionalG
 OPENERS: dict[str, Opener] = {
     "stylegan": _stylegan,
     "alae": _alae,
-    "hyper-modulated generator": _hypermod,
+    HYPER_MODULATED: _hypermod,
     "biggan generator": _biggan,
-    "transferred biggan": _bn_transfer,
+    TRANSFERRED: _bn_transfer,
 }
 """Kind of a card → what opens its checkpoint. A new kind of generator adds one line."""
 

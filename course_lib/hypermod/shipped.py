@@ -10,6 +10,7 @@ from ..errors import CourseError
 from ..experts import freeze, load_expert
 from ..paths import CHECKPOINTS
 from ..training import load_weights
+from ..training.weights import folder_of
 from .generator import HyperGenerator
 
 __all__ = ["KIND", "hyper_config", "hyper_tensors", "load_hypermod"]
@@ -35,7 +36,7 @@ def load_hypermod(
     Args:
         name: of the checkpoint.
         device: where to put it.
-        folder: where weights and cards are.
+        folder: where weights and card are; the source may also be a shipped one.
 
     Raises:
         CourseError: missing or damaged files, or a checkpoint of another kind.
@@ -44,7 +45,8 @@ def load_hypermod(
     if card.kind != KIND:
         raise CourseError(f"checkpoint {name!r} is a {card.kind}, not a {KIND}.")
     config = dict(card.config)
-    source, names = load_expert(config.pop("source"), folder=folder), config.pop("classes")
+    name_of_source, names = config.pop("source"), config.pop("classes")
+    source = load_expert(name_of_source, folder=folder_of(name_of_source, folder))
     network = HyperGenerator(source, len(names), **config)
     network.class_names = list(names)
     missing, unexpected = network.load_state_dict(tensors, strict=False)

@@ -16,7 +16,7 @@ from ..errors import CourseError
 from ..paths import CHECKPOINTS
 from .checkpoints import write_together
 
-__all__ = ["Card", "load_card", "load_weights", "save_weights"]
+__all__ = ["Card", "folder_of", "load_card", "load_weights", "save_weights"]
 
 
 @dataclass
@@ -133,6 +133,14 @@ def load_card(name: str, folder: Path = CHECKPOINTS) -> Card:
         raise CourseError(
             f"the card {path.name} is damaged ({error}): restore it with `git checkout checkpoints`."
         ) from error
+
+
+def folder_of(name: str, folder: Path) -> Path:
+    """``folder`` if the checkpoint lies there, else that of the shipped ones.
+
+    What a checkpoint was made from need not lie beside it: a run of your own starts at a shipped generator.
+    """
+    return folder if _paths(name, folder)[1].is_file() else CHECKPOINTS
 
 
 def load_weights(name: str, folder: Path = CHECKPOINTS) -> tuple[dict[str, Tensor], Card]:
