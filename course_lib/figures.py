@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["COLOURS", "curves", "new_figure", "picture_grid", "png_bytes", "show", "show_pictures"]
+__all__ = ["COLOURS", "MARKERS", "curves", "new_figure", "picture_grid", "png_bytes", "show", "show_pictures"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, distinguishable with any colour vision."""

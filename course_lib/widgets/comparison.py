@@ -1,0 +1,87 @@
+"""Methods side by side, from the card of a comparison: curves over steps, and last values over an amount."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+from ..errors import CourseError
+from ..figures import COLOURS, MARKERS, new_figure
+from ..training import Card
+
+__all__ = ["amount_figure", "curve_figure", "last_value"]
+
+
+def _values(card: Card, run: str, score: str) -> tuple[list[float], list[float]]:
+    """Means and deviations over repetitions, for each step of the curve."""
+    key = f"{run}: {score}"
+    if key not in card.curve:
+        known = ", ".join(sorted({name.partition(":")[0] for name in card.curve if ":" in name}))
+        raise CourseError(f"the card of {card.name} has no curve {key!r}: its runs are {known}.")
+    means = card.curve[key]
+    return means, card.curve.get(f"{key}, deviation", [0.0] * len(means))
+
+
+def last_value(card: Card, run: str, score: str) -> tuple[float, float]:
+    """Mean and deviation of a score after the last step.
+
+    Args:
+        card: whose ``curve`` has ``RUN: SCORE`` and ``RUN: SCORE, deviation``.
+        run, score: their names.
+
+    Raises:
+        CourseError: the card has no such curve.
+    """
+    means, deviations = _values(card, run, score)
+    return means[-1], deviations[-1]
+
+
+def curve_figure(card: Card, runs: Mapping[str, str], scores: Mapping[str, str]) -> Figure:
+    """One panel for each score, one line for each run, bars of one standard deviation.
+
+    Args:
+        card: see :func:`last_value`.
+        runs: name in the card → label.
+        scores: name in the card → title of the panel.
+
+    Raises:
+        CourseError: the card lacks a curve.
+    """
+    figure, axes = new_figure(3.6 * len(scores) + 0.4, 3.2, columns=len(scores))
+    for axis, (score, title) in zip(axes, scores.items(), strict=True):
+        for k, (run, label) in enumerate(runs.items()):
+            means, deviations = _values(card, run, score)
+            # Side by side, so that bars do not hide each other.
+            steps = [step * (1 + 0.012 * (k - len(runs) / 2)) for step in card.curve["step"][: len(means)]]
+            style = {"color": COLOURS[k % 7], "marker": MARKERS[k % 7], "capsize": 2, "markersize": 5}
+            axis.errorbar(steps, means, deviations, label=label, **style)
+        axis.set(title=title, xlabel="steps of the generator")
+    axes[-1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure
+
+
+def amount_figure(
+    card: Card, panels: Mapping[str, Mapping[str, Sequence[tuple[str, str]]]], score: str, y_label: str
+) -> Figure:
+    """Last values over an amount, such as pictures a class.
+
+    Args:
+        card: see :func:`last_value`.
+        panels: title → label of a line → pairs of what stands on the axis and the run's name in the card.
+        score: its name in the card.
+        y_label: what it is called in the figure.
+
+    Raises:
+        CourseError: the card lacks a curve.
+    """
+    figure, axes = new_figure(5.0 * len(panels), 3.2, columns=len(panels))
+    for axis, (title, lines) in zip(axes, panels.items(), strict=True):
+        for k, (label, points) in enumerate(lines.items()):
+            means, deviations = zip(*(last_value(card, run, score) for _, run in points), strict=True)
+            places = [place + 0.05 * (k - (len(lines) - 1) / 2) for place in range(len(points))]
+            style = {"color": COLOURS[k % 7], "marker": MARKERS[k % 7], "capsize": 3, "markersize": 6}
+            axis.errorbar(places, means, deviations, label=label, **style)
+        names = [name for name, _ in next(iter(lines.values()))]
+        axis.set(title=title, xticks=range(len(names)), xticklabels=names)
+        axis.legend(frameon=False, fontsize=8)
+    axes[0].set(ylabel=y_label)
+    return figure
