@@ -11,7 +11,7 @@ def _unknown(dataset: str) -> CourseError:
     from .torchvision_sets import SETS
 
     return CourseError(
-        f"there is no data set {dataset!r}: use emoji, folder:PATH, or one of "
+        f"there is no data set {dataset!r}: use emoji, digits, folder:PATH, or one of "
         f"{', '.join(f'{known}:PATH' for known in SETS)}."
     )
 
@@ -20,14 +20,15 @@ def load(dataset: str = "emoji", size: int = 64, max_images: int | None = None) 
     """Opens a data set by name; the parameter ``dataset`` of every notebook ends here.
 
     Args:
-        dataset: ``emoji``; ``folder:PATH`` (one sub-folder per class or domain); ``NAME:PATH`` with a torchvision set
-            of :data:`course_lib.data.torchvision_sets.SETS` whose files lie under ``PATH``.
+        dataset: ``emoji``; ``digits``; ``folder:PATH`` (one sub-folder per class or domain); ``NAME:PATH`` with a
+            torchvision set of :data:`course_lib.data.torchvision_sets.SETS` whose files lie under ``PATH``.
         size: side of the square images in pixels. The emoji are stored at 64; other sets are resized on loading.
         max_images: take at most so many, evenly spaced; sets from files only. Every image costs ``3 · size²`` bytes.
 
     Raises:
         CourseError: unknown name, missing files, or files that are no images.
     """
+    from .digits import load_digits
     from .emoji import load_emoji
     from .folders import load_folder
     from .torchvision_sets import SETS, load_torchvision
@@ -35,6 +36,8 @@ def load(dataset: str = "emoji", size: int = 64, max_images: int | None = None) 
     name, _, path = dataset.partition(":")
     if name == "emoji" and not path:
         return load_emoji()
+    if name == "digits" and not path:
+        return load_digits(size)
     if name == "folder" and path:
         return load_folder(path, size, max_images)
     if name in SETS and path:
