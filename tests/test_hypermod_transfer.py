@@ -1,7 +1,12 @@
 """Transfer by hyper-modulation: self-alignment, critic, contrastive term, training, and what is kept."""
 
 import colorsys
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,11 +24,16 @@ from course_lib.hypermod import (
     SelfAlignmentMethod,
     TransferMethod,
     TransferSettings,
+    build_variant,
+    load_hypermod,
     trained_parts,
 )
 from course_lib.hypermod.contrastive import barlow_twins, change, turn_hue, two_views
+from course_lib.hypermod.scores import HeldOut, draw_classes
 from course_lib.hypermod.self_alignment import alignment_losses
-from course_lib.training import Budget, train
+from course_lib.hypermod.shipped import KIND, hyper_config, hyper_tensors
+from course_lib.hypermod.variants import VARIANTS
+from course_lib.training import Budget, Card, save_weights, train
 
 SMALL = StyleGANConfig((8, 8, 4), (8, 8, 4), 6, 2, fused_from=16)
 QUIET = {"progress": False, "checkpoint_every": 0, "preview_every": 0}
@@ -354,3 +364,92 @@ def test_what_does_not_fit_together_is_refused(source, critic, data):
 
 def test_preview_has_a_class_a_column(source, critic, data):
     assert build(source, critic, data).preview().shape == (24, 3, 16, 16)
+
+
+def correlation(first, second):
+    first, second = (F.batch_norm(x.float(), None, None, training=True) for x in (first, second))
+    return first.T @ second / len(first)
+
+
+def test_two_processes_train_one_network(tmp_path):
+    script = Path(__file__).with_name("hypermod_script.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", script, tmp_path]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parent.parent)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=540)
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    for name in ("contrastive", "finetune", "all weights", "from scratch", "aligned"):
+        assert first[name] == second[name], name
+    views = torch.randn(2, 2, 16, 7, generator=noise(1)).double().requires_grad_()
+    joint = (correlation(*views[0]) + correlation(*views[1])) / 2
+    own = joint.diagonal()
+    value = (1 - own).square().sum() + 0.005 * (joint.square().sum() - own.square().sum())
+    assert first["contrastive value"] == pytest.approx(value.item(), rel=1e-4) == second["contrastive value"]
+    # The wrapper divides the sum over processes by their number, so each must hold that many times its share.
+    value.backward()
+    for rank, result in enumerate((first, second)):
+        wanted = 2 * views.grad[rank].flatten().float()
+        torch.testing.assert_close(torch.tensor(result["gradient"]), wanted, rtol=1e-3, atol=1e-6)
+
+
+# --- variants, scores, files ---
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_trains_and_begins_where_it_should(name, source, critic, data):
+    aligned = HyperGenerator(source, 1, width=5, start="random") if name == "self-aligned" else None
+    method = build_variant(name, data, source, critic, TransferSettings(ema=0.5), width=5, aligned=aligned)
+    labels = torch.tensor([0, 1, 2, 0])
+    like_source = torch.allclose(samples(method.modules["generator"], labels), samples_of(source), atol=1e-4)
+    assert like_source == (name not in ("self-aligned", "random start", "from scratch"))
+    before = fingerprint(source)
+    curve = train(method, Budget(2), 6, **QUIET).curve
+    assert ("contrastive real" in curve) == (name == "contrastive")
+    assert fingerprint(source) == before
+
+
+def test_variants_that_do_not_exist_are_refused(source, critic, data):
+    with pytest.raises(CourseError, match="no variant"):
+        build_variant("magic", data, source, critic)
+    with pytest.raises(CourseError, match="aligned"):
+        build_variant("self-aligned", data, source, critic)
+
+
+class PixelJudge:
+    """Features that are mean colours."""
+
+    def features(self, images):
+        return images.mean((2, 3))
+
+
+def test_scores_are_class_wise_and_pictures_of_all_generators_share_their_noise(source, data):
+    held_out = HeldOut.of(data, PixelJudge(), 16, samples=6)
+    hyper = HyperGenerator(source, 3, width=5)
+    scores = held_out.score(hyper)
+    assert list(scores) == ["a", "b", "c", "intra-class mean"]
+    rows = [scores[name]["kernel distance"] for name in "abc"]
+    assert scores["intra-class mean"]["kernel distance"] == pytest.approx(sum(rows) / 3)
+    assert held_out.mean(hyper) == scores["intra-class mean"]
+    labels = torch.tensor([0, 1, 2])
+    other = ConditionalStyleGAN.from_source(source, 3)
+    assert torch.allclose(draw_classes(hyper, labels), draw_classes(other, labels), atol=1e-4)
+    assert draw_classes(hyper, labels, batch_size=2).shape == (3, 3, 16, 16)
+
+
+@pytest.mark.parametrize("rank", [None, 2])
+def test_a_saved_hyper_generator_draws_as_before_over_its_source(source, critic, data, rank, tmp_path):
+    save_weights(source.state_dict(), Card("base", "stylegan", SMALL.to_dict()), tmp_path, 32)
+    method = build(source, critic, data, generator=HyperGenerator(source, 3, 5, rank))
+    train(method, Budget(2), 6, **QUIET)
+    hyper, labels = method.modules["generator"], torch.tensor([0, 1, 2, 1])
+    card = Card("new", KIND, hyper_config("base", ["a", "b", "c"], 5, rank))
+    save_weights(hyper_tensors(hyper), card, tmp_path, 32)
+    opened = load_hypermod("new", folder=tmp_path)
+    assert opened.class_names == ["a", "b", "c"] and not any(p.requires_grad for p in opened.parameters())
+    assert torch.allclose(samples(opened, labels), samples(hyper, labels), atol=1e-5)
+    assert torch.allclose(samples(opened), samples_of(source), atol=1e-6)
+    with pytest.raises(CourseError, match="is a stylegan"):
+        load_hypermod("base", folder=tmp_path)
+    save_weights({"heads.0.bias.bias": torch.zeros(8)}, card, tmp_path, 32)
+    with pytest.raises(CourseError, match="does not fit"):
+        load_hypermod("new", folder=tmp_path)

@@ -1,14 +1,17 @@
-"""``python -m course_lib.bench flow``: our flow beside FrEIA, nflows, normflows and zuko."""
+"""``python -m course_lib.bench WHAT``: our ``flow`` beside four libraries, or per-class kernels (``hypermod``)."""
 
 import argparse
 import json
 import os
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from course_lib import profiles
+from course_lib.bench import hypermod
 from course_lib.bench.peers import PEERS
 from course_lib.bench.report import as_json, shortfalls, table
 from course_lib.bench.rounds import Result, check_memory, measure
@@ -29,7 +32,7 @@ _TITLES = {
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m course_lib.bench", description=__doc__)
-    parser.add_argument("what", nargs="?", default="flow", choices=["flow"], help="what to measure")
+    parser.add_argument("what", nargs="?", default="flow", choices=["flow", "hypermod"], help="what to measure")
     parser.add_argument("--blocks", type=int, default=20)
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--dim", type=int, default=128, help="size of the latent and of the condition; even")
@@ -42,8 +45,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--settings", nargs="+", choices=list(_TITLES), default=list(_TITLES))
     parser.add_argument("--quick", action="store_true", help="4 blocks, 3 rounds: a minute or two, rougher numbers")
     parser.add_argument(
-        "--json", type=Path, default=None, help="where to write all numbers (default: runs/bench-flow.json)"
+        "--json", type=Path, default=None, help="where to write all numbers (default: runs/bench-WHAT.json)"
     )
+    parser.add_argument("--sizes", nargs="+", type=int, choices=list(hypermod.SHAPES), default=list(hypermod.SHAPES))
     chosen = parser.parse_args(arguments)
     if chosen.quick:
         chosen.blocks, chosen.rounds = min(chosen.blocks, 4), min(chosen.rounds, 3)
@@ -67,6 +71,20 @@ def contenders(chosen: argparse.Namespace, task: str, setting: str) -> list[tupl
 def main(arguments: list[str] | None = None) -> None:
     """Run, print the tables and write the JSON file."""
     chosen = parse(arguments)
+    if chosen.what == "hypermod":
+        torch.set_num_threads(chosen.threads)
+        clock = time.process_time if chosen.clock == "cpu" else time.perf_counter
+        tables: dict[str, Any] = hypermod.main(chosen.rounds, chosen.sizes, clock)
+    else:
+        tables = flow_tables(chosen)
+    path = chosen.json or Path("runs") / f"bench-{chosen.what}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"arguments": {k: str(v) for k, v in vars(chosen).items()}, "tables": tables}, indent=1))
+    print(f"\nAll timings: {path}")
+
+
+def flow_tables(chosen: argparse.Namespace) -> dict[str, list]:
+    """Measures the flow against its peers and prints the tables."""
     with torch.device("meta"):
         flow = ConditionalFlow(FlowConfig(chosen.dim, (chosen.dim,), hidden_dim=chosen.width, blocks=chosen.blocks))
     parameters = sum(parameter.numel() for parameter in flow.parameters())
@@ -90,12 +108,7 @@ def main(arguments: list[str] | None = None) -> None:
     if missed:
         missed.append("Below a batch of about 30 the limit is reading the weights from memory, not the products.")
     print("\n" + ("\n".join(["Fell short:", *missed]) if missed else "The goal is reached everywhere."))
-    path = chosen.json or Path("runs") / "bench-flow.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        json.dumps({"arguments": {k: str(v) for k, v in vars(chosen).items()}, "tables": collected}, indent=1)
-    )
-    print(f"\nAll timings: {path}")
+    return collected
 
 
 if __name__ == "__main__":

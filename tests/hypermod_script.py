@@ -1,0 +1,47 @@
+"""Under ``torchrun``: transfer and self-alignment in two processes; one JSON per rank."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from course_lib.data import ImageSet
+from course_lib.experts import fingerprint
+from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
+from course_lib.gans.stylegan_critic import StyleGANCritic
+from course_lib.hypermod import SelfAlignmentMethod, TransferSettings, build_variant
+from course_lib.hypermod.contrastive import barlow_twins
+from course_lib.training import Budget, train
+
+
+def main(out):
+    """What the test compares."""
+    torch.set_num_threads(1)
+    rank = int(os.environ["RANK"])
+    torch.manual_seed(0)
+    config = StyleGANConfig((8, 8, 4), (8, 8, 4), 6, 2)
+    source, critic = StyleGAN(config), StyleGANCritic(config)
+    images = torch.randint(0, 256, (18, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    data = ImageSet("tiny", images, {"class": torch.arange(18) % 3}, {"class": ["a", "b", "c"]})
+    results = {}
+    for variant in ("contrastive", "finetune", "all weights", "from scratch"):
+        # Weights that begin at random begin differently in each process: the wrapper must make them one.
+        method = build_variant(variant, data, source, critic, TransferSettings(r1_every=2), seed=rank, width=5)
+        history = train(method, Budget(3), 4, accumulate=2, progress=False)
+        networks = [method.modules["generator"], method.modules["critic"], history.averaged["generator"]]
+        results[variant] = [fingerprint(network) for network in networks]
+    hyper = build_variant("random start", data, source, critic, seed=rank, width=5).modules["generator"].with_classes(1)
+    train(SelfAlignmentMethod(hyper), Budget(2), 4, progress=False)
+    results["aligned"] = fingerprint(hyper)
+    # After training the processes still form one group: their correlation matrices become one.
+    views = torch.randn(2, 2, 16, 7, generator=torch.Generator().manual_seed(1)).double()
+    own = views[rank].clone().requires_grad_()
+    barlow_twins(*own).backward()
+    results["contrastive value"], results["gradient"] = barlow_twins(*own).item(), own.grad.flatten().tolist()
+    (out / f"{rank}.json").write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
