@@ -4,7 +4,7 @@ import pytest
 
 from course_lib.errors import CourseError
 from course_lib.training import Card
-from course_lib.widgets.comparison import amount_figure, curve_figure, last_value
+from course_lib.widgets.comparison import amount_figure, curve_figure, last_value, over_seeds
 
 
 def card():
@@ -33,6 +33,27 @@ def test_amounts_show_the_last_values_with_their_deviations():
     assert axis.get_ylabel() == "kernel distance"
     assert last_value(card(), "free", "distance") == (2.0, 0.1)
     assert last_value(card(), "free", "accuracy") == (0.2, 0.0), "no deviation in the card: no bar"
+
+
+def test_seeds_become_a_mean_and_a_deviation():
+    curve = {"step": [50, 100], "free | 5 pictures | seed 1: distance": [4.0, 3.0]}
+    for seed, end in enumerate((1.0, 2.0, 6.0)):
+        curve[f"ours | 50 pictures | seed {seed}: distance"] = [2.0, end]
+    found = over_seeds(Card("a-comparison", "comparison", {}, curve=curve))
+    assert last_value(found, "ours | 50 pictures", "distance") == (3.0, pytest.approx(7**0.5))
+    assert found.curve["ours | 50 pictures: distance"] == [2.0, 3.0]
+    assert last_value(found, "free | 5 pictures", "distance") == (3.0, 0.0), "one seed: no deviation"
+    assert found.curve["step"] == [50, 100] and "step, deviation" not in found.curve
+
+
+def test_curves_over_seconds():
+    timed = card()
+    timed.curve["ours: seconds"] = [7.0, 14.0]
+    (axis,) = curve_figure(timed, {"ours": "ours"}, {"distance": "Distance"}, over="seconds").axes
+    assert list(axis.containers[0][0].get_xdata()) == pytest.approx([7.0, 14.0], rel=0.02)
+    assert axis.get_xlabel() == "seconds"
+    with pytest.raises(CourseError, match="no curve 'free: seconds'"):
+        curve_figure(timed, {"free": "free"}, {"distance": "Distance"}, over="seconds")
 
 
 def test_a_missing_run_is_named_with_those_that_there_are():

@@ -1,6 +1,9 @@
 """Methods side by side, from the card of a comparison: curves over steps, and last values over an amount."""
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean, stdev
 
 from matplotlib.figure import Figure
 
@@ -8,7 +11,27 @@ from ..errors import CourseError
 from ..figures import COLOURS, MARKERS, new_figure
 from ..training import Card
 
-__all__ = ["amount_figure", "curve_figure", "last_value"]
+__all__ = ["amount_figure", "curve_figure", "last_value", "over_seeds"]
+
+_SEED = re.compile(r"(?P<run>.*) \| seed \d+(?P<rest>.*)", re.DOTALL)
+
+
+def over_seeds(card: Card) -> Card:
+    """The card with curves ``RUN: SCORE`` and, of two seeds or more, ``RUN: SCORE, deviation``.
+
+    Args:
+        card: whose ``curve`` has one ``RUN | seed N: SCORE`` for each seed, as comparisons write it; other curves stay.
+    """
+    groups: dict[str, list[list[float]]] = {}
+    for name, values in card.curve.items():
+        match = _SEED.fullmatch(name)
+        groups.setdefault(match["run"] + match["rest"] if match else name, []).append(values)
+    curve = {}
+    for name, repeated in groups.items():
+        curve[name] = [fmean(values) for values in zip(*repeated, strict=True)]
+        if len(repeated) > 1:
+            curve[f"{name}, deviation"] = [stdev(values) for values in zip(*repeated, strict=True)]
+    return replace(card, curve=curve)
 
 
 def _values(card: Card, run: str, score: str) -> tuple[list[float], list[float]]:
@@ -35,13 +58,14 @@ def last_value(card: Card, run: str, score: str) -> tuple[float, float]:
     return means[-1], deviations[-1]
 
 
-def curve_figure(card: Card, runs: Mapping[str, str], scores: Mapping[str, str]) -> Figure:
+def curve_figure(card: Card, runs: Mapping[str, str], scores: Mapping[str, str], over: str = "") -> Figure:
     """One panel for each score, one line for each run, bars of one standard deviation.
 
     Args:
         card: see :func:`last_value`.
         runs: name in the card → label.
         scores: name in the card → title of the panel.
+        over: a curve of every run that is drawn on the axis in place of the steps, for example ``seconds``.
 
     Raises:
         CourseError: the card lacks a curve.
@@ -51,10 +75,11 @@ def curve_figure(card: Card, runs: Mapping[str, str], scores: Mapping[str, str])
         for k, (run, label) in enumerate(runs.items()):
             means, deviations = _values(card, run, score)
             # Side by side, so that bars do not hide each other.
-            steps = [step * (1 + 0.012 * (k - len(runs) / 2)) for step in card.curve["step"][: len(means)]]
+            places = _values(card, run, over)[0] if over else card.curve["step"]
+            steps = [place * (1 + 0.012 * (k - len(runs) / 2)) for place in places[: len(means)]]
             style = {"color": COLOURS[k % 7], "marker": MARKERS[k % 7], "capsize": 2, "markersize": 5}
             axis.errorbar(steps, means, deviations, label=label, **style)
-        axis.set(title=title, xlabel="steps of the generator")
+        axis.set(title=title, xlabel=over or "steps of the generator")
     axes[-1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
