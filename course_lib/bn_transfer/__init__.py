@@ -7,7 +7,7 @@ from .generator import TransferGenerator
 from .kit import Kit, learn_classes
 from .method import TransferMethod
 from .ranks import Ranks
-from .run import METHODS, Transfer, TransferSettings, make_networks, run_transfer, similar_mixtures
+from .run import METHODS, TUNED, Transfer, TransferSettings, make_networks, run_transfer, similar_mixtures
 from .scores import HeldOut, TransferScores, draw, settle
 from .shipped import load_bn_transfer
 from .stages import STAGES, ClassCost, StageRow, class_cost, penalty, set_stage, stage_table
@@ -16,6 +16,7 @@ from .start import class_means, fit_mixtures, one_hot_mixtures
 __all__ = [
     "METHODS",
     "STAGES",
+    "TUNED",
     "ClassCost",
     "HeldOut",
     "Kit",

@@ -17,7 +17,7 @@ from ..training import load_card
 from .codes import load_code_space, picture_codes
 from .data import new_classes, old_pictures
 from .generator import TransferGenerator
-from .run import Transfer, TransferSettings, make_networks, run_transfer, similar_mixtures
+from .run import TUNED, Transfer, TransferSettings, make_networks, run_transfer, similar_mixtures
 from .stages import set_stage
 
 __all__ = ["Kit", "learn_classes"]
@@ -121,7 +121,7 @@ def learn_classes(
         steps: of the first stage, which trains what belongs to the batch norms.
         ft_steps: of the second stage, which trains the convolutions as well, at a tenth of the learning rate.
         per_class: at most so many training pictures a class.
-        settings: by default those of this course.
+        settings: by default ``TUNED["propagation"]``.
         kit: the old generator; the shipped one by default.
         seed: of everything.
         options: of :func:`~course_lib.bn_transfer.run.run_transfer`.
@@ -129,7 +129,7 @@ def learn_classes(
     Raises:
         CourseError: the data set cannot be used, see :func:`~course_lib.bn_transfer.data.new_classes`.
     """
-    kit, settings = kit or Kit(), settings or TransferSettings()
+    kit, settings = kit or Kit(), settings or TUNED["propagation"]
     data = new_classes(dataset, per_class=per_class, seed=seed).part("train")
     generator, critic, settings = kit.networks(data, settings, seed)
     found = run_transfer(data, generator, critic, settings, steps, seed=seed, **options)

@@ -24,7 +24,7 @@ from .scores import HeldOut, TransferScores, settle
 from .stages import set_stage
 from .start import class_means, fit_mixtures
 
-__all__ = ["METHODS", "Transfer", "TransferSettings", "make_networks", "run_transfer", "similar_mixtures"]
+__all__ = ["METHODS", "TUNED", "Transfer", "TransferSettings", "make_networks", "run_transfer", "similar_mixtures"]
 
 METHODS = ("propagation", "free", "fine-tuning", "scratch")
 """``propagation`` is the taught method; ``free`` learns gains and biases of each class by themselves; ``fine-tuning``
@@ -58,6 +58,36 @@ class TransferSettings:
             raise CourseError(f"there is no method {self.method!r}: choose one of {', '.join(METHODS)}.")
         if self.start not in ("mixture", "random"):
             raise CourseError(f"a transfer starts from 'mixture' or 'random', not {self.start!r}.")
+
+    @classmethod
+    def published(cls, variant: str) -> "TransferSettings":
+        """As the authors' scripts train; both were run to thousands of steps on GPUs.
+
+        Args:
+            variant: ``imagenet``: pass ``accumulate=8`` to :func:`run_transfer` (2,048 pictures a step).
+                ``cifar``: the code adds the losses of four batches in one step of the critic, where its generator had
+                been trained with four steps; here they are four steps.
+
+        Raises:
+            CourseError: another variant.
+        """
+        if variant == "imagenet":
+            options = {"rate": 1e-4, "critic_rate": 4e-4, "l1": 0.01, "l2": 0.1, "adam_eps": 1e-6}
+            return cls(start="random", variant=variant, batch_size=256, options=options)
+        if variant == "cifar":
+            options = {"rate": 2e-4, "critic_rate": 2e-4, "l1": 0.01, "l2": 0.01, "critic_steps": 4}
+            return cls(start="random", variant=variant, batch_size=50, options=options)
+        raise CourseError(f"published are 'imagenet' and 'cifar', not {variant!r}.")
+
+
+_FEW_STEPS = {"critic_rate": 4e-4, "augmented": True, "decay": 0.97, "reconstruction": 4.0}
+TUNED = {
+    "propagation": TransferSettings(options=_FEW_STEPS | {"rate": 1e-3, "scores_rate": 3.0}),
+    "free": TransferSettings("free", options=_FEW_STEPS | {"rate": 3e-3, "l2": 0.0}),
+    "fine-tuning": TransferSettings("fine-tuning", options=_FEW_STEPS | {"rate": 3e-4}),
+    "scratch": TransferSettings("scratch", "random", options=_FEW_STEPS | {"rate": 1e-3}),
+}
+"""For each method, what served it best when a hundred steps are all there is; critic and losses are alike."""
 
 
 @torch.no_grad()

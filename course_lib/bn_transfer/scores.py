@@ -38,18 +38,25 @@ def draw(generator: nn.Module, labels: Tensor, seed: int = 0, batch_size: int = 
     return torch.cat([generator(one.to(device), generator.embed(label.to(device))).cpu() for one, label in parts])
 
 
+def _distances(real: Tensor, fake: Tensor) -> dict[str, float]:
+    return {"kernel": kernel_distance(real, fake), "frechet": frechet_distance(real, fake)}
+
+
 @dataclass(frozen=True)
 class TransferScores:
     """Scores with judge features; lower distances are better.
 
     Attributes:
         kernel: mean over classes of the unbiased kernel distance; it may fall below 0.
+        class_frechet: mean over classes of the Fréchet distance. With few pictures a class most of it is bias, the same
+            for all generators that are scored on the same pictures.
         frechet: Fréchet distance of all classes together.
         accuracy: how often the judge sees the class asked for; NaN where it does not know the classes.
         by_class: kernel distance of each class.
     """
 
     kernel: float
+    class_frechet: float
     frechet: float
     accuracy: float
     by_class: dict[str, float]
@@ -84,12 +91,11 @@ class HeldOut:
     def compare(self, pictures: Tensor, labels: Tensor) -> TransferScores:
         """Scores of pictures ``(N, 3, S, S)`` of classes ``(N,)``."""
         features = self.judge.features(pictures)
-        found = class_wise(self.features, features, self.labels, labels, self.classes, kernel_distance)
-        by_class = {name: row["score"] for name, row in found.items()}
-        mean = by_class.pop(INTRA_CLASS_MEAN)
-        return TransferScores(
-            mean, frechet_distance(self.features, features), self._accuracy(features, labels), by_class
-        )
+        found = class_wise(self.features, features, self.labels, labels, self.classes, _distances)
+        mean = found.pop(INTRA_CLASS_MEAN)
+        by_class = {name: row["kernel"] for name, row in found.items()}
+        together = frechet_distance(self.features, features)
+        return TransferScores(mean["kernel"], mean["frechet"], together, self._accuracy(features, labels), by_class)
 
     def score(self, generator: nn.Module, seed: int = 0) -> TransferScores:
         """Scores of a generator in evaluation mode; each class as often as it is held out, ``repeats``-fold."""
