@@ -178,7 +178,7 @@ def test_scores_on_the_way_change_nothing(networks):
     plain = run_transfer(pictures(), *made(networks), 4)
     held = Once()
     scored = run_transfer(pictures(), *made(networks), 4, held=held, score_every=1)
-    assert list(scored.scores) == [1, 2, 3, 4] and held.calls == 4
+    assert list(scored.scores) == [0, 1, 2, 3, 4] and held.calls == 5
     assert fingerprint(scored.generator) == fingerprint(plain.generator)
     averaged = run_transfer(pictures(), *made(networks, decay=0.5), 2)
     assert fingerprint(averaged.generator) != fingerprint(run_transfer(pictures(), *made(networks), 2).generator)

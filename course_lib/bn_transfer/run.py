@@ -200,7 +200,7 @@ def run_transfer(
         settings: batch size and options of the method.
         steps: of the generator.
         held: pictures for scores; None for none.
-        score_every: steps between scores; 0 for one after the last step.
+        score_every: steps between scores, the first before any step; 0 for one after the last step alone.
         folder: checkpoints and the ``keep`` best generators, see :class:`~course_lib.bn_transfer.ranks.Ranks`.
         keep: how many generators are kept.
         seed: of batches, noise and augmentation.
@@ -210,7 +210,7 @@ def run_transfer(
     every = score_every if held is not None and score_every else max(steps, 1)
     options = {"log_every": 10, "checkpoint_every": 0, "preview_every": 0, "progress": False} | loop
     scores: dict[int, TransferScores] = {}
-    points = [*range(every, steps, every), steps]
+    points = [*range(0 if held is not None and score_every else every, steps, every), steps]
     with ExitStack() as stack:
         place = Path(folder) if folder else None
         if place is None and len(points) > 1:

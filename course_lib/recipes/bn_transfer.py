@@ -68,7 +68,7 @@ class TransferRun:
         per_class: training pictures a class; None for all.
         old: number of old classes that mixtures can be made of; None for all.
         seeds: how often it is repeated, with other pictures, weights and noise.
-        ft: whether the second half of the steps is the second stage.
+        ft: whether the last third of the steps is the second stage.
     """
 
     name: str
@@ -106,7 +106,8 @@ def _train(
     kit = kit.with_old(run.old, seed) if run.old else kit
     generator, critic, settings = kit.networks(data, run.settings, seed)
     options = {"held": held, "score_every": every, "seed": seed, "precision": precision}
-    first = steps // 2 if run.ft else steps
+    # Two thirds of the scores are the first stage's, so that all curves have the same steps.
+    first = max(steps // every * 2 // 3, 1) * every if run.ft else steps
     found = run_transfer(data, generator, critic, settings, first, folder=folder / "bn", **options)
     if not run.ft:
         return found
@@ -135,7 +136,7 @@ def train_comparison(job: Job) -> Card:
                 found = _train(run, kit, held, steps, seed, every, job.precision, place)
                 _keep(place, found)
             rows.setdefault(run.name, []).append(json.loads((place / "scores.json").read_text()))
-    return _publish_comparison(job, rows, steps, held, judge)
+    return _publish_comparison(job, rows, steps)
 
 
 def _keep(place: Path, found: Transfer) -> None:
@@ -150,7 +151,7 @@ def _keep(place: Path, found: Transfer) -> None:
     atomic_write(place / "scores.json", lambda part: part.write_text(json.dumps(record)))
 
 
-def _publish_comparison(job: Job, rows: dict[str, list[dict]], steps: int, held: HeldOut, judge: Judge) -> Card:
+def _publish_comparison(job: Job, rows: dict[str, list[dict]], steps: int) -> Card:
     """Means and deviations over repetitions as curves, the last values as metrics."""
     first = next(iter(rows.values()))[0]
     curve: dict[str, list[float]] = {"step": first["steps"]}
