@@ -105,6 +105,14 @@ def test_the_penalty_is_part_of_the_loss_whatever_the_accumulation(networks):
     assert last.value.item() == pytest.approx((last.scalars["score"] + last.scalars["penalty"]).item(), rel=1e-4)
 
 
+def test_statistics_are_synchronised_where_it_is_asked_for(networks):
+    for on in (False, True):
+        generator, critic, _ = made(networks)
+        TransferMethod(pictures(), "class", generator, critic, synchronised=on)
+        flags = {m.synchronised for m in generator.target.modules() if hasattr(m, "synchronised")}
+        assert flags == {on}
+
+
 def test_networks_of_another_number_of_classes_are_refused(networks):
     generator, critic, _ = made(networks)
     with pytest.raises(CourseError, match="classes=2"):

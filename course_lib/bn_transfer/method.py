@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ..data import ImageSet, resize
 from ..errors import CourseError
 from ..gans import Discriminator, augment
+from ..gans.class_norm import synchronise
 from ..gans.losses import hinge_critic, hinge_generator
 from ..training.method import Loss, Method, frozen
 from .generator import TransferGenerator
@@ -40,6 +41,8 @@ class TransferMethod(Method):
         reconstruction: weight of the mean absolute error with which a quarter more pictures of each step are drawn
             from their ``codes``. A critic alone needs thousands of steps before the generator draws what it has not
             seen; the generators of this course were trained with the same loss.
+        synchronised: batch statistics are those of all devices together, see
+            :func:`course_lib.gans.class_norm.synchronise`. Published: no.
         adam_eps: Published: 1e-6 at 128 pixels, 1e-8 at 32.
 
     Raises:
@@ -65,6 +68,7 @@ class TransferMethod(Method):
         decay: float = 0.0,
         codes: Tensor | None = None,
         reconstruction: float = 4.0,
+        synchronised: bool = False,
         adam_eps: float = 1e-8,
     ):
         super().__init__()
@@ -81,6 +85,7 @@ class TransferMethod(Method):
         if codes is not None and codes.shape != (2, len(data), self.noise):
             raise CourseError(f"codes must be (2, {len(data)}, {self.noise}), not {tuple(codes.shape)}.")
         self.codes, self.reconstruction = codes, reconstruction
+        synchronise(generator, synchronised)
         self.modules = {
             "generator": generator.to(memory_format=torch.channels_last),
             "critic": critic.to(memory_format=torch.channels_last),
