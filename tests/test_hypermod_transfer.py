@@ -110,7 +110,7 @@ def test_alignment_losses_compare_the_maps_after_every_block(source, published):
 def test_alignment_refuses_several_classes_and_a_source_that_trains(source):
     with pytest.raises(CourseError, match="one class"):
         SelfAlignmentMethod(HyperGenerator(source, 2))
-    with pytest.raises(CourseError, match="frozen source"):
+    with pytest.raises(CourseError, match="heads alone"):
         SelfAlignmentMethod(HyperGenerator(source, 1, finetune=True))
 
 
@@ -249,13 +249,16 @@ def test_default_moves_heads_and_class_network_alone_and_the_source_stays(source
     assert not torch.allclose(samples(hyper, torch.tensor([0, 1, 2, 0])), pictures, atol=1e-3)
 
 
-def test_finetune_also_moves_constant_noise_styles_and_to_rgb(source, critic, data):
+def test_finetune_also_moves_copies_of_constant_noise_styles_and_to_rgb(source, critic, data):
     method = build(source, critic, data, generator=HyperGenerator(source, 3, width=5, finetune=True))
     hyper = method.modules["generator"]
-    before = copy(hyper)
+    states, pictures = copy(hyper), samples(hyper)
+    assert torch.allclose(samples(hyper, torch.tensor([0, 1, 2, 0])), pictures, atol=1e-4)
     train(method, Budget(2), 6, **QUIET)
-    parts = ("heads.", "classes.", "constant", "noise", "adain", "to_rgb.2")
-    assert moved(hyper, before) == {n for n in before if any(p in n for p in parts)}
+    changed = {n for n in states if n.startswith(("heads.", "classes.", "own.")) and "to_rgb.0" not in n}
+    assert moved(hyper, states) == {n for n in changed if "to_rgb.1" not in n}
+    assert not any("conv" in name for name in states if name.startswith("own."))
+    assert torch.equal(samples(hyper), pictures)
 
 
 def test_the_table_of_parts_says_what_training_moves(source, critic, data):
@@ -271,7 +274,9 @@ def test_the_table_of_parts_says_what_training_moves(source, critic, data):
         assert sum(row.trained for row in rows) == sum(p.numel() for p in network.parameters() if p.requires_grad)
     trained = {name: {row.name for row in table.values() if row.trained} for name, table in tables.items()}
     assert trained["default"] == {"heads", "class network"}
-    assert trained["finetune"] == {"heads", "class network", "constant", "noise strengths", "styles (AdaIN)", "to-RGB"}
+    assert trained["finetune"] == {"heads", "class network"} | {
+        f"{name}, own copy" for name in ("constant", "noise strengths", "styles (AdaIN)", "to-RGB")
+    }
     assert "convolutions" in trained["baseline"] and "mapping network" in trained["baseline"]
     assert {row.name: bool(row.trained) for row in trained_parts(ConditionalCritic.from_source(critic, 3))} == {
         "from-RGB": False,
@@ -436,13 +441,13 @@ def test_scores_are_class_wise_and_pictures_of_all_generators_share_their_noise(
     assert draw_classes(hyper, labels, batch_size=2).shape == (3, 3, 16, 16)
 
 
-@pytest.mark.parametrize("rank", [None, 2])
-def test_a_saved_hyper_generator_draws_as_before_over_its_source(source, critic, data, rank, tmp_path):
+@pytest.mark.parametrize(("rank", "finetune"), [(None, False), (2, True)])
+def test_a_saved_hyper_generator_draws_as_before_over_its_source(source, critic, data, rank, finetune, tmp_path):
     save_weights(source.state_dict(), Card("base", "stylegan", SMALL.to_dict()), tmp_path, 32)
-    method = build(source, critic, data, generator=HyperGenerator(source, 3, 5, rank))
+    method = build(source, critic, data, generator=HyperGenerator(source, 3, 5, rank, finetune=finetune))
     train(method, Budget(2), 6, **QUIET)
     hyper, labels = method.modules["generator"], torch.tensor([0, 1, 2, 1])
-    card = Card("new", KIND, hyper_config("base", ["a", "b", "c"], 5, rank))
+    card = Card("new", KIND, hyper_config("base", ["a", "b", "c"], 5, rank, finetune))
     save_weights(hyper_tensors(hyper), card, tmp_path, 32)
     opened = load_hypermod("new", folder=tmp_path)
     assert opened.class_names == ["a", "b", "c"] and not any(p.requires_grad for p in opened.parameters())

@@ -36,8 +36,8 @@ class HyperGenerator(nn.Module):
         start: ``source`` sets the heads so that every class begins as the source generator (ours, no data and no
             training needed); ``random`` leaves them random, as the published code does before its self-alignment.
         published: see :class:`ModulatedConv`.
-        finetune: train constant, noise strengths, styles and to-RGB as well (the published ``--finetune``). The source
-            is then no longer kept.
+        finetune: train constant, noise strengths, styles and to-RGB as well. The published ``--finetune`` trains those
+            of the source, which is then lost; ours trains copies, a few per cent of the weights, and keeps it.
 
     Attributes:
         class_names: what the classes show, where that is known.
@@ -70,11 +70,7 @@ class HyperGenerator(nn.Module):
                     convs.append(conv)
                     heads.append(head)
         self.convs, self.heads = nn.ModuleList(convs), nn.ModuleList(heads)
-        if finetune:
-            for name, parameter in source.synthesis.named_parameters():
-                # To-RGB of smaller sizes draws nothing here: without a gradient it must not wait for one.
-                unused = "to_rgb" in name and f"to_rgb.{len(source.synthesis.blocks) - 1}." not in name
-                parameter.requires_grad_("conv" not in name and not unused)
+        self.own = _without_convolutions(source.synthesis) if finetune else None
 
     @property
     def config(self) -> StyleGANConfig:
@@ -83,8 +79,8 @@ class HyperGenerator(nn.Module):
 
     @property
     def synthesis(self) -> Synthesis:
-        """The source's synthesis network: blocks, noise, to-RGB."""
-        return self.source.synthesis
+        """What surrounds the modulated convolutions: the source's blocks and to-RGB, or the copies that train."""
+        return self.source.synthesis if self.own is None else self.own
 
     def modulation(self, labels: Tensor) -> Modulation:
         """Finished kernels of N classes: compute them once where no gradient is needed, and draw many times.
@@ -173,5 +169,18 @@ class HyperGenerator(nn.Module):
             class_rate: that of the class network, as a factor.
         """
         slow = list(self.classes.parameters())
-        fast = [p for part in (self.heads, self.source) for p in part.parameters() if p.requires_grad]
+        fast = [p for name, p in self.named_parameters() if p.requires_grad and not name.startswith("classes.")]
         return [{"params": fast}, {"params": slow, "lr": class_rate * rate}]
+
+
+def _without_convolutions(source: Synthesis) -> Synthesis:
+    """A copy that trains, without the convolutions that are modulated."""
+    own = deepcopy(source).requires_grad_(True)
+    for block in own.blocks:
+        first = getattr(block, "conv1", None)
+        for layer in (first.conv if isinstance(first, Upsample) else first, block.conv2):
+            if layer is not None:
+                layer.weight = layer.bias = None
+    # To-RGB of smaller sizes draws nothing here: what gets no gradient must not wait for one.
+    own.to_rgb[:-1].requires_grad_(False)
+    return own

@@ -54,6 +54,7 @@ def trained_parts(network: nn.Module) -> list[Part]:
             part = "convolutions (modulated)"
         else:
             part = next(part for piece, part in _PARTS.items() if piece in name)
+            part += ", own copy" if name.startswith("own.") else ""
         counts = found.setdefault(part, [0, 0])
         counts[0] += parameter.numel()
         counts[1] += parameter.numel() if parameter.requires_grad else 0

@@ -27,7 +27,7 @@ def alignment_losses(hyper: HyperGenerator, z: Tensor, noise: Sequence[Tensor]) 
     """
     w = hyper.source.styles(z)
     with torch.no_grad():
-        teacher = list(hyper.synthesis.features(w, noise))
+        teacher = list(hyper.source.synthesis.features(w, noise))
     first = torch.zeros(1, dtype=torch.int64, device=z.device)
     student = hyper.features(w, hyper.modulation(first), noise)
     return [(found - wanted).abs().mean() for found, wanted in zip(student, teacher, strict=True)]
@@ -54,7 +54,7 @@ class SelfAlignmentMethod(Method):
         length: samples that count as one pass; there are no data.
 
     Raises:
-        CourseError: more classes than one, or a generator whose source is not frozen.
+        CourseError: more classes than one, or a generator built with ``finetune``.
     """
 
     def __init__(self, hyper: HyperGenerator, rate: float = 2e-3, class_rate: float = 0.01, length: int = 10_000):
@@ -63,8 +63,8 @@ class SelfAlignmentMethod(Method):
             raise CourseError(
                 "self-alignment knows one class: build the generator with classes=1, then call with_classes(n)."
             )
-        if any(parameter.requires_grad for parameter in hyper.source.parameters()):
-            raise CourseError("self-alignment needs a frozen source: build the generator with finetune=False.")
+        if hyper.own is not None:
+            raise CourseError("self-alignment trains heads alone: build the generator with finetune=False.")
         self.hyper, self.length = hyper.to(memory_format=torch.channels_last), length
         self.modules = {"alignment": _Alignment(hyper)}
         self.optimizers = {"alignment": torch.optim.Adam(hyper.groups(rate, class_rate), rate, (0.0, 0.99), fused=True)}

@@ -16,16 +16,19 @@ from .generator import HyperGenerator
 __all__ = ["KIND", "hyper_config", "hyper_tensors", "load_hypermod"]
 
 KIND = "hyper-modulated generator"
+_TRAINED = ("heads.", "classes.", "own.")
 
 
-def hyper_config(source: str, classes: list[str], width: int, rank: int | None) -> dict[str, Any]:
-    """The ``config`` of the card: name of the source's checkpoint, names of the classes, size of the heads."""
-    return {"source": source, "classes": classes, "width": width, "rank": rank}
+def hyper_config(
+    source: str, classes: list[str], width: int, rank: int | None, finetune: bool = False
+) -> dict[str, Any]:
+    """The ``config`` of the card: name of the source's checkpoint, names of the classes, options of the generator."""
+    return {"source": source, "classes": classes, "width": width, "rank": rank, "finetune": finetune}
 
 
 def hyper_tensors(network: HyperGenerator) -> dict[str, Tensor]:
-    """What the checkpoint holds: all that transfer trained in the default variant."""
-    return {name: value for name, value in network.state_dict().items() if name.startswith(("heads.", "classes."))}
+    """What the checkpoint holds: all that transfer trained."""
+    return {name: value for name, value in network.state_dict().items() if name.startswith(_TRAINED)}
 
 
 def load_hypermod(

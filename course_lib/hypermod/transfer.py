@@ -42,7 +42,7 @@ class TransferSettings:
         augment: show the critic every picture through a random change (for few pictures).
     """
 
-    rate: float = 2e-3
+    rate: float = 1e-3
     class_rate: float = 0.1
     critic_rate: float = 2e-3
     r1: float = 0.1
@@ -53,7 +53,7 @@ class TransferSettings:
     augment: bool = True
 
 
-PUBLISHED = TransferSettings(class_rate=0.001, r1=5.0, r1_every=1, augment=False)
+PUBLISHED = TransferSettings(rate=2e-3, class_rate=0.001, r1=5.0, r1_every=1, augment=False)
 """As released; ``contrastive=0.01`` with its option of that name."""
 
 

@@ -35,6 +35,10 @@ class Variant:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+_FAST = {"rate": 2e-3}
+"""The learning rate at which the source itself was trained. A modulated kernel moves by several numbers at once, gain,
+shift and class vector, and wants half of it."""
+
 VARIANTS = {
     "hyper-modulation": Variant("frozen source, heads that begin as the source"),
     "contrastive": Variant("the same with the contrastive term", settings={"contrastive": 0.01}),
@@ -43,10 +47,8 @@ VARIANTS = {
     "rank 1": Variant("low-rank heads", options={"rank": 1}),
     "self-aligned": Variant("random heads after self-alignment, as published", "aligned"),
     "random start": Variant("random heads", options={"start": "random"}),
-    "all weights": Variant(
-        "all weights of the source train, the class enters through the mapping network", "fine-tune"
-    ),
-    "from scratch": Variant("no source: generator and critic begin at random", "scratch"),
+    "all weights": Variant("all weights train, class through the mapping network", "fine-tune", settings=_FAST),
+    "from scratch": Variant("no source: generator and critic begin at random", "scratch", settings=_FAST),
 }
 """Name → what it is. All but the last begin with the source's critic."""
 

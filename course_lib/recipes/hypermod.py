@@ -1,6 +1,7 @@
 """Training of the hyper-modulated generator: from faces to six other classes of emoji."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 from ..data import TRANSFER_CLASSES, load_emoji, transfer_classes
 from ..evaluation import Judge
@@ -16,28 +17,36 @@ __all__ = ["SETTINGS", "SOURCE", "train_hypermod32"]
 
 SOURCE = "stylegan32"
 SETTINGS = TransferSettings()
-_WIDTH, _RANK = 16, 8
+_WIDTH, _RANK, _FINETUNE = 16, 8, True
 
 
 def train_hypermod32(job: Job) -> Card:
-    """Hyper-modulation of the faces' generator with all training pictures of the six classes, heads of low rank."""
+    """Hyper-modulation of the faces' generator with all training pictures of the six classes.
+
+    Low-rank heads, so that the file is small, and copies of what surrounds the convolutions.
+    """
     seed_everything(job.seed)
     data = transfer_classes(load_emoji())
     source, critic = load_expert(SOURCE), load_expert(f"{SOURCE}-critic")
     classes = list(TRANSFER_CLASSES)
-    hyper = HyperGenerator(deepcopy(source), len(classes), _WIDTH, _RANK)
+    hyper = HyperGenerator(deepcopy(source), len(classes), _WIDTH, _RANK, finetune=_FINETUNE)
     train = data.part("train")
-    method = TransferMethod(train, hyper, ConditionalCritic.from_source(critic, len(classes)), SETTINGS)
-    steps = job.profile.pick(quick=20, cpu=3000, gpu=30000)
-    recipe = {"batch_size": 24, "pictures": len(train), **vars(SETTINGS)}
+    settings = replace(SETTINGS, ema=0.995)
+    method = TransferMethod(train, hyper, ConditionalCritic.from_source(critic, len(classes)), settings)
+    steps = job.profile.pick(quick=20, cpu=1500, gpu=30000)
+    recipe = {"batch_size": 24, "pictures": len(train), **vars(settings)}
     history = job.run("hypermod32", method, recipe["batch_size"], steps)
     network, judge = history.averaged["generator"].eval(), Judge.load().to(job.profile.device)
     metrics = {}
     for part in ("val", "test"):
         found = HeldOut.of(data.part(part), judge, hyper.config.size).mean(network, job.seed)
         metrics |= {f"{name} (judge features, mean over classes) on {part}": value for name, value in found.items()}
-    card = Card("hypermod32", KIND, hyper_config(SOURCE, classes, _WIDTH, _RANK), recipe, data=data_hash(data))
+    card = Card(
+        "hypermod32", KIND, hyper_config(SOURCE, classes, _WIDTH, _RANK, _FINETUNE), recipe, data=data_hash(data)
+    )
     card.metrics = metrics
-    card.notes = f"Heads and class network; the generator that they modulate is {SOURCE}."
+    card.notes = (
+        f"Heads, class network, and copies of constant, noise, styles and to-RGB; the modulated generator is {SOURCE}."
+    )
     primary = "kernel distance (judge features, mean over classes) on val"
     return publish(job, card, hyper_tensors(network), history, primary, higher=False, bits=8)

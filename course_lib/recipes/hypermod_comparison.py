@@ -27,8 +27,8 @@ __all__ = ["NAME", "PLAN", "Run", "train_comparison"]
 NAME = "hypermod32-comparison"
 COMPARED = replace(SETTINGS, ema=0.98)
 """A few hundred steps: an average of the last thousand would still be the start."""
-_BATCH, _WIDTH, _SAMPLES = 24, 16, 2
-_STOPS = (50, 100, 200, 300)
+_BATCH, _WIDTH, _SAMPLES = 16, 16, 2
+_STOPS = (50, 100, 200)
 _ALIGNMENT = 400
 
 
@@ -51,12 +51,12 @@ class Run:
 
 def _plan() -> Iterator[Run]:
     for seed in range(3):
-        for variant in ("hyper-modulation", "from scratch", "random start", "all weights", "contrastive"):
+        for variant in ("hyper-modulation", "finetune", "from scratch", "random start", "all weights", "contrastive"):
             yield Run(variant, 50, seed)
-    for variant in ("self-aligned", "rank 4", "rank 1", "finetune"):
+    for variant in ("self-aligned", "rank 4", "rank 1"):
         yield Run(variant, 50, 0)
     for pictures in (10, 200):
-        for variant in ("hyper-modulation", "from scratch", "all weights"):
+        for variant in ("finetune", "from scratch", "all weights"):
             yield Run(variant, pictures, 0)
 
 
@@ -68,8 +68,8 @@ def train_comparison(job: Job) -> Card:
     """Trains every run of :data:`PLAN`; an interrupted comparison goes on where it stopped.
 
     The card's curves have ``KEY: kernel distance``, ``KEY: Fréchet distance`` and ``KEY: seconds`` for every run, at
-    the steps ``step``. The weights file holds samples of each variant, ``samples/VARIANT``: uint8
-    ``(classes · 2, 3, S, S)``, class by class.
+    the steps ``step``, and ``self-alignment: …`` with steps of its own. The weights file holds samples of each variant,
+    ``samples/VARIANT``: uint8 ``(classes · 2, 3, S, S)``, class by class.
     """
     seed_everything(job.seed)
     bench = _Bench(job)
@@ -79,6 +79,8 @@ def train_comparison(job: Job) -> Card:
         found = bench.finished(run, stops)
         for name in (KERNEL, FRECHET, "seconds"):
             curve[f"{run.key}: {name}"] = [point[name] for point in found["points"]]
+        for name, values in found["alignment"].items():
+            curve[f"self-alignment: {name}"] = values
         if run.pictures == 50 and run.seed == 0:
             samples[f"samples/{run.variant}"] = torch.tensor(found["samples"], dtype=torch.uint8)
     history = History(stops[-1], time.perf_counter() - started, {"step": list(map(float, stops)), **curve})
@@ -109,6 +111,7 @@ class _Bench:
         judge = Judge.load().to(job.profile.device)
         self.held_out = HeldOut.of(self.data.part("test"), judge, self.source.config.size)
         self.aligned: HyperGenerator | None = None
+        self.alignment: dict[str, list[float]] = {}
 
     def finished(self, run: Run, stops: tuple[int, ...]) -> dict[str, Any]:
         """Points of the curve and samples, from the file of an earlier call or from training now."""
@@ -127,6 +130,7 @@ class _Bench:
             scores = self.held_out.score(network)
             found["points"].append(scores[INTRA_CLASS_MEAN] | {"seconds": history.seconds, "classes": scores})
             _write(path, found)
+        found["alignment"] = self.alignment if aligned else {}
         found["samples"] = _grid(network, len(self.held_out.classes)).tolist()
         _write(path, found)
         (path.parent / "state.safetensors").unlink(missing_ok=True)
@@ -138,8 +142,8 @@ class _Bench:
         if self.aligned is None:
             hyper = HyperGenerator(self.source, 1, _WIDTH, start="random")
             job = replace(self.job, steps=None, seconds=None)
-            job.run(f"{NAME}/self-alignment", SelfAlignmentMethod(hyper), 32, _ALIGNMENT, log_every=20)
-            self.aligned = hyper
+            history = job.run(f"{NAME}/self-alignment", SelfAlignmentMethod(hyper), 32, _ALIGNMENT, log_every=20)
+            self.aligned, self.alignment = hyper, history.curve
         return self.aligned
 
 
