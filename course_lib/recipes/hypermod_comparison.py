@@ -68,8 +68,9 @@ def train_comparison(job: Job) -> Card:
     """Trains every run of :data:`PLAN`; an interrupted comparison goes on where it stopped.
 
     The card's curves have ``KEY: kernel distance``, ``KEY: Fréchet distance`` and ``KEY: seconds`` for every run, at
-    the steps ``step``, and ``self-alignment: …`` with steps of its own. The weights file holds samples of each variant,
-    ``samples/VARIANT``: uint8 ``(classes · 2, 3, S, S)``, class by class.
+    the steps ``step``; at 50 pictures also ``KEY, CLASS: kernel distance``; and ``self-alignment: …`` with steps of its
+    own. The weights file holds samples of each variant, ``samples/VARIANT``: uint8 ``(classes · 2, 3, S, S)``, class by
+    class.
     """
     seed_everything(job.seed)
     bench = _Bench(job)
@@ -79,6 +80,8 @@ def train_comparison(job: Job) -> Card:
         found = bench.finished(run, stops)
         for name in (KERNEL, FRECHET, "seconds"):
             curve[f"{run.key}: {name}"] = [point[name] for point in found["points"]]
+        for name in bench.held_out.classes if run.pictures == 50 else ():
+            curve[f"{run.key}, {name}: {KERNEL}"] = [point["classes"][name][KERNEL] for point in found["points"]]
         for name, values in found["alignment"].items():
             curve[f"self-alignment: {name}"] = values
         if run.pictures == 50 and run.seed == 0:
