@@ -441,6 +441,27 @@ def test_scores_are_class_wise_and_pictures_of_all_generators_share_their_noise(
     assert draw_classes(hyper, labels, batch_size=2).shape == (3, 3, 16, 16)
 
 
+class Painter(torch.nn.Module):
+    """One colour a class."""
+
+    def __init__(self, order):
+        super().__init__()
+        self.colours = torch.nn.Parameter(torch.tensor([-0.8, 0.0, 0.8])[torch.tensor(order)])
+        self.config, self.synthesis = SMALL, StyleGAN(SMALL).synthesis
+
+    def forward(self, z, labels, maps):
+        return self.colours[labels][:, None, None, None] + 0.1 * z.mean(1)[:, None, None, None].expand(-1, 3, 4, 4)
+
+
+@pytest.mark.parametrize(("order", "accuracy"), [((0, 1, 2), 1.0), ((1, 2, 0), 0.0), ((0, 0, 0), 1 / 3)])
+def test_class_accuracy_says_whether_the_class_asked_for_is_drawn(order, accuracy):
+    colours = torch.tensor([25, 128, 230], dtype=torch.uint8)[torch.arange(9) % 3]
+    images = colours[:, None, None, None].expand(-1, 3, 4, 4)
+    real = ImageSet("colours", images, {"class": torch.arange(9) % 3}, {"class": ["a", "b", "c"]})
+    scores = HeldOut.of(real, PixelJudge(), 4, samples=10).mean(Painter(order))
+    assert scores["class accuracy"] == pytest.approx(accuracy)
+
+
 @pytest.mark.parametrize(("rank", "finetune"), [(None, False), (2, True)])
 def test_a_saved_hyper_generator_draws_as_before_over_its_source(source, critic, data, rank, finetune, tmp_path):
     save_weights(source.state_dict(), Card("base", "stylegan", SMALL.to_dict()), tmp_path, 32)

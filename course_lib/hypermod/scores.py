@@ -11,9 +11,9 @@ from ..evaluation import Judge, frechet_distance
 from ..evaluation.class_wise import INTRA_CLASS_MEAN, class_wise
 from ..evaluation.kernel import kernel_distance
 
-__all__ = ["FRECHET", "KERNEL", "HeldOut", "draw_classes"]
+__all__ = ["ACCURACY", "FRECHET", "KERNEL", "HeldOut", "draw_classes"]
 
-KERNEL, FRECHET = "kernel distance", "Fréchet distance"
+KERNEL, FRECHET, ACCURACY = "kernel distance", "Fréchet distance", "class accuracy"
 
 
 @torch.no_grad()
@@ -60,10 +60,12 @@ class HeldOut:
         return cls(features, data.labels[label], data.classes[label], judge, samples)
 
     def score(self, network: nn.Module, seed: int = 0) -> dict[str, dict[str, float]]:
-        """Class, or ``INTRA_CLASS_MEAN``, → :data:`KERNEL` and :data:`FRECHET`, both in judge features.
+        """Class, or ``INTRA_CLASS_MEAN``, → :data:`KERNEL`, :data:`FRECHET` and :data:`ACCURACY`, in judge features.
 
         The Fréchet distance of so few pictures is mostly bias: it ranks generators that are scored alike, and its
-        size means nothing. The kernel distance has no bias.
+        size means nothing. The kernel distance has no bias. The accuracy is the share of samples that are nearer to
+        the mean of their own class of real pictures than to that of any other; a generator that ignores the class has
+        one over the number of classes.
         """
         labels = torch.arange(len(self.classes)).repeat_interleave(self.samples)
         found = self.judge.features(draw_classes(network, labels, seed))
@@ -71,7 +73,12 @@ class HeldOut:
         def both(real: Tensor, fake: Tensor) -> dict[str, float]:
             return {KERNEL: kernel_distance(real, fake), FRECHET: frechet_distance(real, fake)}
 
-        return class_wise(self.features, found, self.labels, labels, self.classes, both)
+        scores = class_wise(self.features, found, self.labels, labels, self.classes, both)
+        means = torch.stack([self.features[self.labels == k].mean(0) for k in range(len(self.classes))])
+        right = (torch.cdist(found, means).argmin(1) == labels).double().view(len(self.classes), self.samples).mean(1)
+        for name, value in zip((*self.classes, INTRA_CLASS_MEAN), (*right, right.mean()), strict=True):
+            scores[name][ACCURACY] = value.item()
+        return scores
 
     def mean(self, network: nn.Module, seed: int = 0) -> dict[str, float]:
         """The means over classes of :meth:`score`."""

@@ -15,7 +15,7 @@ from ..evaluation import Judge
 from ..evaluation.class_wise import INTRA_CLASS_MEAN
 from ..experts import load_expert
 from ..hypermod import HyperGenerator, SelfAlignmentMethod, build_variant
-from ..hypermod.scores import FRECHET, KERNEL, HeldOut, draw_classes
+from ..hypermod.scores import ACCURACY, FRECHET, KERNEL, HeldOut, draw_classes
 from ..profiles import seed_everything
 from ..training import Card, atomic_write
 from ..training.loop import History
@@ -67,10 +67,10 @@ PLAN = tuple(_plan())
 def train_comparison(job: Job) -> Card:
     """Trains every run of :data:`PLAN`; an interrupted comparison goes on where it stopped.
 
-    The card's curves have ``KEY: kernel distance``, ``KEY: Fréchet distance`` and ``KEY: seconds`` for every run, at
-    the steps ``step``; at 50 pictures also ``KEY, CLASS: kernel distance``; and ``self-alignment: …`` with steps of its
-    own. The weights file holds samples of each variant, ``samples/VARIANT``: uint8 ``(classes · 2, 3, S, S)``, class by
-    class.
+    The card's curves have ``KEY: kernel distance``, ``KEY: Fréchet distance``, ``KEY: class accuracy`` and
+    ``KEY: seconds`` for every run, at the steps ``step``; at 50 pictures also ``KEY, CLASS: kernel distance``; and
+    ``self-alignment: …`` with steps of its own. The weights file holds samples of each variant, ``samples/VARIANT``:
+    uint8 ``(classes · 2, 3, S, S)``, class by class.
     """
     seed_everything(job.seed)
     bench = _Bench(job)
@@ -78,7 +78,7 @@ def train_comparison(job: Job) -> Card:
     started, curve, samples = time.perf_counter(), {}, {}
     for run in PLAN:
         found = bench.finished(run, stops)
-        for name in (KERNEL, FRECHET, "seconds"):
+        for name in (KERNEL, FRECHET, ACCURACY, "seconds"):
             curve[f"{run.key}: {name}"] = [point[name] for point in found["points"]]
         for name in bench.held_out.classes if run.pictures == 50 else ():
             curve[f"{run.key}, {name}: {KERNEL}"] = [point["classes"][name][KERNEL] for point in found["points"]]
@@ -90,7 +90,7 @@ def train_comparison(job: Job) -> Card:
     card = Card(NAME, "comparison", {"source": SOURCE, "classes": list(TRANSFER_CLASSES), "width": _WIDTH})
     card.recipe = {"batch_size": _BATCH, "alignment_steps": _ALIGNMENT, **asdict(COMPARED)}
     card.metrics, card.data = _summary(curve), data_hash(bench.data)
-    card.notes = "Kernel and Fréchet distance: judge features, held-out test pictures, mean over classes."
+    card.notes = "Distances and class accuracy: judge features, held-out test pictures, mean over classes."
     primary = f"hyper-modulation, 50 pictures: {KERNEL}"
     return publish(job, card, samples, history, primary, higher=False)
 
@@ -99,7 +99,7 @@ def _summary(curve: dict[str, list[float]]) -> dict[str, float]:
     """Mean over seeds of every variant and number of pictures, at the last step."""
     groups: dict[str, list[float]] = {}
     for run in PLAN:
-        for name in (KERNEL, FRECHET):
+        for name in (KERNEL, FRECHET, ACCURACY):
             key = f"{run.variant}, {run.pictures} pictures: {name}"
             groups.setdefault(key, []).append(curve[f"{run.key}: {name}"][-1])
     return {key: sum(values) / len(values) for key, values in groups.items()}
