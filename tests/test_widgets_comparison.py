@@ -4,7 +4,7 @@ import pytest
 
 from course_lib.errors import CourseError
 from course_lib.training import Card
-from course_lib.widgets.comparison import amount_figure, curve_figure, last_value, over_seeds
+from course_lib.widgets.comparison import amount_figure, curve_figure, last_value, over_seeds, repetitions
 
 
 def card():
@@ -39,7 +39,10 @@ def test_seeds_become_a_mean_and_a_deviation():
     curve = {"step": [50, 100], "free | 5 pictures | seed 1: distance": [4.0, 3.0]}
     for seed, end in enumerate((1.0, 2.0, 6.0)):
         curve[f"ours | 50 pictures | seed {seed}: distance"] = [2.0, end]
-    found = over_seeds(Card("a-comparison", "comparison", {}, curve=curve))
+    repeated = Card("a-comparison", "comparison", {}, curve=curve)
+    ours = [f"ours | 50 pictures | seed {seed}" for seed in range(3)]
+    assert repetitions(repeated) == {"free | 5 pictures": ["free | 5 pictures | seed 1"], "ours | 50 pictures": ours}
+    found = over_seeds(repeated)
     assert last_value(found, "ours | 50 pictures", "distance") == (3.0, pytest.approx(7**0.5))
     assert found.curve["ours | 50 pictures: distance"] == [2.0, 3.0]
     assert last_value(found, "free | 5 pictures", "distance") == (3.0, 0.0), "one seed: no deviation"

@@ -11,9 +11,18 @@ from ..errors import CourseError
 from ..figures import COLOURS, MARKERS, new_figure
 from ..training import Card
 
-__all__ = ["amount_figure", "curve_figure", "last_value", "over_seeds"]
+__all__ = ["amount_figure", "curve_figure", "last_value", "over_seeds", "repetitions"]
 
-_SEED = re.compile(r"(?P<run>.*) \| seed \d+(?P<rest>.*)", re.DOTALL)
+_SEED = re.compile(r"(?P<run>.*) \| (?P<seed>seed \d+)(?P<rest>.*)", re.DOTALL)
+
+
+def repetitions(card: Card) -> dict[str, list[str]]:
+    """Run → its repetitions ``RUN | seed N``, both in the order of the card's curves; see :func:`over_seeds`."""
+    found: dict[str, dict[str, None]] = {}
+    for match in map(_SEED.fullmatch, card.curve):
+        if match and match["rest"].startswith(": "):
+            found.setdefault(match["run"], {})[f"{match['run']} | {match['seed']}"] = None
+    return {run: list(names) for run, names in found.items()}
 
 
 def over_seeds(card: Card) -> Card:
