@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..gans.equalized import EqualConv2d, FusedUpsample
 from ..gans.stylegan import StyleGAN, StyleGANConfig, Synthesis, Upsample
 from .adafm import ModulatedConv
 from .hypernetwork import ClassNetwork, FullHead, LowRankHead
@@ -29,7 +30,7 @@ class HyperGenerator(nn.Module):
     """Noise and class to pictures; without a class, the source generator's pictures, pixel for pixel.
 
     Args:
-        source: trained generator. It is kept inside and frozen, except for what ``finetune`` names.
+        source: trained generator. It is kept inside and frozen.
         classes: number of target classes.
         width: of the class vector.
         rank: of the heads; None takes full heads, as published.
@@ -59,16 +60,13 @@ class HyperGenerator(nn.Module):
         self.source = source.requires_grad_(False)
         self.classes = ClassNetwork(classes, width)
         convs, heads = [], []
-        for block in source.synthesis.blocks:
-            first = getattr(block, "conv1", None)
-            for layer in (first.conv if isinstance(first, Upsample) else first, block.conv2):
-                if layer is not None:
-                    conv = ModulatedConv(layer, published)
-                    head = FullHead(conv, width) if rank is None else LowRankHead(conv, width, rank)
-                    if start == "source":
-                        head.start_from_source(conv)
-                    convs.append(conv)
-                    heads.append(head)
+        for layer in _convolutions(source.synthesis):
+            conv = ModulatedConv(layer, published)
+            head = FullHead(conv, width) if rank is None else LowRankHead(conv, width, rank)
+            if start == "source":
+                head.start_from_source(conv)
+            convs.append(conv)
+            heads.append(head)
         self.convs, self.heads = nn.ModuleList(convs), nn.ModuleList(heads)
         self.own = _without_convolutions(source.synthesis) if finetune else None
 
@@ -173,14 +171,20 @@ class HyperGenerator(nn.Module):
         return [{"params": fast}, {"params": slow, "lr": class_rate * rate}]
 
 
+def _convolutions(synthesis: Synthesis) -> Iterator[EqualConv2d | FusedUpsample]:
+    """The convolutions that are modulated, in the order in which a picture passes them."""
+    for block in synthesis.blocks:
+        first = getattr(block, "conv1", None)
+        if first is not None:
+            yield first.conv if isinstance(first, Upsample) else first
+        yield block.conv2
+
+
 def _without_convolutions(source: Synthesis) -> Synthesis:
     """A copy that trains, without the convolutions that are modulated."""
     own = deepcopy(source).requires_grad_(True)
-    for block in own.blocks:
-        first = getattr(block, "conv1", None)
-        for layer in (first.conv if isinstance(first, Upsample) else first, block.conv2):
-            if layer is not None:
-                layer.weight = layer.bias = None
+    for layer in _convolutions(own):
+        layer.weight = layer.bias = None
     # To-RGB of smaller sizes draws nothing here: what gets no gradient must not wait for one.
     own.to_rgb[:-1].requires_grad_(False)
     return own
