@@ -321,8 +321,9 @@ def test_the_penalty_is_lazy_and_as_strong_on_average(source, critic, data):
 def test_losses_are_the_logistic_ones_and_fakes_have_the_labels_of_the_batch(source, critic, data):
     method = build(source, critic, data, TransferSettings(r1_every=2, mixing=0.0, augment=False))
     torch.nn.init.normal_(method.modules["critic"].head.weight)
-    real, labels = method.batch(torch.arange(6), noise())
-    generator_loss, critic_loss = list(method.losses((real, labels), noise(1), 1))
+    real, labels, codes = batch = method.batch(torch.arange(6), noise())
+    assert codes is None
+    generator_loss, critic_loss = list(method.losses(batch, noise(1), 1))
     draws = noise(1)
     z, _ = torch.randn(2, 6, 6, generator=draws)
     maps = source.synthesis.noise(6, draws)
@@ -334,6 +335,29 @@ def test_losses_are_the_logistic_ones_and_fakes_have_the_labels_of_the_batch(sou
     method.modules["generator"].zero_grad()
     critic_loss.value.backward()
     assert all(p.grad is None or not p.grad.any() for p in method.modules["generator"].parameters())
+
+
+def test_known_codes_are_decoded_in_the_same_pass(source, critic, data):
+    settings = TransferSettings(r1_every=2, mixing=1.0, augment=False, reconstruction=3.0, code_noise=0.0)
+    codes = torch.randn(2, 18, 6, generator=noise(2))
+    hyper, conditional = HyperGenerator(source, 3, width=5), ConditionalCritic.from_source(critic, 3)
+    method = TransferMethod(data, hyper, conditional, settings, codes=codes)
+    torch.nn.init.zeros_(method.modules["critic"].head.weight)
+    real, labels, known = batch = method.batch(torch.arange(8), noise())
+    for picture, label, code in zip(real, labels, known, strict=True):
+        flip, index = (codes == code).all(2).nonzero()[0].tolist()
+        original = method.images[index]
+        assert torch.equal(picture, original.flip(-1) if flip else original) and label == data.labels["class"][index]
+    loss = next(method.losses(batch, noise(1), 1))
+    draws = noise(1)
+    torch.randn(2, 6, generator=draws), torch.randn(2, 8, 6, generator=draws)
+    maps = [one[8:] for one in source.synthesis.noise(10, draws)]
+    error = (hyper(known[:2], labels[:2], maps) - real[:2]).abs().mean()
+    score = F.softplus(-conditional.head.bias.detach()[0])
+    assert loss.scalars["reconstruction"].item() == pytest.approx(error.item(), rel=1e-4)
+    assert loss.value.item() == pytest.approx((score + 3 * error).item(), rel=1e-4)
+    with pytest.raises(CourseError, match="needs codes"):
+        TransferMethod(data, hyper, conditional, settings)
 
 
 def test_a_resumed_transfer_with_several_classes_ends_in_the_same_bits(source, critic, data, tmp_path):

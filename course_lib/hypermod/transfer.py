@@ -40,6 +40,10 @@ class TransferSettings:
         contrastive: weight of the Barlow Twins term; 0 leaves it out, published 0.01.
         ema: decay of the generator's average.
         augment: show the critic every picture through a random change (for few pictures).
+        reconstruction: weight of the decoding error of known codes, where the method is given codes. Not in the
+            published method: a critic needs many thousand steps until it tells classes apart, and this loss tells the
+            generator at once.
+        code_noise: share of fresh noise in a code, as a deviation.
     """
 
     rate: float = 1e-3
@@ -51,6 +55,8 @@ class TransferSettings:
     contrastive: float = 0.0
     ema: float = 0.999
     augment: bool = True
+    reconstruction: float = 0.0
+    code_noise: float = 0.3
 
 
 PUBLISHED = TransferSettings(rate=2e-3, class_rate=0.001, r1=5.0, r1_every=1, augment=False)
@@ -66,9 +72,11 @@ class TransferMethod(Method):
         critic: conditional.
         settings: rates and weights.
         label: name of the label that is the class.
+        codes: ``(2, N, latent)``: the z that a picture, and its mirror image, shall be drawn from.
 
     Raises:
-        CourseError: the set has no such label, or generator and critic differ in size or number of classes.
+        CourseError: the set has no such label, generator and critic differ in size or number of classes, or the weight
+            of the reconstruction is not zero and there are no codes.
     """
 
     def __init__(
@@ -78,6 +86,7 @@ class TransferMethod(Method):
         critic: ConditionalCritic,
         settings: TransferSettings | None = None,
         label: str = "class",
+        codes: Tensor | None = None,
     ):
         super().__init__()
         self.settings = settings = settings or TransferSettings()
@@ -85,7 +94,9 @@ class TransferMethod(Method):
             raise CourseError(f"{data.name!r} has no label {label!r}: it has {', '.join(data.labels) or 'none'}.")
         if generator.config != critic.config:
             raise CourseError("generator and critic were built for different sizes: take both from one source.")
-        self.labels, self.length = data.labels[label], len(data)
+        if settings.reconstruction and codes is None:
+            raise CourseError("a reconstruction needs codes of the pictures: give codes=…, or reconstruction=0.")
+        self.labels, self.length, self.codes = data.labels[label], len(data), codes
         largest, scores = int(self.labels.max()), len(critic.head.weight)
         if largest >= scores:
             raise CourseError(
@@ -108,31 +119,53 @@ class TransferMethod(Method):
     def to_device(self, device: torch.device) -> None:
         super().to_device(device)
         self.images, self.labels = self.images.to(device), self.labels.to(device)
+        self.codes = None if self.codes is None else self.codes.to(device)
 
-    def batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Pictures, mirrored every other time, and their classes."""
+    def batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Pictures, mirrored every other time, their classes and, where there are any, their codes."""
         flip = (torch.rand(len(index), generator=generator) < 0.5).to(self.device)
         index = index.to(self.device)
         images = self.images[index]
         images = torch.where(flip[:, None, None, None], images.flip(-1), images)
-        return images.contiguous(memory_format=torch.channels_last), self.labels[index]
+        codes = None if self.codes is None else self.codes[flip.long(), index]
+        return images.contiguous(memory_format=torch.channels_last), self.labels[index], codes
 
-    def losses(self, batch: tuple[Tensor, Tensor], generator: torch.Generator, step: int) -> Iterator[Loss]:
+    def losses(
+        self, batch: tuple[Tensor, Tensor, Tensor | None], generator: torch.Generator, step: int
+    ) -> Iterator[Loss]:
         """The generator's phase and the critic's."""
-        real, labels = batch
-        fake = self._generate(labels, generator)
+        real, labels, codes = batch
+        known = self._noisy(codes[: max(2, len(codes) // 4)], generator) if self.settings.reconstruction else None
+        fake, decoded = self._generate(labels, known, generator)
         with frozen(self.unwrapped("critic")), self.autocast():
             scores = self.unwrapped("critic")(self._seen(fake, generator), labels)
-        yield Loss("generator", logistic_generator(scores.float()))
+        value, scalars = logistic_generator(scores.float()), {}
+        if known is not None:
+            error = (decoded - real[: len(known)]).abs().mean()
+            value, scalars = value + self.settings.reconstruction * error, {"reconstruction": error.detach()}
+        yield Loss("generator", value, scalars)
         yield self._critic_loss(real, fake.detach(), labels, generator, step)
 
-    def _generate(self, labels: Tensor, generator: torch.Generator) -> Tensor:
-        network = self.unwrapped("generator")
-        z, other = torch.randn(2, len(labels), network.config.latent, generator=generator).to(self.device)
-        noise = network.synthesis.noise(len(labels), generator)
+    def _noisy(self, codes: Tensor, generator: torch.Generator) -> Tensor:
+        share = self.settings.code_noise
+        return (1 - share**2) ** 0.5 * codes + share * torch.randn(codes.shape, generator=generator).to(codes)
+
+    def _generate(self, labels: Tensor, known: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Samples of the classes ``labels``, and the pictures of known codes, of the first of these classes."""
+        network, count = self.unwrapped("generator"), len(labels)
+        z, other = torch.randn(2, count, network.config.latent, generator=generator).to(self.device)
+        if known is not None:
+            # Codes keep their one style, and share the pass with the samples.
+            z, other, labels = (
+                torch.cat([z, known]),
+                torch.cat([other, known]),
+                torch.cat([labels, labels[: len(known)]]),
+            )
+        noise = network.synthesis.noise(len(z), generator)
         if torch.rand((), generator=generator) < self.settings.mixing:
             z = mix_styles(z, other, len(noise), generator)
-        return self.modules["generator"](z, labels, noise)
+        found = self.modules["generator"](z, labels, noise)
+        return found[:count], found[count:]
 
     def _critic_loss(self, real: Tensor, fake: Tensor, labels: Tensor, generator: torch.Generator, step: int) -> Loss:
         settings, critic = self.settings, self.modules["critic"]

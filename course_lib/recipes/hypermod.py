@@ -11,6 +11,7 @@ from ..hypermod.scores import HeldOut
 from ..hypermod.shipped import KIND, hyper_config, hyper_tensors
 from ..profiles import seed_everything
 from ..training import Card
+from .gan import encode_codes
 from .recipe import Job, data_hash, publish
 
 __all__ = ["SETTINGS", "SOURCE", "train_hypermod32"]
@@ -31,8 +32,10 @@ def train_hypermod32(job: Job) -> Card:
     classes = list(TRANSFER_CLASSES)
     hyper = HyperGenerator(deepcopy(source), len(classes), _WIDTH, _RANK, finetune=_FINETUNE)
     train = data.part("train")
-    settings = replace(SETTINGS, ema=0.995)
-    method = TransferMethod(train, hyper, ConditionalCritic.from_source(critic, len(classes)), settings)
+    settings = replace(SETTINGS, ema=0.995, reconstruction=4.0)
+    target = load_expert("autoencoder64", job.profile.device)
+    codes = encode_codes(target, train, train.labels["class"], hyper.config.latent)
+    method = TransferMethod(train, hyper, ConditionalCritic.from_source(critic, len(classes)), settings, codes=codes)
     steps = job.profile.pick(quick=20, cpu=1500, gpu=30000)
     recipe = {"batch_size": 24, "pictures": len(train), **vars(settings)}
     history = job.run("hypermod32", method, recipe["batch_size"], steps)
