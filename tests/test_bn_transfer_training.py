@@ -158,7 +158,7 @@ def test_a_run_goes_on_with_its_counters_and_the_learning_rates_of_the_call(netw
     seen = {}
 
     def run(steps, rate, folder):
-        generator, critic, settings = made(networks, rate=rate, critic_rate=rate, scores_rate=3.0)
+        generator, critic, settings = made(networks, rate=rate, critic_rate=rate, own_rate=3.0)
         method = TransferMethod(pictures(), "class", generator, critic, **settings.options)
         optimizer = method.optimizers["generator"]
         optimizer.register_step_post_hook(
@@ -181,7 +181,7 @@ def test_scores_on_the_way_change_nothing(networks):
         def score(self, generator):
             self.calls += 1
             torch.randn(5)
-            return type("Scores", (), {"kernel": 1.0 / self.calls})()
+            return type("Scores", (), {"frechet": 1.0 / self.calls})()
 
     plain = run_transfer(pictures(), *made(networks), 4)
     held = Once()

@@ -30,7 +30,7 @@ class TransferMethod(Method):
         critic: of as many classes.
         rate: Adam's learning rate of the generator. Published: 1e-4 at 128 pixels, 2e-4 at 32.
         critic_rate: of the critic. Published: 4e-4, 2e-4.
-        scores_rate: factor on ``rate`` for the scores. Published: 1.
+        own_rate: factor on ``rate`` for what belongs to single classes, scores and residuals. Published: 1.
         l1, l2: weights of the penalties on scores and on residuals, see :func:`~course_lib.bn_transfer.stages.penalty`.
         augmented: the critic sees every picture through a random change (see :mod:`course_lib.gans.augment`).
             Published: no.
@@ -60,7 +60,7 @@ class TransferMethod(Method):
         critic: Discriminator,
         rate: float = 2e-4,
         critic_rate: float = 2e-4,
-        scores_rate: float = 1.0,
+        own_rate: float = 1.0,
         l1: float = 0.01,
         l2: float = 0.01,
         augmented: bool = False,
@@ -91,7 +91,7 @@ class TransferMethod(Method):
             "critic": critic.to(memory_format=torch.channels_last),
         }
         groups = (
-            list(parameter_groups(generator, rate, scores_rate))
+            list(parameter_groups(generator, rate, own_rate))
             if isinstance(generator, TransferGenerator)
             else [{"params": list(generator.parameters()), "lr": rate}]
         )

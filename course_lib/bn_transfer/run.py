@@ -82,8 +82,8 @@ class TransferSettings:
 
 _FEW_STEPS = {"critic_rate": 4e-4, "augmented": True, "decay": 0.97, "reconstruction": 4.0}
 TUNED = {
-    "propagation": TransferSettings(options=_FEW_STEPS | {"rate": 1e-3, "scores_rate": 3.0}),
-    "free": TransferSettings("free", options=_FEW_STEPS | {"rate": 3e-3, "l2": 0.0}),
+    "propagation": TransferSettings(options=_FEW_STEPS | {"rate": 3e-4, "own_rate": 10.0}),
+    "free": TransferSettings("free", options=_FEW_STEPS | {"rate": 3e-4, "own_rate": 10.0, "l2": 0.0}),
     "fine-tuning": TransferSettings("fine-tuning", options=_FEW_STEPS | {"rate": 3e-4}),
     "scratch": TransferSettings("scratch", "random", options=_FEW_STEPS | {"rate": 1e-3}),
 }
@@ -226,5 +226,5 @@ def run_transfer(
             if held is not None and history.steps == end:
                 scores[end] = held.score(settle(trained))
                 if ranks is not None and first_process():
-                    ranks.add(end, scores[end].kernel, trained.state_dict())
+                    ranks.add(end, scores[end].frechet, trained.state_dict())
     return Transfer(settle(trained), critic, history, scores)

@@ -100,19 +100,20 @@ def stage_table(generator: TransferGenerator) -> list[StageRow]:
     return rows
 
 
-def parameter_groups(generator: TransferGenerator, rate: float, scores: float = 1.0) -> Iterator[dict]:
-    """Parameters for an optimiser; scores may learn faster than the rest.
+def parameter_groups(generator: TransferGenerator, rate: float, own: float = 1.0) -> Iterator[dict]:
+    """Parameters for an optimiser; what belongs to single classes may learn faster than what all share.
 
     Args:
         generator: after :func:`set_stage`.
         rate: learning rate.
-        scores: factor on it for the scores. Published: 1.
+        own: factor on it for scores and residuals, whose gradients come from the pictures of one class each.
+            Published: 1.
     """
     groups = _groups(generator)
-    fast = [p for name in ("scores A", "score offsets a0") for p in groups.pop(name) if p.requires_grad]
+    fast = [p for name in ("scores A", "residuals R") for p in groups.pop(name) if p.requires_grad]
     yield {"params": [p for group in groups.values() for p in group if p.requires_grad], "lr": rate}
     if fast:
-        yield {"params": fast, "lr": rate * scores}
+        yield {"params": fast, "lr": rate * own}
 
 
 def penalty(generator: TransferGenerator, scores: float = 0.01, residuals: float = 0.01) -> Tensor:

@@ -176,7 +176,7 @@ def _publish_comparison(job: Job, rows: dict[str, list[dict]], steps: int) -> Ca
         "unbiased, of each class by itself, then the mean. Fréchet distances of classes are mostly bias, equal for all."
     )
     card = Card(COMPARISON, "comparison", {}, recipe, data=data_hash(load_emoji()), metrics=metrics, notes=notes)
-    return publish(job, card, {}, History(steps, seconds, curve), f"propagation: {SCORES['kernel']}", higher=False)
+    return publish(job, card, {}, History(steps, seconds, curve), f"propagation: {SCORES['frechet']}", higher=False)
 
 
 def _described(run: TransferRun) -> dict:
@@ -209,4 +209,4 @@ def train_transfer(job: Job) -> Card:
     card = Card("bn-transfer32", KIND, config, recipe, data=data_hash(load_emoji()), metrics=metrics)
     card.notes = "Only what is new is stored; the old classes are those of biggan32, unchanged."
     tensors = new_tensors(found.generator)
-    return publish(job, card, tensors, found.history, f"{SCORES['kernel']} on val", higher=False, bits=8)
+    return publish(job, card, tensors, found.history, f"{SCORES['frechet']} on val", higher=False, bits=8)
