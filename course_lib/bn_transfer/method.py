@@ -72,35 +72,33 @@ class TransferMethod(Method):
         adam_eps: float = 1e-8,
     ):
         super().__init__()
-        classes = len(data.classes[label])
+        self.labels, self.classes, self.length = data.labels[label], len(data.classes[label]), len(data)
+        self.noise, self.l1, self.l2 = generator.config.noise, l1, l2
+        self.augmented, self.critic_steps = augmented, critic_steps
+        self.codes, self.reconstruction = codes, reconstruction
+        self._check(generator, critic)
+        self.images = torch.cat([resize(part, generator.config.size) for part in data.batches(500)])
+        self.modules = {
+            "generator": synchronise(generator, synchronised).to(memory_format=torch.channels_last),
+            "critic": critic.to(memory_format=torch.channels_last),
+        }
+        own = isinstance(generator, TransferGenerator)
+        groups = list(parameter_groups(generator, rate, own_rate)) if own else list(generator.parameters())
+        self.optimizers = {
+            "generator": torch.optim.Adam(groups, rate, (0.0, 0.999), adam_eps, fused=True),
+            "critic": torch.optim.Adam(critic.parameters(), critic_rate, (0.0, 0.999), adam_eps, fused=True),
+        }
+        self.ema = {"generator": decay} if decay else {}
+
+    def _check(self, generator: nn.Module, critic: Discriminator) -> None:
+        classes = self.classes
         if generator.config.classes != classes or critic.config.classes != classes:
             raise CourseError(
                 f"the data have {classes} classes, the generator {generator.config.classes} and the critic "
                 f"{critic.config.classes}: make both with classes={classes}."
             )
-        self.labels, self.classes, self.length = data.labels[label], classes, len(data)
-        self.images = torch.cat([resize(part, generator.config.size) for part in data.batches(500)])
-        self.noise, self.l1, self.l2 = generator.config.noise, l1, l2
-        self.augmented, self.critic_steps = augmented, critic_steps
-        if codes is not None and codes.shape != (2, len(data), self.noise):
-            raise CourseError(f"codes must be (2, {len(data)}, {self.noise}), not {tuple(codes.shape)}.")
-        self.codes, self.reconstruction = codes, reconstruction
-        synchronise(generator, synchronised)
-        self.modules = {
-            "generator": generator.to(memory_format=torch.channels_last),
-            "critic": critic.to(memory_format=torch.channels_last),
-        }
-        groups = (
-            list(parameter_groups(generator, rate, own_rate))
-            if isinstance(generator, TransferGenerator)
-            else [{"params": list(generator.parameters()), "lr": rate}]
-        )
-        self.optimizers = {
-            "generator": torch.optim.Adam(groups, rate, (0.0, 0.999), adam_eps, fused=True),
-            "critic": torch.optim.Adam(critic.parameters(), critic_rate, (0.0, 0.999), adam_eps, fused=True),
-        }
-        if decay:
-            self.ema = {"generator": decay}
+        if self.codes is not None and self.codes.shape != (2, self.length, self.noise):
+            raise CourseError(f"codes must be (2, {self.length}, {self.noise}), not {tuple(self.codes.shape)}.")
 
     def to_device(self, device: torch.device) -> None:
         """Moves pictures and labels."""
