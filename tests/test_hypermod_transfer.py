@@ -360,6 +360,21 @@ def test_known_codes_are_decoded_in_the_same_pass(source, critic, data):
         TransferMethod(data, hyper, conditional, settings)
 
 
+def test_decoding_comes_first_and_faster(source, critic, data):
+    settings = TransferSettings(decode_first=0.5, decode_rate=3.0, ema=0.5)
+    hyper, conditional = HyperGenerator(source, 3, width=5), ConditionalCritic.from_source(critic, 3)
+    method = TransferMethod(data, hyper, conditional, settings, codes=torch.randn(2, 18, 6, generator=noise(2)))
+    before = copy(conditional)
+    assert method.learning_rate(0.3) == 3.0 and 0 < method.learning_rate(0.0) < 0.1
+    only = list(method.losses(method.batch(torch.arange(6), noise()), noise(1), 0))
+    assert [loss.optimizer for loss in only] == ["generator"] and set(only[0].scalars) == {"reconstruction"}
+    train(method, Budget(1), 6, **QUIET)
+    assert not moved(conditional, before)
+    assert method.learning_rate(0.5) == 1.0
+    both = method.losses(method.batch(torch.arange(6), noise()), noise(1), 0)
+    assert [loss.optimizer for loss in both] == ["generator", "critic"]
+
+
 def test_a_resumed_transfer_with_several_classes_ends_in_the_same_bits(source, critic, data, tmp_path):
     def run(steps, **options):
         method = build(source, critic, data)

@@ -44,6 +44,9 @@ class TransferSettings:
             published method: a critic needs many thousand steps until it tells classes apart, and this loss tells the
             generator at once.
         code_noise: share of fresh noise in a code, as a deviation.
+        decode_first: share of the budget in which the generator only decodes, without the critic, at
+            ``decode_rate`` times its learning rate: how the source itself began.
+        decode_rate: that factor.
     """
 
     rate: float = 1e-3
@@ -57,6 +60,8 @@ class TransferSettings:
     augment: bool = True
     reconstruction: float = 0.0
     code_noise: float = 0.3
+    decode_first: float = 0.0
+    decode_rate: float = 5.0
 
 
 PUBLISHED = TransferSettings(rate=2e-3, class_rate=0.001, r1=5.0, r1_every=1, augment=False)
@@ -76,7 +81,7 @@ class TransferMethod(Method):
 
     Raises:
         CourseError: the set has no such label, generator and critic differ in size or number of classes, or the weight
-            of the reconstruction is not zero and there are no codes.
+            of a reconstruction is not zero and there are no codes.
     """
 
     def __init__(
@@ -94,8 +99,10 @@ class TransferMethod(Method):
             raise CourseError(f"{data.name!r} has no label {label!r}: it has {', '.join(data.labels) or 'none'}.")
         if generator.config != critic.config:
             raise CourseError("generator and critic were built for different sizes: take both from one source.")
-        if settings.reconstruction and codes is None:
-            raise CourseError("a reconstruction needs codes of the pictures: give codes=…, or reconstruction=0.")
+        if (settings.reconstruction or settings.decode_first) and codes is None:
+            raise CourseError(
+                "decoding needs codes of the pictures: give codes=…, or no reconstruction and decode_first."
+            )
         self.labels, self.length, self.codes = data.labels[label], len(data), codes
         largest, scores = int(self.labels.max()), len(critic.head.weight)
         if largest >= scores:
@@ -114,7 +121,7 @@ class TransferMethod(Method):
             "generator": torch.optim.Adam(groups, settings.rate, (0.0, 0.99), fused=True),
             "critic": torch.optim.Adam(trained, settings.critic_rate, (0.0, 0.99), fused=True),
         }
-        self.ema = {"generator": settings.ema}
+        self.ema, self.progress = {"generator": settings.ema}, 0.0
 
     def to_device(self, device: torch.device) -> None:
         super().to_device(device)
@@ -135,6 +142,12 @@ class TransferMethod(Method):
     ) -> Iterator[Loss]:
         """The generator's phase and the critic's."""
         real, labels, codes = batch
+        if self.progress < self.settings.decode_first:
+            known = self._noisy(codes, generator)
+            decoded = self.modules["generator"](known, labels, self._noise(len(known), generator))
+            error = (decoded - real).abs().mean()
+            yield Loss("generator", error, {"reconstruction": error.detach()})
+            return
         known = self._noisy(codes[: max(2, len(codes) // 4)], generator) if self.settings.reconstruction else None
         fake, decoded = self._generate(labels, known, generator)
         with frozen(self.unwrapped("critic")), self.autocast():
@@ -145,6 +158,16 @@ class TransferMethod(Method):
             value, scalars = value + self.settings.reconstruction * error, {"reconstruction": error.detach()}
         yield Loss("generator", value, scalars)
         yield self._critic_loss(real, fake.detach(), labels, generator, step)
+
+    def learning_rate(self, progress: float) -> float:
+        """High while only decoding, after a short warm-up; then constant."""
+        self.progress = progress
+        if progress < self.settings.decode_first:
+            return self.settings.decode_rate * min(1.0, progress / 0.01 + 0.02)
+        return 1.0
+
+    def _noise(self, count: int, generator: torch.Generator) -> list[Tensor]:
+        return self.unwrapped("generator").synthesis.noise(count, generator)
 
     def _noisy(self, codes: Tensor, generator: torch.Generator) -> Tensor:
         share = self.settings.code_noise
@@ -161,7 +184,7 @@ class TransferMethod(Method):
                 torch.cat([other, known]),
                 torch.cat([labels, labels[: len(known)]]),
             )
-        noise = network.synthesis.noise(len(z), generator)
+        noise = self._noise(len(z), generator)
         if torch.rand((), generator=generator) < self.settings.mixing:
             z = mix_styles(z, other, len(noise), generator)
         found = self.modules["generator"](z, labels, noise)

@@ -32,7 +32,7 @@ def train_hypermod32(job: Job) -> Card:
     classes = list(TRANSFER_CLASSES)
     hyper = HyperGenerator(deepcopy(source), len(classes), _WIDTH, _RANK, finetune=_FINETUNE)
     train = data.part("train")
-    settings = replace(SETTINGS, ema=0.995, reconstruction=4.0)
+    settings = replace(SETTINGS, ema=0.995, reconstruction=4.0, decode_first=0.35)
     target = load_expert("autoencoder64", job.profile.device)
     codes = encode_codes(target, train, train.labels["class"], hyper.config.latent)
     method = TransferMethod(train, hyper, ConditionalCritic.from_source(critic, len(classes)), settings, codes=codes)
