@@ -370,9 +370,15 @@ def test_decoding_comes_first_and_faster(source, critic, data):
     assert [loss.optimizer for loss in only] == ["generator"] and set(only[0].scalars) == {"reconstruction"}
     train(method, Budget(1), 6, **QUIET)
     assert not moved(conditional, before)
-    assert method.learning_rate(0.5) == 1.0
+    assert method.learning_rate(0.5) == method.learning_rate(1.0) == 1.0
     both = method.losses(method.batch(torch.arange(6), noise()), noise(1), 0)
     assert [loss.optimizer for loss in both] == ["generator", "critic"]
+
+
+def test_rates_fall_to_a_tenth_where_that_is_asked_for(source, critic, data):
+    method = build(source, critic, data, TransferSettings(decay=0.2))
+    found = [method.learning_rate(progress) for progress in (0.0, 0.8, 0.9, 1.0)]
+    assert found == pytest.approx([1.0, 1.0, 0.55, 0.1])
 
 
 def test_a_resumed_transfer_with_several_classes_ends_in_the_same_bits(source, critic, data, tmp_path):

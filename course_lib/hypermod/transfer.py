@@ -47,6 +47,7 @@ class TransferSettings:
         decode_first: share of the budget in which the generator only decodes, without the critic, at
             ``decode_rate`` times its learning rate: how the source itself began.
         decode_rate: that factor.
+        decay: share of the budget, at its end, over which learning rates fall to a tenth.
     """
 
     rate: float = 1e-3
@@ -62,6 +63,7 @@ class TransferSettings:
     code_noise: float = 0.3
     decode_first: float = 0.0
     decode_rate: float = 5.0
+    decay: float = 0.0
 
 
 PUBLISHED = TransferSettings(rate=2e-3, class_rate=0.001, r1=5.0, r1_every=1, augment=False)
@@ -160,11 +162,11 @@ class TransferMethod(Method):
         yield self._critic_loss(real, fake.detach(), labels, generator, step)
 
     def learning_rate(self, progress: float) -> float:
-        """High while only decoding, after a short warm-up; then constant."""
+        """High while only decoding, after a short warm-up; then constant, and falling where ``decay`` says so."""
         self.progress = progress
         if progress < self.settings.decode_first:
             return self.settings.decode_rate * min(1.0, progress / 0.01 + 0.02)
-        return 1.0
+        return min(1.0, 0.1 + 0.9 * (1 - progress) / self.settings.decay) if self.settings.decay else 1.0
 
     def _noise(self, count: int, generator: torch.Generator) -> list[Tensor]:
         return self.unwrapped("generator").synthesis.noise(count, generator)

@@ -32,11 +32,11 @@ def train_hypermod32(job: Job) -> Card:
     classes = list(TRANSFER_CLASSES)
     hyper = HyperGenerator(deepcopy(source), len(classes), _WIDTH, _RANK, finetune=_FINETUNE)
     train = data.part("train")
-    settings = replace(SETTINGS, ema=0.995, reconstruction=4.0, decode_first=0.35)
+    settings = replace(SETTINGS, ema=0.995, reconstruction=4.0, decode_first=0.35, decay=0.25)
     target = load_expert("autoencoder64", job.profile.device)
     codes = encode_codes(target, train, train.labels["class"], hyper.config.latent)
     method = TransferMethod(train, hyper, ConditionalCritic.from_source(critic, len(classes)), settings, codes=codes)
-    steps = job.profile.pick(quick=20, cpu=1500, gpu=30000)
+    steps = job.profile.pick(quick=20, cpu=4000, gpu=30000)
     recipe = {"batch_size": 24, "pictures": len(train), **vars(settings)}
     history = job.run("hypermod32", method, recipe["batch_size"], steps)
     network, judge = history.averaged["generator"].eval(), Judge.load().to(job.profile.device)
