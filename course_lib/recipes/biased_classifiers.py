@@ -53,7 +53,7 @@ def _train(job: Job, name: str, change: Callable[[Tensor, torch.Generator], Tens
         metrics |= {f"{key} on {part}": value for key, value in vars(found).items()}
     card = Card(name, "classifier", config.to_dict(), {"batch_size": 64}, data=data_hash(data), metrics=metrics)
     card.notes = notes
-    return publish(job, card, net.state_dict(), history, primary, higher=True)
+    return publish(job, card, net.state_dict(), history, primary, higher=True, bits=8)
 
 
 def train_shape_classifier(job: Job) -> Card:

@@ -98,4 +98,4 @@ def train_segmenter(job: Job) -> Card:
     notes = "Classes come from the rendered pictures' palette (course_lib.data.palette), not from vector sources."
     card = Card("segmenter", "segmenter", config.to_dict(), {"batch_size": 64}, data=data_hash(data), metrics=metrics)
     card.notes = notes
-    return publish(job, card, net.state_dict(), history, "mIoU on val", higher=True)
+    return publish(job, card, net.state_dict(), history, "mIoU on val", higher=True, bits=8)
