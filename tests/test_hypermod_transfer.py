@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from course_lib.data import ImageSet
+from course_lib.data import TRANSFER_CLASSES, ImageSet
 from course_lib.errors import CourseError
-from course_lib.experts import fingerprint
+from course_lib.experts import fingerprint, load_expert
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
 from course_lib.gans.stylegan_critic import StyleGANCritic
 from course_lib.hypermod import (
@@ -524,3 +524,15 @@ def test_a_saved_hyper_generator_draws_as_before_over_its_source(source, critic,
     save_weights({"heads.0.bias.bias": torch.zeros(8)}, card, tmp_path, 32)
     with pytest.raises(CourseError, match="does not fit"):
         load_hypermod("new", folder=tmp_path)
+
+
+def test_the_shipped_generator_draws_six_classes_and_its_source():
+    hyper = load_hypermod()
+    assert hyper.class_names == list(TRANSFER_CLASSES)
+    z = torch.randn(1, 64, generator=noise()).expand(6, -1)
+    maps = [one.expand(6, -1, -1, -1) for one in hyper.synthesis.noise(1, noise(1))]
+    pictures = hyper(z, torch.arange(6), maps)
+    assert pictures.shape == (6, 3, 32, 32)
+    apart = [(a - b).abs().mean().item() for k, a in enumerate(pictures) for b in pictures[k + 1 :]]
+    assert min(apart) > 0.05, "classes differ"
+    assert torch.equal(hyper(z, None, maps), load_expert("stylegan32")(z, maps))
