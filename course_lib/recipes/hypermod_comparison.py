@@ -1,7 +1,6 @@
 """The comparison that notebook 08 shows: hyper-modulation, its variants and its baselines, over steps and seeds."""
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -75,7 +74,7 @@ def train_comparison(job: Job) -> Card:
     seed_everything(job.seed)
     bench = _Bench(job)
     stops = job.profile.pick(quick=(2, 4), cpu=_STOPS, gpu=_STOPS)
-    started, curve, samples = time.perf_counter(), {}, {}
+    curve, samples = {}, {}
     for run in PLAN:
         found = bench.finished(run, stops)
         for name in (KERNEL, FRECHET, ACCURACY, "seconds"):
@@ -86,7 +85,8 @@ def train_comparison(job: Job) -> Card:
             curve[f"self-alignment: {name}"] = values
         if run.pictures == 50 and run.seed == 0:
             samples[f"samples/{run.variant}"] = torch.tensor(found["samples"], dtype=torch.uint8)
-    history = History(stops[-1], time.perf_counter() - started, {"step": list(map(float, stops)), **curve})
+    seconds = sum(curve[f"{run.key}: seconds"][-1] for run in PLAN)
+    history = History(stops[-1], seconds, {"step": list(map(float, stops)), **curve})
     card = Card(NAME, "comparison", {"source": SOURCE, "classes": list(TRANSFER_CLASSES), "width": _WIDTH})
     card.recipe = {"batch_size": _BATCH, "alignment_steps": _ALIGNMENT, **asdict(COMPARED)}
     card.metrics, card.data = _summary(curve), data_hash(bench.data)
