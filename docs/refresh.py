@@ -35,6 +35,8 @@ GALLERY = [
     ("06", "fill-picture", "Inpainting and colourisation are the same flow with another source"),
     ("06", "exemplar-picture", "Layout from one picture, the rest from another"),
     ("06", "layers-picture", "Which layer speaks: a flow beside an MLP"),
+    ("07", "mixing", "Style mixing: coarse blocks give the shape, fine ones the colours"),
+    ("07", "change", "What a kernel's mean and deviation carry: a trained StyleGAN, modulated by hand"),
 ]
 """Notebook, cell and caption of each figure that README shows."""
 PLANNED = {
