@@ -304,9 +304,9 @@ def test_streaming_can_use_processes_and_reports_bad_files(folder):
 
 @pytest.mark.parametrize("name", ["", "emojis", "folder", "folder:", "cifar10", "cifar10:", "emoji:x", "imagenet:x"])
 def test_unknown_names_list_what_there_is(name):
-    with pytest.raises(CourseError, match=r"use emoji, folder:PATH, or one of cifar10:PATH"):
+    with pytest.raises(CourseError, match=r"use emoji, digits, folder:PATH, or one of cifar10:PATH"):
         load(name)
-    with pytest.raises(CourseError, match=r"use emoji, folder:PATH"):
+    with pytest.raises(CourseError, match=r"use emoji, digits, folder:PATH"):
         find(name)
 
 

@@ -129,7 +129,9 @@ def test_labels_to_pictures_through_a_file(tmp_path):
         latent = flow.inverse(v.repeat(3, 1), F.one_hot(labels, 2).float())
     pictures = translator.render(v, labels)
     assert torch.equal(pictures[:, 0], target.decode(latent))
-    assert not torch.equal(pictures[0], pictures[1]) and torch.equal(pictures[1], pictures[2])
+    # Equal rows of one batch may be computed by different kernels, and a random decoder enlarges their rounding.
+    apart = [(pictures[1] - other).abs().mean().item() for other in (pictures[0], pictures[2])]
+    assert apart[1] < 0.1 * apart[0], apart
     assert not any(
         parameter.requires_grad for parameter in [*translator.flow.parameters(), *translator.target.parameters()]
     )

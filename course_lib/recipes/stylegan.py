@@ -39,8 +39,8 @@ class StyleGANMethod(CodedGANMethod):
         config: sizes.
         schedule: and weights.
         rate: Adam's learning rate.
-        r1: weight of the penalty, applied every ``r1_every`` steps, that many times as strong. The published 10/2 belongs
-            to large pictures: at 32 pixels it keeps the critic too smooth to ask for any detail.
+        r1: weight of the penalty, applied every ``r1_every`` steps, that many times as strong. The published 10/2
+            belongs to large pictures: at 32 pixels it keeps the critic too smooth to ask for any detail.
         mixing: share of generator steps in which two styles rule one picture.
     """
 

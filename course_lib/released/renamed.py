@@ -72,4 +72,3 @@ def export_renamed(network: nn.Module, layout: RenamedLayout) -> dict[str, Tenso
         else ours[entry.ours].detach().to("cpu", torch.float32, copy=True).reshape(entry.shape)
         for name, entry in layout.items()
     }
-
