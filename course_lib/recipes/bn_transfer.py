@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
@@ -122,19 +123,21 @@ def train_comparison(job: Job) -> Card:
     """Propagation beside other ways to learn the same classes, with equally many steps of the generator.
 
     Each repetition is kept in the job's working folder, so that an interrupted comparison goes on where it stopped.
+    With ``job.seconds`` it begins no further repetition after so many, and the card has the lines that are complete.
     """
     steps, every = job.steps or job.profile.pick(quick=2, cpu=150, gpu=1500), job.profile.pick(quick=1, cpu=50, gpu=250)
     seeds = job.profile.pick(quick=1, cpu=3, gpu=5)
     kit, judge, folder = Kit(SOURCE, job.profile.device), Judge.load().to(job.profile.device), job.work / COMPARISON
-    whole = new_classes()
+    whole, started = new_classes(), time.perf_counter()
     held = HeldOut(whole.subset(whole.split > 0), judge)
     rows: dict[str, list[dict]] = {}
     for run in TRANSFER_RUNS:
         for seed in range(min(run.seeds, seeds)):
             place = folder / run.name.replace(", ", "-").replace(" ", "-") / str(seed)
             if not (place / "scores.json").is_file():
-                found = _train(run, kit, held, steps, seed, every, job.precision, place)
-                _keep(place, found)
+                if rows and job.seconds is not None and time.perf_counter() - started > job.seconds:
+                    continue
+                _keep(place, _train(run, kit, held, steps, seed, every, job.precision, place))
             rows.setdefault(run.name, []).append(json.loads((place / "scores.json").read_text()))
     return _publish_comparison(job, rows, steps)
 
