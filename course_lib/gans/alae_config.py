@@ -21,7 +21,7 @@ class ALAEConfig:
         explicit: form of the equalised learning rate, see :mod:`course_lib.gans.alae_layers`.
     """
 
-    channels: tuple[int, ...] = (128, 128, 64, 32)
+    channels: tuple[int, ...] = (96, 96, 64, 32)
     latent: int = 64
     mapping: int = 8
     colours: int = 3
