@@ -203,6 +203,8 @@ def train_transfer(job: Job) -> Card:
     )  # fmt: skip
     best = Ranks(folder)
     found.generator.load_state_dict(best.load(1))
+    curve = found.history.curve | {"scored step": list(found.scores)}
+    curve |= {f"{title} on val": [getattr(s, key) for s in found.scores.values()] for key, title in SCORES.items()}
     metrics = {}
     for part, held in parts.items():
         scores = held.score(found.generator)
@@ -212,4 +214,5 @@ def train_transfer(job: Job) -> Card:
     card = Card("bn-transfer32", KIND, config, recipe, data=data_hash(load_emoji()), metrics=metrics)
     card.notes = "Only what is new is stored; the old classes are those of biggan32, unchanged."
     tensors = new_tensors(found.generator)
-    return publish(job, card, tensors, found.history, f"{SCORES['frechet']} on val", higher=False, bits=8)
+    history = History(found.history.steps, found.history.seconds, curve)
+    return publish(job, card, tensors, history, f"{SCORES['frechet']} on val", higher=False, bits=8)
