@@ -122,8 +122,11 @@ def test_after_the_hand_over_all_classes_draw_what_the_one_class_drew(source):
     assert torch.allclose(samples(grown, torch.tensor([0, 1, 2, 1])), one, atol=1e-5)
 
 
-def test_finished_kernels_draw_the_same_pictures(source):
-    hyper = HyperGenerator(source, 3, width=5, start="random")
+@pytest.mark.parametrize("class_styles", [False, True])
+def test_finished_kernels_draw_the_same_pictures(source, class_styles):
+    hyper = HyperGenerator(source, 3, width=5, start="random", class_styles=class_styles)
+    if class_styles:
+        torch.nn.init.normal_(hyper.style_head.linear.weight)
     labels = torch.tensor([2, 0, 1, 0])
     wanted = samples(hyper, labels)
     z, maps = torch.randn(4, 6, generator=noise(3)), source.synthesis.noise(4, noise(4))
@@ -507,13 +510,35 @@ def test_class_accuracy_says_whether_the_class_asked_for_is_drawn(order, accurac
     assert scores["class accuracy"] == pytest.approx(accuracy)
 
 
+def test_class_styles_begin_at_nothing_and_then_move_what_kernels_cannot(source):
+    hyper = HyperGenerator(source, 3, width=5, class_styles=True)
+    labels = torch.tensor([2, 0, 1, 0])
+    z, maps = torch.randn(4, 6, generator=noise(3)), source.synthesis.noise(4, noise(4))
+    assert torch.allclose(hyper(z, labels, maps), source(z, maps), atol=1e-4), "exact start"
+    torch.nn.init.normal_(hyper.style_head.linear.weight)
+    offsets = hyper.modulation(labels).styles
+    assert offsets.shape == (4, 3, 6)
+    by_hand = source.synthesis(source.styles(z)[:, None] + offsets, maps)
+    assert torch.allclose(hyper(z, labels, maps), by_hand, atol=1e-4), "one offset a class and block, added to w"
+    assert torch.equal(hyper(z, None, maps), source(z, maps)), "the source has no class"
+    # AdaIN sets mean and deviation of each channel from the style: kernels do not reach them, style offsets do.
+    hyper.style_head.linear.weight.data.zero_()
+    before = [map.mean((0, 2, 3)) for map in source.synthesis.features(source.styles(z), maps)]
+    for head in hyper.heads:
+        torch.nn.init.normal_(head.kernel.weight)
+    after = [map.mean((0, 2, 3)) for map in hyper.features(source.styles(z), hyper.modulation(labels), maps)]
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(before, after, strict=True))
+
+
 @pytest.mark.parametrize(("rank", "finetune"), [(None, False), (2, True)])
 def test_a_saved_hyper_generator_draws_as_before_over_its_source(source, critic, data, rank, finetune, tmp_path):
     save_weights(source.state_dict(), Card("base", "stylegan", SMALL.to_dict()), tmp_path, 32)
-    method = build(source, critic, data, generator=HyperGenerator(source, 3, 5, rank, finetune=finetune))
+    method = build(
+        source, critic, data, generator=HyperGenerator(source, 3, 5, rank, finetune=finetune, class_styles=finetune)
+    )
     train(method, Budget(2), 6, **QUIET)
     hyper, labels = method.modules["generator"], torch.tensor([0, 1, 2, 1])
-    card = Card("new", KIND, hyper_config("base", ["a", "b", "c"], 5, rank, finetune))
+    card = Card("new", KIND, hyper_config("base", ["a", "b", "c"], 5, rank, finetune, finetune))
     save_weights(hyper_tensors(hyper), card, tmp_path, 32)
     opened = load_hypermod("new", folder=tmp_path)
     assert opened.class_names == ["a", "b", "c"] and not any(p.requires_grad for p in opened.parameters())

@@ -123,9 +123,11 @@ class HyperPictures(ConditionalGenerator):
         made = [self.network.modulation(one) for one in vectors.unbind(1)]
         # The first block has one convolution, every other one two.
         owners = [(index + 1) // 2 for index in range(len(made[0].kernels))]
+        has_styles = made[0].styles is not None
         return Modulation(
             [made[block].kernels[index] for index, block in enumerate(owners)],
             [made[block].biases[index] for index, block in enumerate(owners)],
+            torch.stack([one.styles[:, block] for block, one in enumerate(made)], 1) if has_styles else None,
         )
 
 

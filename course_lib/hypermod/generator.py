@@ -10,17 +10,21 @@ from torch import Tensor, nn
 from ..gans.equalized import EqualConv2d, FusedUpsample
 from ..gans.stylegan import StyleGAN, StyleGANConfig, Synthesis, Upsample
 from .adafm import ModulatedConv
-from .hypernetwork import ClassNetwork, FullHead, LowRankHead
+from .hypernetwork import ClassNetwork, FullHead, LowRankHead, StyleHead
 
 __all__ = ["HyperGenerator", "Modulation"]
 
 
 @dataclass(frozen=True)
 class Modulation:
-    """Finished kernels ``(N, …)`` and biases ``(N, O)`` of N classes, one of each a convolution."""
+    """Finished kernels ``(N, …)`` and biases ``(N, O)`` of N classes, one of each a convolution.
+
+    ``styles`` ``(N, blocks, latent)``, where there are any, are added to the style of a picture of the class.
+    """
 
     kernels: list[Tensor]
     biases: list[Tensor]
+    styles: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.biases[0])
@@ -39,6 +43,9 @@ class HyperGenerator(nn.Module):
         published: see :class:`ModulatedConv`.
         finetune: train constant, noise strengths, styles and to-RGB as well. The published ``--finetune`` trains those
             of the source, which is then lost; ours trains copies, a few per cent of the weights, and keeps it.
+        class_styles: give each class an offset of the style w in every block, 0 at the start. Not published: after
+            each convolution AdaIN sets mean and deviation of every channel, from the style alone, so that modulated
+            kernels cannot move a class's colours and contrasts, however they are trained.
 
     Attributes:
         class_names: what the classes show, where that is known.
@@ -55,6 +62,7 @@ class HyperGenerator(nn.Module):
         start: str = "source",
         published: bool = False,
         finetune: bool = False,
+        class_styles: bool = False,
     ):
         super().__init__()
         self.source = source.requires_grad_(False)
@@ -69,6 +77,7 @@ class HyperGenerator(nn.Module):
             heads.append(head)
         self.convs, self.heads = nn.ModuleList(convs), nn.ModuleList(heads)
         self.own = _without_convolutions(source.synthesis) if finetune else None
+        self.style_head = StyleHead(width, len(source.synthesis.blocks), source.config.latent) if class_styles else None
 
     @property
     def config(self) -> StyleGANConfig:
@@ -92,7 +101,7 @@ class HyperGenerator(nn.Module):
             gain, shift, bias = head(vectors)
             kernels.append(conv.kernels(gain, shift))
             biases.append(conv.bias + bias)
-        return Modulation(kernels, biases)
+        return Modulation(kernels, biases, None if self.style_head is None else self.style_head(vectors))
 
     def features(
         self, w: Tensor, modulation: Modulation, noise: Sequence[Tensor], sizes: Sequence[int] | None = None
@@ -144,6 +153,9 @@ class HyperGenerator(nn.Module):
                 labels, owner = labels.unique(return_inverse=True)
             labels = self.modulation(labels)
         w = self.source.styles(z, truncation)
+        if labels.styles is not None:
+            # Not truncated: the offset is what the class is, not where a picture lies in it.
+            w = (w if w.ndim == 3 else w[:, None]) + (labels.styles if owner is None else labels.styles[owner])
         if owner is None or len(labels) == 1:
             *_, last = self.features(w, labels, noise)
             return self.synthesis.to_rgb[-1](last)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from ..gans.equalized import EqualLinear
 from .adafm import ModulatedConv
 
-__all__ = ["ClassNetwork", "FullHead", "LowRankHead"]
+__all__ = ["ClassNetwork", "FullHead", "LowRankHead", "StyleHead"]
 
 
 class ClassNetwork(nn.Module):
@@ -85,3 +85,16 @@ class LowRankHead(nn.Module):
 
     def start_from_source(self, layer: ModulatedConv) -> None:
         """It already is the source layer."""
+
+
+class StyleHead(nn.Module):
+    """Class vector → offset of the style in every block, 0 until it is trained."""
+
+    def __init__(self, width: int, blocks: int, latent: int):
+        super().__init__()
+        self.sizes, self.linear = (blocks, latent), EqualLinear(width, blocks * latent)
+        nn.init.zeros_(self.linear.weight)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """``(N, width)`` → ``(N, blocks, latent)``."""
+        return self.linear(vectors).view(len(vectors), *self.sizes)

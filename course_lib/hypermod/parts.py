@@ -14,6 +14,7 @@ _PARTS = {
     "noise": "noise strengths",
     "adain": "styles (AdaIN)",
     "to_rgb": "to-RGB",
+    "style_head": "class styles",
     "heads": "heads",
     "classes": "class network",
     "from_rgb": "from-RGB",

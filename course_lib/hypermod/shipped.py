@@ -16,14 +16,15 @@ from .generator import HyperGenerator
 __all__ = ["KIND", "hyper_config", "hyper_tensors", "load_hypermod"]
 
 KIND = "hyper-modulated generator"
-_TRAINED = ("heads.", "classes.", "own.")
+_TRAINED = ("heads.", "classes.", "own.", "style_head.")
 
 
 def hyper_config(
-    source: str, classes: list[str], width: int, rank: int | None, finetune: bool = False
+    source: str, classes: list[str], width: int, rank: int | None, finetune: bool = False, class_styles: bool = False
 ) -> dict[str, Any]:
     """The ``config`` of the card: name of the source's checkpoint, names of the classes, options of the generator."""
-    return {"source": source, "classes": classes, "width": width, "rank": rank, "finetune": finetune}
+    options = {"width": width, "rank": rank, "finetune": finetune, "class_styles": class_styles}
+    return {"source": source, "classes": classes, **options}
 
 
 def hyper_tensors(network: HyperGenerator) -> dict[str, Tensor]:

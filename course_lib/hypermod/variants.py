@@ -43,6 +43,7 @@ VARIANTS = {
     "hyper-modulation": Variant("frozen source, heads that begin as the source"),
     "contrastive": Variant("the same with the contrastive term", settings={"contrastive": 0.01}),
     "finetune": Variant("constant, noise, styles and to-RGB train too", options={"finetune": True}),
+    "class styles": Variant("an offset of the style for each class", options={"class_styles": True}),
     "rank 4": Variant("low-rank heads", options={"rank": 4}),
     "rank 1": Variant("low-rank heads", options={"rank": 1}),
     "self-aligned": Variant("random heads after self-alignment, as published", "aligned"),

@@ -33,28 +33,31 @@ _ALIGNMENT = 400
 
 @dataclass(frozen=True)
 class Run:
-    """One training: which variant, from how many pictures a class, with which seed.
+    """One training: which variant, from how many pictures a class (None: all), with which seed.
 
     The seed chooses the pictures too.
     """
 
     variant: str
-    pictures: int
+    pictures: int | None
     seed: int
 
     @property
     def key(self) -> str:
         """Prefix of this run's entries in the card."""
-        return f"{self.variant} | {self.pictures} pictures | seed {self.seed}"
+        return f"{self.variant} | {self.pictures or 'all'} pictures | seed {self.seed}"
+
+
+_RIVALS = ("hyper-modulation", "finetune", "from scratch", "random start", "all weights", "class styles", "contrastive")
 
 
 def _plan() -> Iterator[Run]:
     for seed in range(3):
-        for variant in ("hyper-modulation", "finetune", "from scratch", "random start", "all weights", "contrastive"):
+        for variant in _RIVALS:
             yield Run(variant, 50, seed)
     for variant in ("self-aligned", "rank 4", "rank 1"):
         yield Run(variant, 50, 0)
-    for pictures in (10, 200):
+    for pictures in (10, None):
         for variant in ("finetune", "from scratch", "all weights"):
             yield Run(variant, pictures, 0)
 
@@ -90,7 +93,7 @@ def train_comparison(job: Job) -> Card:
     card = Card(NAME, "comparison", {"source": SOURCE, "classes": list(TRANSFER_CLASSES), "width": _WIDTH})
     card.recipe = {"batch_size": _BATCH, "alignment_steps": _ALIGNMENT, **asdict(COMPARED)}
     card.metrics, card.data = _summary(curve), data_hash(bench.data)
-    card.notes = "Distances and class accuracy: judge features, held-out test pictures, mean over classes."
+    card.notes = "Distances and class accuracy: judge features, held-out pictures (val and test), mean over classes."
     primary = f"hyper-modulation, 50 pictures: {KERNEL}"
     return publish(job, card, samples, history, primary, higher=False)
 
@@ -100,7 +103,7 @@ def _summary(curve: dict[str, list[float]]) -> dict[str, float]:
     groups: dict[str, list[float]] = {}
     for run in PLAN:
         for name in (KERNEL, FRECHET, ACCURACY):
-            key = f"{run.variant}, {run.pictures} pictures: {name}"
+            key = f"{run.variant}, {run.pictures or 'all'} pictures: {name}"
             groups.setdefault(key, []).append(curve[f"{run.key}: {name}"][-1])
     return {key: sum(values) / len(values) for key, values in groups.items()}
 
@@ -112,7 +115,7 @@ class _Bench:
         self.job, self.data = job, transfer_classes(load_emoji())
         self.source, self.critic = load_expert(SOURCE), load_expert(f"{SOURCE}-critic")
         judge = Judge.load().to(job.profile.device)
-        self.held_out = HeldOut.of(self.data.part("test"), judge, self.source.config.size)
+        self.held_out = HeldOut.of(self.data.subset(self.data.split > 0), judge, self.source.config.size)
         self.aligned: HyperGenerator | None = None
         self.alignment: dict[str, list[float]] = {}
 
@@ -123,7 +126,8 @@ class _Bench:
         found = json.loads(path.read_text()) if path.is_file() else {"points": []}
         if "samples" in found:
             return found
-        data = few_per_class(self.data.part("train"), run.pictures, run.seed)
+        data = self.data.part("train")
+        data = few_per_class(data, run.pictures, run.seed) if run.pictures else data
         aligned = self._aligned() if run.variant == "self-aligned" else None
         method = build_variant(run.variant, data, self.source, self.critic, COMPARED, run.seed, _WIDTH, aligned)
         job = replace(self.job, seed=run.seed, steps=None, seconds=None)
