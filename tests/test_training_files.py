@@ -197,6 +197,11 @@ def test_eight_bits_halve_the_file_and_keep_every_row_to_its_scale(tmp_path):
             loaded["bias"], tensors["bias"].half().float()
         )
     assert sizes[8] < 0.6 * sizes[16]
+    pair = {"shift.kernel": torch.randn(64, 64), "kernel": torch.randn(64, 64)}
+    save_weights(pair, Card("w", "test", {}), tmp_path, 8, fine=("shift.kernel",))
+    loaded, _ = load_weights("w", tmp_path)
+    assert torch.equal(loaded["shift.kernel"], pair["shift.kernel"].half().float()), "16 bits where they are asked for"
+    assert not torch.equal(loaded["kernel"], pair["kernel"].half().float())
 
 
 def test_missing_card_says_what_is_there(tmp_path):

@@ -14,10 +14,11 @@ from course_lib.cinn.flow import ConditionalFlow
 from course_lib.cinn.loss import NLLTerms, flow_loss, nll_terms
 from course_lib.cinn.networks import FullyConnectedNet
 from course_lib.cinn.packed import PackedFlow
-from course_lib.cinn.shift import ConditionShift
+from course_lib.cinn.shift import FINE_WEIGHTS, ConditionShift
 from course_lib.cinn.shuffle import Shuffle
 
 __all__ = [
+    "FINE_WEIGHTS",
     "ActNorm",
     "ConditionShift",
     "ConditionalCoupling",

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..cinn import ConditionalFlow
+from ..cinn import FINE_WEIGHTS, ConditionalFlow
 from ..data import ImageSet, load_emoji
 from ..data.warp import random_warp
 from ..evaluation import Judge
@@ -94,7 +94,7 @@ def _train(
         metrics |= {f"{key} on {_SCORED} of {part}": value for key, value in vars(scores).items()}
     card = Card(name, "choice", config.to_dict(), recipe, data=data_hash(data), metrics=metrics, notes=notes)
     tensors = averaged.state_dict() | {f"source.{key}": value for key, value in source.state().items()}
-    return publish(job, card, tensors, history, f"nats on {_SCORED} of val", higher=False)
+    return publish(job, card, tensors, history, f"nats on {_SCORED} of val", higher=False, bits=8, fine=FINE_WEIGHTS)
 
 
 def _some(data: ImageSet) -> ImageSet:

@@ -61,7 +61,7 @@ def train_styles(job: Job) -> Card:
         for s, t in directions(len(names))
     ]
     card.metrics |= {f"{key} on val": value for key, value in vars(mean_score(scores)).items()}
-    return publish(job, card, averaged.state_dict(), history, "frechet on val", higher=False)
+    return publish(job, card, averaged.state_dict(), history, "frechet on val", higher=False, bits=8)
 
 
 def _labels(gallery: Gallery, own: int, other: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -106,4 +106,4 @@ def train_attributes(job: Job) -> Card:
         metrics={f"nats per picture on {name}": held_out_nats(averaged, one) for name, one in held.items()},
         notes="Condition: one-hot vectors of skin tone, gender, age and hair, joined.",
     )
-    return publish(job, card, averaged.state_dict(), history, "nats per picture on val", higher=False)
+    return publish(job, card, averaged.state_dict(), history, "nats per picture on val", higher=False, bits=8)

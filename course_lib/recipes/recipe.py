@@ -69,7 +69,14 @@ def data_hash(data: ImageSet) -> dict[str, str]:
 
 
 def publish(
-    job: Job, card: Card, tensors: dict[str, Tensor], history: History, primary: str, higher: bool, bits: int = 16
+    job: Job,
+    card: Card,
+    tensors: dict[str, Tensor],
+    history: History,
+    primary: str,
+    higher: bool,
+    bits: int = 16,
+    fine: tuple[str, ...] = (),
 ) -> Card:
     """Completes the card and writes the weights, unless what is there scores better.
 
@@ -78,7 +85,7 @@ def publish(
         tensors: the state dict.
         primary: name of the metric that decides.
         higher: whether more of it is better.
-        bits: how weights are stored, see :func:`course_lib.training.save_weights`.
+        bits, fine: how weights are stored, see :func:`course_lib.training.save_weights`.
     """
     card.steps, card.seconds, card.curve = history.steps, round(history.seconds, 1), history.curve
     card.seed = job.seed
@@ -94,7 +101,7 @@ def publish(
     better = old is None or (new > old if higher else new < old)
     print(f"{card.name}: {primary} = {new:.4g}" + (f", shipped {old:.4g}" if old is not None else ""))
     if better or job.force:
-        print(f"wrote {save_weights(tensors, card, job.out, bits).name}")
+        print(f"wrote {save_weights(tensors, card, job.out, bits, fine).name}")
     else:
         print("kept the shipped checkpoint, which scores better (force=True replaces it anyway)")
     return card

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..cinn import ConditionalFlow, FlowConfig
+from ..cinn import FINE_WEIGHTS, ConditionalFlow, FlowConfig
 from ..data import ImageSet, load_emoji
 from ..errors import CourseError
 from ..evaluation import Judge
@@ -72,7 +72,9 @@ def _metrics(translator: Translator, galleries: dict[str, Gallery], judge: Judge
 def _publish(job: Job, name: str, flow: ConditionalFlow, captions: _Captions, history: History, **card: dict) -> Card:
     made = Card(name, KIND, flow.config.to_dict(), data=data_hash(captions.data), notes=_NOTES, **card)
     primary = "balanced subgroup accuracy on val"
-    return publish(job, made, text_tensors(flow, captions.source), history, primary, higher=True)
+    return publish(
+        job, made, text_tensors(flow, captions.source), history, primary, higher=True, bits=8, fine=FINE_WEIGHTS
+    )
 
 
 def train_text_to_autoencoder(job: Job) -> Card:
@@ -145,7 +147,7 @@ def _train_dequantiser(job: Job, target: GanTarget, digest: str) -> tuple[Card, 
     card = Card(
         "dequantiser", "dequantiser", vars(frozen.config), recipe, data=data_hash(load_emoji()), metrics=metrics
     )
-    publish(job, card, frozen.state_dict(), history, "bound (nats)", higher=False)
+    publish(job, card, frozen.state_dict(), history, "bound (nats)", higher=False, bits=8)
     return card, frozen
 
 

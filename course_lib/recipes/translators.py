@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..cinn import ConditionalFlow, FlowConfig
+from ..cinn import FINE_WEIGHTS, ConditionalFlow, FlowConfig
 from ..data import ImageSet, load_emoji
 from ..evaluation import Judge
 from ..experts import Autoencoder, load_expert
@@ -86,7 +86,9 @@ def train_superresolution(job: Job) -> Card:
         "superresolution", "conditional flow", config.to_dict(), recipe, data=data_hash(task.data), notes=_NOTES
     )
     card.metrics = metrics
-    published = publish(job, card, averaged.state_dict(), history, "frechet on val", higher=False)
+    published = publish(
+        job, card, averaged.state_dict(), history, "frechet on val", higher=False, bits=8, fine=FINE_WEIGHTS
+    )
     _train_regressor(job, task, config, history.steps)
     return published
 
@@ -107,4 +109,4 @@ def _train_regressor(job: Job, task: _Task, config: FlowConfig, steps: int) -> C
     recipe |= {"width": regressor.width, "depth": regressor.depth, "shift": regressor.shift is not None}
     card = Card("superresolution-mlp", "regressor", config.to_dict(), recipe, data=data_hash(task.data), notes=_NOTES)
     card.metrics = metrics
-    return publish(job, card, averaged.state_dict(), history, "frechet on val", higher=False)
+    return publish(job, card, averaged.state_dict(), history, "frechet on val", higher=False, bits=8, fine=FINE_WEIGHTS)

@@ -63,11 +63,11 @@ _SCALE = "//scale"
 """What is added to a tensor's name for the scales of its rows, where it is stored in 8 bits."""
 
 
-def _stored(name: str, tensor: Tensor, bits: int) -> dict[str, Tensor]:
+def _stored(name: str, tensor: Tensor, bits: int, fine: tuple[str, ...] = ()) -> dict[str, Tensor]:
     tensor = tensor.detach().cpu().contiguous().clone()
     if not tensor.is_floating_point() or bits == 32 or not tensor.numel():
         return {name: tensor}
-    if bits == 8 and tensor.ndim > 1 and tensor.numel() >= 4096:
+    if bits == 8 and tensor.ndim > 1 and tensor.numel() >= 4096 and not name.endswith(fine):
         scale = tensor.float().flatten(1).abs().amax(1).clamp_min(1e-12) / 127
         rows = tensor.float() / scale.view(-1, *[1] * (tensor.ndim - 1))
         return {name: rows.round().to(torch.int8), name + _SCALE: scale}
@@ -86,7 +86,9 @@ def _loaded(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return loaded
 
 
-def save_weights(tensors: dict[str, Tensor], card: Card, folder: Path = CHECKPOINTS, bits: int = 16) -> Path:
+def save_weights(
+    tensors: dict[str, Tensor], card: Card, folder: Path = CHECKPOINTS, bits: int = 16, fine: tuple[str, ...] = ()
+) -> Path:
     """Writes weights and card.
 
     Args:
@@ -94,14 +96,17 @@ def save_weights(tensors: dict[str, Tensor], card: Card, folder: Path = CHECKPOI
         card: its description; the file's hash is written into it.
         folder: where to.
         bits: how floating-point tensors are stored. 16 is half precision. 8 keeps large matrices and kernels as whole
-            numbers with one scale a row, about 0.4 % of the row's largest value: nothing that a convolutional network
-            shows, but too coarse for a flow, whose likelihood feels it (measured: 17 nats a picture). 32 keeps all.
+            numbers with one scale a row, about 0.4 % of the row's largest value: nothing that a deep network shows.
+            32 keeps all.
+        fine: endings of the names of tensors for which 8 bits are too coarse: they get 16.
 
     Raises:
         CourseError: the disk is full; an older checkpoint of that name is kept.
     """
     path, card_path = _paths(card.name, folder)
-    stored = {key: value for name, tensor in tensors.items() for key, value in _stored(name, tensor, bits).items()}
+    stored: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        stored |= _stored(name, tensor, bits, fine)
 
     def write_weights(part: Path) -> None:
         save_file(stored, part)
