@@ -43,6 +43,9 @@ VARIANTS = {
     "hyper-modulation": Variant("frozen source, heads that begin as the source"),
     "contrastive": Variant("the same with the contrastive term", settings={"contrastive": 0.01}),
     "finetune": Variant("constant, noise, styles and to-RGB train too", options={"finetune": True}),
+    "no augmentation": Variant(
+        "finetune, and the critic sees the pictures unchanged", options={"finetune": True}, settings={"augment": False}
+    ),
     "class styles": Variant("an offset of the style for each class", options={"class_styles": True}),
     "rank 4": Variant("low-rank heads", options={"rank": 4}),
     "rank 1": Variant("low-rank heads", options={"rank": 1}),

@@ -60,6 +60,7 @@ def _plan() -> Iterator[Run]:
     for pictures in (10, None):
         for variant in ("finetune", "from scratch", "all weights"):
             yield Run(variant, pictures, 0)
+    yield Run("no augmentation", 10, 0)
 
 
 PLAN = tuple(_plan())
