@@ -12,9 +12,9 @@ from course_lib.gans.alae import ALAE
 from course_lib.gans.alae_config import PUBLISHED_ALAE, ALAEConfig
 from course_lib.mind2mind import MindConfig
 from course_lib.mind2mind.cost import (
-    _count,
     alae_iteration,
     config_at,
+    count_flops,
     forward_flops,
     iteration_flops,
     iteration_seconds,
@@ -24,11 +24,11 @@ from course_lib.mind2mind.cost import (
 
 def test_a_product_and_its_sum_are_two():
     linear, conv = nn.Linear(7, 5), nn.Conv2d(3, 4, 3, padding=1)
-    assert _count(lambda: linear(torch.zeros(2, 7))) == 2 * 2 * 7 * 5
-    assert _count(lambda: conv(torch.zeros(1, 3, 8, 8))) == 2 * 64 * 9 * 3 * 4
+    assert count_flops(lambda: linear(torch.zeros(2, 7))) == 2 * 2 * 7 * 5
+    assert count_flops(lambda: conv(torch.zeros(1, 3, 8, 8))) == 2 * 64 * 9 * 3 * 4
     # Backward: the product for the input and the one for the weight.
     x = torch.zeros(2, 7, requires_grad=True)
-    assert _count(lambda: linear(x).sum().backward()) == 3 * 2 * 2 * 7 * 5
+    assert count_flops(lambda: linear(x).sum().backward()) == 3 * 2 * 2 * 7 * 5
 
 
 def test_one_pass_through_the_small_pair():

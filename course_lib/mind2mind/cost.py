@@ -19,11 +19,20 @@ from ..gans.alae import ALAE
 from ..gans.alae_config import PUBLISHED_ALAE, ALAEConfig
 from ..gans.losses import latent_reciprocity, logistic_critic, logistic_generator
 from ..gans.stylegan_critic import r1_penalty
-from ..training.method import frozen
+from ..training.method import Method, frozen
 from .networks import MindConfig
 from .training import MindMethod
 
-__all__ = ["alae_iteration", "config_at", "forward_flops", "iteration_flops", "iteration_seconds", "mind_iteration"]
+__all__ = [
+    "alae_iteration",
+    "config_at",
+    "count_flops",
+    "forward_flops",
+    "iteration_flops",
+    "iteration_seconds",
+    "method_iteration",
+    "mind_iteration",
+]
 
 
 def config_at(size: int) -> ALAEConfig:
@@ -76,10 +85,20 @@ def mind_iteration(config: MindConfig, batch_size: int, device: str = "cpu") -> 
     method = MindMethod(torch.randn(batch_size, config.latent), config)
     method.modules = {name: module.to(device) for name, module in method.modules.items()}
     method.to_device(torch.device(device))
+    return method_iteration(method, method.codes)
+
+
+def method_iteration(method: Method, batch: Any) -> Callable[[], None]:
+    """The same for any method: all its phases on one batch.
+
+    Args:
+        method: its modules are where its batches are.
+        batch: what its ``batch`` returns.
+    """
     draws = torch.Generator().manual_seed(0)
 
     def run() -> None:
-        for loss in method.losses(method.codes, draws, 0):
+        for loss in method.losses(batch, draws, 0):
             loss.value.backward()
             for module in method.modules.values():
                 module.zero_grad(set_to_none=True)
@@ -100,7 +119,8 @@ class _Counter(TorchDispatchMode):
         return out
 
 
-def _count(run: Callable[[], Any]) -> int:
+def count_flops(run: Callable[[], Any]) -> int:
+    """Floating-point operations of one call, forward and backward; products and convolutions only."""
     with _Counter() as counter:
         run()
     return counter.total
@@ -117,8 +137,8 @@ def iteration_flops(size: int, batch_size: int = 1, config: MindConfig | None = 
     with torch.device("meta"):
         network = ALAE(config_at(size))
         images = torch.empty(batch_size, 3, size, size)
-    whole = _count(alae_iteration(network, images))
-    small = _count(mind_iteration(config or MindConfig(), batch_size))
+    whole = count_flops(alae_iteration(network, images))
+    small = count_flops(mind_iteration(config or MindConfig(), batch_size))
     return whole // batch_size, small // batch_size
 
 
@@ -129,8 +149,8 @@ def forward_flops(size: int) -> dict[str, int]:
         images, w = torch.empty(1, 3, size, size), torch.empty(1, network.latent_dim)
         noise = [torch.empty(1, 2, b.size, b.size) for b in network.generator.decoder.blocks]
         return {
-            "encoder": _count(lambda: network.encoder(images)),
-            "decoder": _count(lambda: network.generator.decoder(w, noise)),
+            "encoder": count_flops(lambda: network.encoder(images)),
+            "decoder": count_flops(lambda: network.generator.decoder(w, noise)),
         }
 
 

@@ -1,6 +1,10 @@
-"""Training of MindGAN: a WGAN with gradient penalty whose pictures are codes."""
+"""Training of MindGAN: a WGAN with gradient penalty whose pictures are codes.
+
+The game itself does not know what it is played with; :mod:`course_lib.mind2mind.whole` plays it with pictures.
+"""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,79 +14,54 @@ from ..evaluation.distances import frechet_distance
 from ..training.method import Loss, Method, frozen
 from .networks import MindConfig, MindCritic, MindGenerator, uniform_noise
 
-__all__ = ["MindMethod", "gradient_penalty"]
+__all__ = ["MindMethod", "WassersteinMethod", "gradient_penalty"]
 
 
 def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
     """mean (‖∇ c₀(t h + (1 − t) ĥ)‖₂ − 1)² over a batch, all gradients in one backward pass (Gulrajani et al. 2017).
 
     Args:
-        critic: codes → scores ``(B,)``.
-        real, fake: ``(B, D)``; no gradient goes into either.
+        critic: codes, or pictures, → scores ``(B,)``.
+        real, fake: ``(B, …)``; no gradient goes into either.
         share: t, ``(B, 1)`` in [0, 1], one a pair.
     """
+    share = share.view(-1, *[1] * (real.ndim - 1))
     between = torch.lerp(fake.detach(), real.detach(), share).requires_grad_()
     (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-    return (gradient.norm(dim=1) - 1).square().mean()
+    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 
 
-class MindMethod(Method):
-    """Published: five critic steps on one batch of codes, each with fresh noise, then one step of the generator.
+class WassersteinMethod(Method):
+    """The published game: five critic steps on one batch, each with fresh noise, then one step of the generator.
 
-    The critic minimises −E c₀(h) + E c₀(g₀(z)) + 10 · penalty + 0.01 · E c₀(h)²; the drift term on real codes keeps
-    scores near zero, which nothing else in the loss does. The generator minimises −E c₀(g₀(z)). Adam, 1e-3, (0, 0.5).
+    The critic minimises −E c(x) + E c(g(z)) + 10 · penalty + 0.01 · E c(x)²; the drift term on the real side keeps
+    scores near zero, which nothing else in the loss does. The generator minimises −E c(g(z)).
 
-    Logs ``wasserstein``, E c₀(h) − E c₀(g₀(z)): without the penalties the critic's estimate of the distance between
-    the two laws; and with ``held`` the Fréchet distance of codes, which the published code has no counterpart of.
+    Logs ``wasserstein``, E c(x) − E c(g(z)): without the penalties the critic's estimate of the distance between
+    the two laws.
 
     Args:
-        codes: ``(N, D)``, the encoded target set.
-        config: sizes.
-        held: codes that are never trained on.
-        rate: Adam's learning rate.
+        generator, critic: noise → x ``(B, …)`` → scores ``(B,)``.
+        config: gives the noise.
         penalty, drift: weights.
         critic_steps: to one step of the generator.
         average: decay of the generator's moving average; None for none, as published.
-        held_every: steps between two Fréchet distances. Let ``log_every`` of the loop be the same or a multiple.
-
-    Raises:
-        CourseError: codes of another length than ``config.latent``.
     """
 
     def __init__(
         self,
-        codes: Tensor,
+        generator: nn.Module,
+        critic: nn.Module,
         config: MindConfig,
-        held: Tensor | None = None,
-        rate: float = 1e-3,
         penalty: float = 10.0,
         drift: float = 0.01,
         critic_steps: int = 5,
         average: float | None = None,
-        held_every: int = 100,
     ):
         super().__init__()
-        if codes.ndim != 2 or codes.shape[1] != config.latent:
-            raise CourseError(
-                f"codes must be (N, {config.latent}), not {tuple(codes.shape)}: change MindConfig.latent."
-            )
-        self.codes, self.held, self.config, self.length = codes, held, config, len(codes)
-        self.penalty, self.drift, self.critic_steps, self.held_every = penalty, drift, critic_steps, held_every
-        self.modules = {"generator": MindGenerator(config), "critic": MindCritic(config)}
-        self.optimizers = {
-            name: torch.optim.Adam(network.parameters(), rate, (0.0, 0.5), fused=True)
-            for name, network in self.modules.items()
-        }
+        self.config, self.penalty, self.drift, self.critic_steps = config, penalty, drift, critic_steps
+        self.modules = {"generator": generator, "critic": critic}
         self.ema = {} if average is None else {"generator": average}
-
-    def to_device(self, device: torch.device) -> None:
-        """Moves the codes."""
-        super().to_device(device)
-        self.codes = self.codes.to(device)
-
-    def batch(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """Codes ``(B, D)``."""
-        return self.codes[index.to(self.device)]
 
     def losses(self, batch: Tensor, generator: torch.Generator, step: int) -> Iterator[Loss]:
         for _ in range(self.critic_steps):
@@ -90,7 +69,11 @@ class MindMethod(Method):
         with frozen(self.unwrapped("critic")), self.autocast():
             found = self.modules["generator"](self._noise(len(batch), generator))
             value = -self.unwrapped("critic")(found).mean()
-        yield Loss("generator", value, self._held_out(step))
+        yield Loss("generator", value, self.held_out(step))
+
+    def held_out(self, step: int) -> dict[str, float]:
+        """Scores on held-out data, logged with the generator's step ``step``; none here."""
+        return {}
 
     def _noise(self, count: int, generator: torch.Generator) -> Tensor:
         return uniform_noise(count, self.config, generator).to(self.device)
@@ -106,8 +89,55 @@ class MindMethod(Method):
         value = -distance + self.penalty * penalty + self.drift * on_real.square().mean()
         return Loss("critic", value, {"wasserstein": distance.detach(), "penalty": penalty.detach()})
 
+
+class MindMethod(WassersteinMethod):
+    """The game on codes. Adam, 1e-3, (0, 0.5), as published.
+
+    With ``held`` it also logs the Fréchet distance of codes, which the published code has no counterpart of.
+
+    Args:
+        codes: ``(N, D)``, the encoded target set.
+        config: sizes.
+        held: codes that are never trained on.
+        rate: Adam's learning rate.
+        held_every: steps between two Fréchet distances. Let ``log_every`` of the loop be the same or a multiple.
+        game: ``penalty``, ``drift``, ``critic_steps`` and ``average`` of :class:`WassersteinMethod`.
+
+    Raises:
+        CourseError: codes of another length than ``config.latent``.
+    """
+
+    def __init__(
+        self,
+        codes: Tensor,
+        config: MindConfig,
+        held: Tensor | None = None,
+        rate: float = 1e-3,
+        held_every: int = 100,
+        **game: Any,
+    ):
+        if codes.ndim != 2 or codes.shape[1] != config.latent:
+            raise CourseError(
+                f"codes must be (N, {config.latent}), not {tuple(codes.shape)}: change MindConfig.latent."
+            )
+        super().__init__(MindGenerator(config), MindCritic(config), config, **game)
+        self.codes, self.held, self.held_every, self.length = codes, held, held_every, len(codes)
+        self.optimizers = {
+            name: torch.optim.Adam(network.parameters(), rate, (0.0, 0.5), fused=True)
+            for name, network in self.modules.items()
+        }
+
+    def to_device(self, device: torch.device) -> None:
+        """Moves the codes."""
+        super().to_device(device)
+        self.codes = self.codes.to(device)
+
+    def batch(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        """Codes ``(B, D)``."""
+        return self.codes[index.to(self.device)]
+
     @torch.no_grad()
-    def _held_out(self, step: int) -> dict[str, float]:
+    def held_out(self, step: int) -> dict[str, float]:
         """The Fréchet distance at the last step before a number is logged; the same noise every time."""
         if self.held is None or (step + 1) % self.held_every:
             return {}

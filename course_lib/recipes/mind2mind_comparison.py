@@ -1,0 +1,233 @@
+"""The comparison that notebook 10 shows: MindGAN, and the whole GAN fine-tuned or from scratch, over time."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..data import ImageSet, load_emoji
+from ..evaluation.distances import frechet_distance
+from ..evaluation.feature_cache import real_features
+from ..evaluation.features import judge_features
+from ..experts import load_expert
+from ..mind2mind import MindConfig, MindMethod, TransferredGAN, auto_encoding_ceiling, encode_set, uniform_noise
+from ..mind2mind.cost import count_flops, method_iteration
+from ..mind2mind.whole import WholeMethod
+from ..profiles import seed_everything
+from ..training import Card, atomic_write
+from ..training.loop import History
+from ..training.method import Method
+from .recipe import Job, data_hash, publish
+from .stylegan import faces
+
+__all__ = ["DISTANCE", "NAME", "PLAYERS", "Player", "train_comparison"]
+
+NAME = "mind2mind64-comparison"
+SOURCE = "autoencoder64"
+DISTANCE = "Fréchet distance"
+_POINTS, _TRIAL, _SAMPLES, _TIMED = 8, 4, 10, 3000
+
+
+@dataclass(frozen=True)
+class Player:
+    """One way to get a GAN of the target.
+
+    Attributes:
+        name: prefix of its entries in the card.
+        share: of the time budget.
+        batch_size: pictures, or codes, a step.
+        rates: learning rates of the image layers. Each gets an eighth of the time; the best on val goes on.
+        fine_tuned: whether image layers start from the expert's weights; None for MindGAN, which has none.
+        average: decay of the generator's moving average.
+    """
+
+    name: str
+    share: float
+    batch_size: int
+    rates: tuple[float, ...]
+    fine_tuned: bool | None = None
+    average: float = 0.98
+
+
+PLAYERS = (
+    Player("MindGAN", 0.12, 128, (1e-3,), average=0.999),
+    Player("whole GAN, fine-tuned", 0.4, 16, (1e-4, 4e-4), True),
+    Player("whole GAN, from scratch", 0.4, 16, (1e-4, 4e-4), False),
+)
+
+
+def train_comparison(job: Job) -> Card:
+    """Each player in turn on one machine; an interrupted comparison goes on where it stopped.
+
+    The card's curves have ``PLAYER: Fréchet distance`` (judge features, test pictures), ``PLAYER: seconds`` of
+    training (MindGAN's with the time that encoding took), ``PLAYER: steps`` of the generator and ``PLAYER:
+    operations`` (floating-point, forward and backward, encoding included). The weights file holds ``samples/PLAYER``,
+    uint8 ``(10, 3, S, S)``. Trials of learning rates are not counted in anybody's time.
+    """
+    seed_everything(job.seed)
+    seconds = job.seconds or job.profile.pick(quick=60, cpu=1500, gpu=600)
+    bench = _Bench(job)
+    curve: dict[str, list[float]] = {}
+    metrics, samples, rates = bench.references(), {}, {}
+    for player in PLAYERS:
+        found = bench.finished(player, seconds * player.share)
+        for key in (DISTANCE, "seconds", "steps", "operations"):
+            curve[f"{player.name}: {key}"] = [point[key] for point in found["points"]]
+        metrics |= {f"{player.name}: {key}": value for key, value in found["metrics"].items()}
+        samples[f"samples/{player.name}"] = torch.tensor(found["samples"], dtype=torch.uint8)
+        rates[player.name] = found["rates"]
+    card = Card(NAME, "comparison", {"source": SOURCE, "target": "faces", **bench.config.to_dict()}, metrics=metrics)
+    card.recipe = {"seconds": seconds, "distance on val by learning rate": rates}
+    card.recipe |= {p.name: {"batch_size": p.batch_size, "average": p.average} for p in PLAYERS}
+    card.data = data_hash(load_emoji())
+    card.notes = f"{DISTANCE}s: judge features, test pictures of the target, as many samples."
+    history = History(int(curve["MindGAN: steps"][-1]), sum(curve[f"{p.name}: seconds"][-1] for p in PLAYERS), curve)
+    return publish(job, card, samples, history, f"MindGAN: {DISTANCE} on test", higher=False)
+
+
+class _Bench:
+    """What all players share: data, frozen expert, judge, and files of what is done."""
+
+    def __init__(self, job: Job):
+        self.job, self.expert, self.features = job, load_expert(SOURCE, job.profile.device), judge_features()
+        data = faces(load_emoji())
+        self.parts = {part: data.part(part) for part in ("train", "val", "test")}
+        self.config = MindConfig(latent=self.expert.latent_dim)
+
+    def references(self) -> dict[str, float]:
+        """The ceiling, what real pictures would score, and what encoding costs."""
+        size = self.expert.config.size
+        test, train = self.parts["test"], self.parts["train"]
+        draws = torch.Generator().manual_seed(0)
+        others = train.subset(torch.randperm(len(train), generator=draws)[: len(test)])
+        real, other = (real_features(part, self.features, size) for part in (test, others))
+        return {
+            f"auto-encoding ceiling: {DISTANCE} on test": auto_encoding_ceiling(self.expert, test, self.features),
+            f"training pictures: {DISTANCE} on test": frechet_distance(real, other),
+            **self.encoding,
+        }
+
+    @cached_property
+    def encoding(self) -> dict[str, float]:
+        """Seconds and operations, measured without the cache."""
+        return self._kept("encoding", self._encode)
+
+    def _encode(self) -> dict[str, float]:
+        train, found = self.parts["train"], {}
+        count = min(_TIMED, len(train))
+        for name, part in ((f"encoding of {count:,} pictures", train.subset(torch.arange(count))), ("encoding", train)):
+            with TemporaryDirectory() as folder:
+                started = time.perf_counter()
+                encode_set(self.expert, part, Path(folder), progress=False)
+                found[f"{name}: seconds"] = time.perf_counter() - started
+        batch = train.batch(torch.arange(4), self.expert.config.size).to(self.job.profile.device)
+        found["encoding: operations"] = count_flops(lambda: self.expert.encode(batch)) / 4 * len(train)
+        return found
+
+    def _kept(self, name: str, measure: Callable[[], dict]) -> dict[str, Any]:
+        """From the file of an earlier call, or measured now."""
+        path = self.job.work / NAME / f"{name}.json"
+        if not path.is_file():
+            _write(path, measure())
+        return json.loads(path.read_text())
+
+    def finished(self, player: Player, seconds: float) -> dict[str, Any]:
+        """Points of the curve, metrics and samples of one player."""
+        return self._kept(player.name.replace(", ", "-").replace(" ", "-"), lambda: self._play(player, seconds))
+
+    def _play(self, player: Player, seconds: float) -> dict[str, Any]:
+        stops = [seconds * 2.0 ** (k + 1 - _POINTS) for k in range(_POINTS)]
+        runs = {rate: _Run(self, player, rate) for rate in player.rates}
+        for run in runs.values():
+            run.go(stops[: _TRIAL if len(runs) > 1 else 1])
+        rate = min(runs, key=lambda rate: runs[rate].points[-1]["val"])
+        found = runs[rate].go(stops)
+        last = found["points"][-1]
+        found["metrics"] = {
+            f"{DISTANCE} on test": last[DISTANCE],
+            "seconds a step": last["training"] / last["steps"],
+            "operations a step": found["operations"],
+            "operations a step and picture": found["operations"] / player.batch_size,
+            "trained numbers": found["numbers"],
+        }
+        found["rates"] = {
+            f"{rate:g}": run.points[min(_TRIAL, len(run.points)) - 1]["val"] for rate, run in runs.items()
+        }
+        print(
+            f"{player.name}: {last[DISTANCE]:.4g} after {last['seconds']:.0f} s and {last['steps']} steps", flush=True
+        )
+        return found
+
+    def build(self, player: Player, rate: float) -> Method:
+        """The method, from weights that depend on the job's seed alone."""
+        seed_everything(self.job.seed)
+        if player.fine_tuned is None:
+            return MindMethod(
+                encode_set(self.expert, self.parts["train"]), self.config, rate=rate, average=player.average
+            )
+        options = {"fine_tuned": player.fine_tuned, "rate": rate, "average": player.average}
+        return WholeMethod(self.parts["train"], self.expert, self.config, **options)
+
+    def draw(self, player: Player, network: nn.Module, count: int, seed: int) -> Tensor:
+        """``(count, 3, S, S)`` pictures."""
+        if player.fine_tuned is None:
+            return TransferredGAN(network, self.expert).sample(count, seed)
+        return WholeMethod.sample(network, uniform_noise(count, self.config, torch.Generator().manual_seed(seed)))
+
+    def distance(self, data: ImageSet, draw: Callable[[int], Tensor]) -> float:
+        """Of as many samples to the pictures of ``data``."""
+        real = real_features(data, self.features, self.expert.config.size)
+        return frechet_distance(real, self.features.features(draw(len(data))))
+
+
+class _Run:
+    """One player with one learning rate, from stop to stop."""
+
+    def __init__(self, bench: _Bench, player: Player, rate: float):
+        self.bench, self.player = bench, player
+        self.name = f"{NAME}/{player.name.replace(', ', '-').replace(' ', '-')}-{rate:g}"
+        self.path = bench.job.work / self.name / "points.json"
+        counted = bench.build(player, rate)  # a method of its own, whose running statistics may change
+        batch = counted.batch(torch.arange(4), torch.Generator())
+        self.operations = count_flops(method_iteration(counted, batch)) / 4 * player.batch_size
+        self.method = bench.build(player, rate)
+
+    @property
+    def points(self) -> list[dict[str, float]]:
+        """What has been scored so far, in this or an earlier call."""
+        return json.loads(self.path.read_text())["points"] if self.path.is_file() else []
+
+    def go(self, stops: list[float]) -> dict[str, Any]:
+        """Trains to each of ``stops`` (seconds) and scores there."""
+        bench, points = self.bench, self.points
+        small = self.player.fine_tuned is None
+        # Small products gain nothing from half precision.
+        precision = "32-true" if small else bench.job.precision
+        for stop in stops[len(points) :]:
+            job = replace(bench.job, steps=None, seconds=stop, precision=precision)
+            options = {"checkpoint_every": 0, "preview_every": 0, "log_every": 50, "progress": False}
+            history = job.run(self.name, self.method, self.player.batch_size, 0, **options)
+            network = history.averaged["generator"].eval()
+            before = bench.encoding if small else {}
+            point = {"steps": history.steps, "training": history.seconds}
+            point["seconds"] = history.seconds + before.get("encoding: seconds", 0.0)
+            point["operations"] = history.steps * self.operations + before.get("encoding: operations", 0.0)
+            for key, part in (("val", "val"), (DISTANCE, "test")):
+                point[key] = bench.distance(bench.parts[part], partial(bench.draw, self.player, network, seed=0))
+            points.append(point)
+            pictures = ((bench.draw(self.player, network, _SAMPLES, 1) + 1) * 127.5).round().to(torch.uint8)
+            numbers = sum(p.numel() for m in self.method.modules.values() for p in m.parameters())
+            _write(self.path, {"points": points, "samples": pictures.tolist(), "numbers": numbers})
+        return {**json.loads(self.path.read_text()), "operations": self.operations}
+
+
+def _write(path: Path, found: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, lambda part: part.write_text(json.dumps(found)))
