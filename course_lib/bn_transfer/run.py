@@ -206,7 +206,9 @@ def run_transfer(
         steps: of the generator.
         held: pictures for scores; None for none.
         score_every: steps between scores, the first before any step; 0 for one after the last step alone.
-        folder: checkpoints and the ``keep`` best generators, see :class:`~course_lib.bn_transfer.ranks.Ranks`.
+        folder: checkpoints and the ``keep`` best generators, see :class:`~course_lib.bn_transfer.ranks.Ranks`: those
+            with the lowest mean Fréchet distance over the classes. That of all classes together, by which the published
+            code chooses, does not notice which class a picture was asked for.
         keep: how many generators are kept.
         seed: of batches, noise and augmentation.
         loop: further arguments of :func:`course_lib.training.train`.
@@ -231,5 +233,5 @@ def run_transfer(
             if held is not None and history.steps == end:
                 scores[end] = held.score(settle(trained))
                 if ranks is not None and first_process():
-                    ranks.add(end, scores[end].frechet, trained.state_dict())
+                    ranks.add(end, scores[end].class_frechet, trained.state_dict())
     return Transfer(settle(trained), critic, history, scores)

@@ -188,9 +188,9 @@ def _described(run: TransferRun) -> dict:
 
 
 def train_transfer(job: Job) -> Card:
-    """The twenty new classes by propagation, from all their training pictures; the best step on val is shipped."""
+    """The twenty new classes by propagation, from all their training pictures; shipped is the best step on val."""
     seed_everything(job.seed)
-    steps, every = job.profile.pick(quick=2, cpu=400, gpu=4000), job.profile.pick(quick=1, cpu=50, gpu=250)
+    steps, every = job.profile.pick(quick=2, cpu=600, gpu=4000), job.profile.pick(quick=1, cpu=50, gpu=250)
     steps = job.steps or steps
     data = new_classes()
     kit, judge = Kit(SOURCE, job.profile.device), Judge.load().to(job.profile.device)
@@ -215,4 +215,4 @@ def train_transfer(job: Job) -> Card:
     card.notes = "Only what is new is stored; the old classes are those of biggan32, unchanged."
     tensors = new_tensors(found.generator)
     history = History(found.history.steps, found.history.seconds, curve)
-    return publish(job, card, tensors, history, f"{SCORES['frechet']} on val", higher=False, bits=8)
+    return publish(job, card, tensors, history, f"{SCORES['class_frechet']} on val", higher=False, bits=8)
