@@ -121,6 +121,51 @@ def test_cifar100(tmp_path, monkeypatch):
     assert data.split.tolist() == [0, 0, 0, 2, 2]
 
 
+MNIST_FAMILY = {"mnist": ("MNIST", "3"), "kmnist": ("KMNIST", "tsu"), "fashionmnist": ("FashionMNIST", "Dress")}
+
+
+@pytest.fixture(params=MNIST_FAMILY)
+def mnist(request, tmp_path: Path) -> tuple[str, Path, str]:
+    """The published format: big-endian sizes behind a magic number, then plain bytes."""
+    folder, third = MNIST_FAMILY[request.param]
+    raw = tmp_path / folder / "raw"
+    raw.mkdir(parents=True)
+    for part, labels in (("train", [3, 0, 9]), ("t10k", [1, 2])):
+        pixels = np.zeros((len(labels), 28, 28), np.uint8)
+        pixels[:, 5, 7] = [100 + label for label in labels]
+        header = np.array([2051, len(labels), 28, 28], ">i4").tobytes()
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
+        header = np.array([2049, len(labels)], ">i4").tobytes()
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(header + np.array(labels, np.uint8).tobytes())
+    return request.param, raw, third
+
+
+def test_mnist_and_its_relatives(mnist):
+    name, raw, third = mnist
+    data = load(f"{name}:{raw.parent.parent}", size=28)
+    assert data.images.shape == (5, 3, 28, 28) and data.images[:, :, 5, 7].tolist() == [
+        [value] * 3 for value in (103, 100, 109, 101, 102)
+    ]
+    assert data.labels["class"].tolist() == [3, 0, 9, 1, 2] and data.split.tolist() == [0, 0, 0, 2, 2]
+    assert data.classes["class"][3] == third and len(data.where(**{"class": third})) == 1
+    for place in (raw, raw.parent):
+        assert torch.equal(load(f"{name}:{place}", size=28).images, data.images)
+    assert load(f"{name}:{raw}", size=32, max_images=2).images.shape == (2, 3, 32, 32)
+    with pytest.raises(CourseError, match="load"):
+        find(f"{name}:{raw}")
+
+
+def test_mnist_with_a_lost_or_cut_file(mnist):
+    name, raw, _ = mnist
+    cut = raw / "train-images-idx3-ubyte"
+    cut.write_bytes(cut.read_bytes()[:-10])
+    with pytest.raises(CourseError, match=rf"{name} is missing or differs.*idx-ubyte\.gz"):
+        load(f"{name}:{raw}", size=28)
+    cut.unlink()
+    with pytest.raises(CourseError, match=rf"{name} is missing.*t10k-labels"):
+        load(f"{name}:{raw}", size=28)
+
+
 ATTRIBUTE_LINE = (
     "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair "
     "Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup High_Cheekbones Male "

@@ -51,7 +51,7 @@ def find(dataset: str) -> FileSet:
     ``find("places365:PATH").part("train").stream(size=64, batch_size=32, seed=0)`` gives batches.
 
     Args:
-        dataset: as for :func:`load`, except ``emoji`` and CIFAR, which are no picture files.
+        dataset: as for :func:`load`, except the sets that are no picture files (emoji, CIFAR, MNIST and its relatives).
 
     Raises:
         CourseError: unknown name, missing files, or a set that is not stored as picture files.

@@ -1,103 +1,23 @@
 """Well-known data sets from files that you fetched yourself: nothing is ever downloaded.
 
-CIFAR, CelebA and Flowers102 are read through torchvision. CIFAR's own files are Python pickles, which can run code when
-opened; torchvision opens them only if their MD5 is that of the published ones. The other sets are plain picture files
-in the layout in which they are published. Official parts become ``train``, ``val`` and ``test``; none is invented.
+CelebA, Flowers102 and the sets of :mod:`course_lib.data.array_sets` are read through torchvision, the others are plain
+picture files in the layout in which they are published. Official parts become ``train``, ``val`` and ``test``; none is
+invented.
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from ..errors import CourseError
-from .file_set import FileSet, check_memory, spread
+from .array_sets import ARRAY_SETS, load_arrays
+from .file_set import FileSet
 from .folders import existing_folder, find_folder
-from .image_set import ImageSet, resize, to_float
+from .image_set import ImageSet
+from .known_sets import SETS, SOURCES, missing, open_torchvision
 
-__all__ = ["SETS", "find_files", "load_torchvision"]
-
-SETS = {
-    "cifar10": "60,000 pictures of 10 kinds of things, 32 px; train and test",
-    "cifar100": "60,000 pictures of 100 kinds of things, 32 px; train and test",
-    "celeba": "202,599 aligned faces with 40 yes/no attributes; train, val and test",
-    "flowers102": "8,189 flowers of 102 species; train, val and test",
-    "ffhq": "70,000 aligned faces; the first 60,000 train, the others val",
-    "afhq": "some 16,000 faces of cats, dogs and wild animals; train and val or test",
-    "celebahq": "30,000 faces as .npy arrays at 1024 px; no fixed split",
-    "places365": "1.8 million scenes of 365 kinds; train and val",
-    "coco": "some 123,000 everyday scenes with five captions each; train and val",
-}
-# What to fetch, and what has to lie under the given folder afterwards.
-SOURCES = {
-    "cifar10": ("cifar-10-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html", "cifar-10-batches-py/"),
-    "cifar100": ("cifar-100-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html", "cifar-100-python/"),
-    "celeba": (
-        "img_align_celeba.zip, four list_*.txt and identity_CelebA.txt from mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
-        "celeba/img_align_celeba/*.jpg and celeba/*.txt",
-    ),
-    "flowers102": (
-        "102flowers.tgz, imagelabels.mat and setid.mat from www.robots.ox.ac.uk/~vgg/data/flowers/102",
-        "flowers-102/jpg/*.jpg, flowers-102/imagelabels.mat and flowers-102/setid.mat",
-    ),
-    "ffhq": ("thumbnails128x128 or images1024x1024 from github.com/NVlabs/ffhq-dataset", "00000.png … 69999.png"),
-    "afhq": (
-        "afhq.zip or afhq_v2.zip from github.com/clovaai/stargan-v2",
-        "train/cat/*, train/dog/*, train/wild/* and val/*",
-    ),
-    "celebahq": (
-        "the .npy files that github.com/tkarras/progressive_growing_of_gans describes (section CelebA-HQ)",
-        "imgHQ00000.npy … imgHQ29999.npy",
-    ),
-    "places365": (
-        "places365standard_easyformat.tar from places2.csail.mit.edu/download.html",
-        "train/airfield/*.jpg … and val/airfield/*.jpg …",
-    ),
-    "coco": (
-        "train2017.zip, val2017.zip and annotations_trainval2017.zip from cocodataset.org/#download",
-        "annotations/captions_val2017.json with val2017/*.jpg (and the same for train2017)",
-    ),
-}
-
-
-def _missing(name: str, path: Path, why: str = "was not found") -> CourseError:
-    source, layout = SOURCES[name]
-    return CourseError(f"{name} {why} under {path}: fetch {source} and unpack it so that {path} has {layout}.")
-
-
-def _torchvision(name: str, path: Path, opened: Callable[[], object]) -> object:
-    """Opens a torchvision set; its own error would advise a download that this course never does."""
-    try:
-        return opened()
-    except (RuntimeError, OSError, ValueError) as error:
-        raise _missing(name, path, "is missing or differs from the published files (MD5)") from error
-
-
-def _cifar(name: str, path: Path, size: int, max_images: int | None) -> ImageSet:
-    from torchvision.datasets import CIFAR10, CIFAR100
-
-    kind = CIFAR10 if name == "cifar10" else CIFAR100
-    path = path.parent if path.name == kind.base_folder else path
-    parts = [_torchvision(name, path, lambda train=train: kind(path, train=train)) for train in (True, False)]
-    label = torch.tensor([target for part in parts for target in part.targets])
-    index = spread(len(label), max_images)
-    check_memory(len(index), size, name)
-    stored = torch.cat([torch.from_numpy(part.data) for part in parts]).permute(0, 3, 1, 2)[index].contiguous()
-    images = stored if size == stored.shape[-1] else torch.empty(len(index), 3, size, size, dtype=torch.uint8)
-    if images is not stored:
-        for start in range(0, len(index), 1024):
-            resized = resize(to_float(stored[start : start + 1024]), size)
-            images[start : start + 1024] = resized.add(1).mul(127.5).round().to(torch.uint8)
-    everything = torch.zeros(len(index), dtype=torch.int64)
-    test = torch.arange(len(label)) >= len(parts[0].targets)
-    return ImageSet(
-        name=name,
-        images=images,
-        labels={"class": label[index], "domain": everything},
-        classes={"class": parts[0].classes, "domain": [name]},
-        split=test[index] * 2,
-    )
+__all__ = ["SETS", "SOURCES", "find_files", "load_torchvision"]
 
 
 def _one_class(name: str, files: list[Path], **others: object) -> FileSet:
@@ -110,7 +30,7 @@ def _celeba(path: Path) -> FileSet:
     from torchvision.datasets import CelebA
 
     path = path.parent if path.name == CelebA.base_folder else path
-    data = _torchvision("celeba", path, lambda: CelebA(path, split="all"))
+    data = open_torchvision("celeba", path, lambda: CelebA(path, split="all"))
     folder = path / CelebA.base_folder
     lines = (folder / "list_eval_partition.txt").read_text().splitlines()
     partition = dict(line.split() for line in lines if line.strip())
@@ -133,7 +53,7 @@ def _flowers102(path: Path) -> FileSet:
     files, label, split = [], [], []
     for k, part in enumerate(("train", "val", "test")):
         # With Path as its loader the set yields file names, not pictures.
-        listing = _torchvision("flowers102", path, lambda part=part: list(Flowers102(path, part, loader=Path)))
+        listing = open_torchvision("flowers102", path, lambda part=part: list(Flowers102(path, part, loader=Path)))
         for file, species in listing:
             files.append(file)
             label.append(species)
@@ -156,7 +76,7 @@ def _celebahq(path: Path) -> FileSet:
 def _classes(name: str, path: Path) -> FileSet:
     """AFHQ and Places365: ``train/CLASS/…`` and ``val/CLASS/…``."""
     if not (path / "train").is_dir() and not (path / "val").is_dir():
-        raise _missing(name, path)
+        raise missing(name, path)
     return find_folder(path, name)
 
 
@@ -186,10 +106,10 @@ def find_files(name: str, path: Path | str) -> FileSet:
     """Lists a set of :data:`SETS` without opening its pictures: ``.load(size)`` it, or ``.stream(…)`` it.
 
     Raises:
-        CourseError: the set is not (completely) there; or it is CIFAR, which is stored as one array.
+        CourseError: the set is not (completely) there; or it is stored as one array, as CIFAR and MNIST are.
     """
     path = existing_folder(path)
-    if name in ("cifar10", "cifar100"):
+    if name in ARRAY_SETS:
         raise CourseError(f"{name} has no picture files to stream: it fits into memory, so `load` it.")
     readers = {"celeba": _celeba, "flowers102": _flowers102, "ffhq": _ffhq, "celebahq": _celebahq, "coco": _coco}
     if name in ("afhq", "places365"):
@@ -199,7 +119,7 @@ def find_files(name: str, path: Path | str) -> FileSet:
     else:
         raise CourseError(f"there is no set {name!r}: choose one of {', '.join(SETS)}.")
     if not len(found):
-        raise _missing(name, path)
+        raise missing(name, path)
     return found
 
 
@@ -218,6 +138,6 @@ def load_torchvision(name: str, path: Path | str, size: int, max_images: int | N
     Raises:
         CourseError: unknown name, files missing or not the published ones, a damaged picture, or too little memory.
     """
-    if name in ("cifar10", "cifar100"):
-        return _cifar(name, existing_folder(path), size, max_images)
+    if name in ARRAY_SETS:
+        return load_arrays(name, existing_folder(path), size, max_images)
     return find_files(name, path).load(size, max_images)
