@@ -1,4 +1,4 @@
-"""``python -m course_lib.bench WHAT``: our ``flow`` beside four libraries, or per-class kernels (``hypermod``)."""
+"""``python -m course_lib.bench WHAT``: our ``flow`` beside four libraries, ``hypermod`` or ``mind2mind``."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from course_lib import profiles
-from course_lib.bench import hypermod
+from course_lib.bench import hypermod, mind2mind
 from course_lib.bench.peers import PEERS
 from course_lib.bench.report import as_json, shortfalls, table
 from course_lib.bench.rounds import Result, check_memory, measure
@@ -23,6 +23,7 @@ __all__ = ["main"]
 
 _BATCHES = {"train": [32, 128, 512], "sample": [1, 64, 512]}
 _GOAL = 2.2
+_SIZES = {"hypermod": list(hypermod.SHAPES), "mind2mind": list(mind2mind.BATCHES)}
 _TITLES = {
     "default": "each as a user would run it by default: peers with torch's defaults, ours with the course's settings",
     "same": "our settings given to all: allocator, threads, fused Adam and library for products",
@@ -32,7 +33,7 @@ _TITLES = {
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m course_lib.bench", description=__doc__)
-    parser.add_argument("what", nargs="?", default="flow", choices=["flow", "hypermod"], help="what to measure")
+    parser.add_argument("what", nargs="?", default="flow", choices=["flow", *_SIZES], help="what to measure")
     parser.add_argument("--blocks", type=int, default=20)
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--dim", type=int, default=128, help="size of the latent and of the condition; even")
@@ -47,8 +48,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--json", type=Path, default=None, help="where to write all numbers (default: runs/bench-WHAT.json)"
     )
-    parser.add_argument("--sizes", nargs="+", type=int, choices=list(hypermod.SHAPES), default=list(hypermod.SHAPES))
+    parser.add_argument("--sizes", nargs="+", type=int, help="in pixels, of hypermod and mind2mind; default: all")
     chosen = parser.parse_args(arguments)
+    known = _SIZES.get(chosen.what, [])
+    if not set(chosen.sizes or known) <= set(known):
+        parser.error(f"{chosen.what} has the sizes {', '.join(map(str, known)) or 'none'}")
+    chosen.sizes = chosen.sizes or known
     if chosen.quick:
         chosen.blocks, chosen.rounds = min(chosen.blocks, 4), min(chosen.rounds, 3)
     if chosen.clock == "cpu" and chosen.threads != 1:
@@ -75,6 +80,9 @@ def main(arguments: list[str] | None = None) -> None:
         torch.set_num_threads(chosen.threads)
         clock = time.process_time if chosen.clock == "cpu" else time.perf_counter
         tables: dict[str, Any] = hypermod.main(chosen.rounds, chosen.sizes, clock)
+    elif chosen.what == "mind2mind":
+        torch.set_num_threads(chosen.threads)
+        tables = mind2mind.main(chosen.rounds, chosen.sizes)
     else:
         tables = flow_tables(chosen)
     path = chosen.json or Path("runs") / f"bench-{chosen.what}.json"
