@@ -73,11 +73,7 @@ def main(rounds: int, sizes: list[int]) -> dict[str, Any]:
     """Prints the table and returns the numbers."""
     # Large pictures take long and vary little.
     found = {size: measure(size, min(rounds, 3) if size < 512 else 1) for size in sizes}
-    print(
-        "One training step: a whole ALAE of the published shapes against MindGAN with as many codes; a picture: against"
-    )
-    print(
-        "MindGAN at its published batch of 128; operations: counted, a picture. Random weights; the optimisers are not"
-    )
-    print("in it.\n" + table(found), flush=True)
+    print("One training step: a whole ALAE of the published shapes against MindGAN with as many codes.")
+    print("A picture: against MindGAN at its published batch of 128. Operations: counted, a picture.")
+    print("Random weights; the optimisers are not in it.\n" + table(found), flush=True)
     return {str(size): row for size, row in found.items()}

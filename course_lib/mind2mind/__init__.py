@@ -8,6 +8,7 @@ from .codes import encode_set
 from .networks import DIGITS, MindConfig, MindCritic, MindGenerator, uniform_noise
 from .released import load_released
 from .scores import TransferScores, auto_encoding_ceiling, score_transfer
+from .shipped import open_transferred
 from .training import MindMethod, gradient_penalty
 from .transferred import TransferredGAN
 
@@ -25,6 +26,7 @@ __all__ = [
     "gradient_penalty",
     "load_released",
     "measure_bound",
+    "open_transferred",
     "score_transfer",
     "uniform_noise",
     "wasserstein",

@@ -22,6 +22,8 @@ RECIPES = {
     "hypermod32": ("hypermod", "train_hypermod32"),
     "hypermod32-comparison": ("hypermod_comparison", "train_comparison"),
     "alae32": ("alae", "train_alae32"),
+    "mind2mind32": ("mind2mind", "train_mind2mind32"),
+    "mind2mind64": ("mind2mind", "train_mind2mind64"),
     "mind2mind64-comparison": ("mind2mind_comparison", "train_comparison"),
     "self-aligned32": ("self_alignment", "train_self_aligned32"),
     "classifier-shape": ("biased_classifiers", "train_shape_classifier"),

@@ -1,0 +1,54 @@
+"""Training of the shipped MindGANs: codes of one target set each, seconds to minutes."""
+
+from ..data import ImageSet, load_emoji
+from ..evaluation.features import judge_features
+from ..experts import load_expert
+from ..mind2mind import MindConfig, MindMethod, TransferredGAN, encode_set, score_transfer
+from ..mind2mind.shipped import KIND, new_tensors, transfer_config
+from ..profiles import seed_everything
+from ..training import Card
+from .recipe import Job, data_hash, publish
+from .stylegan import faces
+
+__all__ = ["SMALL", "train_mind2mind32", "train_mind2mind64"]
+
+SMALL = {"noise": 64, "generator": (128, 128), "critic": (256, 128)}
+"""For codes of 64 numbers: a tenth of a million weights."""
+
+
+def train_mind2mind32(job: Job) -> Card:
+    """Food from the frozen halves of an ALAE of faces: a far target, which shows the method's ceiling."""
+    data = load_emoji().where(group="food-drink")
+    return _train(job, "mind2mind32", "alae32", "food", data, MindConfig(latent=64, **SMALL), 4000)
+
+
+def train_mind2mind64(job: Job) -> Card:
+    """Faces from the autoencoder of all emoji."""
+    return _train(job, "mind2mind64", "autoencoder64", "faces", faces(load_emoji()), MindConfig(latent=128), 8000)
+
+
+def _train(job: Job, name: str, source: str, target: str, data: ImageSet, config: MindConfig, steps: int) -> Card:
+    """Published settings, and a moving average of the generator's weights, which the published code has not."""
+    seed_everything(job.seed)
+    expert = load_expert(source, job.profile.device)
+    parts = {part: data.part(part) for part in ("train", "val", "test")}
+    codes, held = (encode_set(expert, parts[part]) for part in ("train", "val"))
+    recipe = {"batch_size": 128, "rate": 1e-3, "average": 0.999}
+    method = MindMethod(codes, config, held, recipe["rate"], average=recipe["average"])
+    steps = job.profile.pick(quick=20, cpu=steps, gpu=5 * steps)
+    history = job.run(name, method, recipe["batch_size"], steps, checkpoint_every=0)
+    gan = TransferredGAN(history.averaged["generator"], expert, method.modules["critic"], codes)
+    metrics, features = {}, judge_features()
+    for part in ("val", "test"):
+        scores = score_transfer(gan, parts[part], features, job.seed)
+        metrics |= {
+            f"Fréchet distance (judge features) on {part}": scores.real,
+            f"auto-encoding ceiling (judge features) on {part}": scores.ceiling,
+            f"Fréchet distance of codes on {part}": scores.codes,
+        }
+    card = Card(name, KIND, transfer_config(gan, source, target), recipe, data=data_hash(load_emoji()))
+    card.metrics = metrics
+    card.notes = f"Generator (moving average) and critic between the frozen halves of {source}, which are not in it."
+    return publish(
+        job, card, new_tensors(gan), history, "Fréchet distance (judge features) on val", higher=False, bits=8
+    )
