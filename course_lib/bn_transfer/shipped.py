@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import CourseError
-from ..experts import freeze, load_expert
+from ..experts import load_over_source
+from ..gans import Generator
 from ..paths import CHECKPOINTS
-from ..training import load_card, load_weights
+from ..training import load_card
 from ..training.weights import folder_of
 from .generator import TransferGenerator
 
@@ -45,19 +45,15 @@ def load_bn_transfer(
     Raises:
         CourseError: missing or damaged files, or a checkpoint of another kind.
     """
-    tensors, card = load_weights(name, folder)
-    if card.kind != KIND:
-        raise CourseError(f"checkpoint {name!r} is a {card.kind}, not a {KIND}.")
-    config = card.config
-    sources = folder_of(config["source"], folder)
-    generator = TransferGenerator(
-        load_expert(config["source"], folder=sources), len(config["classes"]), config["variant"]
-    )
+    generator, card = load_over_source(name, KIND, _build, new_tensors, device, folder)
+    source = card.config["source"]
+    generator.class_names = list(card.config["classes"])
+    generator.old_names = list(load_card(source, folder_of(source, folder)).recipe["classes"])
+    return generator
+
+
+def _build(source: Generator, config: dict[str, Any]) -> TransferGenerator:
+    generator = TransferGenerator(source, len(config["classes"]), config["variant"])
     if not config["shared"]:
         generator.unshare()
-    if set(tensors) != set(new_tensors(generator)):
-        raise CourseError(f"checkpoint {name!r} does not fit this version of the course: update both with git.")
-    generator.target.load_state_dict(tensors, strict=False)
-    generator.class_names = list(config["classes"])
-    generator.old_names = list(load_card(config["source"], sources).recipe["classes"])
-    return freeze(generator.to(device, memory_format=torch.channels_last))
+    return generator

@@ -9,7 +9,7 @@ from .protocol import SourceExpert, TargetExpert, fingerprint, freeze
 from .segmenter import Segmenter, SegmenterConfig, SegmenterExpert
 from .sentence import SentenceExpert
 from .sentence_memory import SentenceMemory
-from .shipped import load_expert
+from .shipped import load_expert, load_over_source
 
 __all__ = [
     "Autoencoder",
@@ -33,4 +33,5 @@ __all__ = [
     "fingerprint",
     "freeze",
     "load_expert",
+    "load_over_source",
 ]

@@ -1,8 +1,11 @@
 """Opens the experts that come with the course."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from ..errors import CourseError
 from ..gans import BigGANConfig, Discriminator, Generator
@@ -11,13 +14,13 @@ from ..gans.alae_config import ALAEConfig
 from ..gans.stylegan import StyleGAN, StyleGANConfig
 from ..gans.stylegan_critic import StyleGANCritic
 from ..paths import CHECKPOINTS
-from ..training.weights import load_weights
+from ..training.weights import Card, folder_of, load_weights
 from .autoencoder import Autoencoder, AutoencoderConfig
 from .classifier import Classifier, ClassifierConfig
 from .protocol import freeze
 from .segmenter import Segmenter, SegmenterConfig
 
-__all__ = ["load_expert"]
+__all__ = ["load_expert", "load_over_source"]
 
 _KINDS = {
     "autoencoder": (Autoencoder, AutoencoderConfig),
@@ -55,3 +58,38 @@ def load_expert(name: str, device: str | torch.device = "cpu", folder: Path = CH
             "update both with git."
         ) from error
     return freeze(module.to(device, memory_format=torch.channels_last))
+
+
+@torch.no_grad()
+def load_over_source(
+    name: str,
+    kind: str,
+    build: Callable[[nn.Module, dict[str, Any]], nn.Module],
+    own: Callable[[nn.Module], dict[str, Tensor]],
+    device: str | torch.device = "cpu",
+    folder: Path = CHECKPOINTS,
+) -> tuple[nn.Module, Card]:
+    """A shipped network that was made from another shipped one, frozen; its file has only what is new.
+
+    Args:
+        name: of the checkpoint; its card names the source, ``config["source"]``, which may lie among the shipped ones.
+        kind: that the card must have.
+        build: source and ``config`` → network.
+        own: network → what the file holds, as in a state dict: the tensors themselves, which are overwritten.
+        device: where to put it.
+        folder: where weights and card are.
+
+    Raises:
+        CourseError: missing or damaged files, a checkpoint of another kind, or other tensors than the network's.
+    """
+    tensors, card = load_weights(name, folder)
+    if card.kind != kind:
+        raise CourseError(f"checkpoint {name!r} is a {card.kind}, not a {kind}.")
+    source = card.config["source"]
+    network = build(load_expert(source, folder=folder_of(source, folder)), card.config)
+    wanted = own(network)
+    if {key: t.shape for key, t in wanted.items()} != {key: t.shape for key, t in tensors.items()}:
+        raise CourseError(f"checkpoint {name!r} does not fit this version of the course: update both with git.")
+    for key, tensor in wanted.items():
+        tensor.copy_(tensors[key])
+    return freeze(network.to(device, memory_format=torch.channels_last)), card

@@ -6,11 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import CourseError
-from ..experts import freeze, load_expert
+from ..experts import load_over_source
+from ..gans.stylegan import StyleGAN
 from ..paths import CHECKPOINTS
-from ..training import load_weights
-from ..training.weights import folder_of
 from .generator import HyperGenerator
 
 __all__ = ["KIND", "hyper_config", "hyper_tensors", "load_hypermod"]
@@ -45,16 +43,11 @@ def load_hypermod(
     Raises:
         CourseError: missing or damaged files, or a checkpoint of another kind.
     """
-    tensors, card = load_weights(name, folder)
-    if card.kind != KIND:
-        raise CourseError(f"checkpoint {name!r} is a {card.kind}, not a {KIND}.")
-    config = dict(card.config)
-    name_of_source, names = config.pop("source"), config.pop("classes")
-    source = load_expert(name_of_source, folder=folder_of(name_of_source, folder))
-    network = HyperGenerator(source, len(names), **config)
-    network.class_names = list(names)
-    missing, unexpected = network.load_state_dict(tensors, strict=False)
-    wanted = hyper_tensors(network).keys()
-    if unexpected or wanted & set(missing):
-        raise CourseError(f"checkpoint {name!r} does not fit this version of the course: update both with git.")
-    return freeze(network.to(device, memory_format=torch.channels_last))
+    network, card = load_over_source(name, KIND, _build, hyper_tensors, device, folder)
+    network.class_names = list(card.config["classes"])
+    return network
+
+
+def _build(source: StyleGAN, config: dict[str, Any]) -> HyperGenerator:
+    options = {key: value for key, value in config.items() if key not in ("source", "classes")}
+    return HyperGenerator(source, len(config["classes"]), **options)
