@@ -2,14 +2,14 @@
 
 import pytest
 
-from course_lib.bench import mind2mind
 from course_lib.bench.__main__ import main, parse
 from course_lib.gans.alae_config import ALAEConfig
+from course_lib.mind2mind import by_size
 
 
 def test_ratios_follow_from_the_measured_seconds(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(mind2mind, "BATCHES", {64: 2})
-    monkeypatch.setattr(mind2mind, "config_at", lambda size: ALAEConfig((4, 4, 4, 4, 4), 5, 2))
+    monkeypatch.setattr(by_size, "BATCHES", {64: 2})
+    monkeypatch.setattr(by_size, "config_at", lambda size: ALAEConfig((4, 4, 4, 4, 4), 5, 2))
     asked, seconds = [], iter([8.0, 6.0, 0.02, 0.1])
 
     def timed(run, repeats, precision=None):
@@ -17,7 +17,7 @@ def test_ratios_follow_from_the_measured_seconds(monkeypatch, capsys, tmp_path):
         asked.append((repeats, precision))
         return next(seconds)
 
-    monkeypatch.setattr(mind2mind, "iteration_seconds", timed)
+    monkeypatch.setattr(by_size, "iteration_seconds", timed)
     main(["mind2mind", "--sizes", "64", "--rounds", "2", "--json", str(tmp_path / "found.json")])
     assert [repeats for repeats, _ in asked] == [2, 2, 5, 5]
     assert [str(precision) for _, precision in asked] == ["None", "torch.bfloat16", "None", "None"]

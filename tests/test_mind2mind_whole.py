@@ -110,6 +110,7 @@ def tiny(monkeypatch, expert, data, tmp_path):
     for name, stand_in in (("load_expert", lambda *_: expert), ("load_emoji", lambda: data), ("faces", lambda _: data)):
         monkeypatch.setattr(comparison, name, stand_in)
     monkeypatch.setattr(comparison, "judge_features", lambda: pixels)
+    monkeypatch.setattr(comparison, "measure_step", lambda size, rounds: {"ratio a step": 7.0 * size})
     monkeypatch.setattr(comparison, "_POINTS", 2)
     monkeypatch.setattr(comparison, "_TRIAL", 1)
     return Job(Profile("quick"), tmp_path / "out", tmp_path / "work", seconds=2.0)
@@ -144,4 +145,5 @@ def test_the_comparison_goes_on_where_it_stopped_and_writes_one_card(tiny, monke
     assert card.curve["MindGAN: steps"] == [point["steps"] for point in started["points"]]
     assert card.curve["MindGAN: seconds"][0] > card.metrics["encoding: seconds"] > 0
     assert card.metrics[f"auto-encoding ceiling: {comparison.DISTANCE} on test"] > 0
+    assert card.metrics["64 px: ratio a step"] == 448.0
     assert "MindGAN:" in capsys.readouterr().out

@@ -23,7 +23,7 @@ __all__ = ["main"]
 
 _BATCHES = {"train": [32, 128, 512], "sample": [1, 64, 512]}
 _GOAL = 2.2
-_SIZES = {"hypermod": list(hypermod.SHAPES), "mind2mind": list(mind2mind.BATCHES)}
+_SIZES = {"hypermod": list(hypermod.SHAPES), "mind2mind": mind2mind.SIZES}
 _TITLES = {
     "default": "each as a user would run it by default: peers with torch's defaults, ours with the course's settings",
     "same": "our settings given to all: allocator, threads, fused Adam and library for products",

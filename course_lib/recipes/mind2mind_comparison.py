@@ -18,6 +18,7 @@ from ..evaluation.feature_cache import real_features
 from ..evaluation.features import judge_features
 from ..experts import load_expert
 from ..mind2mind import MindConfig, MindMethod, TransferredGAN, auto_encoding_ceiling, encode_set, uniform_noise
+from ..mind2mind.by_size import BATCHES, measure_step
 from ..mind2mind.cost import count_flops, method_iteration
 from ..mind2mind.whole import WholeMethod
 from ..profiles import seed_everything
@@ -112,7 +113,14 @@ class _Bench:
             f"auto-encoding ceiling: {DISTANCE} on test": auto_encoding_ceiling(self.expert, test, self.features),
             f"training pictures: {DISTANCE} on test": frechet_distance(real, other),
             **self.encoding,
+            **self._kept("by-size", self._by_size),
         }
+
+    def _by_size(self) -> dict[str, float]:
+        """What a step costs at other sizes, of the published shapes with random weights."""
+        sizes = self.job.profile.pick(quick=[64], cpu=list(BATCHES), gpu=list(BATCHES))
+        found = {size: measure_step(size, 3 if size < 256 else 1) for size in sizes}
+        return {f"{size} px: {name}": value for size, row in found.items() for name, value in row.items()}
 
     @cached_property
     def encoding(self) -> dict[str, float]:
