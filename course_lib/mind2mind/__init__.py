@@ -1,6 +1,6 @@
 """Mind2Mind: freeze the layers next to the pictures, and train a tiny GAN on the codes between them.
 
-Read in this order: ``codes``, ``networks``, ``training``, ``transferred``, ``scores``, ``bound``.
+Read in this order: ``codes``, ``networks``, ``training``, ``transferred``, ``transfer``, ``scores``, ``bound``.
 """
 
 from .bound import Bound, measure_bound, wasserstein
@@ -10,6 +10,7 @@ from .released import load_released
 from .scores import TransferScores, auto_encoding_ceiling, score_transfer
 from .shipped import open_transferred
 from .training import MindMethod, gradient_penalty
+from .transfer import Transferred, transfer
 from .transferred import TransferredGAN
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "MindGenerator",
     "MindMethod",
     "TransferScores",
+    "Transferred",
     "TransferredGAN",
     "auto_encoding_ceiling",
     "encode_set",
@@ -28,6 +30,7 @@ __all__ = [
     "measure_bound",
     "open_transferred",
     "score_transfer",
+    "transfer",
     "uniform_noise",
     "wasserstein",
 ]
