@@ -12,7 +12,7 @@ def test_ratios_follow_from_the_measured_seconds(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(by_size, "config_at", lambda size: ALAEConfig((4, 4, 4, 4, 4), 5, 2))
     asked, seconds = [], iter([8.0, 6.0, 0.02, 0.1])
 
-    def timed(run, repeats, precision=None):
+    def timed(run, repeats, precision=None, clock=None):
         run()
         asked.append((repeats, precision))
         return next(seconds)

@@ -1,6 +1,7 @@
 """The whole GAN that Mind2Mind is compared with: same start, same game, every layer trained; and the comparison."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -110,10 +111,10 @@ def tiny(monkeypatch, expert, data, tmp_path):
     for name, stand_in in (("load_expert", lambda *_: expert), ("load_emoji", lambda: data), ("faces", lambda _: data)):
         monkeypatch.setattr(comparison, name, stand_in)
     monkeypatch.setattr(comparison, "judge_features", lambda: pixels)
-    monkeypatch.setattr(comparison, "measure_step", lambda size, rounds: {"ratio a step": 7.0 * size})
-    monkeypatch.setattr(comparison, "_POINTS", 2)
-    monkeypatch.setattr(comparison, "_TRIAL", 1)
-    return Job(Profile("quick"), tmp_path / "out", tmp_path / "work", seconds=2.0)
+    monkeypatch.setattr(comparison, "measure_step", lambda size, rounds, clock: {"ratio a step": 7.0 * size})
+    players = tuple(replace(player, first=1) for player in comparison.PLAYERS)
+    monkeypatch.setattr(comparison, "PLAYERS", players)
+    return Job(Profile("quick"), tmp_path / "out", tmp_path / "work", seconds=1e-6)
 
 
 def test_the_comparison_goes_on_where_it_stopped_and_writes_one_card(tiny, monkeypatch, capsys):
@@ -121,7 +122,7 @@ def test_the_comparison_goes_on_where_it_stopped_and_writes_one_card(tiny, monke
 
     def stopping(self, part, draw):
         calls.append(1)
-        if len(calls) == 6:
+        if len(calls) == 4:
             raise KeyboardInterrupt
         return real(self, part, draw)
 
@@ -129,21 +130,32 @@ def test_the_comparison_goes_on_where_it_stopped_and_writes_one_card(tiny, monke
     with pytest.raises(KeyboardInterrupt):
         comparison.train_comparison(tiny)
     started = json.loads((tiny.work / comparison.NAME / "MindGAN.json").read_text())
-    assert len(started["points"]) == 2
+    assert len(started["points"]) == 1
     comparison.train_comparison(tiny)
-    # Two of MindGAN, and of the others one for the losing rate and two for the winner; val and test each.
-    assert len(calls) == 2 * (2 + 3 + 3) + 2, "one point was scored in vain, and half a point"
+    # One point for each player and learning rate, val and test each.
+    assert len(calls) == 2 * (1 + 2 + 2) + 2, "one point, of two scores, was lost and repeated; no other"
     tensors, card = load_weights(comparison.NAME, tiny.out)
     for player in comparison.PLAYERS:
-        lines = {key: card.curve[f"{player.name}: {key}"] for key in ("seconds", "steps", "operations")}
-        assert all(0 < first <= last for first, last in lines.values()), lines
-        assert len(card.curve[f"{player.name}: {comparison.DISTANCE}"]) == 2
+        for key in ("seconds", "operations", comparison.DISTANCE):
+            assert len(card.curve[f"{player.name}: {key}"]) == 1 and card.curve[f"{player.name}: {key}"][0] > 0
+        assert card.curve[f"{player.name}: steps"] == [1]
         assert tensors[f"samples/{player.name}"].shape == (10, 3, 16, 16)
         assert len(card.recipe["distance on val by learning rate"][player.name]) == len(player.rates)
     mind = card.metrics["MindGAN: operations a step and picture"]
-    assert 10 * mind < card.metrics["whole GAN, fine-tuned: operations a step and picture"]
-    assert card.curve["MindGAN: steps"] == [point["steps"] for point in started["points"]]
+    assert mind < card.metrics["whole GAN, fine-tuned: operations a step and picture"]
     assert card.curve["MindGAN: seconds"][0] > card.metrics["encoding: seconds"] > 0
     assert card.metrics[f"auto-encoding ceiling: {comparison.DISTANCE} on test"] > 0
     assert card.metrics["64 px: ratio a step"] == 448.0
     assert "MindGAN:" in capsys.readouterr().out
+
+
+def test_a_run_doubles_its_steps_while_the_budget_lasts(tiny):
+    bench = comparison._Bench(tiny)
+    run = comparison._Run(bench, comparison.PLAYERS[1], 1e-3)
+    for seconds in (1e-6, 2.0):
+        points = run.go(seconds)["points"]
+        assert [point["steps"] for point in points] == [2**k for k in range(len(points))]
+        assert 1.5 * points[-1]["training"] > seconds
+        assert len(points) == 1 or 1.5 * points[-2]["training"] <= seconds
+    times = [point["training"] for point in points]
+    assert len(points) > 1 and times == sorted(times) and all(p["training"] <= p["wall"] + 0.1 for p in points)

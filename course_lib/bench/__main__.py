@@ -76,13 +76,11 @@ def contenders(chosen: argparse.Namespace, task: str, setting: str) -> list[tupl
 def main(arguments: list[str] | None = None) -> None:
     """Run, print the tables and write the JSON file."""
     chosen = parse(arguments)
-    if chosen.what == "hypermod":
+    parts = {"hypermod": hypermod, "mind2mind": mind2mind}
+    if chosen.what in parts:
         torch.set_num_threads(chosen.threads)
         clock = time.process_time if chosen.clock == "cpu" else time.perf_counter
-        tables: dict[str, Any] = hypermod.main(chosen.rounds, chosen.sizes, clock)
-    elif chosen.what == "mind2mind":
-        torch.set_num_threads(chosen.threads)
-        tables = mind2mind.main(chosen.rounds, chosen.sizes)
+        tables: dict[str, Any] = parts[chosen.what].main(chosen.rounds, chosen.sizes, clock)
     else:
         tables = flow_tables(chosen)
     path = chosen.json or Path("runs") / f"bench-{chosen.what}.json"

@@ -1,5 +1,7 @@
 """``python -m course_lib.bench mind2mind``: a training step of a whole GAN against one of MindGAN, by picture size."""
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from course_lib.mind2mind.by_size import BATCHES, measure_step
@@ -21,10 +23,10 @@ def table(found: dict[int, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def main(rounds: int, sizes: list[int]) -> dict[str, Any]:
+def main(rounds: int, sizes: list[int], clock: Callable[[], float] = time.perf_counter) -> dict[str, Any]:
     """Prints the table and returns the numbers."""
     # Large pictures take long and vary little.
-    found = {size: measure_step(size, min(rounds, 3) if size < 512 else 1) for size in sizes}
+    found = {size: measure_step(size, min(rounds, 3) if size < 512 else 1, clock) for size in sizes}
     print("One training step: a whole ALAE of the published shapes against MindGAN with as many codes.")
     print("A picture: against MindGAN at its published batch of 128. Operations: counted, a picture.")
     print("Random weights; the optimisers are not in it.\n" + table(found), flush=True)
