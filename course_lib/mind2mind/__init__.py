@@ -5,7 +5,7 @@ Read in this order: ``codes``, ``networks``, ``training``, ``transferred``, ``tr
 
 from .bound import Bound, measure_bound, wasserstein
 from .codes import encode_set
-from .networks import DIGITS, MindConfig, MindCritic, MindGenerator, uniform_noise
+from .networks import DIGITS, QUARTER, SMALL, MindConfig, MindCritic, MindGenerator, uniform_noise
 from .released import load_released
 from .scores import TransferScores, auto_encoding_ceiling, score_transfer
 from .shipped import open_transferred
@@ -15,6 +15,8 @@ from .transferred import TransferredGAN
 
 __all__ = [
     "DIGITS",
+    "QUARTER",
+    "SMALL",
     "Bound",
     "MindConfig",
     "MindCritic",

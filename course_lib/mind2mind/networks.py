@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import CourseError
 
-__all__ = ["DIGITS", "MindConfig", "MindCritic", "MindGenerator", "uniform_noise"]
+__all__ = ["DIGITS", "QUARTER", "SMALL", "MindConfig", "MindCritic", "MindGenerator", "uniform_noise"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,12 @@ class MindConfig:
 
 DIGITS = MindConfig(256, 128, (512, 512), (256, 256), batch_norm=True, tanh=True)
 """The published sizes at 28 pixels; the length of z is not published and taken from the large model."""
+
+
+QUARTER = MindConfig(128, 64, (128, 256), (256, 128))
+"""For codes of 128 numbers, a quarter of the published 512: narrower, too, and one layer less."""
+SMALL = MindConfig(64, 64, (128, 128), (256, 128))
+"""For codes of 64 numbers: a tenth of a million weights in all."""
 
 
 def uniform_noise(count: int, config: MindConfig, generator: torch.Generator) -> Tensor:

@@ -3,17 +3,15 @@
 from ..data import ImageSet, load_emoji
 from ..evaluation.features import judge_features
 from ..experts import load_expert
-from ..mind2mind import MindConfig, MindMethod, TransferredGAN, encode_set, score_transfer
+from ..mind2mind import QUARTER, SMALL, MindConfig, MindMethod, TransferredGAN, encode_set, score_transfer
 from ..mind2mind.shipped import KIND, new_tensors, transfer_config
 from ..profiles import seed_everything
 from ..training import Card
 from .recipe import Job, data_hash, publish
 from .stylegan import faces
 
-__all__ = ["SMALL", "STYLE", "train_mind2mind32", "train_mind2mind64"]
+__all__ = ["STYLE", "train_mind2mind32", "train_mind2mind64"]
 
-SMALL = {"noise": 64, "generator": (128, 128), "critic": (256, 128)}
-"""For codes of 64 numbers: a tenth of a million weights."""
 STYLE = "openmoji"
 """The near target: black outlines, flat colours."""
 
@@ -21,12 +19,12 @@ STYLE = "openmoji"
 def train_mind2mind32(job: Job) -> Card:
     """Faces in one style, from an ALAE of faces in all five."""
     data = faces(load_emoji()).where(style=STYLE)
-    return _train(job, "mind2mind32", "alae32", f"faces, {STYLE}", data, MindConfig(latent=64, **SMALL), 4000)
+    return _train(job, "mind2mind32", "alae32", f"faces, {STYLE}", data, SMALL, 4000)
 
 
 def train_mind2mind64(job: Job) -> Card:
     """Faces from the autoencoder of all emoji."""
-    return _train(job, "mind2mind64", "autoencoder64", "faces", faces(load_emoji()), MindConfig(latent=128), 8000)
+    return _train(job, "mind2mind64", "autoencoder64", "faces", faces(load_emoji()), QUARTER, 8000)
 
 
 def _train(job: Job, name: str, source: str, target: str, data: ImageSet, config: MindConfig, steps: int) -> Card:

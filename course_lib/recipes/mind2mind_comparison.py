@@ -17,7 +17,7 @@ from ..evaluation.distances import frechet_distance
 from ..evaluation.feature_cache import real_features
 from ..evaluation.features import judge_features
 from ..experts import load_expert
-from ..mind2mind import MindConfig, MindMethod, TransferredGAN, auto_encoding_ceiling, encode_set, uniform_noise
+from ..mind2mind import QUARTER, MindMethod, TransferredGAN, auto_encoding_ceiling, encode_set, uniform_noise
 from ..mind2mind.by_size import BATCHES, measure_step
 from ..mind2mind.cost import count_flops, method_iteration
 from ..mind2mind.whole import WholeMethod
@@ -60,7 +60,7 @@ class Player:
 
 
 PLAYERS = (
-    Player("MindGAN", 0.12, 128, 64, (1e-3,), average=0.999),
+    Player("MindGAN", 0.2, 64, 64, (1e-3,), average=0.99),
     Player("whole GAN, fine-tuned", 0.4, 16, 4, (1e-4, 4e-4), True),
     Player("whole GAN, from scratch", 0.4, 16, 4, (1e-4, 4e-4), False),
 )
@@ -108,7 +108,7 @@ class _Bench:
         self.parts = {part: data.part(part) for part in ("train", "val", "test")}
         draws = torch.Generator().manual_seed(0)  # a choice between two rates needs no more
         self.parts["val"] = self.parts["val"].subset(torch.randperm(len(self.parts["val"]), generator=draws)[:200])
-        self.config = MindConfig(latent=self.expert.latent_dim)
+        self.config = replace(QUARTER, latent=self.expert.latent_dim)
         alone = job.profile.device == "cpu" and torch.get_num_threads() == 1
         self.clock = time.process_time if alone else time.perf_counter
 
