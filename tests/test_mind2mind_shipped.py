@@ -41,7 +41,9 @@ def test_the_recipe_trains_ships_and_reopens_with_the_expert_untouched(monkeypat
         monkeypatch.setattr(module, "load_expert", lambda name, *_: {"autoencoder64": expert}[name])
     before = fingerprint(expert)
     job = Job(Profile("quick"), tmp_path / "out", tmp_path / "work", steps=3)
-    recipe._train(job, "mind2mind64", "autoencoder64", "tiny", data, SMALL, 3)
+    recipe._train(
+        job, "mind2mind64", "autoencoder64", "tiny", data, SMALL, {"batch_size": 8, "steps": 3, "average": 0.9}
+    )
     assert fingerprint(expert) == before
     card = load_card("mind2mind64", job.out)
     assert card.steps == 3 and card.config["source"] == "autoencoder64" and card.config["target"] == "tiny"

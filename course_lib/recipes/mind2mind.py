@@ -19,22 +19,27 @@ STYLE = "openmoji"
 def train_mind2mind32(job: Job) -> Card:
     """Faces in one style, from an ALAE of faces in all five."""
     data = faces(load_emoji()).where(style=STYLE)
-    return _train(job, "mind2mind32", "alae32", f"faces, {STYLE}", data, SMALL, 4000)
+    settings = {"batch_size": 128, "steps": 2500, "average": 0.999}
+    return _train(job, "mind2mind32", "alae32", f"faces, {STYLE}", data, SMALL, settings)
 
 
 def train_mind2mind64(job: Job) -> Card:
     """Faces from the autoencoder of all emoji."""
-    return _train(job, "mind2mind64", "autoencoder64", "faces", faces(load_emoji()), QUARTER, 8000)
+    settings = {"batch_size": 64, "steps": 4096, "average": 0.99}
+    return _train(job, "mind2mind64", "autoencoder64", "faces", faces(load_emoji()), QUARTER, settings)
 
 
-def _train(job: Job, name: str, source: str, target: str, data: ImageSet, config: MindConfig, steps: int) -> Card:
+def _train(
+    job: Job, name: str, source: str, target: str, data: ImageSet, config: MindConfig, settings: dict[str, float]
+) -> Card:
     """Published settings, and a moving average of the generator's weights, which the published code has not."""
     seed_everything(job.seed)
     expert = load_expert(source, job.profile.device)
     parts = {part: data.part(part) for part in ("train", "val", "test")}
     codes, held = (encode_set(expert, parts[part]) for part in ("train", "val"))
-    recipe = {"batch_size": 128, "rate": 1e-3, "average": 0.999}
+    recipe = settings | {"rate": 1e-3}
     method = MindMethod(codes, config, held, recipe["rate"], average=recipe["average"])
+    steps = recipe.pop("steps")
     steps = job.profile.pick(quick=20, cpu=steps, gpu=5 * steps)
     history = job.run(name, method, recipe["batch_size"], steps, checkpoint_every=0)
     gan = TransferredGAN(history.averaged["generator"], expert, method.modules["critic"], codes)
