@@ -21,6 +21,7 @@ from course_lib.mind2mind import (
     TransferredGAN,
     auto_encoding_ceiling,
     encode_set,
+    gaussian_baseline,
     gradient_penalty,
     load_released,
     score_transfer,
@@ -242,3 +243,27 @@ def test_a_perfect_mindgan_reaches_the_ceiling(alae, data, tmp_path):
     scores = score_transfer(TransferredGAN(Oracle(), alae), data, FEATURES, folder=tmp_path)
     assert scores.real == pytest.approx(scores.ceiling) and scores.codes == pytest.approx(0, abs=1e-9)
     assert scores.to_ceiling == pytest.approx(0, abs=1e-9) and scores.ceiling > 0
+
+
+def test_a_gaussian_of_the_codes_has_their_moments(alae, data, tmp_path):
+    class Shown:
+        """Keeps what it is asked to decode."""
+
+        config, parameters = alae.config, alae.parameters
+
+        def decode(self, codes):
+            self.seen = codes
+            return alae.decode(codes)
+
+    many = ImageSet("many", data.images.repeat(200, 1, 1, 1))
+    codes = torch.randn(500, 5) @ torch.randn(5, 5) + 3
+    shown, seen = Shown(), []
+    decode = shown.decode
+    shown.decode = lambda part: seen.append(part) or decode(part)
+    assert gaussian_baseline(shown, codes, many, FEATURES, folder=tmp_path) > 0
+    drawn = torch.cat(seen)
+    assert drawn.shape == (4000, 5)
+    torch.testing.assert_close(drawn.mean(0), codes.mean(0), atol=0.3, rtol=0)
+    torch.testing.assert_close(torch.cov(drawn.T), torch.cov(codes.T), atol=0.15 * codes.var(0).max().item(), rtol=0)
+    few = gaussian_baseline(alae, codes[:3], data, FEATURES, folder=tmp_path)
+    assert few > 0, "fewer codes than numbers in one"

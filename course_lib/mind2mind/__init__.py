@@ -7,7 +7,7 @@ from .bound import Bound, measure_bound, wasserstein
 from .codes import encode_set
 from .networks import DIGITS, QUARTER, SMALL, MindConfig, MindCritic, MindGenerator, uniform_noise
 from .released import load_released
-from .scores import TransferScores, auto_encoding_ceiling, score_transfer
+from .scores import TransferScores, auto_encoding_ceiling, gaussian_baseline, score_transfer
 from .shipped import open_transferred
 from .training import MindMethod, gradient_penalty
 from .transfer import Transferred, transfer
@@ -27,6 +27,7 @@ __all__ = [
     "TransferredGAN",
     "auto_encoding_ceiling",
     "encode_set",
+    "gaussian_baseline",
     "gradient_penalty",
     "load_released",
     "measure_bound",

@@ -12,7 +12,7 @@ from ..evaluation.features import FeatureNetwork
 from .codes import Frozen, encode_set, expert_device
 from .transferred import TransferredGAN
 
-__all__ = ["TransferScores", "auto_encoding_ceiling", "score_transfer"]
+__all__ = ["TransferScores", "auto_encoding_ceiling", "gaussian_baseline", "score_transfer"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,31 @@ def auto_encoding_ceiling(expert: Frozen, data: ImageSet, network: FeatureNetwor
     """
     real = real_features(data, network, expert.config.size, folder)
     return frechet_distance(real, _decoded_features(expert, encode_set(expert, data, folder), network))
+
+
+def gaussian_baseline(
+    expert: Frozen,
+    codes: torch.Tensor,
+    data: ImageSet,
+    network: FeatureNetwork,
+    seed: int = 0,
+    folder: Path | None = None,
+) -> float:
+    """Fréchet distance of decoded Gaussian codes, with the mean and covariance of ``codes``: no training at all.
+
+    Args:
+        expert: frozen.
+        codes: ``(N, D)`` of the training pictures.
+        data: held-out target pictures; as many codes are drawn.
+        network: gives the features.
+        seed: of the draw.
+        folder: of cached features.
+    """
+    # A little on the diagonal: fewer pictures than dimensions leave directions without any variance.
+    factor = torch.linalg.cholesky(torch.cov(codes.T) + 1e-4 * torch.eye(codes.shape[1]))
+    draws = torch.randn(len(data), codes.shape[1], generator=torch.Generator().manual_seed(seed))
+    real = real_features(data, network, expert.config.size, folder)
+    return frechet_distance(real, _decoded_features(expert, codes.mean(0) + draws @ factor.T, network))
 
 
 def score_transfer(

@@ -3,7 +3,16 @@
 from ..data import ImageSet, load_emoji
 from ..evaluation.features import judge_features
 from ..experts import load_expert
-from ..mind2mind import QUARTER, SMALL, MindConfig, MindMethod, TransferredGAN, encode_set, score_transfer
+from ..mind2mind import (
+    QUARTER,
+    SMALL,
+    MindConfig,
+    MindMethod,
+    TransferredGAN,
+    encode_set,
+    gaussian_baseline,
+    score_transfer,
+)
 from ..mind2mind.shipped import KIND, new_tensors, transfer_config
 from ..profiles import seed_everything
 from ..training import Card
@@ -19,7 +28,7 @@ STYLE = "openmoji"
 def train_mind2mind32(job: Job) -> Card:
     """Faces in one style, from an ALAE of faces in all five."""
     data = faces(load_emoji()).where(style=STYLE)
-    settings = {"batch_size": 128, "steps": 2500, "average": 0.999}
+    settings = {"batch_size": 128, "steps": 1000, "average": 0.99}
     return _train(job, "mind2mind32", "alae32", f"faces, {STYLE}", data, SMALL, settings)
 
 
@@ -50,6 +59,9 @@ def _train(
             f"Fréchet distance (judge features) on {part}": scores.real,
             f"auto-encoding ceiling (judge features) on {part}": scores.ceiling,
             f"Fréchet distance of codes on {part}": scores.codes,
+            f"a Gaussian of the codes instead (judge features) on {part}": gaussian_baseline(
+                expert, codes, parts[part], features, job.seed
+            ),
         }
     card = Card(name, KIND, transfer_config(gan, source, target), recipe, data=data_hash(load_emoji()))
     card.metrics = metrics
