@@ -13,13 +13,12 @@ from ..experts import load_expert
 from ..gans.alae import ALAE
 from ..gans.alae_config import ALAEConfig
 from ..gans.alae_layers import equalised_groups
-from ..gans.losses import latent_reciprocity, logistic_critic, logistic_generator
+from ..gans.losses import latent_reciprocity, logistic_generator
 from ..gans.stylegan import mix_styles
-from ..gans.stylegan_critic import r1_penalty
 from ..profiles import seed_everything
 from ..training import Card
 from ..training.method import Loss, frozen
-from .gan import SCHEDULE, CodedGANMethod, GANSchedule, encode_codes, score_samples
+from .gan import SCHEDULE, CodedGANMethod, GANSchedule, encode_codes, penalised_critic_loss, score_samples
 from .recipe import Job, data_hash, publish
 from .stylegan import faces
 
@@ -122,17 +121,9 @@ class ALAEMethod(CodedGANMethod):
         with torch.no_grad(), self.autocast():
             z = self.noise(len(images), generator)
             fake, _ = self.draw(self.unwrapped("generator"), z, generator, len(z))
-        penalised = step % self.r1_every == 0
-        real = self._changed(images, generator).detach().requires_grad_(penalised)
         encoder, score = self.modules["encoder"], self.modules["score"]
-        on_real, on_fake = score(encoder(real)), score(encoder(self._changed(fake, generator)))
-        value = logistic_critic(on_real, on_fake)
-        scalars = {"real": on_real.mean().detach(), "fake": on_fake.mean().detach()}
-        if penalised:
-            penalty = r1_penalty(on_real, real)
-            value = value + self.r1 * self.r1_every * penalty
-            scalars["r1"] = penalty.detach()
-        return Loss("critic", value, scalars)
+        real, fake = self._changed(images, generator), self._changed(fake, generator)
+        return penalised_critic_loss(lambda x: score(encoder(x)), real, fake, step, self.r1, self.r1_every)
 
     def _generator_step(self, images: Tensor, codes: Tensor, generator: torch.Generator) -> Loss:
         count, known = len(images), len(images) // 4

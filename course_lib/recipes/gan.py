@@ -12,9 +12,11 @@ from ..evaluation.distances import frechet_distance
 from ..experts import Autoencoder
 from ..gans import augment
 from ..gans.codes import class_codes, encode_mirrored
+from ..gans.losses import logistic_critic
+from ..gans.stylegan_critic import r1_penalty
 from ..training.method import Loss, Method, frozen
 
-__all__ = ["SCHEDULE", "CodedGANMethod", "GANSchedule", "encode_codes", "score_samples"]
+__all__ = ["SCHEDULE", "CodedGANMethod", "GANSchedule", "encode_codes", "penalised_critic_loss", "score_samples"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,23 @@ class GANSchedule:
 
 
 SCHEDULE = GANSchedule()
+
+
+def penalised_critic_loss(
+    score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, step: int, weight: float, every: int
+) -> Loss:
+    """Logistic loss of a critic, with the penalty R1 on real pictures in every ``every``-th step, that many times as
+    strong (Karras et al. 2020)."""
+    penalised = step % every == 0
+    real = real.detach().requires_grad_(penalised)
+    on_real, on_fake = score(real), score(fake)
+    value = logistic_critic(on_real, on_fake)
+    scalars = {"real": on_real.mean().detach(), "fake": on_fake.mean().detach()}
+    if penalised:
+        penalty = r1_penalty(on_real, real)
+        value = value + weight * every * penalty
+        scalars["r1"] = penalty.detach()
+    return Loss("critic", value, scalars)
 
 
 def encode_codes(target: Autoencoder, data: ImageSet, labels: Tensor, dims: int) -> Tensor:

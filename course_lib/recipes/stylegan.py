@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from ..data import ImageSet, load_emoji
 from ..evaluation import Judge
 from ..experts import load_expert
-from ..gans.losses import logistic_critic, logistic_generator
+from ..gans.losses import logistic_generator
 from ..gans.stylegan import StyleGAN, StyleGANConfig, mix_styles
-from ..gans.stylegan_critic import StyleGANCritic, r1_penalty
+from ..gans.stylegan_critic import StyleGANCritic
 from ..profiles import seed_everything
 from ..training import Card
 from ..training.method import Loss
-from .gan import SCHEDULE, CodedGANMethod, GANSchedule, encode_codes, score_samples
+from .gan import SCHEDULE, CodedGANMethod, GANSchedule, encode_codes, penalised_critic_loss, score_samples
 from .recipe import Job, data_hash, publish
 
 __all__ = ["StyleGANMethod", "faces", "train_stylegan32"]
@@ -79,17 +79,7 @@ class StyleGANMethod(CodedGANMethod):
         return network(z, noise)
 
     def critic_loss(self, real: Tensor, fake: Tensor, labels: Tensor, step: int) -> Loss:
-        penalised = step % self.r1_every == 0
-        real = real.detach().requires_grad_(penalised)
-        critic = self.modules["critic"]
-        on_real, on_fake = critic(real), critic(fake)
-        value = logistic_critic(on_real, on_fake)
-        scalars = {"real": on_real.mean().detach(), "fake": on_fake.mean().detach()}
-        if penalised:
-            penalty = r1_penalty(on_real, real)
-            value = value + self.r1 * self.r1_every * penalty
-            scalars["r1"] = penalty.detach()
-        return Loss("critic", value, scalars)
+        return penalised_critic_loss(self.modules["critic"], real, fake, step, self.r1, self.r1_every)
 
     def generator_loss(self, fake: Tensor, labels: Tensor) -> Tensor:
         return logistic_generator(self.unwrapped("critic")(fake))
