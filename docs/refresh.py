@@ -37,6 +37,9 @@ GALLERY = [
     ("06", "layers-picture", "Which layer speaks: a flow beside an MLP"),
     ("07", "mixing", "Style mixing: coarse blocks give the shape, fine ones the colours"),
     ("07", "change", "What a kernel's mean and deviation carry: a trained StyleGAN, modulated by hand"),
+    ("08", "result-first", "A frozen generator of faces, asked for six other classes"),
+    ("09", "result-first", "New classes that borrow their batch norms from old ones"),
+    ("10", "sixty-four", "Faces from a GAN of 123 thousand numbers in front of a frozen decoder"),
 ]
 """Notebook, cell and caption of each figure that README shows."""
 PLANNED = {
