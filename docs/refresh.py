@@ -71,7 +71,10 @@ def notebooks() -> str:
 
 
 def results() -> str:
-    """Every metric that a card holds for the test part, or for the val part where there is no other."""
+    """Every metric that a card holds for the test part, or for the val part where there is no other.
+
+    A comparison has dozens of lines, which mean something only beside each other: its notebook draws them.
+    """
     lines = ["| checkpoint | kind | size | trained | metric | value |", "|---|---|---|---|---|---|"]
     for path in sorted(CHECKPOINTS.glob("*.json")):
         card = load_card(path.stem)
@@ -79,6 +82,9 @@ def results() -> str:
         training = f"{card.steps:,} steps, {card.seconds / 60:.0f} min, {card.device}"
         about = f"`{card.name}` | {card.kind} | {size:.1f} MB | {training}"
         scores = {key: value for key, value in card.metrics.items() if key.endswith("on test")} or card.metrics
+        if card.kind == "comparison":
+            name, value = next(iter(scores.items()))
+            scores = {f"{name} (and {len(scores) - 1} more in the card)": value}
         for name, value in scores.items():
             lines.append(f"| {about} | {name} | {value:.3g} |")
             about = " | | | "

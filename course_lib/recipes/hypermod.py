@@ -41,7 +41,7 @@ def train_hypermod32(job: Job) -> Card:
     recipe = {"batch_size": 24, "pictures": len(train), **vars(settings)}
     history = job.run("hypermod32", method, recipe["batch_size"], steps)
     network, judge = history.averaged["generator"].eval(), Judge.load().to(job.profile.device)
-    # Nothing was chosen on either part, and a class has ten pictures in one of them.
+    # Together, since a class has ten pictures in one of them; settings were tried on an earlier choice of classes.
     held = HeldOut.of(data.subset(data.split > 0), judge, hyper.config.size)
     metrics = {f"{name} (judge features, mean over classes)": value for name, value in held.mean(network).items()}
     config = hyper_config(SOURCE, classes, _WIDTH, _RANK, True, True)

@@ -1,7 +1,6 @@
 """The comparison that notebook 08 shows: hyper-modulation, its variants and its baselines, over steps and seeds."""
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -118,9 +117,6 @@ class _Bench:
         self.source, self.critic = load_expert(SOURCE), load_expert(f"{SOURCE}-critic")
         judge = Judge.load().to(job.profile.device)
         self.held_out = HeldOut.of(self.data.subset(self.data.split > 0), judge, self.source.config.size)
-        # One thread on a busy machine: the seconds in which it ran, so that the order of runs does not show.
-        alone = job.profile.device == "cpu" and torch.get_num_threads() == 1
-        self.clock = time.process_time if alone else time.perf_counter
         self.aligned: HyperGenerator | None = None
         self.alignment: dict[str, list[float]] = {}
 
@@ -138,9 +134,9 @@ class _Bench:
         job = replace(self.job, seed=run.seed, steps=None, seconds=None)
         spent = found["points"][-1]["seconds"] if found["points"] else 0.0
         for stop in stops[len(found["points"]) :]:
-            started = self.clock()
+            started = self.job.clock()
             history = job.run(name, method, _BATCH, stop, checkpoint_every=0, preview_every=0, log_every=50)
-            spent += self.clock() - started
+            spent += self.job.clock() - started
             network = history.averaged["generator"].eval()
             scores = self.held_out.score(network)
             found["points"].append(scores[INTRA_CLASS_MEAN] | {"seconds": spent, "classes": scores})
