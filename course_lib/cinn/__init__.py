@@ -1,7 +1,8 @@
 """The conditional invertible network (cINN): a normalising flow whose couplings read a condition.
 
 Read in this order: ``actnorm``, ``activation``, ``networks``, ``coupling``, ``shuffle``, ``block``, ``embedder``,
-``config``, ``flow``, ``loss``; then ``fast`` and ``packed``, which compute the same function with less work.
+``config``, ``flow``, ``loss``; then ``fast`` and ``packed``, which compute the same function with less work, and
+``grid_flow``, which has convolutions in the couplings.
 """
 
 from course_lib.cinn.activation import Identity, InvertibleLeakyReLU
@@ -11,6 +12,7 @@ from course_lib.cinn.config import FlowConfig
 from course_lib.cinn.coupling import ConditionalCoupling
 from course_lib.cinn.embedder import ConvEmbedder, DenseEmbedder, TaperedEmbedder, build_embedder
 from course_lib.cinn.flow import ConditionalFlow
+from course_lib.cinn.grid_flow import GridFlow, GridFlowConfig
 from course_lib.cinn.loss import NLLTerms, flow_loss, nll_terms
 from course_lib.cinn.networks import FullyConnectedNet
 from course_lib.cinn.packed import PackedFlow
@@ -28,6 +30,8 @@ __all__ = [
     "FlowBlock",
     "FlowConfig",
     "FullyConnectedNet",
+    "GridFlow",
+    "GridFlowConfig",
     "Identity",
     "InvertibleLeakyReLU",
     "NLLTerms",

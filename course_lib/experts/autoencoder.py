@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ..errors import CourseError
 
-__all__ = ["Autoencoder", "AutoencoderConfig", "Posterior"]
+__all__ = ["Autoencoder", "AutoencoderConfig", "Posterior", "Residual"]
 
 _LINEAR_SIZE = 16
 """Side in pixels of the pictures that the linear paths see and draw."""
@@ -67,7 +67,7 @@ class Posterior:
         return 0.5 * (self.mean.square() + self.log_variance.exp() - 1.0 - self.log_variance).sum(1)
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
     """``x + convolution(ReLU(norm(x)))``."""
 
     def __init__(self, width: int):
@@ -84,11 +84,14 @@ class Autoencoder(nn.Module):
     def __init__(self, config: AutoencoderConfig):
         super().__init__()
         self.config = config
+        self._build(config)
+
+    def _build(self, config: AutoencoderConfig) -> None:
         widths = [3, *config.encoder_widths]
         self.encoder = nn.Sequential()
         for inputs, outputs in pairwise(widths):
             self.encoder.append(nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False))
-            self.encoder.append(_Residual(outputs))
+            self.encoder.append(Residual(outputs))
         self.encoder.append(nn.BatchNorm2d(widths[-1]))
         pixels = 3 * _LINEAR_SIZE**2
         self.linear_in, self.linear_out = nn.Linear(pixels, config.latent_dim), nn.Linear(config.latent_dim, pixels)
@@ -96,12 +99,12 @@ class Autoencoder(nn.Module):
         widths = [*config.decoder_widths[::-1]]
         self.start_width = config.encoder_widths[-1]
         self.from_latent = nn.Linear(config.latent_dim, self.start_width * 16)
-        self.decoder = nn.Sequential(_Residual(self.start_width))
+        self.decoder = nn.Sequential(Residual(self.start_width))
         for inputs, outputs in pairwise([self.start_width, *widths]):
             self.decoder.append(nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False))
-            self.decoder.append(_Residual(outputs))
+            self.decoder.append(Residual(outputs))
             if outputs >= 96:  # depth is cheap where the map is small
-                self.decoder.append(_Residual(outputs))
+                self.decoder.append(Residual(outputs))
         self.decoder.append(nn.BatchNorm2d(widths[-1]))
         self.decoder.append(nn.ReLU())
         self.to_image = nn.Conv2d(widths[-1], 3, 3, 1, 1)
@@ -127,6 +130,9 @@ class Autoencoder(nn.Module):
                 f"this autoencoder takes images (B, 3, {self.config.size}, {self.config.size}), not "
                 f"{tuple(images.shape)}: use course_lib.data.resize."
             )
+        return self._posterior(images)
+
+    def _posterior(self, images: Tensor) -> Posterior:
         features = F.relu(self.encoder(images.contiguous(memory_format=torch.channels_last)))
         mean, log_variance = self.to_posterior(features.flatten(1)).chunk(2, dim=1)
         small = F.adaptive_avg_pool2d(images, _LINEAR_SIZE).flatten(1)

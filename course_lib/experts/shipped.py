@@ -17,6 +17,7 @@ from ..paths import CHECKPOINTS
 from ..training.weights import Card, folder_of, load_weights
 from .autoencoder import Autoencoder, AutoencoderConfig
 from .classifier import Classifier, ClassifierConfig
+from .grid_autoencoder import GridAutoencoder, GridAutoencoderConfig
 from .protocol import freeze
 from .segmenter import Segmenter, SegmenterConfig
 
@@ -24,6 +25,7 @@ __all__ = ["load_expert", "load_over_source"]
 
 _KINDS = {
     "autoencoder": (Autoencoder, AutoencoderConfig),
+    "grid autoencoder": (GridAutoencoder, GridAutoencoderConfig),
     "classifier": (Classifier, ClassifierConfig),
     "segmenter": (Segmenter, SegmenterConfig),
     "biggan generator": (Generator, BigGANConfig),

@@ -12,6 +12,7 @@ RECIPES = {
     "classifier": ("classifiers", "train_classifier"),
     "judge": ("classifiers", "train_judge"),
     "autoencoder64": ("autoencoders", "train_autoencoder64"),
+    "autoencoder-grid64": ("autoencoders", "train_autoencoder_grid64"),
     "autoencoder16": ("autoencoders", "train_autoencoder16"),
     "superresolution": ("translators", "train_superresolution"),
     "biggan32": ("biggan", "train_biggan32"),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from ..evaluation.judge import Judge
 from ..experts import load_expert
 from ..experts.autoencoder import Autoencoder, AutoencoderConfig
 from ..experts.classifier import Classifier
+from ..experts.grid_autoencoder import GridAutoencoder, GridAutoencoderConfig
 from ..experts.reconstruction import (
     PatchDiscriminator,
     adaptive_weight,
@@ -25,7 +26,7 @@ from ..training import Card
 from ..training.method import Loss, Method, frozen
 from .recipe import Job, data_hash, publish
 
-__all__ = ["AutoencoderLoss", "AutoencoderMethod", "psnr", "train_autoencoder16", "train_autoencoder64"]
+__all__ = ["AutoencoderLoss", "AutoencoderMethod", "psnr", "train_autoencoder16", "train_autoencoder64", "train_autoencoder_grid64"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ class AutoencoderLoss:
     """Share of the training after which the critic joins."""
 
 
+_NETWORKS = {AutoencoderConfig: Autoencoder, GridAutoencoderConfig: GridAutoencoder}
+
+
 class AutoencoderMethod(Method):
     """Reconstruction + perceptual + patch critic (paper §3.2 and its code).
 
@@ -60,7 +64,7 @@ class AutoencoderMethod(Method):
     def __init__(
         self,
         data: ImageSet,
-        config: AutoencoderConfig,
+        config: AutoencoderConfig | GridAutoencoderConfig,
         classifier: Classifier | None,
         weights: AutoencoderLoss = AutoencoderLoss(),
         rate: float = 1e-3,
@@ -69,7 +73,7 @@ class AutoencoderMethod(Method):
         super().__init__()
         self.data, self.config, self.classifier, self.weights = data, config, classifier, weights
         self.augment, self.length, self.progress = augment, len(data), 0.0
-        net = Autoencoder(config)
+        net = _NETWORKS[type(config)](config)
         some = torch.arange(0, len(data), max(1, len(data) // 4000))
         net.start_from_pca(data.batch(some, config.size))
         net = net.to(memory_format=torch.channels_last)
@@ -164,11 +168,20 @@ def psnr(images: Tensor, others: Tensor) -> float:
     return (10 * (4.0 / mse).log10()).mean().item()
 
 
-def _train(job: Job, name: str, config: AutoencoderConfig, batch_size: int, steps: int, notes: str) -> Card:
+def _train(
+    job: Job,
+    name: str,
+    config: AutoencoderConfig | GridAutoencoderConfig,
+    batch_size: int,
+    steps: int,
+    notes: str,
+    weights: AutoencoderLoss = AutoencoderLoss(),
+) -> Card:
     data = load_emoji()
     seed_everything(job.seed)
     perceptual = load_expert("classifier") if config.size == data.size else None
-    weights = AutoencoderLoss() if perceptual is not None else AutoencoderLoss(critic=0.0)
+    if perceptual is None:
+        weights = replace(weights, critic=0.0)
     method = AutoencoderMethod(data.part("train"), config, perceptual, weights)
     history = job.run(name, method, batch_size, steps)
     net = history.averaged["autoencoder"].eval()
@@ -181,7 +194,8 @@ def _train(job: Job, name: str, config: AutoencoderConfig, batch_size: int, step
         features = [judge.features(resize(x, 64)) for x in (images, outputs)]
         metrics[f"Fréchet distance (judge features) on {part}"] = frechet_distance(*features)
     recipe = {"batch_size": batch_size, **vars(weights)}
-    card = Card(name, "autoencoder", config.to_dict(), recipe, data=data_hash(data), metrics=metrics, notes=notes)
+    kind = "grid autoencoder" if isinstance(config, GridAutoencoderConfig) else "autoencoder"
+    card = Card(name, kind, config.to_dict(), recipe, data=data_hash(data), metrics=metrics, notes=notes)
     primary = "Fréchet distance (judge features) on val" if perceptual is not None else "PSNR (dB) on val"
     return publish(job, card, state, history, primary, higher=perceptual is None, bits=8)
 
@@ -191,6 +205,14 @@ def train_autoencoder64(job: Job) -> Card:
     config = AutoencoderConfig()
     steps = job.profile.pick(quick=60, cpu=6000, gpu=60000)
     return _train(job, "autoencoder64", config, 32, steps, "All five styles; used by every translation.")
+
+
+def train_autoencoder_grid64(job: Job) -> Card:
+    """The target expert of notebook 05: all five styles at 64 pixels, a grid of 8×8 cells with 8 numbers each."""
+    steps = job.profile.pick(quick=60, cpu=4000, gpu=60000)
+    notes = "All five styles; a grid of latents, for unpaired translation."
+    weights = AutoencoderLoss(perceptual_start=0.1, critic_start=0.6)
+    return _train(job, "autoencoder-grid64", GridAutoencoderConfig(), 32, steps, notes, weights)
 
 
 def train_autoencoder16(job: Job) -> Card:

@@ -1,109 +1,125 @@
 """Training of the unpaired translators: one flow for the five styles, one for attributes."""
 
-import torch
+from collections.abc import Callable
+from typing import Any
 
-from ..data import load_emoji
+import torch
+from torch import Tensor
+
+from ..data import ImageSet, load_emoji
 from ..evaluation import Judge
 from ..evaluation.domain_scores import Gallery, directions, mean_score
 from ..experts import LabelExpert, load_expert
 from ..profiles import seed_everything
 from ..training import Card
-from ..translation.domains import DomainMethod, DomainTranslator, encode_labelled, label_flow
+from ..training.budget import History
+from ..translation import Pairs
+from ..translation.domains import DomainTranslator, encode_labelled, label_flow
 from ..translation.edits import EDITED, editable
-from ..translation.partners import pseudo_pairs
+from ..translation.latent_critic import AdversarialDomainMethod, GridCritic
+from ..translation.partners import content_features, pseudo_pairs
 from ..translation.training import held_out_nats
 from .recipe import Job, data_hash, publish
 
 __all__ = ["train_attributes", "train_styles"]
 
-_RECIPE = {"batch_size": 512, "rate": 2e-3, "weight_decay": 0.1, "variants": 8}
+_SIZES = {"hidden_dim": 32, "blocks": 8}
+_RECIPE = {"target": "autoencoder-grid64", "batch_size": 96, "rate": 2e-3, "weight_decay": 0.05, "alignment": 1.0, "critic": 20.0}
+
+
+def _fit(
+    job: Job,
+    name: str,
+    expert: LabelExpert,
+    labels: Callable[[ImageSet], Any],
+    partners: Callable[[ImageSet], tuple[Tensor, Tensor]],
+    recipe: dict[str, Any],
+    steps: int,
+) -> tuple[Card, History]:
+    """Encodes the pictures, trains the flow and starts its card.
+
+    Args:
+        labels: of a part, as the expert takes them.
+        partners: of the training part.
+        steps: of the profile.
+    """
+    seed_everything(job.seed)
+    data, target = load_emoji(), load_expert(recipe["target"], job.profile.device)
+    recipe = recipe | {"variants": job.profile.pick(quick=2, cpu=4, gpu=16)}
+
+    def encode(key: str, variants: int = 1) -> Pairs:
+        part = data.part(key)
+        return encode_labelled(part, target, expert, labels(part), variants, job.seed)
+
+    pairs, held = encode("train", recipe["variants"]), {key: encode(key) for key in ("val", "test")}
+    part = data.part("train")
+    first, second = (side.cpu() for side in partners(part))
+    both = torch.cat([first, first + len(part)]), torch.cat([second, second + len(part)])  # as they are, and mirrored
+    grid = target.config
+    critic = GridCritic(grid.channels, grid.side, expert.condition_shape[0])
+    method = AdversarialDomainMethod(
+        pairs, label_flow(pairs, target, job.seed, **_SIZES), both, recipe["alignment"],
+        critic=critic, critic_weight=recipe["critic"],
+        rate=recipe["rate"], weight_decay=recipe["weight_decay"], held=held["val"],
+    )  # fmt: skip
+    history = job.run(name, method, recipe["batch_size"], steps)
+    flow = history.averaged["flow"].eval()
+    card = Card(name, "grid flow", flow.config.to_dict(), recipe, data=data_hash(data))
+    card.metrics = {f"nats per picture on {key}": held_out_nats(flow, one) for key, one in held.items()}
+    return card, history
 
 
 def train_styles(job: Job) -> Card:
     """The flow of notebook 05 for all five styles; published if its Fréchet distance is lower."""
-    seed_everything(job.seed)
-    data, device = load_emoji(), job.profile.device
-    target = load_expert("autoencoder64", device)
-    names = data.classes["style"]
-    expert, recipe = LabelExpert(len(names)), _RECIPE | {"alignment": 3.0}
-    variants = recipe["variants"] = job.profile.pick(quick=2, cpu=8, gpu=32)
-    part = data.part("train")
-    pairs = encode_labelled(part, target, expert, part.labels["style"], variants, job.seed)
-    held = {
-        name: encode_labelled(data.part(name), target, expert, data.part(name).labels["style"])
-        for name in ("val", "test")
-    }
-    first, second = pseudo_pairs(pairs.mean[: len(part)], part.labels["style"])
-    partners = torch.cat([first, first + len(part)]), torch.cat([second, second + len(part)])
-    flow = label_flow(pairs, job.seed)
-    method = DomainMethod(
-        pairs, flow, partners, recipe["alignment"], rate=recipe["rate"], weight_decay=recipe["weight_decay"],
-        held=held["val"],
-    )  # fmt: skip
-    steps = job.profile.pick(quick=100, cpu=1500, gpu=10000)
-    history = job.run("domain-styles", method, recipe["batch_size"], steps)
-    averaged = history.averaged["flow"].eval()
-    card = Card(
+    data = load_emoji()
+    names, classifier = data.classes["style"], load_expert("classifier", job.profile.device)
+    card, history = _fit(
+        job,
         "domain-styles",
-        "conditional flow",
-        averaged.config.to_dict(),
-        recipe,
-        data=data_hash(data),
-        notes="Condition: one-hot style. Retrieval, style accuracy and Fréchet distance use judge features.",
+        LabelExpert(len(names)),
+        lambda part: part.labels["style"],
+        lambda part: pseudo_pairs(content_features(classifier, part), part.labels["style"]),
+        _RECIPE,
+        job.profile.pick(quick=60, cpu=2000, gpu=20000),
     )
-    judge = Judge.load().to(device)
-    translator = DomainTranslator(names, averaged, target)
-    for name, encoded in held.items():
-        card.metrics[f"nats per picture on {name}"] = held_out_nats(averaged, encoded)
+    card.notes = "Condition: one-hot style. Retrieval, style accuracy and Fréchet distance use judge features."
+    flow, judge = history.averaged["flow"].eval(), Judge.load().to(job.profile.device)
+    translator = DomainTranslator(names, flow, load_expert(card.recipe["target"], job.profile.device))
     gallery = Gallery.of(data.part("val"), judge)
-    scores = [
-        gallery.score(translator.translate_to(gallery.pictures(s), *_labels(gallery, s, t)), s, t)
-        for s, t in directions(len(names))
-    ]
+    scores = [gallery.score(_translate(translator, gallery, s, t), s, t) for s, t in directions(len(names))]
     card.metrics |= {f"{key} on val": value for key, value in vars(mean_score(scores)).items()}
-    return publish(job, card, averaged.state_dict(), history, "frechet on val", higher=False, bits=8)
+    return publish(job, card, flow.state_dict(), history, "frechet on val", higher=False, bits=8)
 
 
-def _labels(gallery: Gallery, own: int, other: int) -> tuple[torch.Tensor, torch.Tensor]:
-    count = len(gallery.positions[own])
-    return torch.full((count,), own), torch.full((count,), other)
+def _translate(translator: DomainTranslator, gallery: Gallery, own: int, other: int) -> Tensor:
+    pictures = gallery.pictures(own)
+    labels = torch.full((len(pictures),), own)
+    return translator.translate_to(pictures, labels, torch.full_like(labels, other))
 
 
 def train_attributes(job: Job) -> Card:
     """The flow of notebook 05 whose condition is a vector of skin tone, gender, age and hair."""
-    seed_everything(job.seed)
-    data, device = load_emoji(), job.profile.device
-    target = load_expert("autoencoder64", device)
-    expert = LabelExpert({name: len(data.classes[name]) for name in EDITED})
-    recipe = _RECIPE | {"weight_decay": 0.5, "alignment": 4.0}
-    variants = recipe["variants"] = job.profile.pick(quick=2, cpu=8, gpu=32)
+    data = load_emoji()
+    classifier = load_expert("classifier", job.profile.device)
 
-    def encode(name: str, count: int = 1):
-        part = data.part(name)
-        return encode_labelled(part, target, expert, {key: part.labels[key] for key in EDITED}, count, job.seed)
+    def partners(part: ImageSet) -> tuple[Tensor, Tensor]:
+        """Of two values of one attribute, for every attribute."""
+        features, sides = content_features(classifier, part), ([], [])
+        for name in EDITED:
+            where = editable(part, name)
+            for side, found in zip(sides, pseudo_pairs(features[where], part.labels[name][where]), strict=True):
+                side.append(where[found.cpu()])
+        return torch.cat(sides[0]), torch.cat(sides[1])
 
-    pairs, held = encode("train", variants), {name: encode(name) for name in ("val", "test")}
-    part = data.part("train")
-    sides: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
-    for name in EDITED:
-        where = editable(part, name)
-        for side, found in zip(sides, pseudo_pairs(pairs.mean[where], part.labels[name][where]), strict=True):
-            side += [where[found.cpu()], where[found.cpu()] + len(part)]  # as they are, and both mirrored
-    flow = label_flow(pairs, job.seed, hidden_dim=96, blocks=6)
-    method = DomainMethod(
-        pairs, flow, (torch.cat(sides[0]), torch.cat(sides[1])), recipe["alignment"], rate=recipe["rate"],
-        weight_decay=recipe["weight_decay"], held=held["val"],
-    )  # fmt: skip
-    steps = job.profile.pick(quick=100, cpu=900, gpu=4000)
-    history = job.run("domain-attributes", method, recipe["batch_size"], steps)
-    averaged = history.averaged["flow"].eval()
-    card = Card(
+    card, history = _fit(
+        job,
         "domain-attributes",
-        "conditional flow",
-        averaged.config.to_dict(),
-        recipe,
-        data=data_hash(data),
-        metrics={f"nats per picture on {name}": held_out_nats(averaged, one) for name, one in held.items()},
-        notes="Condition: one-hot vectors of skin tone, gender, age and hair, joined.",
+        LabelExpert({name: len(data.classes[name]) for name in EDITED}),
+        lambda part: {name: part.labels[name] for name in EDITED},
+        partners,
+        _RECIPE,
+        job.profile.pick(quick=60, cpu=1200, gpu=10000),
     )
-    return publish(job, card, averaged.state_dict(), history, "nats per picture on val", higher=False, bits=8)
+    card.notes = "Condition: one-hot vectors of skin tone, gender, age and hair, joined."
+    flow = history.averaged["flow"].eval()
+    return publish(job, card, flow.state_dict(), history, "nats per picture on val", higher=False, bits=8)

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cinn import ConditionalFlow, FlowConfig, nll_terms
+from ..cinn import ConditionalFlow, FlowConfig, GridFlow, GridFlowConfig, nll_terms
 from ..data import ImageSet
 from ..errors import CourseError
-from ..experts import Autoencoder, LabelExpert, TargetExpert
+from ..experts import Autoencoder, GridAutoencoder, LabelExpert, TargetExpert
 from ..training import Budget, train
 from ..training.budget import History
 from ..training.method import Loss
@@ -44,7 +44,9 @@ def encode_labelled(
     return Pairs(condition, encoded.mean, encoded.deviation)
 
 
-def label_flow(pairs: Pairs, seed: int = 0, gain: float = 0.05, **sizes: Any) -> ConditionalFlow:
+def label_flow(
+    pairs: Pairs, target: TargetExpert | None = None, seed: int = 0, gain: float = 0.05, **sizes: Any
+) -> ConditionalFlow | GridFlow:
     """A small flow that begins as the mean shift: the label's mean is subtracted, and blocks are near the identity.
 
     Torch's default weights would begin with eight random rotations, different for every label, that training has no
@@ -52,13 +54,20 @@ def label_flow(pairs: Pairs, seed: int = 0, gain: float = 0.05, **sizes: Any) ->
 
     Args:
         pairs: training pairs; only latents and labels are used.
+        target: whose latents they are. One with a grid gets convolutions, any other one a flat flow.
         gain: factor on the last layers of the coupling networks; 0 is the exact identity up to ActNorm.
-        sizes: replace those of :class:`FlowConfig`.
+        sizes: replace those of :class:`FlowConfig` or :class:`GridFlowConfig`.
     """
+    generator = torch.Generator().manual_seed(seed)
+    if isinstance(target, GridAutoencoder):
+        grid = {"channels": target.config.channels, "side": target.config.side, "seed": seed}
+        flow = GridFlow(GridFlowConfig(**grid, condition_shape=pairs.condition.shape[1:], **sizes), generator, gain)
+        flow.fit_shift(pairs.mean.cpu(), pairs.condition.cpu())
+        return flow.to(pairs.mean.device)
     small = {"hidden_dim": 128, "hidden_depth": 0, "blocks": 8, "embedding_dim": 8, "embedder_depth": 0}
     small |= {"embedder_hidden_dim": 16, "condition_shift": True, "seed": seed}
     config = FlowConfig(pairs.mean.shape[1], tuple(pairs.condition.shape[1:]), **small | sizes)
-    flow = ConditionalFlow(config, torch.Generator().manual_seed(seed))
+    flow = ConditionalFlow(config, generator)
     with torch.no_grad():
         for block in flow.blocks:
             for net in (*block.coupling.scale_nets, *block.coupling.shift_nets):
@@ -86,7 +95,7 @@ class DomainMethod(FlowMethod):
     def __init__(
         self,
         pairs: Pairs,
-        flow: ConditionalFlow,
+        flow: ConditionalFlow | GridFlow,
         partners: tuple[Tensor, Tensor] | None = None,
         weight: float = 1.0,
         **options: Any,
@@ -125,7 +134,7 @@ class DomainTranslator(Translator):
         target: draws all domains.
     """
 
-    def __init__(self, names: Sequence[str], flow: ConditionalFlow, target: TargetExpert):
+    def __init__(self, names: Sequence[str], flow: ConditionalFlow | GridFlow, target: TargetExpert):
         super().__init__(LabelExpert(len(names)), flow, target)
         self.names = list(names)
 
@@ -188,6 +197,7 @@ def fit_domains(
     seed: int = 0,
     weight: float = 1.0,
     pictures: int | None = None,
+    features: Tensor | None = None,
     rate: float = 2e-3,
     weight_decay: float = 0.05,
     held: Pairs | None = None,
@@ -204,6 +214,7 @@ def fit_domains(
         weight: of the pull between pseudo pairs; 0 trains the likelihood alone.
         pictures: ``N``, where ``pairs`` holds several variants of N pictures; partners are looked for among the first
             N rows and pulled in the first two variants, which show both partners alike.
+        features: ``(N, F)``, in which partners are looked for, see :func:`content_features`; the latents by default.
         sizes: of the flow, and its ``gain``, see :func:`label_flow`.
         options: of :func:`course_lib.training.train`.
 
@@ -216,10 +227,10 @@ def fit_domains(
     if len(names) < 2 or int(members.min()) < 5:
         found = ", ".join(f"{name} {number}" for name, number in zip(names, members.tolist(), strict=True))
         raise CourseError(f"a translator needs two domains or more with five pictures each, not {found}: add pictures.")
-    flow = label_flow(pairs, seed, **(sizes or {}))
+    flow = label_flow(pairs, target, seed, **(sizes or {}))
     partners = None
     if weight:
-        first, second = pseudo_pairs(pairs.mean[:count], labels)
+        first, second = pseudo_pairs(pairs.mean[:count] if features is None else features, labels)
         twice = (first + count, second + count) if len(pairs) >= 2 * count else (first[:0], second[:0])
         partners = torch.cat([first, twice[0]]), torch.cat([second, twice[1]])
     rates = {"rate": rate, "weight_decay": weight_decay, "held": held, "held_every": options.get("log_every", 100)}

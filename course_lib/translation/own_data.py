@@ -86,7 +86,7 @@ def adapt_autoencoder(
         options: of :func:`course_lib.training.train`.
     """
     device = next(autoencoder.parameters()).device
-    copy = Autoencoder(autoencoder.config)
+    copy = type(autoencoder)(autoencoder.config)
     copy.load_state_dict(autoencoder.state_dict())
     copy.to(device, memory_format=torch.channels_last)
     train(_Reconstruction(data, copy, rate), Budget(steps), min(32, len(data)), seed=seed, **options)

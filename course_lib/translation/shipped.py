@@ -1,13 +1,13 @@
 """Opens the translators that come with the course."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..cinn import ConditionalFlow, FlowConfig
+from ..cinn import ConditionalFlow, FlowConfig, GridFlow, GridFlowConfig
 from ..errors import CourseError
 from ..experts import freeze, load_expert
 from ..paths import CHECKPOINTS
@@ -19,13 +19,19 @@ from .translator import Translator
 __all__ = ["load_flow", "load_regressor", "load_superresolution"]
 
 
-def load_flow(name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> ConditionalFlow:
-    """A shipped conditional flow, frozen.
+def load_flow(
+    name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS
+) -> ConditionalFlow | GridFlow:
+    """A shipped conditional flow, flat or on a grid, frozen.
 
     Raises:
         CourseError: missing or damaged files, or a checkpoint of another kind.
     """
-    return _load(name, "conditional flow", lambda config, _: ConditionalFlow(config), device, folder)
+    builders = {
+        "conditional flow": lambda config, _: ConditionalFlow(FlowConfig.from_dict(config)),
+        "grid flow": lambda config, _: GridFlow(GridFlowConfig.from_dict(config)),
+    }
+    return _load(name, builders, device, folder)
 
 
 def load_regressor(name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> Regressor:
@@ -34,21 +40,21 @@ def load_regressor(name: str, device: str | torch.device = "cpu", folder: Path =
     Raises:
         CourseError: missing or damaged files, or a checkpoint of another kind.
     """
-    return _load(name, "regressor", Regressor.from_recipe, device, folder)
+    builders = {"regressor": lambda config, recipe: Regressor.from_recipe(FlowConfig.from_dict(config), recipe)}
+    return _load(name, builders, device, folder)
 
 
 def _load(
     name: str,
-    kind: str,
-    build: Callable[[FlowConfig, dict], nn.Module],
+    builders: Mapping[str, Callable[[dict, dict], nn.Module]],
     device: str | torch.device,
     folder: Path,
 ) -> Any:
-    """Reads weights and card, builds the network from the card's configuration and recipe, and freezes it."""
+    """Reads weights and card, builds the network of that kind from configuration and recipe, and freezes it."""
     tensors, card = load_weights(name, folder)
-    if card.kind != kind:
-        raise CourseError(f"checkpoint {name!r} is a {card.kind}, not a {kind}.")
-    network = build(FlowConfig.from_dict(card.config), card.recipe)
+    if card.kind not in builders:
+        raise CourseError(f"checkpoint {name!r} is a {card.kind}, not a {' or '.join(builders)}.")
+    network = builders[card.kind](card.config, card.recipe)
     network.load_state_dict(tensors)
     return freeze(network.to(device))
 

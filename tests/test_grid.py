@@ -1,0 +1,220 @@
+"""The grid autoencoder, the flow on its latents, and the critic of translated latents."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from course_lib.cinn import GridFlow, GridFlowConfig
+from course_lib.data import ImageSet
+from course_lib.errors import CourseError
+from course_lib.experts import (
+    Classifier,
+    ClassifierConfig,
+    GridAutoencoder,
+    GridAutoencoderConfig,
+    freeze,
+    load_expert,
+)
+from course_lib.training import Budget, Card, save_weights, train
+from course_lib.translation import Pairs, load_flow
+from course_lib.translation.domains import DomainTranslator, label_flow
+from course_lib.translation.latent_critic import AdversarialDomainMethod, GridCritic
+from course_lib.translation.own_data import adapt_autoencoder
+from course_lib.translation.partners import content_features
+
+SMALL = GridAutoencoderConfig(16, 4, (8, 8), (8, 8))
+QUIET = {"log_every": 10, "checkpoint_every": 0, "preview_every": 0, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def autoencoder():
+    torch.manual_seed(0)
+    return freeze(GridAutoencoder(SMALL))
+
+
+def trained_flow(channels=2, side=2, blocks=3, seed=0):
+    """With ActNorm set from a batch and couplings far from the identity, in double precision."""
+    g = torch.Generator().manual_seed(seed)
+    config = GridFlowConfig(channels, side, (3,), hidden_dim=6, blocks=blocks)
+    flow = GridFlow(config, g, gain=3.0).double()
+    z, c = torch.randn(20, config.dim, generator=g).double(), torch.eye(3).double()[torch.arange(20) % 3]
+    flow.fit_shift(2 * z + c[:, :1], c)
+    flow(z, c)
+    return flow.eval(), z, c
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 5])
+def test_there_and_back_returns_the_latent(blocks):
+    flow, z, c = trained_flow(4, 4, blocks)
+    v = flow.encode(z, c)
+    assert (v - z).abs().max() > 0.5
+    torch.testing.assert_close(flow.inverse(v, c), z)
+
+
+def test_the_log_determinant_is_that_of_the_jacobian():
+    flow, z, c = trained_flow()
+    jacobian = torch.autograd.functional.jacobian(lambda x: flow(x, c[:1])[0][0], z[:1])[:, 0]
+    torch.testing.assert_close(flow(z[:1], c[:1])[1][0], torch.linalg.slogdet(jacobian)[1])
+
+
+def test_log_prob_is_a_density_of_the_residual():
+    flow, z, c = trained_flow()
+    v, log_det = flow(z, c)
+    normal = torch.distributions.Normal(0.0, 1.0)
+    torch.testing.assert_close(flow.log_prob(z, c), normal.log_prob(v).sum(1) + log_det)
+
+
+def test_condition_and_place_matter():
+    flow, z, c = trained_flow(2, 4)
+    assert (flow.encode(z, c) - flow.encode(z, c.roll(1, 0))).abs().max() > 0.1
+    everywhere = torch.ones(1, flow.config.dim).double()
+    grid = (flow.encode(everywhere, c[:1]) + flow.shift.linear(c[:1])).view(2, 4, 4)
+    assert grid.std((1, 2)).max() > 1e-3
+
+
+def test_sizes_that_cannot_be_are_refused_and_the_configuration_survives_json():
+    with pytest.raises(CourseError, match="even"):
+        GridFlowConfig(3, 4, (2,))
+    with pytest.raises(CourseError, match="condition_shape"):
+        GridFlowConfig(4, 4, (2, 3, 3))
+    config = GridFlowConfig(4, 4, (2,))
+    assert GridFlowConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(CourseError, match="unknown"):
+        GridFlowConfig.from_dict(config.to_dict() | {"width": 3})
+    flow = GridFlow(config)
+    with pytest.raises(CourseError, match="64"):
+        flow(torch.zeros(2, 63), torch.zeros(2, 2))
+    with pytest.raises(CourseError, match="not fit"):
+        GridAutoencoderConfig(20, 4, (8, 8, 8), (8, 8, 8))
+
+
+def test_the_linear_start_is_the_principal_components_of_patches():
+    g = torch.Generator().manual_seed(0)
+    images = F.interpolate(torch.rand(400, 3, 8, 8, generator=g), (16, 16), mode="bilinear") * 2 - 1
+    net = GridAutoencoder(GridAutoencoderConfig(16, 12, (8, 8), (8, 8)))
+    net.start_from_pca(images)
+    net.eval()
+    patches = F.unfold(images, 4, stride=4).transpose(1, 2).flatten(0, 1)
+    colour = patches.view(len(patches), 3, 16).mean((0, 2)).repeat_interleave(16)
+    _, _, basis = torch.linalg.svd(patches - patches.mean(0), full_matrices=False)
+    best = (patches - patches.mean(0)) @ basis[:12].T @ basis[:12] + colour
+    best = F.fold(best.view(400, 16, 48).transpose(1, 2), (16, 16), 4, stride=4)
+    latent = net.encode(images)
+    assert (net.render(latent) - best).abs().mean() < 0.05 * images.std()  # components come from every seventh patch
+    cells = latent.view(400, 12, -1).transpose(0, 1).flatten(1)
+    assert (cells.std(1) - 1).abs().max() < 0.25
+    with pytest.raises(CourseError, match="48"):
+        GridAutoencoder(GridAutoencoderConfig(16, 49, (8, 8), (8, 8))).start_from_pca(images)
+
+
+def test_a_cell_speaks_for_its_own_patch(autoencoder):
+    latent = torch.zeros(1, autoencoder.latent_dim)
+    moved = latent.clone().view(1, 4, 4, 4)
+    moved[..., 0, 0] = 3.0
+    change = (autoencoder.render(moved.flatten(1)) - autoencoder.render(latent)).abs().mean((0, 1))
+    assert change[:4, :4].mean() > 20 * change[12:, 12:].mean()
+
+
+def test_other_sizes_are_refused(autoencoder):
+    with pytest.raises(CourseError, match="resize"):
+        autoencoder.encode(torch.zeros(1, 3, 32, 32))
+    assert autoencoder.encode(torch.zeros(2, 3, 16, 16)).shape == (2, 64)
+
+
+def test_saved_networks_are_opened_by_their_kind(autoencoder, tmp_path):
+    save_weights(autoencoder.state_dict(), Card("mine", "grid autoencoder", SMALL.to_dict(), {}), tmp_path)
+    flow = GridFlow(GridFlowConfig(4, 4, (2,)))
+    save_weights(flow.state_dict(), Card("flow", "grid flow", flow.config.to_dict(), {}), tmp_path)
+    x = torch.rand(2, 3, 16, 16) * 2 - 1
+    torch.testing.assert_close(load_expert("mine", folder=tmp_path).encode(x), autoencoder.encode(x), atol=5e-3, rtol=0)
+    assert isinstance(load_flow("flow", folder=tmp_path), GridFlow)
+    with pytest.raises(CourseError, match="not a conditional flow or grid flow"):
+        load_flow("mine", folder=tmp_path)
+
+
+def latents(autoencoder, count=60, seed=0):
+    """Two domains: the second has twice the spread, which no shift can give."""
+    g = torch.Generator().manual_seed(seed)
+    z = torch.randn(count, autoencoder.latent_dim, generator=g)
+    label = torch.arange(count) % 2
+    z = z * (1 + label[:, None]) + label[:, None]
+    return Pairs(torch.eye(2)[label], z, torch.full_like(z, 0.01))
+
+
+def test_a_grid_target_gets_a_grid_flow_that_begins_as_the_mean_shift(autoencoder):
+    pairs = latents(autoencoder)
+    flow = label_flow(pairs, autoencoder, gain=0.0, hidden_dim=8, blocks=2)
+    assert isinstance(flow, GridFlow) and flow.config.dim == autoencoder.latent_dim
+    translator = DomainTranslator(["a", "b"], flow, autoencoder)
+    own = torch.zeros(30, dtype=torch.int64)
+    z = pairs.mean[::2]
+    shifted = z - z.mean(0) + pairs.mean[1::2].mean(0)
+    assert (translator.move(z, own, own + 1) - shifted).abs().max() < 0.02  # the fit has a small ridge
+    pictures = torch.rand(3, 3, 16, 16) * 2 - 1
+    assert translator.under_every_label(pictures, own[:3]).shape == (3, 2, 3, 16, 16)
+
+
+def test_the_critic_joins_late_and_each_phase_moves_its_own_network(autoencoder):
+    pairs = latents(autoencoder)
+    critic = GridCritic(4, 4, 2, width=8)
+    method = AdversarialDomainMethod(
+        pairs, label_flow(pairs, autoencoder, hidden_dim=8, blocks=2), None, critic=critic, critic_weight=5.0,
+        critic_start=0.5,
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    batch = method.batch(torch.arange(16), generator)
+    method.learning_rate(0.1)
+    assert [loss.optimizer for loss in method.losses(batch, generator, 0)] == ["flow"]
+    method.learning_rate(0.9)
+    phases = method.losses(batch, generator, 1)
+    next(phases).value.backward()
+    assert all(p.grad is None for p in critic.parameters())
+    assert any(p.grad.abs().max() > 0 for p in method.modules["flow"].parameters())
+    method.modules["flow"].zero_grad()
+    loss = next(phases)
+    loss.value.backward()
+    assert loss.optimizer == "critic" and any(p.grad.abs().max() > 0 for p in critic.parameters())
+    assert all(p.grad is None or not p.grad.any() for p in method.modules["flow"].parameters())
+
+
+def test_the_critic_pulls_translations_towards_the_other_domain(autoencoder):
+    """With the likelihood alone switched off by a frozen rate, only the adversary can change what the critic says."""
+    pairs = latents(autoencoder, 200)
+
+    def spread(weight):
+        torch.manual_seed(0)
+        method = AdversarialDomainMethod(
+            pairs, label_flow(pairs, autoencoder, hidden_dim=16, blocks=2), None,
+            critic=GridCritic(4, 4, 2, width=16), critic_weight=weight, critic_start=0.0,
+        )  # fmt: skip
+        history = train(method, Budget(60), 64, seed=0, **QUIET)
+        flow = method.modules["flow"].eval()
+        assert history.curve["critic"]
+        one, other = pairs.mean[::2], pairs.mean[1::2]
+        with torch.no_grad():
+            v = flow.encode(one, pairs.condition[::2])
+            moved = flow.inverse(v, pairs.condition[1::2])
+        return moved.std().item(), other.std().item()
+
+    (plain, wanted), (pulled, _) = spread(0.0), spread(200.0)
+    assert abs(pulled - wanted) < abs(plain - wanted)
+
+
+def test_content_features_say_what_is_where():
+    classifier = freeze(Classifier(ClassifierConfig({"style": 2}, width=4)))
+    images = torch.randint(0, 256, (10, 3, 64, 64), dtype=torch.uint8)
+    data = ImageSet("toy", images, {"style": torch.arange(10) % 2}, {"style": ["a", "b"]})
+    features = content_features(classifier, data)
+    assert features.shape == (10, 32 * 16 + 8 * 16)
+    torch.testing.assert_close(features.square().sum(1), torch.full((10,), 2.0))
+    assert torch.equal(features, content_features(classifier, data, batch_size=10)) or torch.allclose(
+        features, content_features(classifier, data, batch_size=10), atol=1e-6
+    )
+
+
+def test_a_copy_of_a_grid_autoencoder_can_be_adapted(autoencoder):
+    images = torch.randint(0, 256, (12, 3, 16, 16), dtype=torch.uint8)
+    data = ImageSet("toy", images, {"domain": torch.arange(12) % 2}, {"domain": ["a", "b"]})
+    adapted = adapt_autoencoder(autoencoder, data, 2, **QUIET)
+    assert isinstance(adapted, GridAutoencoder)
+    assert any(not torch.equal(a, b) for a, b in zip(adapted.parameters(), autoencoder.parameters(), strict=True))
