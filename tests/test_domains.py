@@ -111,8 +111,14 @@ def test_every_label_and_detail(autoencoder):
     assert torch.allclose(exact, y, atol=1e-3)
     way = translator.path(y[0], 0, 1, 5)
     assert torch.allclose(way[0], own[0], atol=1e-3) and torch.allclose(way[-1], table[0, 1], atol=1e-3)
-    drawn = translator.draw(3, torch.Generator().manual_seed(0))
+    y = torch.rand(3, 16, 16) * 2 - 1
+    drawn = translator.vary(y, 0, 3, generator=torch.Generator().manual_seed(0))
     assert drawn.shape == (3, 2, 3, 16, 16) and not torch.equal(drawn[0], drawn[1])
+    same = translator.vary(y, 0, 2, spread=0.0)
+    expected = translator.under_every_label(y[None], torch.tensor([0]))[0]
+    torch.testing.assert_close(same, torch.stack([expected, expected]), atol=1e-4, rtol=0)
+    with pytest.raises(CourseError, match="between 0"):
+        translator.vary(y, 0, 1, spread=1.5)
 
 
 class ToyJudge:
@@ -255,14 +261,14 @@ def test_an_adapted_autoencoder_is_better_and_the_original_unmoved(autoencoder):
     assert not any(p.requires_grad for p in adapted.parameters())
 
 
-def test_draws_use_every_label_and_wrong_names_are_refused(autoencoder):
+def test_samples_use_every_label_and_wrong_names_are_refused(autoencoder):
     pairs, _ = toy_pairs()
     translator = DomainTranslator(["a", "b", "c"], label_flow(pairs), autoencoder)
     with torch.no_grad():
         translator.flow.train()
         translator.flow(pairs.mean, pairs.condition)
         translator.flow.eval()
-    assert translator.draw(2, torch.Generator().manual_seed(0)).shape[:2] == (2, 3)
+    assert translator.vary(torch.zeros(3, 16, 16), 2, 2).shape[:2] == (2, 3)
     with pytest.raises(CourseError):
         DomainTranslator(["a", "b"], label_flow(pairs), autoencoder)
 

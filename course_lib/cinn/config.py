@@ -1,14 +1,29 @@
 """Sizes and options of a conditional flow, with a JSON round trip for checkpoint cards."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal
 
 from course_lib.errors import CourseError
 
-__all__ = ["FlowConfig"]
+__all__ = ["FlowConfig", "read_config"]
 
 _CHOICES = {"activation": ("none", "leaky_relu"), "embedder": ("auto", "dense", "tapered", "conv")}
 _POSITIVE = ("dim", "hidden_dim", "blocks", "embedder_hidden_dim")
+
+
+def read_config(kind: type, values: dict[str, Any]) -> Any:
+    """A configuration, the dataclass ``kind``, from plain values.
+
+    Raises:
+        CourseError: a key is unknown, or one without default is missing.
+    """
+    known = {field.name for field in fields(kind)}
+    needed = {field.name for field in fields(kind) if field.default is MISSING}
+    unknown, missing = sorted(set(values) - known), sorted(needed - set(values))
+    if unknown or missing:
+        name = kind.__name__
+        raise CourseError(f"{name}: remove the unknown keys {unknown} and add the missing keys {missing}.")
+    return kind(**values)
 
 
 @dataclass(frozen=True)
@@ -130,8 +145,4 @@ class FlowConfig:
         Raises:
             CourseError: a key is unknown or a required one is missing.
         """
-        known = {field.name for field in fields(cls)}
-        unknown, missing = sorted(set(values) - known), sorted({"dim", "condition_shape"} - set(values))
-        if unknown or missing:
-            raise CourseError(f"FlowConfig: remove the unknown keys {unknown} and add the missing keys {missing}.")
-        return cls(**values)
+        return read_config(cls, values)

@@ -1,12 +1,13 @@
 """A conditional flow on a grid of latents: the same blocks, with convolutions in the couplings.
 
 A flat flow has a weight for every pair of coordinates. On a grid a convolution uses the same weights in every cell, so
-that a few thousand pictures are enough for hundreds of coordinates, and a change stays where its cause is. The published
-flow is flat (:class:`ConditionalFlow`); couplings of channels with convolutional networks are those of RealNVP and Glow.
+that a few thousand pictures are enough for hundreds of coordinates, and a change stays where its cause is. The
+published flow is flat (:class:`ConditionalFlow`); couplings of channel halves with convolutional networks are those of
+RealNVP and Glow.
 """
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_lib.cinn.actnorm import ActNorm
+from course_lib.cinn.config import read_config
 from course_lib.cinn.inputs import check_vectors, prepare_condition
 from course_lib.cinn.networks import LEAKY_SLOPE
 from course_lib.cinn.shift import ConditionShift
@@ -76,11 +78,7 @@ class GridFlowConfig:
         Raises:
             CourseError: a key is unknown or a required one is missing.
         """
-        known = {field.name for field in fields(cls)}
-        unknown, missing = sorted(set(values) - known), sorted(known - set(values))
-        if unknown or missing:
-            raise CourseError(f"GridFlowConfig: remove the unknown keys {unknown} and add the missing keys {missing}.")
-        return cls(**values)
+        return read_config(cls, values)
 
 
 class _CouplingNet(nn.Sequential):

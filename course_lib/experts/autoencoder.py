@@ -4,6 +4,7 @@ Follows the role of the autoencoders of Net2Net (Rombach et al. 2020, Table 3) a
 linear path at 16 pixels runs beside the convolutions on both sides; see :meth:`Autoencoder.start_from_pca`.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 
 from ..errors import CourseError
 
-__all__ = ["Autoencoder", "AutoencoderConfig", "Posterior", "Residual"]
+__all__ = ["Autoencoder", "AutoencoderConfig", "Posterior", "Residual", "doublings", "halvings"]
 
 _LINEAR_SIZE = 16
 """Side in pixels of the pictures that the linear paths see and draw."""
@@ -78,6 +79,27 @@ class Residual(nn.Module):
         return x + self.conv(F.relu(self.norm(x)))
 
 
+def halvings(widths: Sequence[int]) -> Iterator[nn.Module]:
+    """Layers from three channels to the last of ``widths``; each width halves the side."""
+    for inputs, outputs in pairwise([3, *widths]):
+        yield nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False)
+        yield Residual(outputs)
+
+
+def doublings(start: int, widths: Sequence[int], deep: int) -> Iterator[nn.Module]:
+    """Layers from ``start`` channels to the first of ``widths``, named finest first; each width doubles the side.
+
+    Widths of ``deep`` channels and more get a second block: depth is cheap where the map is small.
+    """
+    for inputs, outputs in pairwise([start, *widths[::-1]]):
+        yield nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False)
+        yield Residual(outputs)
+        if outputs >= deep:
+            yield Residual(outputs)
+    yield nn.BatchNorm2d(widths[0])
+    yield nn.ReLU()
+
+
 class Autoencoder(nn.Module):
     """Images ``(B, 3, S, S)`` in [−1, 1] ↔ latents ``(B, D)``."""
 
@@ -87,27 +109,17 @@ class Autoencoder(nn.Module):
         self._build(config)
 
     def _build(self, config: AutoencoderConfig) -> None:
-        widths = [3, *config.encoder_widths]
-        self.encoder = nn.Sequential()
-        for inputs, outputs in pairwise(widths):
-            self.encoder.append(nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False))
-            self.encoder.append(Residual(outputs))
-        self.encoder.append(nn.BatchNorm2d(widths[-1]))
+        last = config.encoder_widths[-1]
+        self.encoder = nn.Sequential(*halvings(config.encoder_widths), nn.BatchNorm2d(last))
         pixels = 3 * _LINEAR_SIZE**2
         self.linear_in, self.linear_out = nn.Linear(pixels, config.latent_dim), nn.Linear(config.latent_dim, pixels)
-        self.to_posterior = nn.Linear(widths[-1] * 16, 2 * config.latent_dim)
-        widths = [*config.decoder_widths[::-1]]
-        self.start_width = config.encoder_widths[-1]
+        self.to_posterior = nn.Linear(last * 16, 2 * config.latent_dim)
+        self.start_width = last
         self.from_latent = nn.Linear(config.latent_dim, self.start_width * 16)
-        self.decoder = nn.Sequential(Residual(self.start_width))
-        for inputs, outputs in pairwise([self.start_width, *widths]):
-            self.decoder.append(nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False))
-            self.decoder.append(Residual(outputs))
-            if outputs >= 96:  # depth is cheap where the map is small
-                self.decoder.append(Residual(outputs))
-        self.decoder.append(nn.BatchNorm2d(widths[-1]))
-        self.decoder.append(nn.ReLU())
-        self.to_image = nn.Conv2d(widths[-1], 3, 3, 1, 1)
+        self.decoder = nn.Sequential(
+            Residual(self.start_width), *doublings(self.start_width, config.decoder_widths, deep=96)
+        )
+        self.to_image = nn.Conv2d(config.decoder_widths[0], 3, 3, 1, 1)
 
     @property
     def latent_dim(self) -> int:

@@ -1,20 +1,19 @@
 """An autoencoder whose latent is a small grid: every cell speaks for its own patch of the picture.
 
-The flat autoencoder squeezes a whole picture through one vector, and what it never saw it draws badly. A grid shares its
-weights between places, so a new emoji is made of known patches: on held-out pictures it errs about half as much. The
-price is four times the numbers, and a latent that knows where things are but not what they are. The role is that of the
-target expert of Net2Net (Rombach et al. 2020); latents in a grid are those of the later VQGAN (Esser et al. 2021).
+The flat autoencoder squeezes a whole picture through one vector, and what it never saw it draws badly. A grid shares
+its weights between places, so a new emoji is made of known patches (held out: 27 dB against 20). The price is four
+times the numbers, and a latent that knows where things are but less of what they are. The role is that of the target
+expert of Net2Net (Rombach et al. 2020); latents in a grid are those of the later VQGAN (Esser et al. 2021).
 """
 
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import CourseError
-from .autoencoder import Autoencoder, Posterior, Residual
+from .autoencoder import Autoencoder, Posterior, Residual, doublings, halvings
 
 __all__ = ["GridAutoencoder", "GridAutoencoderConfig"]
 
@@ -70,27 +69,16 @@ class GridAutoencoder(Autoencoder):
     config: GridAutoencoderConfig
 
     def _build(self, config: GridAutoencoderConfig) -> None:
-        widths = [3, *config.encoder_widths]
-        self.encoder = nn.Sequential()
-        for inputs, outputs in pairwise(widths):
-            self.encoder.append(nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False))
-            self.encoder.append(Residual(outputs))
-        self.encoder.append(Residual(widths[-1]))
-        self.encoder.append(nn.BatchNorm2d(widths[-1]))
+        last, start = config.encoder_widths[-1], config.decoder_widths[-1]
+        self.encoder = nn.Sequential(*halvings(config.encoder_widths), Residual(last), nn.BatchNorm2d(last))
         self.linear_in = nn.Conv2d(3, config.channels, config.patch, config.patch)
         self.linear_out = nn.ConvTranspose2d(config.channels, 3, config.patch, config.patch)
-        self.to_posterior = nn.Conv2d(widths[-1], 2 * config.channels, 3, 1, 1)
-        widths = [*config.decoder_widths[::-1]]
-        self.from_latent = nn.Conv2d(config.channels, widths[0], 3, 1, 1)
-        self.decoder = nn.Sequential(Residual(widths[0]), Residual(widths[0]))
-        for inputs, outputs in pairwise([widths[0], *widths]):
-            self.decoder.append(nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False))
-            self.decoder.append(Residual(outputs))
-            if outputs >= 64:  # depth is cheap where the map is small
-                self.decoder.append(Residual(outputs))
-        self.decoder.append(nn.BatchNorm2d(widths[-1]))
-        self.decoder.append(nn.ReLU())
-        self.to_image = nn.Conv2d(widths[-1], 3, 3, 1, 1)
+        self.to_posterior = nn.Conv2d(last, 2 * config.channels, 3, 1, 1)
+        self.from_latent = nn.Conv2d(config.channels, start, 3, 1, 1)
+        self.decoder = nn.Sequential(
+            Residual(start), Residual(start), *doublings(start, config.decoder_widths, deep=64)
+        )
+        self.to_image = nn.Conv2d(config.decoder_widths[0], 3, 3, 1, 1)
 
     def _posterior(self, images: Tensor) -> Posterior:
         features = F.relu(self.encoder(images.contiguous(memory_format=torch.channels_last)))

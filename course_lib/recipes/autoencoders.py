@@ -26,7 +26,14 @@ from ..training import Card
 from ..training.method import Loss, Method, frozen
 from .recipe import Job, data_hash, publish
 
-__all__ = ["AutoencoderLoss", "AutoencoderMethod", "psnr", "train_autoencoder16", "train_autoencoder64", "train_autoencoder_grid64"]
+__all__ = [
+    "AutoencoderLoss",
+    "AutoencoderMethod",
+    "psnr",
+    "train_autoencoder16",
+    "train_autoencoder64",
+    "train_autoencoder_grid64",
+]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ..profiles import seed_everything
 from ..training import Card
 from ..training.budget import History
 from ..translation import Pairs
-from ..translation.domains import DomainTranslator, encode_labelled, label_flow
+from ..translation.domains import DomainMethod, DomainTranslator, encode_labelled, label_flow
 from ..translation.edits import EDITED, editable
 from ..translation.latent_critic import AdversarialDomainMethod, GridCritic
 from ..translation.partners import content_features, pseudo_pairs
@@ -24,7 +24,7 @@ from .recipe import Job, data_hash, publish
 __all__ = ["train_attributes", "train_styles"]
 
 _SIZES = {"hidden_dim": 32, "blocks": 8}
-_RECIPE = {"target": "autoencoder-grid64", "batch_size": 96, "rate": 2e-3, "weight_decay": 0.05, "alignment": 1.0, "critic": 20.0}
+_RECIPE = {"target": "autoencoder-grid64", "batch_size": 96, "rate": 2e-3, "weight_decay": 0.05}
 
 
 def _fit(
@@ -55,13 +55,13 @@ def _fit(
     part = data.part("train")
     first, second = (side.cpu() for side in partners(part))
     both = torch.cat([first, first + len(part)]), torch.cat([second, second + len(part)])  # as they are, and mirrored
-    grid = target.config
-    critic = GridCritic(grid.channels, grid.side, expert.condition_shape[0])
-    method = AdversarialDomainMethod(
-        pairs, label_flow(pairs, target, job.seed, **_SIZES), both, recipe["alignment"],
-        critic=critic, critic_weight=recipe["critic"],
-        rate=recipe["rate"], weight_decay=recipe["weight_decay"], held=held["val"],
-    )  # fmt: skip
+    flow = label_flow(pairs, target, job.seed, **_SIZES)
+    options = {"rate": recipe["rate"], "weight_decay": recipe["weight_decay"], "held": held["val"]}
+    if recipe["critic"]:
+        critic = GridCritic(target.config.channels, target.config.side, expert.condition_shape[0])
+        options |= {"critic": critic, "critic_weight": recipe["critic"]}
+    kind = AdversarialDomainMethod if recipe["critic"] else DomainMethod
+    method = kind(pairs, flow, both, recipe["alignment"], **options)
     history = job.run(name, method, recipe["batch_size"], steps)
     flow = history.averaged["flow"].eval()
     card = Card(name, "grid flow", flow.config.to_dict(), recipe, data=data_hash(data))
@@ -79,8 +79,8 @@ def train_styles(job: Job) -> Card:
         LabelExpert(len(names)),
         lambda part: part.labels["style"],
         lambda part: pseudo_pairs(content_features(classifier, part), part.labels["style"]),
-        _RECIPE,
-        job.profile.pick(quick=60, cpu=2000, gpu=20000),
+        _RECIPE | {"alignment": 2.0, "critic": 100.0},
+        job.profile.pick(quick=60, cpu=3000, gpu=20000),
     )
     card.notes = "Condition: one-hot style. Retrieval, style accuracy and Fréchet distance use judge features."
     flow, judge = history.averaged["flow"].eval(), Judge.load().to(job.profile.device)
@@ -117,7 +117,7 @@ def train_attributes(job: Job) -> Card:
         LabelExpert({name: len(data.classes[name]) for name in EDITED}),
         lambda part: {name: part.labels[name] for name in EDITED},
         partners,
-        _RECIPE,
+        _RECIPE | {"alignment": 2.0, "critic": 0.0},  # a critic knows domains, and attributes are no one-hot vector
         job.profile.pick(quick=60, cpu=1200, gpu=10000),
     )
     card.notes = "Condition: one-hot vectors of skin tone, gender, age and hair, joined."

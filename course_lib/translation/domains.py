@@ -112,8 +112,8 @@ class DomainMethod(FlowMethod):
         sides = [side.cpu()[chosen] for side in self.partners]
         return *super().batch(torch.cat([index.cpu(), *sides]), generator), count
 
-    def losses(self, batch: Any, generator: torch.Generator, step: int) -> Iterator[Loss]:
-        """One phase."""
+    def terms(self, batch: Any, generator: torch.Generator, step: int) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """What is minimised, what is logged, and ``v`` of the whole batch."""
         latent, condition, count = batch
         v, log_det = self.modules["flow"](latent, condition)
         terms = nll_terms(v, log_det, generator=generator)
@@ -122,6 +122,11 @@ class DomainMethod(FlowMethod):
         if count:
             scalars["alignment"] = 0.5 * (v[-2 * count : -count] - v[-count:]).square().sum(1).mean()
             total = total + self.weight * scalars["alignment"]
+        return total, scalars, v
+
+    def losses(self, batch: Any, generator: torch.Generator, step: int) -> Iterator[Loss]:
+        """One phase."""
+        total, scalars, _ = self.terms(batch, generator, step)
         yield Loss("flow", total, scalars)
 
 
@@ -179,13 +184,25 @@ class DomainTranslator(Translator):
         amounts = torch.linspace(0, 1, frames, device=latent.device)[:, None]
         return torch.cat([self.target.decode(z) for z in torch.lerp(latent, moved, amounts).split(64)])
 
-    def draw(self, count: int, generator: torch.Generator | None = None, temperature: float = 0.7) -> Tensor:
-        """``(count, K, 3, S, S)``: new pictures; a row shares its ``v`` under all labels.
+    @torch.no_grad()
+    def vary(
+        self, y: Tensor, label: int, count: int, spread: float = 0.3, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """``(count, K, 3, S, S)``: samples around one picture; a row shares its ``v`` under all labels.
 
-        The default temperature fits flows that were trained with a pull: it leaves ``v`` shorter than standard normal.
+        Args:
+            y: ``(3, S, S)`` of domain ``label``.
+            spread: s in √(1 − s²) v + s ε, where ε is noise as long as v: 0 keeps the picture's residual, 1 forgets it.
+            generator: of the noise, on the CPU.
+
+        Raises:
+            CourseError: the spread is not between 0 and 1.
         """
-        pictures = self.translate(torch.arange(len(self.names)), count, temperature, generator)
-        return pictures.transpose(0, 1)
+        if not 0 <= spread <= 1:
+            raise CourseError(f"the spread is between 0 (the picture itself) and 1 (something new), not {spread}.")
+        v = self.flow.encode(self.target.encode(y[None]), self.code(torch.tensor([label])))
+        noise = torch.randn(count, v.shape[1], generator=generator).to(v) * v.square().mean().sqrt()
+        return self.render((1 - spread**2) ** 0.5 * v + spread * noise, torch.arange(len(self.names))).transpose(0, 1)
 
 
 def fit_domains(

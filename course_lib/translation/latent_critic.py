@@ -1,11 +1,11 @@
 """A critic of translated latents: likelihood and adversary together, on a flow that goes there and back exactly.
 
-The likelihood makes the distribution of ``v`` right only as far as the flow is able to, and what style is left in ``v``
-stays in the translation. A critic that compares translated latents with real ones of the target domain sees exactly that
+The likelihood makes ``v`` forget the label only as far as the flow learns to, and the style that is left in ``v`` stays
+in the translation. A critic that compares translated latents with real ones of the target domain sees exactly that
 rest. Its gradient enters the flow through the inverse; no expert is touched, since everything happens in latents.
 
-Source: AlignFlow (Grover et al. 2020), which joins both losses on flows, because an invertible network is cycle
-consistent by construction. The critic is conditioned by projection (Miyato and Koyama 2018).
+Sources: AlignFlow (Grover et al. 2020) joins both losses on flows, because an invertible network is cycle consistent by
+construction. A critic with one class for each domain and one more for "translated" is that of Salimans et al. (2016).
 """
 
 from collections.abc import Iterator
@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from ..cinn import nll_terms
-from ..gans.losses import hinge_critic, hinge_generator
 from ..training.method import Loss, frozen
 from .domains import DomainMethod
 
@@ -23,78 +22,90 @@ __all__ = ["AdversarialDomainMethod", "GridCritic"]
 
 
 class GridCritic(nn.Module):
-    """Scores latents ``(B, C · G · G)`` under one-hot domains ``(B, K)``; ``(B,)``, real high.
+    """Says of latents ``(B, C · G · G)`` which of K domains they are from, or that they are translations.
+
+    Logits ``(B, K + 1)``.
 
     Args:
-        channels, side: of the grid; a side of 8 cells.
+        channels, side: ``C`` and ``G``.
         domains: ``K``.
         width: channels of the first layer.
     """
 
     def __init__(self, channels: int, side: int, domains: int, width: int = 64):
         super().__init__()
-        self.channels, self.side = channels, side
         wide = 2 * width
         self.main = nn.Sequential(
+            nn.Unflatten(1, (channels, side, side)),
             nn.Conv2d(channels, width, 3, 1, 1),
+            nn.GroupNorm(8, width),
             nn.LeakyReLU(0.2),
             nn.Conv2d(width, wide, 4, 2, 1),
+            nn.GroupNorm(8, wide),
             nn.LeakyReLU(0.2),
             nn.Conv2d(wide, wide, 3, 1, 1),
+            nn.GroupNorm(8, wide),
             nn.LeakyReLU(0.2),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Dropout(0.3),
+            nn.Linear(wide, domains + 1),
         )
-        self.score = nn.Linear(wide, 1)
-        self.domain = nn.Linear(domains, wide, bias=False)
 
-    def forward(self, latent: Tensor, domain: Tensor) -> Tensor:
-        """Mean score over places."""
-        grid = latent.view(-1, self.channels, self.side, self.side)
-        features = self.main(grid).mean((2, 3))
-        return self.score(features)[:, 0] + (features * self.domain(domain)).sum(1)
+    def forward(self, latent: Tensor) -> Tensor:
+        """Logits."""
+        return self.main(latent)
 
 
 class AdversarialDomainMethod(DomainMethod):
-    """:class:`DomainMethod` and a critic that sees real latents and translations to random domains.
+    """:class:`DomainMethod` for one-hot domains, and a critic that sees real latents and translations.
+
+    Logs ``critic``, the critic's loss on translations as the flow sees it, and ``taken for the target``.
 
     Args:
-        critic: scores latents under domains.
-        critic_weight: of the critic's opinion in the flow's loss, in nats.
-        critic_start: share of the training after which the critic joins; before, translations are far off anyway.
-        arguments: those of :class:`DomainMethod`.
+        critic: gives K + 1 logits, see :class:`GridCritic`.
+        critic_weight: of its opinion in the flow's loss, in nats a picture.
+        critic_start: share of the training after which the flow listens; until then the critic learns the domains.
+        arguments, options: those of :class:`DomainMethod`.
     """
 
-    def __init__(self, *arguments: Any, critic: nn.Module, critic_weight: float, critic_start: float = 0.1, **options: Any):
+    def __init__(
+        self, *arguments: Any, critic: nn.Module, critic_weight: float, critic_start: float = 0.2, **options: Any
+    ):
         super().__init__(*arguments, **options)
         self.critic_weight, self.critic_start, self.progress = critic_weight, critic_start, 0.0
         self.modules["critic"] = critic
-        self.optimizers["critic"] = torch.optim.Adam(critic.parameters(), 1e-3, (0.5, 0.99))
+        self.optimizers["critic"] = torch.optim.AdamW(critic.parameters(), 1e-3, (0.5, 0.99), weight_decay=0.01)
 
     def learning_rate(self, progress: float) -> float:
-        """As for flows; remembers the progress."""
+        """As for flows."""
         self.progress = progress
         return super().learning_rate(progress)
 
     def losses(self, batch: Any, generator: torch.Generator, step: int) -> Iterator[Loss]:
         """The flow's phase, then the critic's."""
-        if self.progress < self.critic_start:
-            yield from super().losses(batch, generator, step)
-            return
         latent, condition, count = batch
-        flow, rows = self.unwrapped("flow"), len(latent) - 2 * count
-        v, log_det = self.modules["flow"](latent, condition)
-        terms = nll_terms(v, log_det, generator=generator)
-        scalars = {"nll": terms.nll, "reference nll": terms.reference_nll, **self._held_out(step)}
-        total = terms.total
-        if count:
-            scalars["alignment"] = 0.5 * (v[-2 * count : -count] - v[-count:]).square().sum(1).mean()
-            total = total + self.weight * scalars["alignment"]
-        real, own = latent[:rows], condition[:rows]
-        other = own[torch.randperm(rows, generator=generator).to(own.device)]
-        with self.autocast():
-            moved = flow.inverse(v[:rows], other).float()
-        with frozen(self.unwrapped("critic")):
-            scalars["critic"] = hinge_generator(self.unwrapped("critic")(moved, other))
-        yield Loss("flow", total + self.critic_weight * scalars["critic"], scalars)
-        both = self.modules["critic"](torch.cat([real, moved.detach()]), torch.cat([own, other])).float()
-        a, b = both.split(rows)
-        yield Loss("critic", hinge_critic(a, b), {"real": a.mean(), "moved": b.mean()})
+        rows = len(latent) - 2 * count
+        real, own = latent[:rows], condition[:rows].argmax(1)
+        total, scalars, v = self.terms(batch, generator, step)
+        moved = None
+        if self.progress >= self.critic_start:
+            other = condition[:rows][torch.randperm(rows, generator=generator).to(own.device)]
+            with self.autocast():
+                moved = self.unwrapped("flow").inverse(v[:rows], other).float()
+            with frozen(self.unwrapped("critic")):
+                seen = self.unwrapped("critic")(moved)
+            wanted = other.argmax(1)
+            scalars["critic"] = F.cross_entropy(seen, wanted)
+            scalars["taken for the target"] = (seen.argmax(1) == wanted).float().mean()
+            total = total + self.critic_weight * scalars["critic"]
+        yield Loss("flow", total, scalars)
+        latents, classes = real, own
+        if moved is not None:
+            latents, classes = (
+                torch.cat([real, moved.detach()]),
+                torch.cat([own, torch.full_like(own, condition.shape[1])]),
+            )
+        logits = self.modules["critic"](latents).float()
+        right = (logits[:rows].argmax(1) == own).float().mean()
+        yield Loss("critic", F.cross_entropy(logits, classes), {"critic right on real": right})

@@ -19,9 +19,7 @@ from .translator import Translator
 __all__ = ["load_flow", "load_regressor", "load_superresolution"]
 
 
-def load_flow(
-    name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS
-) -> ConditionalFlow | GridFlow:
+def load_flow(name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> ConditionalFlow | GridFlow:
     """A shipped conditional flow, flat or on a grid, frozen.
 
     Raises:

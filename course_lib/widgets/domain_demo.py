@@ -95,9 +95,15 @@ class DomainDemo:
         )
         return torch.cat([picture[None], columns[torch.arange(len(columns)) != own]])
 
-    def samples(self, edition: str, count: int, seed: int) -> Tensor:
-        """``(count, K, 3, S, S)``: one row per sample, one column per label, a row shares its ``v``."""
-        return self.editions[edition].translator.draw(count, torch.Generator().manual_seed(seed)).cpu()
+    def samples(
+        self, edition: str, example: int, count: int, seed: int, upload: Any = (), label: str = "", spread: float = 0.3
+    ) -> Tensor:
+        """``(count, K, 3, S, S)``: samples around the picture, one row each, one column per label; a row shares its
+        ``v``, see :meth:`DomainTranslator.vary`."""
+        translator = self.editions[edition].translator
+        picture, own = self.chosen(edition, example, upload, label)
+        device = next(translator.flow.parameters()).device
+        return translator.vary(picture.to(device), own, count, spread, torch.Generator().manual_seed(seed)).cpu()
 
     def animate(
         self, edition: str, example: int, other: str, upload: Any = (), label: str = "", frames: int = 125,
@@ -120,11 +126,11 @@ class DomainDemo:
 
     def render(
         self, edition: str, example: int, upload: Any = (), label: str = "", detail: float = 0.0, count: int = 2,
-        seed: int = 0,
+        spread: float = 0.3, seed: int = 0,
     ) -> bytes:  # fmt: skip
         """PNG: input and translations in the first row, samples below. Same values, same bytes."""
         first = self.translations(edition, example, upload, label, detail)
-        below = self.samples(edition, count, seed).flatten(0, 1)
+        below = self.samples(edition, example, count, seed, upload, label, spread).flatten(0, 1)
         return _compact(png_bytes(torch.cat([first, below]), columns=len(first), enlarge=_ENLARGE))
 
     def view(self) -> widgets.VBox:
@@ -154,6 +160,9 @@ class DomainDemo:
                 0.0, min=0.0, max=1.0, step=0.25, description="detail carried over", continuous_update=False
             ),
             "count": widgets.IntSlider(2, 1, 4, description="number of samples", continuous_update=False),
+            "spread": widgets.FloatSlider(
+                0.3, min=0.0, max=1.0, step=0.1, description="spread of the samples", continuous_update=False
+            ),
             "seed": widgets.BoundedIntText(0, min=0, max=9999, description="seed of the samples"),
         }
         alt = "First row: the input and its translation under every other label. Below: samples, a row shares its v."
