@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.resnet import Bottleneck, ResNet
 
 from course_lib.errors import CourseError
 from course_lib.experts.autoencoder import Posterior
@@ -18,7 +17,8 @@ from course_lib.released.strict import drop_training_loss, load_exactly, reading
 __all__ = ["RELEASED_AUTOENCODERS", "BigAutoencoder", "BigAutoencoderConfig", "infer_big_config", "load_big_ae"]
 
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_FEATURES = 512 * Bottleneck.expansion
+_FEATURES = 2048
+"""Channels behind a ResNet's last stage of bottlenecks."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,8 @@ RELEASED_AUTOENCODERS: dict[str, BigAutoencoderConfig] = {
 
 class _Encoder(nn.Module):
     def __init__(self, config: BigAutoencoderConfig):
+        from torchvision.models.resnet import Bottleneck, ResNet  # here, since torchvision takes seconds to import
+
         super().__init__()
         self.passes = 2 if config.normalise_twice else 1
         self.model = ResNet(Bottleneck, list(config.encoder_layers), num_classes=1, norm_layer=ActNorm)

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.resnet import Bottleneck, ResNet
 
 from course_lib.errors import CourseError
 from course_lib.released.checkpoint import read_state_dict
@@ -16,7 +15,8 @@ from course_lib.released.strict import load_exactly, reading_sizes, take
 
 __all__ = ["Captioner", "CaptionerConfig", "infer_captioner_config", "load_captioner"]
 
-_FEATURES = 512 * Bottleneck.expansion
+_FEATURES = 2048
+"""Channels behind a ResNet's last stage of bottlenecks."""
 _MAP_SIDE = 14
 _BEAMS, _STEPS, _WORDS = 3, 50, 50
 _PAD = "<pad>"
@@ -41,6 +41,8 @@ class CaptionerConfig:
 
 class _Encoder(nn.Module):
     def __init__(self, config: CaptionerConfig):
+        from torchvision.models.resnet import Bottleneck, ResNet  # here, since torchvision takes seconds to import
+
         super().__init__()
         # Without pooling and classifier.
         self.resnet = nn.Sequential(*list(ResNet(Bottleneck, list(config.encoder_layers)).children())[:-2])
