@@ -41,6 +41,7 @@ def main(out):
     barlow_twins(*own).backward()
     results["contrastive value"], results["gradient"] = barlow_twins(*own).item(), own.grad.flatten().tolist()
     (out / f"{rank}.json").write_text(json.dumps(results))
+    torch.distributed.destroy_process_group()  # left to the interpreter's end it now and then aborts
 
 
 if __name__ == "__main__":

@@ -109,6 +109,8 @@ def test_every_label_and_detail(autoencoder):
     assert torch.allclose(own, autoencoder.decode(autoencoder.encode(y)), atol=1e-3)
     exact = translator.under_every_label(y, labels, detail=1.0)[torch.arange(6), labels]
     assert torch.allclose(exact, y, atol=1e-3)
+    stay = translator.under_every_label(y, labels, amount=0.0)
+    assert torch.allclose(stay[:, 0], stay[:, 1], atol=1e-6) and torch.allclose(stay[:, 0], own, atol=1e-3)
     way = translator.path(y[0], 0, 1, 5)
     assert torch.allclose(way[0], own[0], atol=1e-3) and torch.allclose(way[-1], table[0, 1], atol=1e-3)
     y = torch.rand(3, 16, 16) * 2 - 1

@@ -214,6 +214,7 @@ def distributed_runs(out):
     history = train(timed, Budget(seconds=0.3), 4, progress=False)
     results["timed"], results["timed steps"] = fingerprint(timed.modules["line"]), history.steps
     (out / f"{rank}.json").write_text(json.dumps(results))
+    torch.distributed.destroy_process_group()  # left to the interpreter's end it now and then aborts
 
 
 if __name__ == "__main__":

@@ -153,7 +153,9 @@ class DomainTranslator(Translator):
         return self.flow.inverse(self.flow.encode(latent, self.code(labels)), self.code(others))
 
     @torch.no_grad()
-    def translate_to(self, y: Tensor, labels: Tensor, others: Tensor, detail: float = 0.0) -> Tensor:
+    def translate_to(
+        self, y: Tensor, labels: Tensor, others: Tensor, detail: float = 0.0, amount: float = 1.0
+    ) -> Tensor:
         """Pictures ``y (B, 3, S, S)`` of domain ``labels`` as pictures of domain ``others``.
 
         Args:
@@ -161,20 +163,21 @@ class DomainTranslator(Translator):
             labels, others: ``int64 (B,)``.
             detail: how much of what the autoencoder loses of ``y`` is laid over the result; with 1 a picture under its
                 own label is returned unchanged.
+            amount: how far along the straight line of latents from picture to translation, 0 to 1.
         """
         parts = []
         for x, own, other in zip(y.split(128), labels.split(128), others.split(128), strict=True):
             latent = self.target.encode(x)
-            moved = self.target.decode(self.move(latent, own, other))
+            moved = self.target.decode(torch.lerp(latent, self.move(latent, own, other), amount))
             if detail:
                 moved = (moved + detail * (x - self.target.decode(latent))).clamp(-1, 1)
             parts.append(moved)
         return torch.cat(parts)
 
-    def under_every_label(self, y: Tensor, labels: Tensor, detail: float = 0.0) -> Tensor:
+    def under_every_label(self, y: Tensor, labels: Tensor, detail: float = 0.0, amount: float = 1.0) -> Tensor:
         """``(B, K, 3, S, S)``: every picture as every domain; under its own label it is its reconstruction."""
-        columns = [self.translate_to(y, labels, torch.full_like(labels, k), detail) for k in range(len(self.names))]
-        return torch.stack(columns, 1)
+        every = range(len(self.names))
+        return torch.stack([self.translate_to(y, labels, torch.full_like(labels, k), detail, amount) for k in every], 1)
 
     @torch.no_grad()
     def path(self, y: Tensor, label: int, other: int, frames: int) -> Tensor:

@@ -83,14 +83,14 @@ class DomainDemo:
         return one.examples[example], int(one.labels[example])
 
     def translations(
-        self, edition: str, example: int, upload: Any = (), label: str = "", detail: float = 0.0
+        self, edition: str, example: int, upload: Any = (), label: str = "", detail: float = 0.0, amount: float = 1.0
     ) -> Tensor:
         """``(1 + K − 1, 3, S, S)``: the input, then its translation under each other label."""
         picture, own = self.chosen(edition, example, upload, label)
         device = next(self.editions[edition].translator.flow.parameters()).device
         columns = (
             self.editions[edition]
-            .translator.under_every_label(picture[None].to(device), torch.tensor([own]), detail)[0]
+            .translator.under_every_label(picture[None].to(device), torch.tensor([own]), detail, amount)[0]
             .cpu()
         )
         return torch.cat([picture[None], columns[torch.arange(len(columns)) != own]])
@@ -125,11 +125,11 @@ class DomainDemo:
         return save_animation(way, self.folder / f"{stem}{suffix}")
 
     def render(
-        self, edition: str, example: int, upload: Any = (), label: str = "", detail: float = 0.0, count: int = 2,
-        spread: float = 0.3, seed: int = 0,
+        self, edition: str, example: int, upload: Any = (), label: str = "", detail: float = 0.0,
+        amount: float = 1.0, count: int = 2, spread: float = 0.3, seed: int = 0,
     ) -> bytes:  # fmt: skip
         """PNG: input and translations in the first row, samples below. Same values, same bytes."""
-        first = self.translations(edition, example, upload, label, detail)
+        first = self.translations(edition, example, upload, label, detail, amount)
         below = self.samples(edition, example, count, seed, upload, label, spread).flatten(0, 1)
         return _compact(png_bytes(torch.cat([first, below]), columns=len(first), enlarge=_ENLARGE))
 
@@ -157,7 +157,10 @@ class DomainDemo:
             "upload": widgets.FileUpload(accept="image/*", multiple=False, description="upload a picture"),
             "label": label,
             "detail": widgets.FloatSlider(
-                0.0, min=0.0, max=1.0, step=0.25, description="detail carried over", continuous_update=False
+                0.5, min=0.0, max=1.0, step=0.25, description="detail carried over", continuous_update=False
+            ),
+            "amount": widgets.FloatSlider(
+                0.7, min=0.0, max=1.0, step=0.1, description="how far to the label", continuous_update=False
             ),
             "count": widgets.IntSlider(2, 1, 4, description="number of samples", continuous_update=False),
             "spread": widgets.FloatSlider(
