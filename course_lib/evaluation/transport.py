@@ -13,9 +13,9 @@ def mean_shift(latent: Tensor, own: Tensor, other: Tensor) -> Tensor:
     return latent - own.mean(0) + other.mean(0)
 
 
-def _power(matrix: Tensor, exponent: float) -> Tensor:
+def _powers(matrix: Tensor, *exponents: float) -> list[Tensor]:
     values, vectors = torch.linalg.eigh(matrix)
-    return (vectors * values.clamp_min(1e-10) ** exponent) @ vectors.T
+    return [(vectors * values.clamp_min(1e-10) ** exponent) @ vectors.T for exponent in exponents]
 
 
 class GaussianTransport:
@@ -41,8 +41,9 @@ class GaussianTransport:
         first, second = own.double(), other.double()
         self.start, self.end = first.mean(0), second.mean(0)
         eye = ridge * torch.eye(own.shape[1], dtype=torch.float64, device=own.device)
-        root, inverse = (_power(torch.cov(first.T) + eye, exponent) for exponent in (0.5, -0.5))
-        self.matrix = inverse @ _power(root @ (torch.cov(second.T) + eye) @ root, 0.5) @ inverse
+        root, inverse = _powers(torch.cov(first.T) + eye, 0.5, -0.5)
+        (middle,) = _powers(root @ (torch.cov(second.T) + eye) @ root, 0.5)
+        self.matrix = inverse @ middle @ inverse
 
     def __call__(self, latent: Tensor) -> Tensor:
         """``(B, D)`` in the other domain."""
