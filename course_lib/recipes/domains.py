@@ -16,8 +16,8 @@ from ..training.budget import History
 from ..translation import Pairs
 from ..translation.domains import DomainMethod, DomainTranslator, encode_labelled, label_flow
 from ..translation.edits import EDITED, editable
-from ..translation.latent_critic import AdversarialDomainMethod, GridCritic
 from ..translation.partners import content_features, pseudo_pairs
+from ..translation.picture_critic import FeatureCritic, PictureDomainMethod, Viewer
 from ..translation.training import held_out_nats
 from .recipe import Job, data_hash, publish
 
@@ -32,7 +32,7 @@ def _fit(
     name: str,
     expert: LabelExpert,
     labels: Callable[[ImageSet], Any],
-    partners: Callable[[ImageSet], tuple[Tensor, Tensor]],
+    partners: Callable[[ImageSet], tuple[Tensor, Tensor]] | None,
     recipe: dict[str, Any],
     steps: int,
 ) -> tuple[Card, History]:
@@ -40,7 +40,7 @@ def _fit(
 
     Args:
         labels: of a part, as the expert takes them.
-        partners: of the training part.
+        partners: of the training part, to be pulled together.
         steps: of the profile.
     """
     seed_everything(job.seed)
@@ -52,16 +52,22 @@ def _fit(
         return encode_labelled(part, target, expert, labels(part), variants, job.seed)
 
     pairs, held = encode("train", recipe["variants"]), {key: encode(key) for key in ("val", "test")}
-    part = data.part("train")
-    first, second = (side.cpu() for side in partners(part))
-    both = torch.cat([first, first + len(part)]), torch.cat([second, second + len(part)])  # as they are, and mirrored
+    part, both = data.part("train"), None
+    if partners:
+        first, second = (side.cpu() for side in partners(part))
+        both = torch.cat([first, first + len(part)]), torch.cat([second, second + len(part)])  # plain, and mirrored
     flow = label_flow(pairs, target, job.seed, **_SIZES)
     options = {"rate": recipe["rate"], "weight_decay": recipe["weight_decay"], "held": held["val"]}
-    if recipe["critic"]:
-        critic = GridCritic(target.config.channels, target.config.side, expert.condition_shape[0])
-        options |= {"critic": critic, "critic_weight": recipe["critic"]}
-    kind = AdversarialDomainMethod if recipe["critic"] else DomainMethod
-    method = kind(pairs, flow, both, recipe["alignment"], **options)
+    options |= {"weight": recipe.get("alignment", 0.0)}
+    kind = DomainMethod
+    if "pictures" in recipe:
+        kind, domains = PictureDomainMethod, expert.condition_shape[0]
+        some = torch.randperm(len(part), generator=torch.Generator().manual_seed(job.seed))[:1000].to(pairs.mean.device)
+        classifier = load_expert("classifier", job.profile.device)
+        viewer = Viewer(target, classifier, pairs.mean[some], pairs.condition[some].argmax(1))
+        critic = FeatureCritic(viewer.scales, domains).to(job.profile.device)
+        options |= {"viewer": viewer, "critic": critic, "weights": recipe["pictures"]}
+    method = kind(pairs, flow, both, **options)
     history = job.run(name, method, recipe["batch_size"], steps)
     flow = history.averaged["flow"].eval()
     card = Card(name, "grid flow", flow.config.to_dict(), recipe, data=data_hash(data))
@@ -72,14 +78,14 @@ def _fit(
 def train_styles(job: Job) -> Card:
     """The flow of notebook 05 for all five styles; published if its Fréchet distance is lower."""
     data = load_emoji()
-    names, classifier = data.classes["style"], load_expert("classifier", job.profile.device)
+    names = data.classes["style"]
     card, history = _fit(
         job,
         "domain-styles",
         LabelExpert(len(names)),
         lambda part: part.labels["style"],
-        lambda part: pseudo_pairs(content_features(classifier, part), part.labels["style"]),
-        _RECIPE | {"alignment": 2.0, "critic": 100.0},
+        None,
+        _RECIPE | {"batch_size": 64, "pictures": {"content": 600.0, "style": 20.0, "critic": 300.0}},
         job.profile.pick(quick=60, cpu=3000, gpu=20000),
     )
     card.notes = "Condition: one-hot style. Retrieval, style accuracy and Fréchet distance use judge features."
@@ -117,7 +123,7 @@ def train_attributes(job: Job) -> Card:
         LabelExpert({name: len(data.classes[name]) for name in EDITED}),
         lambda part: {name: part.labels[name] for name in EDITED},
         partners,
-        _RECIPE | {"alignment": 2.0, "critic": 0.0},  # a critic knows domains, and attributes are no one-hot vector
+        _RECIPE | {"alignment": 2.0},  # looking at pictures needs one-hot domains, which attributes are not
         job.profile.pick(quick=60, cpu=1200, gpu=10000),
     )
     card.notes = "Condition: one-hot vectors of skin tone, gender, age and hair, joined."

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from ..data import ImageSet
 from ..experts import Classifier
 
-__all__ = ["content_features", "pseudo_pairs"]
+__all__ = ["content_features", "content_layers", "pseudo_pairs"]
 
 
 @torch.no_grad()
@@ -20,10 +20,15 @@ def content_features(classifier: Classifier, data: ImageSet, batch_size: int = 2
     device = next(classifier.parameters()).device
     parts = []
     for images in data.batches(batch_size):
-        _, low, _, late = classifier.maps(images.to(device))
-        looks = F.adaptive_avg_pool2d(low, late.shape[2:])
-        parts.append(torch.cat([F.normalize(layer.flatten(1), dim=1) for layer in (late, looks)], 1))
+        layers = content_layers(classifier.maps(images.to(device)))
+        parts.append(torch.cat([F.normalize(layer, dim=1) for layer in layers], 1))
     return torch.cat(parts)
+
+
+def content_layers(maps: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Of a classifier's four stages what is seen where, and how it looks there: the last and the second, ``(B, F)``."""
+    _, low, _, late = (stage.float() for stage in maps)
+    return late.flatten(1), F.adaptive_avg_pool2d(low, late.shape[2:]).flatten(1)
 
 
 def _mutual(first: Tensor, second: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,182 @@
+"""Translations looked at: a frozen classifier sees the same things in them, a critic of its layers the other style.
+
+The likelihood makes ``v`` forget the label only as far as the flow learns to, and no likelihood says which picture of
+the other domain belongs to this one. Both can be seen in the decoded picture. Decoder and classifier stay frozen; their
+gradients pass through to the flow.
+
+Sources: AlignFlow (Grover et al. 2020) joins likelihood and adversary on a flow, which is cycle consistent by
+construction. A critic of a frozen network's layers instead of pixels is that of Projected GANs (Sauer et al. 2021). A
+content loss in the layers of a classifier is perceptual loss (Johnson et al. 2016); centring each domain is ours.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..experts import Classifier, GridAutoencoder
+from ..training.method import Loss, frozen
+from .domains import DomainMethod
+from .partners import content_layers
+
+__all__ = ["FeatureCritic", "PictureDomainMethod", "Viewer"]
+
+
+class Viewer:
+    """What a frozen classifier sees in decoded latents.
+
+    What is seen of a domain differs from domain to domain in the mean already: a style with outlines has more edges
+    everywhere. So contents are compared after each domain's mean has been subtracted.
+
+    Args:
+        target: draws latents; frozen.
+        classifier: frozen, in evaluation mode.
+        latents: ``(N, D)`` of real pictures, for the means.
+        labels: ``int64 (N,)``, their domains.
+
+    Attributes:
+        means: of the three contents, ``(K, F)`` each.
+        scales: mean and deviation ``(C,)`` of the channels of the classifier's first three stages.
+    """
+
+    def __init__(self, target: GridAutoencoder, classifier: Classifier, latents: Tensor, labels: Tensor):
+        self.target, self.classifier = target.requires_grad_(False), classifier.eval().requires_grad_(False)
+        domains, contents, stages = range(int(labels.max()) + 1), [], []
+        for part in latents.split(100):
+            with torch.no_grad():
+                maps = self.maps(part)
+                contents.append(self.content(maps))
+            stages.append([torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))]) for x in maps[:3]])
+        layers = [torch.cat(layer) for layer in zip(*contents, strict=True)]
+        self.means = [torch.stack([layer[labels == k].mean(0) for k in domains]) for layer in layers]
+        moments = [torch.stack(stage).mean(0) for stage in zip(*stages, strict=True)]
+        self.scales = [(mean, (square - mean.square()).sqrt()) for mean, square in moments]
+
+    def maps(self, latent: Tensor) -> list[Tensor]:
+        """The classifier's stage outputs for decoded latents ``(B, D)``.
+
+        Pictures are not clamped: a white that is whiter than white would have no gradient, so that no outline could
+        ever begin there.
+        """
+        return self.classifier.maps(self.target.render(latent))
+
+    def content(self, maps: list[Tensor]) -> list[Tensor]:
+        """What is where, how it looks there, and what the picture is as a whole: three times ``(B, F)``."""
+        whole = F.relu(self.classifier.norm(maps[-1].float())).mean((2, 3))
+        return [*content_layers(maps), whole]
+
+    def distance(self, first: list[Tensor], own: Tensor, second: list[Tensor], other: Tensor) -> Tensor:
+        """1 − cosine of contents without their domains' means, mean over pictures and layers, in [0, 2].
+
+        Args:
+            first, second: contents of the same pictures, as two domains.
+            own, other: ``int64 (B,)``, these domains.
+        """
+        parts = [
+            1 - F.cosine_similarity(a - mean[own], b - mean[other]).mean()
+            for mean, a, b in zip(self.means, first, second, strict=True)
+        ]
+        return torch.stack(parts).mean()
+
+
+class FeatureCritic(nn.Module):
+    """Says of the classifier's first three stages whether they belong to a real picture of a given domain.
+
+    Every stage has its own small convolutional network that judges each place by itself; high means real.
+
+    Args:
+        scales: mean and deviation of the channels of each stage, see :class:`Viewer`.
+        domains: ``K``.
+        width: channels inside.
+    """
+
+    def __init__(self, scales: Sequence[tuple[Tensor, Tensor]], domains: int, width: int = 64):
+        super().__init__()
+        self.parts = nn.ModuleList(
+            nn.Sequential(*self._layers(len(mean), width, halvings), nn.Conv2d(width, domains, 1))
+            for (mean, _), halvings in zip(scales, (2, 1, 0), strict=True)
+        )
+        for index, (mean, deviation) in enumerate(scales):
+            self.register_buffer(f"mean{index}", mean[:, None, None].clone())
+            self.register_buffer(f"deviation{index}", deviation[:, None, None].clone())
+
+    @staticmethod
+    def _layers(channels: int, width: int, halvings: int) -> Iterator[nn.Module]:
+        """Down to the size of the coarsest stage, then two more 3×3 convolutions' worth of neighbourhood."""
+        kernels = [(4, 2)] * halvings or [(3, 1)]
+        for kernel, stride in [*kernels, (3, 1)]:
+            yield nn.Conv2d(channels, width, kernel, stride, 1)
+            yield nn.GroupNorm(8, width)
+            yield nn.LeakyReLU(0.2)
+            channels = width
+
+    def forward(self, maps: list[Tensor], labels: Tensor) -> Tensor:
+        """Opinions ``(B, places)`` on pictures that claim to be of domains ``labels (B,)``."""
+        seen = []
+        for index, part in enumerate(self.parts):
+            mean, deviation = self.get_buffer(f"mean{index}"), self.get_buffer(f"deviation{index}")
+            opinions = part((maps[index].float() - mean) / deviation).flatten(2)
+            seen.append(opinions[torch.arange(len(labels), device=labels.device), labels])
+        return torch.cat(seen, 1)
+
+
+class PictureDomainMethod(DomainMethod):
+    """:class:`DomainMethod` for one-hot domains, and a look at the pictures that translations become.
+
+    Logs ``content`` (see :meth:`Viewer.distance`), ``style`` (the classifier's cross-entropy with the style asked for),
+    ``taken for the target`` (the share for which it names it) and ``critic`` (minus the critic's opinion).
+
+    Args:
+        viewer: see :class:`Viewer`; its classifier has a head ``style`` that knows the domains.
+        critic: see :class:`FeatureCritic`.
+        weights: of ``content``, ``style`` and ``critic`` in the flow's loss, in nats a picture.
+        looked_at: pictures of each batch that are decoded.
+        arguments, options: those of :class:`DomainMethod`.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        viewer: Viewer,
+        critic: nn.Module,
+        weights: dict[str, float],
+        looked_at: int = 32,
+        **options: Any,
+    ):
+        super().__init__(*arguments, **options)
+        self.viewer, self.weights, self.looked_at = viewer, weights, looked_at
+        self.modules["critic"] = critic
+        self.optimizers["critic"] = torch.optim.AdamW(critic.parameters(), 5e-4, (0.0, 0.99), weight_decay=0.01)
+
+    def losses(self, batch: Any, generator: torch.Generator, step: int) -> Iterator[Loss]:
+        """The flow's phase, then the critic's."""
+        latent, condition, count = batch
+        rows = min(len(latent) - 2 * count, self.looked_at)
+        total, scalars, v = self.terms(batch, generator, step)
+        domains = condition.shape[1]
+        own = condition[:rows].argmax(1)
+        other = (own + torch.randint(1, domains, (rows,), generator=generator).to(own.device)) % domains
+        with torch.no_grad(), self.autocast():
+            real = self.viewer.maps(latent[:rows])
+        with self.autocast():
+            moved = self.unwrapped("flow").inverse(v[:rows], F.one_hot(other, domains).float())
+            maps = self.viewer.maps(moved.float())
+        content = self.viewer.content(maps)
+        named = self.viewer.classifier.heads["style"](content[-1])
+        with frozen(self.unwrapped("critic")):
+            opinions = self.unwrapped("critic")(maps, other)
+        terms = {
+            "content": self.viewer.distance(self.viewer.content(real), own, content, other),
+            "style": F.cross_entropy(named, other),
+            "critic": -opinions.mean(),
+        }
+        total = total + sum(self.weights[name] * value for name, value in terms.items())
+        yield Loss("flow", total, scalars | terms | {"taken for the target": (named.argmax(1) == other).float().mean()})
+        # Hinge loss. A real picture under a wrong label counts as a fake, or returning the input would do.
+        opinion = self.modules["critic"]
+        genuine, wrong = opinion(real, own), opinion(real, other)
+        fake = opinion([stage.detach() for stage in maps], other)
+        loss = F.relu(1 - genuine).mean() + 0.5 * (F.relu(1 + wrong).mean() + F.relu(1 + fake).mean())
+        yield Loss("critic", loss, {"opinion of real": genuine.mean(), "opinion of translated": fake.mean()})
