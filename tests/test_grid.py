@@ -1,4 +1,4 @@
-"""The grid autoencoder, the flow on its latents, and the critic of translated latents."""
+"""The grid autoencoder, the flow on its latents, and the look at translated pictures."""
 
 import pytest
 import torch
@@ -18,9 +18,9 @@ from course_lib.experts import (
 from course_lib.training import Budget, Card, save_weights, train
 from course_lib.translation import Pairs, load_flow
 from course_lib.translation.domains import DomainTranslator, label_flow
-from course_lib.translation.latent_critic import AdversarialDomainMethod, GridCritic
 from course_lib.translation.own_data import adapt_autoencoder
 from course_lib.translation.partners import content_features
+from course_lib.translation.picture_critic import FeatureCritic, PictureDomainMethod, Viewer
 
 SMALL = GridAutoencoderConfig(16, 4, (8, 8), (8, 8))
 QUIET = {"log_every": 10, "checkpoint_every": 0, "preview_every": 0, "progress": False}
@@ -154,42 +154,75 @@ def test_a_grid_target_gets_a_grid_flow_that_begins_as_the_mean_shift(autoencode
     assert translator.under_every_label(pictures, own[:3]).shape == (3, 2, 3, 16, 16)
 
 
-def adversarial(autoencoder, pairs, weight, **options):
+@pytest.fixture(scope="module")
+def viewer(autoencoder):
+    torch.manual_seed(0)
+    classifier = freeze(Classifier(ClassifierConfig({"style": 2}, width=4)))
+    pairs = latents(autoencoder, 200)
+    return Viewer(autoencoder, classifier, pairs.mean, pairs.condition.argmax(1))
+
+
+def test_a_pictures_content_is_its_own_and_a_common_change_of_style_does_not_count(viewer, autoencoder):
+    z = latents(autoencoder, 40).mean
+    own = torch.arange(40) % 2
+    content = viewer.content(viewer.maps(z))
+    restyled = [layer - mean[own] + mean[1 - own] for layer, mean in zip(content, viewer.means, strict=True)]
+    assert viewer.distance(content, own, content, own) < 1e-6
+    assert viewer.distance(content, own, restyled, 1 - own) < 1e-6
+    assert viewer.distance(content, own, content, 1 - own) > 1e-3
+    assert 0.5 < viewer.distance(content, own, [layer.roll(2, 0) for layer in content], own) < 1.5
+
+
+def test_the_means_are_those_of_each_domain(viewer, autoencoder):
+    pairs = latents(autoencoder, 200)
+    for layer, mean in zip(viewer.content(viewer.maps(pairs.mean)), viewer.means, strict=True):
+        torch.testing.assert_close(mean[1], layer[1::2].mean(0), rtol=1e-3, atol=1e-5)
+
+
+def test_the_critic_reads_the_opinion_on_the_label_that_is_claimed(viewer, autoencoder):
+    critic = FeatureCritic(viewer.scales, 2, width=8).eval()
+    maps = viewer.maps(latents(autoencoder, 6).mean)
+    first, second, mixed = (critic(maps, torch.tensor(labels)) for labels in ([0] * 6, [1] * 6, [0, 1] * 3))
+    assert torch.equal(mixed[::2], first[::2]) and torch.equal(mixed[1::2], second[1::2])
+    assert not torch.equal(first, second)
+
+
+def looking(autoencoder, viewer, pairs, weights, seed=0):
+    torch.manual_seed(seed)
     flow = label_flow(pairs, autoencoder, hidden_dim=16, blocks=2)
-    critic = GridCritic(4, 4, 2, width=8)
-    return AdversarialDomainMethod(pairs, flow, None, critic=critic, critic_weight=weight, **options)
+    critic = FeatureCritic(viewer.scales, 2, width=8)
+    return PictureDomainMethod(pairs, flow, viewer=viewer, critic=critic, weights=weights, looked_at=8)
 
 
-def test_the_flow_listens_late_and_each_phase_moves_its_own_network(autoencoder):
-    method = adversarial(autoencoder, latents(autoencoder), 5.0, critic_start=0.5)
+def test_each_phase_moves_its_own_network_and_no_expert(viewer, autoencoder):
+    weights = {"content": 5.0, "style": 5.0, "critic": 5.0}
+    method = looking(autoencoder, viewer, latents(autoencoder), weights)
     critic, flow = (method.modules[name] for name in ("critic", "flow"))
     generator = torch.Generator().manual_seed(0)
-    batch = method.batch(torch.arange(16), generator)
-    method.learning_rate(0.1)
-    first = {loss.optimizer: loss.scalars for loss in method.losses(batch, generator, 0)}
-    assert set(first) == {"flow", "critic"} and "critic" not in first["flow"]
-    method.learning_rate(0.9)
-    phases = method.losses(batch, generator, 1)
+    phases = method.losses(method.batch(torch.arange(16), generator), generator, 0)
     loss = next(phases)
     loss.value.backward()
-    assert "critic" in loss.scalars and all(p.grad is None for p in critic.parameters())
+    assert {"content", "style", "critic", "taken for the target"} <= loss.scalars.keys()
+    assert all(p.grad is None for p in critic.parameters())
     assert any(p.grad.abs().max() > 0 for p in flow.parameters())
     flow.zero_grad()
     next(phases).value.backward()
     assert any(p.grad.abs().max() > 0 for p in critic.parameters())
     assert all(p.grad is None or not p.grad.any() for p in flow.parameters())
+    assert all(p.grad is None for p in [*viewer.classifier.parameters(), *viewer.target.parameters()])
 
 
-def test_a_flow_that_listens_convinces_the_critic_more(autoencoder):
-    """Both critics learn; what differs is whether their gradient reaches the flow."""
+@pytest.mark.parametrize("name", ["content", "style"])
+def test_what_is_asked_for_is_learned(viewer, autoencoder, name):
+    """Both flows fit the same likelihood; what differs is whether the picture's gradient reaches the flow."""
     pairs = latents(autoencoder, 200)
 
-    def unconvinced(weight):
-        torch.manual_seed(0)
-        method = adversarial(autoencoder, pairs, weight, critic_start=0.1)
-        return train(method, Budget(60), 64, seed=0, **QUIET).curve["critic"][-1]
+    def reached(weight):
+        weights = {"content": 0.0, "style": 0.0, "critic": 0.0} | {name: weight}
+        method = looking(autoencoder, viewer, pairs, weights)
+        return train(method, Budget(60), 32, seed=0, **QUIET).curve[name][-1]
 
-    assert unconvinced(300.0) < unconvinced(0.0)
+    assert reached(1000.0) < reached(0.0)
 
 
 def test_content_features_say_what_is_where():
