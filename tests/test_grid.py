@@ -179,6 +179,11 @@ def test_the_means_are_those_of_each_domain(viewer, autoencoder):
         torch.testing.assert_close(mean[1], layer[1::2].mean(0), rtol=1e-3, atol=1e-5)
 
 
+def test_a_domain_without_pictures_has_no_mean(viewer, autoencoder):
+    with pytest.raises(CourseError, match="every domain needs pictures"):
+        Viewer(autoencoder, viewer.classifier, latents(autoencoder, 4).mean, torch.tensor([0, 0, 2, 2]))
+
+
 def test_the_critic_reads_the_opinion_on_the_label_that_is_claimed(viewer, autoencoder):
     critic = FeatureCritic(viewer.scales, 2, width=8).eval()
     maps = viewer.maps(latents(autoencoder, 6).mean)

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..experts import Classifier, GridAutoencoder
+from ..errors import CourseError
+from ..experts import Classifier, GridAutoencoder, freeze
 from ..training.method import Loss, frozen
 from .domains import DomainMethod
 from .partners import content_layers
@@ -31,10 +32,13 @@ class Viewer:
     everywhere. So contents are compared after each domain's mean has been subtracted.
 
     Args:
-        target: draws latents; frozen.
-        classifier: frozen, in evaluation mode.
+        target: draws latents; it is frozen.
+        classifier: looks at them; it is frozen.
         latents: ``(N, D)`` of real pictures, for the means.
-        labels: ``int64 (N,)``, their domains.
+        labels: ``int64 (N,)``, their domains, from 0.
+
+    Raises:
+        CourseError: a domain has no pictures.
 
     Attributes:
         means: of the three contents, ``(K, F)`` each.
@@ -42,8 +46,11 @@ class Viewer:
     """
 
     def __init__(self, target: GridAutoencoder, classifier: Classifier, latents: Tensor, labels: Tensor):
-        self.target, self.classifier = target.requires_grad_(False), classifier.eval().requires_grad_(False)
-        domains, contents, stages = range(int(labels.max()) + 1), [], []
+        self.target, self.classifier = freeze(target), freeze(classifier)
+        count = torch.bincount(labels.cpu())
+        if not len(labels) or not count.all():
+            raise CourseError(f"every domain needs pictures whose mean is taken, not {count.tolist()}: give more.")
+        domains, contents, stages = range(len(count)), [], []
         for part in latents.split(100):
             with torch.no_grad():
                 maps = self.maps(part)
@@ -104,7 +111,7 @@ class FeatureCritic(nn.Module):
 
     @staticmethod
     def _layers(channels: int, width: int, halvings: int) -> Iterator[nn.Module]:
-        """Down to the size of the coarsest stage, then two more 3×3 convolutions' worth of neighbourhood."""
+        """Down to the size of the coarsest stage, then one more 3×3 convolution."""
         kernels = [(4, 2)] * halvings or [(3, 1)]
         for kernel, stride in [*kernels, (3, 1)]:
             yield nn.Conv2d(channels, width, kernel, stride, 1)
