@@ -38,7 +38,7 @@ class Whitening(nn.Module):
 
     @property
     def _gram(self) -> Tensor:
-        """``I + diag(s) Uᵀ U (K, K)``: rounded weights are not quite orthonormal, and the inverse is exact all the same."""
+        """``I + diag(s) Uᵀ U``, ``(K, K)``: so the inverse is exact even for rounded directions."""
         inner = self.directions.T @ self.directions
         return torch.eye(len(self.change)).to(inner) + self.change[:, None] * inner
 
