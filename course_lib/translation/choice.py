@@ -66,7 +66,7 @@ class Choice:
 
     Attributes:
         translator: source, flow and target; the source is shown what ``see`` makes of a picture.
-        pairs: it was trained on.
+        pairs: of the training pictures; None where nobody asked for them, see :func:`use_translator`.
         condition: ``(N, …)`` of the held-out pictures as the test showed them.
         pictures: ``(N, samples, 3, S, S)``, translations of the held-out pictures.
         scores: of these.
@@ -74,7 +74,7 @@ class Choice:
     """
 
     translator: Translator
-    pairs: Pairs
+    pairs: Pairs | None
     condition: Tensor
     pictures: Tensor
     scores: ChoiceScores
@@ -143,14 +143,12 @@ def use_translator(
         bench: target, pictures and judge.
         translator: into the bench's target.
         see: what its source is shown of a picture.
-        pairs: conditions and latents of the training pictures, where they are known.
+        pairs: conditions and latents of the training pictures; only the probe of the residual wants them.
         told: conditions of the held-out pictures, where they are known.
         samples: translations of each held-out picture, two at least.
         temperature: standard deviation of their residuals.
         seed: of the residuals.
     """
-    if pairs is None:
-        pairs = Pairs(bench.outputs(translator.source, see), bench.latents.mean, bench.latents.deviation)
     if told is None:
         told = bench.outputs(translator.source, see, held=True)
     return _choice(bench, translator, pairs, told, see, 0.0, samples=samples, temperature=temperature, seed=seed)
@@ -223,7 +221,7 @@ def _run(method: PairMethod, steps: int, seed: int) -> float:
 def _choice(
     bench: Bench,
     translator: Translator,
-    pairs: Pairs,
+    pairs: Pairs | None,
     condition: Tensor,
     see: See,
     seconds: float,
