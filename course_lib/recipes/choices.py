@@ -33,7 +33,7 @@ _SCORED = 300
 
 
 _GRID = {"whitened": 0}
-"""A long training finds by itself what :class:`Whitening` gives a short one, and fits it better."""
+"""A long training finds by itself what ``Whitening`` gives a short one; added to it, the held-out likelihood falls."""
 
 
 def train_shape_appearance(job: Job) -> Card:
@@ -112,8 +112,9 @@ def _train(
     told = source.standardise(val.outputs(expert, see, held=True))
     held = Pairs(told, val.held_latents.mean, val.held_latents.deviation)
     recipe = {"rate": 2e-3, "weight_decay": 0.05, **recipe}
-    method = FlowMethod(pairs, flow, recipe["rate"], recipe["weight_decay"], held)
-    history = job.run(name, method, recipe["batch_size"], steps)
+    every = max(100, steps // 20)
+    method = FlowMethod(pairs, flow, recipe["rate"], recipe["weight_decay"], held, every)
+    history = job.run(name, method, recipe["batch_size"], steps, log_every=every)
     averaged = history.averaged["flow"].eval()
     metrics = {}
     for part, bench in benches.items():
