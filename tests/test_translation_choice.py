@@ -79,7 +79,7 @@ def grid_bench(bench) -> Bench:
         target = GridAutoencoder(GridAutoencoderConfig(64, 4, (8, 8, 8), (8, 8, 8)))
         target.start_from_pca(bench.training.batch(torch.arange(300)))
         target(bench.training.batch(torch.arange(100)))
-        return Bench.prepare(freeze(target), bench.judge, bench.training.subset(torch.arange(200)), bench.held)
+        return Bench.prepare(freeze(target), bench.judge, bench.training, bench.held)
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def test_a_grid_target_gets_a_grid_flow_that_reads_maps_in_their_place(segmenter
     deaf = choose_source(grid_bench, GridExpert(grid_bench.target), 10, see=torch.zeros_like, linear_start=False)
     assert told.scores.nats < deaf.scores.nats - 20 and told.scores.pixel_spread < deaf.scores.pixel_spread
     still = use_translator(grid_bench, told.translator, see=grey, temperature=0.0)
-    assert still.scores.pixel_spread == pytest.approx(0, abs=1e-5) < told.scores.pixel_spread
+    assert still.scores.pixel_spread < 1e-4 < told.scores.pixel_spread
     with pytest.raises(CourseError, match="flat"):
         mlp_answers(grid_bench, told, 1)
     grid = cross_grid(told.translator, grid_bench.held_latents.mean[:3], told.condition[:3])

@@ -26,7 +26,7 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def fit(self, v: Tensor) -> None:
-        """Sets directions and scales from residuals ``(N, D)``."""
+        """Sets directions and scales from residuals ``(N, D)``; few more than D of them are learned by heart."""
         self.mean.copy_(v.mean(0))
         centred = (v - v.mean(0)).double()
         variance, vectors = torch.linalg.eigh(centred.T @ centred / len(v))
