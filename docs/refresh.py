@@ -30,7 +30,7 @@ GALLERY = [
     ("05", "result-first", "Unpaired translation: one picture under the label of every style"),
     ("05", "attributes-picture", "Attributes: one label flipped, beside a linear edit"),
     ("05", "bias-drawn", "The same residual under every label: what a data set adds by itself"),
-    ("06", "result-first", "Shape and appearance taken apart without labels"),
+    ("06", "result-first", "One decoder told about a picture in three ways: in grey, with a hole, as a label map"),
     ("06", "edges-picture", "From edges, through a shape-biased and a texture-biased classifier"),
     ("06", "fill-picture", "Inpainting and colourisation are the same flow with another source"),
     ("06", "exemplar-picture", "Layout from one picture, the rest from another"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from course_lib.cinn import GridFlow, GridFlowConfig
+from course_lib.cinn import GridFlow, GridFlowConfig, LocalShift
 from course_lib.data import ImageSet
 from course_lib.errors import CourseError
 from course_lib.experts import (
@@ -12,6 +12,7 @@ from course_lib.experts import (
     ClassifierConfig,
     GridAutoencoder,
     GridAutoencoderConfig,
+    GridExpert,
     freeze,
     load_expert,
 )
@@ -64,6 +65,84 @@ def test_log_prob_is_a_density_of_the_residual():
     torch.testing.assert_close(flow.log_prob(z, c), normal.log_prob(v).sum(1) + log_det)
 
 
+def flow_of_maps(places=4, channels=2, side=4, blocks=3, whitened=0, seed=0):
+    """As ``trained_flow``, told by maps."""
+    g = torch.Generator().manual_seed(seed)
+    config = GridFlowConfig(channels, side, (3, places, places), hidden_dim=6, blocks=blocks, whitened=whitened)
+    flow = GridFlow(config, g, gain=3.0).double()
+    z = torch.randn(40, config.dim, generator=g).double()
+    c = torch.randn(40, 3, places, places, generator=g).double()
+    flow.fit_shift(z, c)
+    flow(z, c)
+    flow.eval().fit_whitening(z, c)
+    return flow, z, c
+
+
+@pytest.mark.parametrize(("places", "side", "whitened"), [(4, 4, 0), (8, 4, 9), (2, 2, 8), (6, 2, 3)])
+def test_maps_there_and_back_and_the_log_determinant(places, side, whitened):
+    flow, z, c = flow_of_maps(places, 2, side, whitened=whitened)
+    v, log_det = flow(z, c)
+    assert (v - z).abs().max() > 0.5
+    torch.testing.assert_close(flow.inverse(v, c), z)
+    jacobian = torch.autograd.functional.jacobian(lambda x: flow(x, c[:1])[0][0], z[:1])[:, 0]
+    torch.testing.assert_close(log_det[0], torch.linalg.slogdet(jacobian)[1])
+    drawn = flow.sample(c, 1.0, torch.Generator().manual_seed(0))
+    again = torch.randn(v.shape, generator=torch.Generator().manual_seed(0), dtype=v.dtype)
+    torch.testing.assert_close(flow.encode(drawn, c), again)
+    with pytest.raises(CourseError, match="condition"):
+        flow(z, c[..., :1])
+
+
+def test_a_map_is_read_in_its_place():
+    flow, z, c = flow_of_maps(8)
+    moved = c.clone()
+    moved[:, :, :2, :2] += 1.0
+    told, before = (flow.shift.inverse(torch.zeros_like(z), x).view(-1, 2, 4, 4) for x in (moved, c))
+    change = (told - before).abs().amax((0, 1))
+    assert change[0, 0] > 1e-3 and change[2:].max() == 0 == change[:, 2:].max()
+    assert (flow.encode(z, moved) - flow.encode(z, c)).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_local_start_is_the_least_squares_fit_of_neighbourhoods(stride):
+    g = torch.Generator().manual_seed(0)
+    c = torch.randn(300, 2, 4 * stride, 4 * stride, generator=g)
+    shift = LocalShift((2, 4 * stride, 4 * stride), 3, 4)
+    wanted = F.conv2d(c, torch.randn(shift.linear.weight.shape, generator=g), stride=stride, padding=1)
+    wanted = (wanted + torch.randn(3, 4, 4, generator=g)).flatten(1)
+    shift.fit(wanted, c, ridge=1e-8)
+    assert shift(wanted, c).abs().max() < 1e-2, "a local map with an offset for every cell is found"
+    noisy = wanted + torch.randn(wanted.shape, generator=g)
+    shift.fit(noisy, c, ridge=1e-8)
+    left = shift(noisy, c).view(300, 3, 4, 4)
+    assert left.mean(0).abs().max() < 1e-4
+    around = F.unfold(c - c.mean(0), stride + 2, padding=1, stride=stride).view(300, -1, 4, 4)
+    assert torch.einsum("nfhw,nchw->fc", around, left).abs().max() / (300 * 16) < 1e-4, "residual and map uncorrelated"
+    with pytest.raises(CourseError, match="cells"):
+        shift.fit(noisy[:1], c[:1])
+
+
+def test_whitening_leaves_uncorrelated_residuals_and_raises_the_likelihood():
+    flow, z, c = flow_of_maps(whitened=32)
+    z = z @ torch.randn(32, 32, generator=torch.Generator().manual_seed(1)).double()
+    flow.whitening.change.zero_()
+    before = flow.log_prob(z, c).mean()
+    flow.fit_whitening(z, c)
+    v = flow.encode(z, c)
+    torch.testing.assert_close(torch.cov(v.T, correction=0), torch.eye(32).double(), atol=1e-6, rtol=0)
+    assert flow.log_prob(z, c).mean() > before + 1
+    rounded = flow.state_dict() | {"whitening.directions": (flow.whitening.directions * 64).round() / 64}
+    flow.load_state_dict(rounded)
+    torch.testing.assert_close(flow.inverse(flow.encode(z, c), c), z)
+
+
+def test_a_grid_expert_gives_the_latent_as_a_map(autoencoder):
+    x = torch.rand(2, 3, 16, 16) * 2 - 1
+    expert = GridExpert(autoencoder)
+    assert expert.encode(x).shape[1:] == expert.condition_shape == (4, 4, 4)
+    assert torch.equal(expert.encode(x).flatten(1), autoencoder.encode(x))
+
+
 def test_condition_and_place_matter():
     flow, z, c = trained_flow(2, 4)
     assert (flow.encode(z, c) - flow.encode(z, c.roll(1, 0))).abs().max() > 0.1
@@ -75,10 +154,16 @@ def test_condition_and_place_matter():
 def test_sizes_that_cannot_be_are_refused_and_the_configuration_survives_json():
     with pytest.raises(CourseError, match="even"):
         GridFlowConfig(3, 4, (2,))
-    with pytest.raises(CourseError, match="condition_shape"):
-        GridFlowConfig(4, 4, (2, 3, 3))
+    for shape in [(2, 3, 3), (2, 8, 4), (2, 2, 2), (2, 4), ()]:
+        with pytest.raises(CourseError, match="condition_shape"):
+            GridFlowConfig(4, 4, shape)
+    with pytest.raises(CourseError, match="whitened"):
+        GridFlowConfig(4, 4, (2,), whitened=65)
     config = GridFlowConfig(4, 4, (2,))
-    assert GridFlowConfig.from_dict(config.to_dict()) == config
+    for one in (config, GridFlowConfig(4, 4, (3, 8, 8), whitened=5)):
+        assert GridFlowConfig.from_dict(one.to_dict()) == one
+    older = {key: value for key, value in config.to_dict().items() if key != "whitened"}
+    assert GridFlowConfig.from_dict(older) == config, "cards from before maps were read"
     with pytest.raises(CourseError, match="unknown"):
         GridFlowConfig.from_dict(config.to_dict() | {"width": 3})
     flow = GridFlow(config)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from course_lib.cinn import ConditionalFlow
+from course_lib.cinn import GridFlow
 from course_lib.data import ImageSet
-from course_lib.data.degrade import edges
+from course_lib.data.degrade import edges, grey
 from course_lib.errors import CourseError
 from course_lib.evaluation import Judge
 from course_lib.evaluation.cue_bias import measure_bias
@@ -17,6 +17,9 @@ from course_lib.experts import (
     AutoencoderConfig,
     Classifier,
     ClassifierConfig,
+    GridAutoencoder,
+    GridAutoencoderConfig,
+    GridExpert,
     LayerExpert,
     Segmenter,
     SegmenterConfig,
@@ -27,6 +30,7 @@ from course_lib.recipes.segmenter import SegmenterMethod, label_cells, segmentat
 from course_lib.training import Budget, Card, save_weights, train
 from course_lib.translation import (
     Bench,
+    Pairs,
     PooledSource,
     Translator,
     choose_source,
@@ -37,7 +41,7 @@ from course_lib.translation import (
     score_grid,
     use_translator,
 )
-from course_lib.translation.choice import flow_config
+from course_lib.translation.choice import choice_flow, grid_side
 from course_lib.translation.exemplar import mean_colour, overlap
 from course_lib.widgets.kept import CrossDial, SourceDial
 
@@ -65,6 +69,17 @@ def bench() -> Bench:
         target(training.batch(torch.arange(100)))  # running statistics
         judge = Judge(freeze(Classifier(ClassifierConfig({"subgroup": 3}, width=4))))
         return Bench.prepare(freeze(target), judge, training, held)
+
+
+@pytest.fixture(scope="module")
+def grid_bench(bench) -> Bench:
+    """The same pictures and judge, with a target whose latent is 8×8 cells of 4 numbers."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        target = GridAutoencoder(GridAutoencoderConfig(64, 4, (8, 8, 8), (8, 8, 8)))
+        target.start_from_pca(bench.training.batch(torch.arange(300)))
+        target(bench.training.batch(torch.arange(100)))
+        return Bench.prepare(freeze(target), bench.judge, bench.training, bench.held)
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +147,11 @@ def test_pooled_sources_are_small_standardised_and_stored(segmenter, bench):
     wide = PooledSource(expert, torch.randn(4, 96, 8, 8))
     assert wide.condition_shape == (96, 4, 4), "no more than 2048 values"
     assert PooledSource(bench.target, torch.randn(9, 16)).condition_shape == (16,)
+    shapes = {(5, 32): (5, 16, 16), (60, 32): (60, 8, 8), (5, 8): (5, 8, 8), (5, 4): (5, 8, 8)}
+    for (channels, size), shape in shapes.items():
+        output = torch.randn(4, channels, size, size)
+        on_grid = PooledSource(expert, output, grid=8)
+        assert on_grid.condition_shape == shape == on_grid.standardise(output).shape[1:], "as many places, or twice"
 
 
 def test_a_translator_from_any_source_beats_one_that_hears_nothing(segmenter, bench):
@@ -155,14 +175,32 @@ def test_maps_go_through_the_convolutional_embedder(segmenter, bench):
     assert pictures.shape == bench.real.shape and distance > 0
 
 
+def test_a_grid_target_gets_a_grid_flow_that_reads_maps_in_their_place(segmenter, grid_bench):
+    assert grid_side(grid_bench.target) == 8
+    told = choose_source(grid_bench, GridExpert(grid_bench.target), 10, see=grey, temperature=0.5)
+    flow = told.translator.flow
+    assert isinstance(flow, GridFlow) and flow.config.condition_shape == (4, 8, 8)
+    assert flow.shift.linear.weight.abs().max() > 0 and flow.whitening.change.abs().max() > 0
+    deaf = choose_source(grid_bench, GridExpert(grid_bench.target), 10, see=torch.zeros_like, linear_start=False)
+    assert told.scores.nats < deaf.scores.nats - 20 and told.scores.pixel_spread < deaf.scores.pixel_spread
+    still = use_translator(grid_bench, told.translator, see=grey, temperature=0.0)
+    assert still.scores.pixel_spread < 1e-4 < told.scores.pixel_spread
+    with pytest.raises(CourseError, match="flat"):
+        mlp_answers(grid_bench, told, 1)
+    grid = cross_grid(told.translator, grid_bench.held_latents.mean[:3], told.condition[:3])
+    own = grid_bench.decode(grid_bench.held_latents.mean[:3])
+    assert torch.allclose(grid.diagonal(dim1=0, dim2=1).movedim(-1, 0), own, atol=1e-2)
+
+
 def test_the_test_may_show_something_else_than_the_training(segmenter, bench):
     expert = LayerExpert(bench.judge.network, "late")
     choice = choose_source(bench, expert, 2, see_at_test=edges)
     assert torch.equal(choice.condition, choice.translator.source.encode(edges(bench.real)))
 
 
-def test_a_shipped_choice_is_the_one_that_was_stored(tmp_path, segmenter, bench):
-    expert = SegmenterExpert(segmenter, "argmax")
+@pytest.mark.parametrize("which", ["bench", "grid_bench"])
+def test_a_shipped_choice_is_the_one_that_was_stored(tmp_path, segmenter, which, request):
+    bench, expert = request.getfixturevalue(which), SegmenterExpert(segmenter, "argmax")
     choice = choose_source(bench, expert, 2)
     flow, source = choice.translator.flow, choice.translator.source
     tensors = flow.state_dict() | {f"source.{key}": value for key, value in source.state().items()}
@@ -178,9 +216,8 @@ def test_a_shipped_choice_is_the_one_that_was_stored(tmp_path, segmenter, bench)
 
 def test_a_cross_grid_reconstructs_on_its_diagonal(bench):
     torch.manual_seed(2)
-    flow = ConditionalFlow(flow_config(16, (16,)))
     latent, condition = bench.held_latents.mean[:5], torch.randn(5, 16)
-    flow.fit_shift(bench.latents.mean, torch.randn(600, 16))
+    flow = choice_flow(Pairs(torch.randn(600, 16), bench.latents.mean, bench.latents.deviation), bench.target)
     flow(bench.latents.mean[:50], torch.randn(50, 16))
     translator = Translator(PooledSource(bench.target, torch.randn(50, 16)), flow.eval(), bench.target)
     grid = cross_grid(translator, latent, condition)

@@ -3,13 +3,14 @@
 from itertools import pairwise
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from course_lib.cinn.actnorm import ActNorm
 from course_lib.cinn.config import FlowConfig
 from course_lib.cinn.networks import FullyConnectedNet
 from course_lib.errors import CourseError
 
-__all__ = ["ConvEmbedder", "DenseEmbedder", "TaperedEmbedder", "build_embedder"]
+__all__ = ["ConvEmbedder", "DenseEmbedder", "GridEmbedder", "TaperedEmbedder", "build_embedder"]
 
 _SLOPE = 0.2
 _MAX_WIDTH_FACTOR = 16
@@ -115,6 +116,35 @@ class ConvEmbedder(nn.Module):
         for conv, norm in zip(self.convs, self.norms, strict=True):
             h = self.activation(norm(conv(h))[0])
         return self.out(h).flatten(1)
+
+
+class GridEmbedder(nn.Module):
+    """A map as it is read by the cells of a grid: convolutions to the grid, to half of it and to a quarter, and back.
+
+    The way down brings news from afar (what surrounds a hole), the way up leaves every place its own.
+
+    Args:
+        in_shape: ``(C, H, W)`` with H = W = stride · G.
+        out_dim: ``E``, channels of both outputs.
+        side: ``G``, a multiple of 2; of 4, or the quarter is left out.
+        width: channels inside.
+    """
+
+    def __init__(self, in_shape: tuple[int, int, int], out_dim: int, side: int, width: int = 32) -> None:
+        super().__init__()
+        stride = in_shape[1] // side
+        self.enter = nn.Conv2d(in_shape[0], width, stride + 2, stride, 1)
+        self.halve = nn.Conv2d(width, width, 4, 2, 1)
+        self.quarter = nn.Conv2d(width, width, 4, 2, 1) if side % 4 == 0 else None
+        self.coarse, self.fine = nn.Conv2d(width, out_dim, 3, 1, 1), nn.Conv2d(width, out_dim, 3, 1, 1)
+
+    def forward(self, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ``(B, C, H, W)`` to ``(B, E, G, G)`` and ``(B, E, G/2, G/2)``."""
+        near = F.leaky_relu(self.enter(condition), _SLOPE)
+        far = F.leaky_relu(self.halve(near), _SLOPE)
+        if self.quarter is not None:
+            far = far + F.interpolate(F.leaky_relu(self.quarter(far), _SLOPE), scale_factor=2)
+        return self.fine(near + F.interpolate(far, scale_factor=2)), self.coarse(far)
 
 
 def build_embedder(config: FlowConfig) -> nn.Module:

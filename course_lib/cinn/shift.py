@@ -2,10 +2,11 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from course_lib.errors import CourseError
 
-__all__ = ["FINE_WEIGHTS", "ConditionShift"]
+__all__ = ["FINE_WEIGHTS", "ConditionShift", "LocalShift"]
 
 FINE_WEIGHTS = ("shift.linear.weight",)
 """What must not be stored in 8 bits: where a condition says nearly everything, the blocks magnify what the shift leaves
@@ -58,3 +59,65 @@ class ConditionShift(nn.Module):
     def inverse(self, latent: Tensor, condition: Tensor) -> Tensor:
         """Add it again: ``(B, D)``."""
         return latent + self.linear(condition.flatten(1))
+
+
+class LocalShift(nn.Module):
+    """``z - (W * c + b)`` on a grid: every cell is predicted from the part of a map that lies under and around it.
+
+    One convolution, the same in all cells, and an offset for every cell, so that a few hundred pictures fix it however
+    large the map is. Log-determinant 0.
+
+    Args:
+        condition_shape: ``(C, H, W)`` with H = W = stride · G.
+        channels: numbers in one cell of the latent.
+        side: ``G``, cells along one side.
+    """
+
+    def __init__(self, condition_shape: tuple[int, int, int], channels: int, side: int) -> None:
+        super().__init__()
+        stride = condition_shape[1] // side
+        # A cell's own places and a border of one: 3×3 where map and grid have equally many places.
+        self.linear = nn.Conv2d(condition_shape[0], channels, stride + 2, stride, 1, bias=False)
+        self.offset = nn.Parameter(torch.zeros(channels, side, side))
+        nn.init.zeros_(self.linear.weight)
+
+    @torch.no_grad()
+    def fit(self, latent: Tensor, condition: Tensor, ridge: float = 1e-3) -> None:
+        """Ridge regression of all cells of latents ``(N, D)`` on their neighbourhoods in maps ``(N, C, H, W)``.
+
+        Latents and neighbourhoods are first centred in every cell; what is outside of the map counts as zero.
+
+        Args:
+            latent: training latents.
+            condition: their conditions.
+            ridge: penalty, relative to the mean variance of a neighbourhood's numbers.
+
+        Raises:
+            CourseError: fewer cells than numbers in a neighbourhood.
+        """
+        kernel, stride, count = self.linear.kernel_size[0], self.linear.stride[0], self.linear.weight[0].numel()
+        cells = self.offset[0].numel()
+        if len(latent) * cells <= count:
+            raise CourseError(f"{len(latent) * cells} cells cannot fix a map from {count} numbers: give more pairs.")
+        wanted, mean = latent.view(len(latent), -1, cells), condition.mean(0)
+        middle = wanted.mean(0)
+        gram, cross = (torch.zeros(count, n, dtype=torch.float64, device=latent.device) for n in (count, len(middle)))
+        for some, z in zip(condition.split(256), wanted.split(256), strict=True):  # unfolded maps are large
+            x = F.unfold(some - mean, kernel, padding=1, stride=stride).transpose(1, 2).flatten(0, 1)
+            y = (z - middle).transpose(1, 2).flatten(0, 1)
+            gram += (x.T @ x).double()
+            cross += (x.T @ y).double()
+        gram.diagonal().add_((ridge * gram.diagonal().mean()).clamp_min(1e-12))
+        self.linear.weight.copy_(torch.linalg.solve(gram, cross).T.view_as(self.linear.weight))
+        self.offset.copy_(middle.view_as(self.offset) - self.linear(mean[None].to(self.offset.dtype))[0])
+
+    def _predict(self, condition: Tensor) -> Tensor:
+        return (self.linear(condition) + self.offset).flatten(1)
+
+    def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
+        """Subtract the prediction: ``(B, D)``."""
+        return latent - self._predict(condition)
+
+    def inverse(self, latent: Tensor, condition: Tensor) -> Tensor:
+        """Add it again: ``(B, D)``."""
+        return latent + self._predict(condition)

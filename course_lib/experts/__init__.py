@@ -4,7 +4,7 @@ from .autoencoder import Autoencoder, AutoencoderConfig
 from .big_bi_gan import BigBiGAN
 from .black_box import BlackBox, export_decoder, export_encoder, export_onnx
 from .classifier import Classifier, ClassifierConfig, LayerExpert
-from .grid_autoencoder import GridAutoencoder, GridAutoencoderConfig
+from .grid_autoencoder import GridAutoencoder, GridAutoencoderConfig, GridExpert
 from .labels import LabelExpert
 from .protocol import SourceExpert, TargetExpert, fingerprint, freeze
 from .segmenter import Segmenter, SegmenterConfig, SegmenterExpert
@@ -21,6 +21,7 @@ __all__ = [
     "ClassifierConfig",
     "GridAutoencoder",
     "GridAutoencoderConfig",
+    "GridExpert",
     "LabelExpert",
     "LayerExpert",
     "Segmenter",

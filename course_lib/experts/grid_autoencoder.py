@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ..errors import CourseError
 from .autoencoder import Autoencoder, Posterior, Residual, doublings, halvings
 
-__all__ = ["GridAutoencoder", "GridAutoencoderConfig"]
+__all__ = ["GridAutoencoder", "GridAutoencoderConfig", "GridExpert"]
 
 
 @dataclass(frozen=True)
@@ -120,3 +120,19 @@ class GridAutoencoder(Autoencoder):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         self.to_posterior.bias[channels:] = -4.0
+
+
+class GridExpert:
+    """Source expert: a grid autoencoder whose latent keeps its shape, so that a cell hears what lies in its place.
+
+    Args:
+        autoencoder: frozen.
+    """
+
+    def __init__(self, autoencoder: GridAutoencoder):
+        config = autoencoder.config
+        self.autoencoder, self.condition_shape = autoencoder, (config.channels, config.side, config.side)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Condition ``(B, C, G, G)`` of images in [−1, 1], detached."""
+        return self.autoencoder.encode(x).view(-1, *self.condition_shape)

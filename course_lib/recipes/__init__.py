@@ -32,6 +32,8 @@ RECIPES = {
     "segmenter": ("segmenter", "train_segmenter"),
     "segmenter-argmax": ("choices", "train_argmax"),
     "segmenter-logits": ("choices", "train_logits"),
+    "colourisation": ("choices", "train_colourisation"),
+    "inpainting": ("choices", "train_inpainting"),
     "shape-appearance": ("choices", "train_shape_appearance"),
     "domain-styles": ("domains", "train_styles"),
     "domain-attributes": ("domains", "train_attributes"),

@@ -67,7 +67,7 @@ def _stored(name: str, tensor: Tensor, bits: int, fine: tuple[str, ...] = ()) ->
     tensor = tensor.detach().cpu().contiguous().clone()
     if not tensor.is_floating_point() or bits == 32 or not tensor.numel():
         return {name: tensor}
-    if bits == 8 and tensor.ndim > 1 and tensor.numel() >= 4096 and not name.endswith(fine):
+    if bits == 8 and tensor.ndim > 1 and tensor.numel() >= 512 and not name.endswith(fine):
         scale = tensor.float().flatten(1).abs().amax(1).clamp_min(1e-12) / 127
         rows = tensor.float() / scale.view(-1, *[1] * (tensor.ndim - 1))
         return {name: rows.round().to(torch.int8), name + _SCALE: scale}

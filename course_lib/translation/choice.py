@@ -4,13 +4,15 @@ The target expert, its latents and the held-out pictures stay; the source expert
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..cinn import ConditionalFlow, FlowConfig
+from ..cinn import ConditionalFlow, FlowConfig, GridFlow, GridFlowConfig
+from ..errors import CourseError
 from ..evaluation import diversity, frechet_distance
-from ..experts import SourceExpert
+from ..experts import GridAutoencoder, SourceExpert, TargetExpert
 from ..training import Budget, train
 from .bench import Bench, See, unchanged
 from .pairs import Pairs
@@ -23,14 +25,18 @@ __all__ = [
     "RIDGE",
     "Choice",
     "ChoiceScores",
+    "choice_flow",
     "choose_source",
-    "flow_config",
+    "grid_side",
     "mlp_answers",
     "use_translator",
 ]
 
 RIDGE = 0.1
 """Penalty of the linear start: flattened maps have nearly as many numbers as a quick run has pictures."""
+
+GRID_RIDGE = 0.01
+"""The same for grids, where every cell of every picture is an example."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class Choice:
 
     Attributes:
         translator: source, flow and target; the source is shown what ``see`` makes of a picture.
-        pairs: it was trained on.
+        pairs: of the training pictures; None where nobody asked for them, see :func:`use_translator`.
         condition: ``(N, …)`` of the held-out pictures as the test showed them.
         pictures: ``(N, samples, 3, S, S)``, translations of the held-out pictures.
         scores: of these.
@@ -68,7 +74,7 @@ class Choice:
     """
 
     translator: Translator
-    pairs: Pairs
+    pairs: Pairs | None
     condition: Tensor
     pictures: Tensor
     scores: ChoiceScores
@@ -86,31 +92,38 @@ def choose_source(
     linear_start: bool = True,
     limit: float = float("inf"),
     samples: int = 2,
+    temperature: float = 1.0,
     seed: int = 0,
 ) -> Choice:
     """Trains a flow from one source expert to the bench's target and scores it on held-out pictures.
 
-    Maps go through a convolutional embedder, vectors through one linear layer.
+    Maps go through a convolutional embedder, vectors through one linear layer. The flow is flat or a grid of cells, as
+    the target's latent is.
 
     Args:
         bench: target, pictures and judge.
         expert: source expert, frozen.
-        steps: of training, batches of 256.
+        steps: of training, batches of 256, or of 64 for a grid: each of its pictures has many cells.
         see: what the expert is shown of a picture while training.
         see_at_test: what it is shown of held-out pictures; the same by default.
         known: the expert's outputs for training and held-out pictures, where they have been computed already.
-        linear_start: begin with the least-squares guess of the latent from the flattened condition.
+        linear_start: begin with the least-squares guess of the latent from the condition.
         limit: of the condition, see :class:`PooledSource`.
         samples: translations of each held-out picture, two at least.
+        temperature: standard deviation of their residuals.
         seed: of weights, batches and residuals.
     """
     see_at_test = see_at_test or see
     heard, told = known or (bench.outputs(expert, see), bench.outputs(expert, see_at_test, held=True))
-    source = PooledSource(expert, heard, limit)
+    source = PooledSource(expert, heard, limit, grid_side(bench.target))
     pairs = Pairs(source.standardise(heard), bench.latents.mean, bench.latents.deviation)
-    flow, seconds = _train(pairs, steps, seed, linear_start)
+    flow = choice_flow(pairs, bench.target, seed, linear_start)
+    seconds = _run(FlowMethod(pairs, flow, 2e-3, 0.05), steps, seed)
+    if isinstance(flow, GridFlow):
+        flow.eval().fit_whitening(pairs.latents(seed), pairs.condition)
     translator = Translator(source, flow, bench.target)
-    return _choice(bench, translator, pairs, source.standardise(told), see_at_test, samples, seed, seconds)
+    sampling = {"samples": samples, "temperature": temperature, "seed": seed}
+    return _choice(bench, translator, pairs, source.standardise(told), see_at_test, seconds, **sampling)
 
 
 def use_translator(
@@ -121,6 +134,7 @@ def use_translator(
     pairs: Pairs | None = None,
     told: Tensor | None = None,
     samples: int = 2,
+    temperature: float = 1.0,
     seed: int = 0,
 ) -> Choice:
     """Scores a translator that has been trained before, as :func:`choose_source` scores its own.
@@ -129,16 +143,15 @@ def use_translator(
         bench: target, pictures and judge.
         translator: into the bench's target.
         see: what its source is shown of a picture.
-        pairs: conditions and latents of the training pictures, where they are known.
+        pairs: conditions and latents of the training pictures; only the probe of the residual wants them.
         told: conditions of the held-out pictures, where they are known.
         samples: translations of each held-out picture, two at least.
+        temperature: standard deviation of their residuals.
         seed: of the residuals.
     """
-    if pairs is None:
-        pairs = Pairs(bench.outputs(translator.source, see), bench.latents.mean, bench.latents.deviation)
     if told is None:
         told = bench.outputs(translator.source, see, held=True)
-    return _choice(bench, translator, pairs, told, see, samples, seed, 0.0)
+    return _choice(bench, translator, pairs, told, see, 0.0, samples=samples, temperature=temperature, seed=seed)
 
 
 def mlp_answers(bench: Bench, choice: Choice, steps: int, seed: int = 0) -> tuple[Tensor, float]:
@@ -146,13 +159,18 @@ def mlp_answers(bench: Bench, choice: Choice, steps: int, seed: int = 0) -> tupl
 
     Args:
         bench: target, pictures and judge.
-        choice: gives pairs, conditions and the flow's sizes.
+        choice: gives pairs, conditions and the flow's sizes; its target is flat.
         steps: of training, batches of 256.
         seed: of weights and batches.
 
     Returns:
         ``(N, 3, S, S)``, its one answer for each held-out picture, and their Fréchet distance.
+
+    Raises:
+        CourseError: the flow is one on a grid: fully connected layers would be no match for its convolutions.
     """
+    if isinstance(choice.translator.flow, GridFlow):
+        raise CourseError("the MLP is the baseline of a flat flow: choose a target whose latent is a vector.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         regressor = Regressor(choice.translator.flow.config, shift=False)
@@ -162,41 +180,59 @@ def mlp_answers(bench: Bench, choice: Choice, steps: int, seed: int = 0) -> tupl
     return pictures, frechet_distance(bench.features, bench.judge.features(pictures))
 
 
-def flow_config(
-    dim: int, condition_shape: tuple[int, ...], linear_start: bool = True, hidden_dim: int = 96
-) -> FlowConfig:
-    """Four shallow blocks: about half a million parameters for vectors and for small maps."""
-    sizes = {"hidden_dim": hidden_dim, "hidden_depth": 1, "blocks": 4, "embedding_dim": 64, "embedder_depth": 0}
-    return FlowConfig.quick(dim, condition_shape, **sizes, condition_shift=linear_start)
+def grid_side(target: TargetExpert) -> int:
+    """Cells along one side of the target's latent; 0 if it is flat."""
+    return target.config.side if isinstance(target, GridAutoencoder) else 0
 
 
-def _train(pairs: Pairs, steps: int, seed: int, linear_start: bool) -> tuple[ConditionalFlow, float]:
-    config = flow_config(pairs.mean.shape[1], tuple(pairs.condition.shape[1:]), linear_start)
-    flow = ConditionalFlow(config, torch.Generator().manual_seed(seed))
+def choice_flow(
+    pairs: Pairs, target: TargetExpert, seed: int = 0, linear_start: bool = True, **sizes: Any
+) -> ConditionalFlow | GridFlow:
+    """An untrained flow for one choice: four blocks, about half a million parameters, and the linear start.
+
+    Args:
+        pairs: training pairs.
+        target: whose latents they are. One with a grid gets convolutions, any other one a flat flow.
+        seed: of the weights.
+        linear_start: fit it, or leave it out.
+        sizes: replace those of :class:`FlowConfig` or :class:`GridFlowConfig`.
+    """
+    shape, generator = tuple(pairs.condition.shape[1:]), torch.Generator().manual_seed(seed)
+    if isinstance(target, GridAutoencoder):
+        small = {"hidden_dim": 24, "blocks": 4, "embedding_dim": 16, "whitened": 128}
+        config = GridFlowConfig(target.config.channels, target.config.side, shape, **small | sizes)
+        flow, ridge = GridFlow(config, generator), GRID_RIDGE
+    else:
+        small = {"hidden_dim": 96, "hidden_depth": 1, "blocks": 4, "embedding_dim": 64, "embedder_depth": 0}
+        config = FlowConfig.quick(target.latent_dim, shape, **small | sizes, condition_shift=linear_start)
+        flow, ridge = ConditionalFlow(config, generator), RIDGE
     if linear_start:
-        flow.fit_shift(pairs.mean.cpu(), pairs.condition.cpu(), ridge=RIDGE)
-    return flow, _run(FlowMethod(pairs, flow, 2e-3, 0.05), steps, seed)
+        flow.fit_shift(pairs.mean.cpu(), pairs.condition.cpu(), ridge=ridge)
+    return flow
 
 
 def _run(method: PairMethod, steps: int, seed: int) -> float:
     quiet = {"log_every": max(1, steps), "checkpoint_every": 0, "preview_every": 0, "progress": False}
     accelerator = method.pairs.mean.device.type
-    return train(method, Budget(steps), min(256, method.length), seed=seed, accelerator=accelerator, **quiet).seconds
+    batch = 64 if isinstance(method.modules[method.name], GridFlow) else 256
+    return train(method, Budget(steps), min(batch, method.length), seed=seed, accelerator=accelerator, **quiet).seconds
 
 
 def _choice(
     bench: Bench,
     translator: Translator,
-    pairs: Pairs,
+    pairs: Pairs | None,
     condition: Tensor,
     see: See,
-    samples: int,
-    seed: int,
     seconds: float,
+    *,
+    samples: int,
+    temperature: float,
+    seed: int,
 ) -> Choice:
     """Draws and scores."""
     many = condition.repeat_interleave(samples, 0)
-    drawn = bench.decode(translator.flow.sample(many, 1.0, torch.Generator().manual_seed(seed)))
+    drawn = bench.decode(translator.flow.sample(many, temperature, torch.Generator().manual_seed(seed)))
     pictures = drawn.view(len(bench.real), samples, *drawn.shape[1:])
     return Choice(translator, pairs, condition, pictures, _score(bench, translator, see, condition, pictures), seconds)
 

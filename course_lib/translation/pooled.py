@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..cinn import ConditionalFlow, FlowConfig
+from ..cinn import ConditionalFlow, FlowConfig, GridFlow, GridFlowConfig
 from ..errors import CourseError
 from ..experts import SourceExpert, TargetExpert, freeze
 from ..paths import CHECKPOINTS
@@ -16,27 +16,34 @@ from .translator import Translator
 __all__ = ["PooledSource", "load_choice"]
 
 _MOST_VALUES = 2048
+_MOST_NEIGHBOURS = 800
 
 
 class PooledSource:
     """Source expert: another expert's output, averaged to few places and standardised.
 
-    Maps get mean 0 and deviation 1 in every channel, vectors in every coordinate. Pooling keeps the number of values
-    in a condition below 2048, so that a linear map can be fitted on some thousand pictures; the target's latent has no
-    room for finer places anyway.
+    Maps get mean 0 and deviation 1 in every channel, vectors in every coordinate. For a flat latent, pooling keeps the
+    number of values in a condition below 2048, so that a linear map can be fitted on some thousand pictures; it has no
+    room for finer places anyway. For a grid of cells only what lies around one cell must be few numbers, so that maps
+    keep as many places as the grid, or twice as many along each side.
 
     Args:
         expert: gives vectors or maps.
         output: ``(N, C, H, W)`` or ``(N, K)``, its output for training pictures.
         limit: largest absolute value of a condition; the rest is cut off. Activations have heavy tails, and a flow that
             meets a value ten deviations away answers with a latent as far away.
+        grid: cells along one side of the target's latent; 0 if it is flat.
     """
 
-    def __init__(self, expert: SourceExpert, output: Tensor, limit: float = float("inf")):
+    def __init__(self, expert: SourceExpert, output: Tensor, limit: float = float("inf"), grid: int = 0):
         self.expert, self.limit, self.condition_shape = expert, limit, tuple(output.shape[1:])
         if output.ndim == 4:
             channels, size = output.shape[1], output.shape[-1]
-            side = next(n for n in (8, 4, 2, 1) if channels * n * n <= _MOST_VALUES and n <= size)
+            if grid:
+                fine = channels * 4**2 <= _MOST_NEIGHBOURS and 2 * grid <= size
+                side = 2 * grid if fine else grid
+            else:
+                side = next(n for n in (8, 4, 2, 1) if channels * n * n <= _MOST_VALUES and n <= size)
             self.condition_shape = (channels, side, side)
         pooled = self._pool(output)
         axes = (0, 2, 3) if output.ndim == 4 else 0
@@ -90,8 +97,9 @@ def load_choice(
     tensors, card = load_weights(name, folder)
     if card.kind != "choice":
         raise CourseError(f"checkpoint {name!r} is a {card.kind}, not a choice of a source.")
-    config = FlowConfig.from_dict(card.config)
+    grid = "channels" in card.config
+    config = GridFlowConfig.from_dict(card.config) if grid else FlowConfig.from_dict(card.config)
     state = {key.removeprefix("source."): tensors.pop(key).to(device) for key in list(tensors) if "source." in key}
-    flow = ConditionalFlow(config)
+    flow = GridFlow(config) if grid else ConditionalFlow(config)
     flow.load_state_dict(tensors)
     return Translator(PooledSource.restore(expert, config.condition_shape, state), freeze(flow.to(device)), target)

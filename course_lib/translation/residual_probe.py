@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..errors import CourseError
 from ..evaluation.probes import LinearProbe, balanced_accuracy
 from .bench import Bench
 from .choice import Choice
@@ -37,7 +38,12 @@ def leakage(bench: Bench, choice: Choice, truth: Choice, classes: tuple[Tensor, 
         truth: whose conditions are read; ``choice`` itself, or, for a control that never saw them, another one.
         classes: ``int64 (M,)`` and ``(N,)``: a class of the true condition, of training and of held-out pictures.
         seed: of the latents that are drawn from the posteriors.
+
+    Raises:
+        CourseError: a choice does not know its conditions for the training pictures.
     """
+    if choice.pairs is None or truth.pairs is None:
+        raise CourseError("the probe learns from the training pictures: give use_translator their pairs.")
     flow = choice.translator.flow
     known = flow.encode(bench.latents.latents(seed), choice.pairs.condition)
     held = flow.encode(bench.held_latents.latents(seed), choice.condition)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..cinn import ConditionalFlow, ConditionShift, nll_terms
+from ..cinn import ConditionalFlow, ConditionShift, GridFlow, nll_terms
 from ..cinn.config import FlowConfig
 from ..cinn.embedder import build_embedder
 from ..cinn.networks import FullyConnectedNet
@@ -163,7 +163,7 @@ class RegressorMethod(PairMethod):
 
 
 @torch.no_grad()
-def held_out_nats(flow: ConditionalFlow, pairs: Pairs, seed: int = 0, batch_size: int = 1000) -> float:
+def held_out_nats(flow: ConditionalFlow | GridFlow, pairs: Pairs, seed: int = 0, batch_size: int = 1000) -> float:
     """Mean negative conditional log-likelihood in nats a picture, with the constant D/2 · log 2π; lower is better.
 
     One latent is drawn from every posterior, as in training: the posterior's mean alone is a point the flow has not

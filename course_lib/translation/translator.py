@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cinn import ConditionalFlow
+from ..cinn import ConditionalFlow, GridFlow
 from ..errors import CourseError
 from ..experts import SourceExpert, TargetExpert
 
@@ -27,7 +27,7 @@ class Translator:
         CourseError: the flow was built for other shapes than the experts'.
     """
 
-    def __init__(self, source: SourceExpert, flow: ConditionalFlow, target: TargetExpert):
+    def __init__(self, source: SourceExpert, flow: ConditionalFlow | GridFlow, target: TargetExpert):
         if flow.config.dim != target.latent_dim or flow.config.condition_shape != tuple(source.condition_shape):
             raise CourseError(
                 f"the flow maps latents ({flow.config.dim},) under conditions {flow.config.condition_shape}, but the "
