@@ -106,28 +106,29 @@ def modules() -> str:
     return "\n".join(lines)
 
 
-def _figure(number: str, cell_id: str) -> tuple[bytes, str]:
-    """The first picture that a cell stored, and its alternative text."""
+def _figure(number: str, cell_id: str) -> tuple[bytes, str, str]:
+    """The first picture that a cell stored, its media type, and its alternative text."""
     path = next((n.path for n in all_notebooks() if n.number == number), None)
     cells = nbformat.read(path, as_version=4).cells if path else []
     for output in (o for cell in cells if cell.id == cell_id for o in cell.get("outputs", [])):
         for kind in PICTURE_TYPES:
             if kind in output.get("data", {}):
-                return base64.b64decode("".join(output["data"][kind])), alt_text(output, kind) or ""
+                return base64.b64decode("".join(output["data"][kind])), kind, alt_text(output, kind) or ""
     raise CourseError(f"notebook {number} has no picture in cell {cell_id!r}: correct GALLERY in docs/refresh.py.")
 
 
-def gallery_file(number: str, cell_id: str) -> Path:
+def gallery_file(number: str, cell_id: str, kind: str) -> Path:
     """Where README finds the figure."""
-    return ROOT / "docs" / "gallery" / f"{number}-{cell_id}.png"
+    return ROOT / "docs" / "gallery" / f"{number}-{cell_id}.{kind.removeprefix('image/')}"
 
 
 def gallery() -> str:
     """One figure an experiment, with the alternative text that its notebook gives."""
     parts = []
     for number, cell_id, caption in GALLERY:
-        alt = " ".join(_figure(number, cell_id)[1].split()).replace("[", "(").replace("]", ")")
-        where = gallery_file(number, cell_id).relative_to(ROOT).as_posix()
+        _, kind, text = _figure(number, cell_id)
+        alt = " ".join(text.split()).replace("[", "(").replace("]", ")")
+        where = gallery_file(number, cell_id, kind).relative_to(ROOT).as_posix()
         parts.append(f"![{alt}]({where})\n\n*{caption} (notebook {number})*")
     return "\n\n".join(parts)
 
@@ -160,22 +161,24 @@ def draw(path: Path = PICTURE) -> None:
         raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes, the limit is 100,000")
 
 
-def draw_gallery(width: int = 900, limit: int = 150_000) -> None:
-    """Every figure of the gallery as a file of at most ``limit`` bytes; files that no longer belong there go."""
-    wanted = {gallery_file(number, cell_id): _figure(number, cell_id)[0] for number, cell_id, _ in GALLERY}
+def draw_gallery(limit: int = 150_000) -> None:
+    """Every figure of the gallery as its notebook stored it; files that no longer belong there go.
+
+    Raises:
+        CourseError: a figure has more than ``limit`` bytes.
+    """
     folder = ROOT / "docs" / "gallery"
     folder.mkdir(exist_ok=True)
+    wanted = {}
+    for number, cell_id, _ in GALLERY:
+        content, kind, _ = _figure(number, cell_id)
+        if len(content) > limit:
+            raise CourseError(f"{number}, {cell_id}: the figure has {len(content):,} bytes, the limit is {limit:,}.")
+        wanted[gallery_file(number, cell_id, kind)] = content
     for old in set(folder.iterdir()) - set(wanted):
         old.unlink()
     for path, content in wanted.items():
-        picture = Image.open(io.BytesIO(content)).convert("RGB")
-        for side in (width, 3 * width // 4, width // 2):
-            picture.thumbnail((side, 10_000))
-            picture.quantize(128).save(path, "PNG", optimize=True)
-            if path.stat().st_size <= limit:
-                break
-        else:
-            raise CourseError(f"{path.name} has {path.stat().st_size:,} bytes, the limit is {limit:,}.")
+        path.write_bytes(content)
 
 
 if __name__ == "__main__":

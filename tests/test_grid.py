@@ -13,6 +13,7 @@ from course_lib.experts import (
     GridAutoencoder,
     GridAutoencoderConfig,
     GridExpert,
+    fingerprint,
     freeze,
     load_expert,
 )
@@ -22,6 +23,7 @@ from course_lib.translation.domains import DomainTranslator, label_flow
 from course_lib.translation.own_data import adapt_autoencoder
 from course_lib.translation.partners import content_features
 from course_lib.translation.picture_critic import FeatureCritic, PictureDomainMethod, Viewer
+from course_lib.translation.refine import refine
 
 SMALL = GridAutoencoderConfig(16, 4, (8, 8), (8, 8))
 QUIET = {"log_every": 10, "checkpoint_every": 0, "preview_every": 0, "progress": False}
@@ -258,6 +260,17 @@ def test_a_pictures_content_is_its_own_and_a_common_change_of_style_does_not_cou
     assert 0.5 < viewer.distance(content, own, [layer.roll(2, 0) for layer in content], own) < 1.5
 
 
+def test_a_picture_as_a_whole_should_be_where_the_input_was_moved_by_the_means(viewer, autoencoder):
+    own = torch.arange(40) % 2
+    content = viewer.content(viewer.maps(latents(autoencoder, 40).mean))
+    mean, whole = viewer.means[-1], content[-1]
+    arrived = [*content[:-1], whole - mean[own] + mean[1 - own]]
+    assert viewer.shortfall(content, own, arrived, 1 - own) < 1e-6
+    assert viewer.shortfall(content, own, content, own) < 1e-6
+    untouched = (mean[own] - mean[1 - own]).square().sum(1).mean() / viewer.length
+    torch.testing.assert_close(viewer.shortfall(content, own, content, 1 - own), untouched)
+
+
 def test_the_means_are_those_of_each_domain(viewer, autoencoder):
     pairs = latents(autoencoder, 200)
     for layer, mean in zip(viewer.content(viewer.maps(pairs.mean)), viewer.means, strict=True):
@@ -269,12 +282,29 @@ def test_a_domain_without_pictures_has_no_mean(viewer, autoencoder):
         Viewer(autoencoder, viewer.classifier, latents(autoencoder, 4).mean, torch.tensor([0, 0, 2, 2]))
 
 
-def test_the_critic_reads_the_opinion_on_the_label_that_is_claimed(viewer, autoencoder):
+def test_the_critic_has_an_opinion_for_every_label_and_each_picture_gets_its_own(viewer, autoencoder):
     critic = FeatureCritic(viewer.scales, 2, width=8).eval()
-    maps = viewer.maps(latents(autoencoder, 6).mean)
-    first, second, mixed = (critic(maps, torch.tensor(labels)) for labels in ([0] * 6, [1] * 6, [0, 1] * 3))
-    assert torch.equal(mixed[::2], first[::2]) and torch.equal(mixed[1::2], second[1::2])
-    assert not torch.equal(first, second)
+    opinions = critic(viewer.maps(latents(autoencoder, 6).mean))
+    assert opinions.shape == (6, 2, 12)  # two by two places in each of the three stages
+    assert not torch.equal(opinions[:, 0], opinions[:, 1])
+    alone = critic(viewer.maps(latents(autoencoder, 6).mean[2:3]))
+    torch.testing.assert_close(opinions[2:3], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_shifted_look_sees_the_shifted_picture(viewer, autoencoder):
+    z = latents(autoencoder, 4).mean
+    moved = torch.ones(4, 3, 16, 16)
+    moved[:, :, :14, 3:] = autoencoder.render(z).detach()[:, :, 2:, :13]
+    for a, b in zip(viewer.maps(z, (-3, 2)), viewer.classifier.maps(moved), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_looking_in_half_precision_sees_nearly_the_same(viewer, autoencoder):
+    pairs = latents(autoencoder, 200)
+    coarse = Viewer(autoencoder, viewer.classifier, pairs.mean, pairs.condition.argmax(1), torch.bfloat16)
+    for a, b in zip(viewer.maps(pairs.mean[:8]), coarse.maps(pairs.mean[:8]), strict=True):
+        assert b.dtype == torch.bfloat16
+        assert (a - b.float()).norm() < 0.05 * a.norm()
 
 
 def looking(autoencoder, viewer, pairs, weights, seed=0):
@@ -285,14 +315,14 @@ def looking(autoencoder, viewer, pairs, weights, seed=0):
 
 
 def test_each_phase_moves_its_own_network_and_no_expert(viewer, autoencoder):
-    weights = {"content": 5.0, "style": 5.0, "critic": 5.0}
+    weights = {"content": 5.0, "whole": 5.0, "style": 5.0, "critic": 5.0}
     method = looking(autoencoder, viewer, latents(autoencoder), weights)
     critic, flow = (method.modules[name] for name in ("critic", "flow"))
     generator = torch.Generator().manual_seed(0)
     phases = method.losses(method.batch(torch.arange(16), generator), generator, 0)
     loss = next(phases)
     loss.value.backward()
-    assert {"content", "style", "critic", "taken for the target"} <= loss.scalars.keys()
+    assert {"content", "whole", "style", "critic", "taken for the target"} <= loss.scalars.keys()
     assert all(p.grad is None for p in critic.parameters())
     assert any(p.grad.abs().max() > 0 for p in flow.parameters())
     flow.zero_grad()
@@ -302,17 +332,70 @@ def test_each_phase_moves_its_own_network_and_no_expert(viewer, autoencoder):
     assert all(p.grad is None for p in [*viewer.classifier.parameters(), *viewer.target.parameters()])
 
 
-@pytest.mark.parametrize("name", ["content", "style"])
+@pytest.mark.parametrize("name", ["content", "whole", "style"])
 def test_what_is_asked_for_is_learned(viewer, autoencoder, name):
     """Both flows fit the same likelihood; what differs is whether the picture's gradient reaches the flow."""
     pairs = latents(autoencoder, 200)
 
     def reached(weight):
-        weights = {"content": 0.0, "style": 0.0, "critic": 0.0} | {name: weight}
+        weights = dict.fromkeys(("content", "whole", "style", "critic"), 0.0) | {name: weight}
         method = looking(autoencoder, viewer, pairs, weights)
         return train(method, Budget(60), 32, seed=0, **QUIET).curve[name][-1]
 
     assert reached(1000.0) < reached(0.0)
+
+
+def test_a_viewer_of_a_data_set_is_that_of_its_latents(viewer, autoencoder):
+    images = torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8)
+    data = ImageSet("toy", images, {"style": torch.arange(40) % 2}, {"style": ["a", "b"]})
+    one = Viewer.of(autoencoder, viewer.classifier, data, count=40)
+    other = Viewer(
+        autoencoder, viewer.classifier, autoencoder.encode(data.batch(torch.arange(40))), torch.arange(40) % 2
+    )
+    for a, b in zip(one.means, other.means, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def translated(autoencoder, viewer):
+    """A translator between two domains, and inputs of the first."""
+    pairs = latents(autoencoder, 60)
+    flow = label_flow(pairs, autoencoder, gain=1.0, hidden_dim=8, blocks=2)
+    flow(pairs.mean, pairs.condition)
+    own = torch.zeros(10, dtype=torch.int64)
+    return DomainTranslator(["a", "b"], freeze(flow.eval()), autoencoder), viewer, pairs.mean[:20:2], own, own + 1
+
+
+def test_refining_zero_steps_is_the_flows_translation(translated):
+    translator, _, *inputs = translated
+    assert torch.equal(refine(*translated, steps=0), translator.move(*inputs))
+    somewhere = torch.randn_like(inputs[0])
+    assert torch.equal(refine(*translated, start=somewhere, steps=0), somewhere)
+
+
+@pytest.mark.parametrize("name", ["content", "whole", "style", "likelihood"])
+def test_refining_improves_what_it_is_asked_for(translated, name):
+    translator, viewer, z, own, other = translated
+
+    def reached(latent):
+        before, after = viewer.content(viewer.maps(z)), viewer.content(viewer.maps(latent))
+        return {
+            "content": viewer.distance(before, own, after, other),
+            "whole": viewer.shortfall(before, own, after, other),
+            "style": F.cross_entropy(viewer.classifier.heads["style"](after[-1]), other),
+            "likelihood": -translator.flow.log_prob(latent, translator.code(other)).mean(),
+        }[name]
+
+    weights = {name: 1.0}
+    assert reached(refine(*translated, weights=weights)) < reached(refine(*translated, weights=weights, steps=0))
+
+
+def test_each_picture_is_refined_by_itself_and_nothing_else_changes(translated):
+    translator, viewer, *_ = translated
+    networks = (translator.flow, viewer.target, viewer.classifier)
+    before = [fingerprint(network) for network in networks]
+    torch.testing.assert_close(refine(*translated), refine(*translated, batch_size=3), rtol=1e-3, atol=1e-3)
+    assert [fingerprint(network) for network in networks] == before
 
 
 def test_content_features_say_what_is_where():

@@ -34,6 +34,8 @@ RECIPES = {
     "segmenter-logits": ("choices", "train_logits"),
     "colourisation": ("choices", "train_colourisation"),
     "inpainting": ("choices", "train_inpainting"),
+    "edges-shape": ("choices", "train_edges_shape"),
+    "edges-texture": ("choices", "train_edges_texture"),
     "shape-appearance": ("choices", "train_shape_appearance"),
     "domain-styles": ("domains", "train_styles"),
     "domain-attributes": ("domains", "train_attributes"),

@@ -1,13 +1,15 @@
 """Training of the translators of notebook 06 that a few seconds are not enough for."""
 
+from collections.abc import Mapping
+
 import torch
 
 from ..cinn import FINE_WEIGHTS
 from ..data import ImageSet, load_emoji
-from ..data.degrade import grey, grey_square
+from ..data.degrade import edges, grey, grey_square
 from ..data.warp import random_warp
 from ..evaluation import Judge
-from ..experts import Autoencoder, GridExpert, SegmenterExpert, SourceExpert, load_expert
+from ..experts import Autoencoder, GridExpert, LayerExpert, SegmenterExpert, SourceExpert, load_expert
 from ..profiles import seed_everything
 from ..training import Card
 from ..translation import Bench, FlowMethod, Pairs, PooledSource, Translator, encode_pairs, use_translator
@@ -19,6 +21,8 @@ __all__ = [
     "WARP_STRENGTH",
     "train_argmax",
     "train_colourisation",
+    "train_edges_shape",
+    "train_edges_texture",
     "train_inpainting",
     "train_logits",
     "train_shape_appearance",
@@ -81,11 +85,29 @@ def _train_spoiled(job: Job, name: str, see: See, words: str) -> Card:
     return _train_grid(job, name, expert, see, f"the grid autoencoder's latent of {words}")
 
 
-def _train_grid(job: Job, name: str, expert: SourceExpert, see: See, words: str) -> Card:
+def train_edges_shape(job: Job) -> Card:
+    """A layer of the shape-biased classifier → grid autoencoder; learned on plain pictures, scored on edges as well."""
+    return _train_edges(job, "shape")
+
+
+def train_edges_texture(job: Job) -> Card:
+    """The same layer of the texture-biased classifier → grid autoencoder."""
+    return _train_edges(job, "texture")
+
+
+def _train_edges(job: Job, kind: str) -> Card:
+    expert = LayerExpert(load_expert(f"classifier-{kind}", job.profile.device), "middle")
+    words = f"the middle layer of classifier-{kind}, of plain pictures; scores on edges: it is shown line drawings"
+    return _train_grid(job, f"edges-{kind}", expert, unchanged, words, {"edges": edges})
+
+
+def _train_grid(
+    job: Job, name: str, expert: SourceExpert, see: See, words: str, foreign: Mapping[str, See] | None = None
+) -> Card:
     target = load_expert("autoencoder-grid64", job.profile.device)
     recipe = {"variants": job.profile.pick(quick=1, cpu=2, gpu=8), "batch_size": 64}
     steps = job.profile.pick(quick=60, cpu=4000, gpu=20000)
-    return _train(job, name, target, expert, see, steps, recipe, f"Source: {words}.", **_GRID)
+    return _train(job, name, target, expert, see, steps, recipe, f"Source: {words}.", foreign, **_GRID)
 
 
 def _train(
@@ -97,8 +119,15 @@ def _train(
     steps: int,
     recipe: dict,
     notes: str,
+    foreign: Mapping[str, See] | None = None,
     **sizes: int,
 ) -> Card:
+    """Trains and publishes one flow.
+
+    Args:
+        see: what the source is shown, in training and in tests.
+        foreign: what it is shown in further tests, by name; such scores are called after it.
+    """
     seed_everything(job.seed)
     data, judge = load_emoji(), Judge.load().to(job.profile.device)
     training = data.part("train")
@@ -116,10 +145,12 @@ def _train(
     method = FlowMethod(pairs, flow, recipe["rate"], recipe["weight_decay"], held, every)
     history = job.run(name, method, recipe["batch_size"], steps, log_every=every)
     averaged = history.averaged["flow"].eval()
-    metrics = {}
+    metrics, translator = {}, Translator(source, averaged, target)
     for part, bench in benches.items():
-        scores = use_translator(bench, Translator(source, averaged, target), see=see, seed=job.seed).scores
-        metrics |= {f"{key} on {_SCORED} of {part}": value for key, value in vars(scores).items()}
+        for words, shown in {"": see, **(foreign or {})}.items():
+            scores = use_translator(bench, translator, see=shown, seed=job.seed).scores
+            named = f" ({words})" if words else ""
+            metrics |= {f"{key}{named} on {_SCORED} of {part}": value for key, value in vars(scores).items()}
     card = Card(name, "choice", flow.config.to_dict(), recipe, data=data_hash(data), metrics=metrics, notes=notes)
     tensors = averaged.state_dict() | {f"source.{key}": value for key, value in source.state().items()}
     return publish(job, card, tensors, history, f"nats on {_SCORED} of val", higher=False, bits=8, fine=FINE_WEIGHTS)

@@ -1,6 +1,7 @@
 """Training of the unpaired translators: one flow for the five styles, one for attributes."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,13 +19,19 @@ from ..translation.domains import DomainMethod, DomainTranslator, encode_labelle
 from ..translation.edits import EDITED, editable
 from ..translation.partners import content_features, pseudo_pairs
 from ..translation.picture_critic import FeatureCritic, PictureDomainMethod, Viewer
+from ..translation.refine import refine
 from ..translation.training import held_out_nats
 from .recipe import Job, data_hash, publish
 
-__all__ = ["train_attributes", "train_styles"]
+__all__ = ["style_metrics", "train_attributes", "train_styles"]
 
-_SIZES = {"hidden_dim": 32, "blocks": 8}
 _RECIPE = {"target": "autoencoder-grid64", "batch_size": 96, "rate": 2e-3, "weight_decay": 0.05}
+_LOOK = {
+    "batch_size": 64,
+    "pictures": {"content": 300.0, "whole": 2000.0, "style": 150.0, "critic": 300.0},
+    "look": "bfloat16",
+}
+"""Decoder and classifier, most of a step, in half precision; the flow that trains stays in single precision."""
 
 
 def _fit(
@@ -35,6 +42,7 @@ def _fit(
     partners: Callable[[ImageSet], tuple[Tensor, Tensor]] | None,
     recipe: dict[str, Any],
     steps: int,
+    hidden_dim: int = 32,
 ) -> tuple[Card, History]:
     """Encodes the pictures, trains the flow and starts its card.
 
@@ -42,6 +50,7 @@ def _fit(
         labels: of a part, as the expert takes them.
         partners: of the training part, to be pulled together.
         steps: of the profile.
+        hidden_dim: of the flow.
     """
     seed_everything(job.seed)
     data, target = load_emoji(), load_expert(recipe["target"], job.profile.device)
@@ -56,15 +65,13 @@ def _fit(
     if partners:
         first, second = (side.cpu() for side in partners(part))
         both = torch.cat([first, first + len(part)]), torch.cat([second, second + len(part)])  # plain, and mirrored
-    flow = label_flow(pairs, target, job.seed, **_SIZES)
+    flow = label_flow(pairs, target, job.seed, hidden_dim=hidden_dim, blocks=8)
     options = {"rate": recipe["rate"], "weight_decay": recipe["weight_decay"], "held": held["val"]}
     options |= {"weight": recipe.get("alignment", 0.0)}
     kind = DomainMethod
     if "pictures" in recipe:
         kind, domains = PictureDomainMethod, expert.condition_shape[0]
-        some = torch.randperm(len(part), generator=torch.Generator().manual_seed(job.seed))[:1000].to(pairs.mean.device)
-        classifier = load_expert("classifier", job.profile.device)
-        viewer = Viewer(target, classifier, pairs.mean[some], pairs.condition[some].argmax(1))
+        viewer = _viewer(job, part, recipe)
         critic = FeatureCritic(viewer.scales, domains).to(job.profile.device)
         options |= {"viewer": viewer, "critic": critic, "weights": recipe["pictures"]}
     method = kind(pairs, flow, both, **options)
@@ -85,22 +92,45 @@ def train_styles(job: Job) -> Card:
         LabelExpert(len(names)),
         lambda part: part.labels["style"],
         None,
-        _RECIPE | {"batch_size": 64, "pictures": {"content": 600.0, "style": 20.0, "critic": 300.0}},
-        job.profile.pick(quick=60, cpu=3000, gpu=20000),
+        _RECIPE | _LOOK,
+        job.profile.pick(quick=60, cpu=8000, gpu=40000),
+        hidden_dim=40,
     )
     card.notes = "Condition: one-hot style. Retrieval, style accuracy and Fréchet distance use judge features."
-    flow, judge = history.averaged["flow"].eval(), Judge.load().to(job.profile.device)
+    flow = history.averaged["flow"].eval()
     translator = DomainTranslator(names, flow, load_expert(card.recipe["target"], job.profile.device))
-    gallery = Gallery.of(data.part("val"), judge)
-    scores = [gallery.score(_translate(translator, gallery, s, t), s, t) for s, t in directions(len(names))]
-    card.metrics |= {f"{key} on val": value for key, value in vars(mean_score(scores)).items()}
+    card.metrics |= style_metrics(translator, _viewer(job, data.part("train"), card.recipe), data)
     return publish(job, card, flow.state_dict(), history, "frechet on val", higher=False, bits=8)
 
 
-def _translate(translator: DomainTranslator, gallery: Gallery, own: int, other: int) -> Tensor:
-    pictures = gallery.pictures(own)
+def _viewer(job: Job, part: ImageSet, recipe: dict[str, Any]) -> Viewer:
+    experts = (load_expert(name, job.profile.device) for name in (recipe["target"], "classifier"))
+    return Viewer.of(*experts, part, seed=job.seed, precision=getattr(torch, recipe["look"]))
+
+
+def style_metrics(translator: DomainTranslator, viewer: Viewer, data: ImageSet) -> dict[str, float]:
+    """Retrieval, style accuracy and Fréchet distance of all pictures in every direction, as the flow translates them
+    and (test part only, it takes minutes) refined."""
+    judge, metrics = Judge.load().to(next(translator.flow.parameters()).device), {}
+    kinds = {
+        "val": {"": translator.move},
+        "test": {"": translator.move, " (refined)": partial(refine, translator, viewer)},
+    }
+    for part, ways in kinds.items():
+        gallery = Gallery.of(data.part(part), judge)
+        for words, move in ways.items():
+            scores = [
+                gallery.score(_translate(translator, move, gallery.pictures(s), s, t), s, t)
+                for s, t in directions(len(translator.names))
+            ]
+            metrics |= {f"{key}{words} on {part}": value for key, value in vars(mean_score(scores)).items()}
+    return metrics
+
+
+def _translate(translator: DomainTranslator, move: Callable, pictures: Tensor, own: int, other: int) -> Tensor:
     labels = torch.full((len(pictures),), own)
-    return translator.translate_to(pictures, labels, torch.full_like(labels, other))
+    moved = move(translator.target.encode(pictures), labels, torch.full_like(labels, other))
+    return torch.cat([translator.target.decode(part) for part in moved.split(128)])
 
 
 def train_attributes(job: Job) -> Card:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..data import ImageSet
 from ..errors import CourseError
 from ..experts import Classifier, GridAutoencoder, freeze
 from ..training.method import Loss, frozen
@@ -23,6 +24,9 @@ from .domains import DomainMethod
 from .partners import content_layers
 
 __all__ = ["FeatureCritic", "PictureDomainMethod", "Viewer"]
+
+_SHIFT = 4
+"""Pixels, as in the classifier's training."""
 
 
 class Viewer:
@@ -36,17 +40,27 @@ class Viewer:
         classifier: looks at them; it is frozen.
         latents: ``(N, D)`` of real pictures, for the means.
         labels: ``int64 (N,)``, their domains, from 0.
+        precision: in which both compute. ``torch.bfloat16`` takes 0.6 of the time on processors with such units; what
+            trains is not affected.
 
     Raises:
         CourseError: a domain has no pictures.
 
     Attributes:
         means: of the three contents, ``(K, F)`` each.
+        length: mean squared length of the third.
         scales: mean and deviation ``(C,)`` of the channels of the classifier's first three stages.
     """
 
-    def __init__(self, target: GridAutoencoder, classifier: Classifier, latents: Tensor, labels: Tensor):
-        self.target, self.classifier = freeze(target), freeze(classifier)
+    def __init__(
+        self,
+        target: GridAutoencoder,
+        classifier: Classifier,
+        latents: Tensor,
+        labels: Tensor,
+        precision: torch.dtype = torch.float32,
+    ):
+        self.target, self.classifier, self.precision = freeze(target), freeze(classifier), precision
         count = torch.bincount(labels.cpu())
         if not len(labels) or not count.all():
             raise CourseError(f"every domain needs pictures whose mean is taken, not {count.tolist()}: give more.")
@@ -55,19 +69,46 @@ class Viewer:
             with torch.no_grad():
                 maps = self.maps(part)
                 contents.append(self.content(maps))
-            stages.append([torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))]) for x in maps[:3]])
+            early = [stage.float() for stage in maps[:3]]
+            stages.append([torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))]) for x in early])
         layers = [torch.cat(layer) for layer in zip(*contents, strict=True)]
         self.means = [torch.stack([layer[labels == k].mean(0) for k in domains]) for layer in layers]
+        self.length = layers[-1].square().sum(1).mean()
         moments = [torch.stack(stage).mean(0) for stage in zip(*stages, strict=True)]
         self.scales = [(mean, (square - mean.square()).sqrt()) for mean, square in moments]
 
-    def maps(self, latent: Tensor) -> list[Tensor]:
+    @classmethod
+    @torch.no_grad()
+    def of(
+        cls,
+        target: GridAutoencoder,
+        classifier: Classifier,
+        data: ImageSet,
+        label: str = "style",
+        count: int = 1000,
+        seed: int = 0,
+        precision: torch.dtype = torch.float32,
+    ) -> "Viewer":
+        """With the means of ``count`` pictures of ``data``, chosen by ``seed``; ``label`` names their domains."""
+        some = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:count]
+        chosen, device = data.subset(some), next(target.parameters()).device
+        latents = torch.cat([target.encode(images.to(device)) for images in chosen.batches(250)])
+        return cls(target, classifier, latents, chosen.labels[label].to(device), precision)
+
+    def maps(self, latent: Tensor, shift: tuple[int, int] = (0, 0)) -> list[Tensor]:
         """The classifier's stage outputs for decoded latents ``(B, D)``.
 
         Pictures are not clamped: a white that is whiter than white would have no gradient, so that no outline could
         ever begin there.
+
+        Args:
+            latent: of the pictures.
+            shift: pixels by which they are moved to the left and up before they are looked at; white moves in.
         """
-        return self.classifier.maps(self.target.render(latent))
+        with torch.autocast(latent.device.type, self.precision, enabled=self.precision != torch.float32):
+            pictures = self.target.render(latent)
+            x, y = shift
+            return self.classifier.maps(F.pad(pictures, (-x, x, -y, y), value=1.0) if x or y else pictures)
 
     def content(self, maps: list[Tensor]) -> list[Tensor]:
         """What is where, how it looks there, and what the picture is as a whole: three times ``(B, F)``."""
@@ -86,6 +127,20 @@ class Viewer:
             for mean, a, b in zip(self.means, first, second, strict=True)
         ]
         return torch.stack(parts).mean()
+
+    def shortfall(self, first: list[Tensor], own: Tensor, second: list[Tensor], other: Tensor) -> Tensor:
+        """How far pictures are, as a whole, from where they should be: where the input was, moved by the difference
+        of the domains' means; squared, in units of the mean squared length, at least 0.
+
+        Unlike :meth:`distance` it asks for both at once, the content and the style, and for the right length.
+
+        Args:
+            first, own: contents of the inputs, and their domains.
+            second, other: contents of their translations, and the domains asked for.
+        """
+        mean = self.means[-1]
+        goal = first[-1] - mean[own] + mean[other]
+        return (second[-1] - goal).square().sum(1).mean() / self.length
 
 
 class FeatureCritic(nn.Module):
@@ -119,26 +174,26 @@ class FeatureCritic(nn.Module):
             yield nn.LeakyReLU(0.2)
             channels = width
 
-    def forward(self, maps: list[Tensor], labels: Tensor) -> Tensor:
-        """Opinions ``(B, places)`` on pictures that claim to be of domains ``labels (B,)``."""
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Opinions ``(B, K, places)`` on pictures, should they claim to be of each domain."""
         seen = []
         for index, part in enumerate(self.parts):
             mean, deviation = self.get_buffer(f"mean{index}"), self.get_buffer(f"deviation{index}")
-            opinions = part((maps[index].float() - mean) / deviation).flatten(2)
-            seen.append(opinions[torch.arange(len(labels), device=labels.device), labels])
-        return torch.cat(seen, 1)
+            seen.append(part((maps[index].float() - mean) / deviation).flatten(2))
+        return torch.cat(seen, 2)
 
 
 class PictureDomainMethod(DomainMethod):
     """:class:`DomainMethod` for one-hot domains, and a look at the pictures that translations become.
 
-    Logs ``content`` (see :meth:`Viewer.distance`), ``style`` (the classifier's cross-entropy with the style asked for),
-    ``taken for the target`` (the share for which it names it) and ``critic`` (minus the critic's opinion).
+    Logs ``content`` (see :meth:`Viewer.distance`), ``whole`` (see :meth:`Viewer.shortfall`), ``style`` (the
+    classifier's cross-entropy with the style asked for), ``taken for the target`` (the share for which it names it)
+    and ``critic`` (minus the critic's opinion).
 
     Args:
         viewer: see :class:`Viewer`; its classifier has a head ``style`` that knows the domains.
         critic: see :class:`FeatureCritic`.
-        weights: of ``content``, ``style`` and ``critic`` in the flow's loss, in nats a picture.
+        weights: of ``content``, ``whole``, ``style`` and ``critic`` in the flow's loss, in nats a picture.
         looked_at: pictures of each batch that are decoded.
         arguments, options: those of :class:`DomainMethod`.
     """
@@ -163,19 +218,23 @@ class PictureDomainMethod(DomainMethod):
         rows = min(len(latent) - 2 * count, self.looked_at)
         total, scalars, v = self.terms(batch, generator, step)
         domains = condition.shape[1]
-        own = condition[:rows].argmax(1)
+        own, row = condition[:rows].argmax(1), torch.arange(rows, device=condition.device)
         other = (own + torch.randint(1, domains, (rows,), generator=generator).to(own.device)) % domains
-        with torch.no_grad(), self.autocast():
-            real = self.viewer.maps(latent[:rows])
+        # Looked at a little displaced, both alike: what a classifier sees in one position only is no style.
+        x, y = torch.randint(-_SHIFT, _SHIFT + 1, (2,), generator=generator).tolist()
+        with torch.no_grad():
+            real = self.viewer.maps(latent[:rows], (x, y))
         with self.autocast():
             moved = self.unwrapped("flow").inverse(v[:rows], F.one_hot(other, domains).float())
-            maps = self.viewer.maps(moved.float())
+        maps = self.viewer.maps(moved.float(), (x, y))
         content = self.viewer.content(maps)
         named = self.viewer.classifier.heads["style"](content[-1])
         with frozen(self.unwrapped("critic")):
-            opinions = self.unwrapped("critic")(maps, other)
+            opinions = self.unwrapped("critic")(maps)[row, other]
+        seen = self.viewer.content(real), own, content, other
         terms = {
-            "content": self.viewer.distance(self.viewer.content(real), own, content, other),
+            "content": self.viewer.distance(*seen),
+            "whole": self.viewer.shortfall(*seen),
             "style": F.cross_entropy(named, other),
             "critic": -opinions.mean(),
         }
@@ -183,7 +242,8 @@ class PictureDomainMethod(DomainMethod):
         yield Loss("flow", total, scalars | terms | {"taken for the target": (named.argmax(1) == other).float().mean()})
         # Hinge loss. A real picture under a wrong label counts as a fake, or returning the input would do.
         opinion = self.modules["critic"]
-        genuine, wrong = opinion(real, own), opinion(real, other)
-        fake = opinion([stage.detach() for stage in maps], other)
+        of_real = opinion(real)
+        genuine, wrong = of_real[row, own], of_real[row, other]
+        fake = opinion([stage.detach() for stage in maps])[row, other]
         loss = F.relu(1 - genuine).mean() + 0.5 * (F.relu(1 + wrong).mean() + F.relu(1 + fake).mean())
         yield Loss("critic", loss, {"opinion of real": genuine.mean(), "opinion of translated": fake.mean()})
