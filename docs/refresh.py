@@ -28,6 +28,7 @@ GALLERY = [
     ("03", "less-picture", "What a network with a residual gains over one without, when the source says little"),
     ("04", "result-first", "Text to image: sentences drawn by an autoencoder and by a BigGAN, both frozen"),
     ("05", "result-first", "Unpaired translation: one picture under the label of every style"),
+    ("05", "refine-picture", "A translation refined for one picture through frozen experts, with two controls"),
     ("05", "attributes-picture", "Attributes: one label flipped, beside a linear edit"),
     ("05", "bias-drawn", "The same residual under every label: what a data set adds by itself"),
     ("06", "result-first", "One decoder told about a picture in three ways: in grey, with a hole, as a label map"),
