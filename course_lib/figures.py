@@ -42,13 +42,14 @@ def show_pictures(figure: Figure, alt: str) -> None:
     """As :func:`show`, but as JPEG: for large grids of decoded pictures.
 
     Such pictures have no flat areas, so that as PNG they take four times the room, which a notebook with many of them
-    does not have. Colour is not subsampled.
+    does not have. Colour is not subsampled; progressive files are smaller, with the same pixels.
 
     Raises:
         ValueError: ``alt`` is empty.
     """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="jpeg", pil_kwargs={"quality": 70, "subsampling": 0})
+    options = {"quality": 70, "subsampling": 0, "optimize": True, "progressive": True}
+    figure.savefig(buffer, format="jpeg", pil_kwargs=options)
     _display("image/jpeg", buffer.getvalue(), alt)
 
 

@@ -15,7 +15,7 @@ from conftest import PIXEL, code, text
 
 from course_lib.runner import Notebook, RunOptions, run_notebooks
 from course_lib.runner import session as session_module
-from course_lib.runner.process import DISK_FULL, run_worker
+from course_lib.runner.process import DISK_FULL, _only_shutdown_race, run_worker
 from course_lib.runner.store import store_outputs
 from course_lib.runner.worker import unexecuted_cells
 
@@ -202,3 +202,12 @@ def test_run_folders_never_collide(tmp_path, monkeypatch):
     monkeypatch.setattr(session_module, "datetime", Clock)
     names = [session_module.new_run_folder(tmp_path).name for _ in range(3)]
     assert names == ["20260102-030405", "20260102-030405-2", "20260102-030405-3"]
+
+
+def test_a_kernel_that_stumbles_over_its_own_closed_socket_has_said_nothing(tmp_path):
+    log = tmp_path / "kernel.log"
+    stumble = "ERROR:tornado.general:Uncaught exception in ZMQStream callback\nTraceback (most recent call last):\n"
+    stumble += "  File ...\nzmq.error.ZMQError: Socket operation on non-socket\n"
+    for said, nothing in ((stumble, True), (stumble + "and more", False), (2 * stumble, False), ("a warning", False)):
+        log.write_text(said)
+        assert _only_shutdown_race(log) == nothing

@@ -18,6 +18,7 @@ __all__ = ["DISK_FULL", "NotebookResult", "end_tree", "run_worker"]
 DISK_FULL = "no space left on the disk: free some and run again"
 
 _SAMPLE_SECONDS = 0.1
+_RACE = "ERROR:tornado.general:Uncaught exception in ZMQStream callback"
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,15 @@ def run_worker(
         process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream, start_new_session=True)
         peak = _watch(process, stop)
         result = _read_result(Path(job["result"]), process.returncode, stop.is_set(), log)
-    if log.stat().st_size == 0:
+    if log.stat().st_size == 0 or (result["status"] == "ok" and _only_shutdown_race(log)):
         log.unlink()
     return result, time.monotonic() - started, peak
+
+
+def _only_shutdown_race(log: Path) -> bool:
+    """Whether all that was said is that ipykernel, while it ended, flushed into a socket that it had closed itself."""
+    text = log.read_text(errors="replace").strip()
+    return text.startswith(_RACE) and text.count(_RACE) == 1 and text.endswith("Socket operation on non-socket")
 
 
 def _watch(process: subprocess.Popen, stop: threading.Event) -> int:
