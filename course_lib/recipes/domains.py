@@ -128,8 +128,8 @@ def style_metrics(translator: DomainTranslator, viewer: Viewer, data: ImageSet) 
 
 
 def _translate(translator: DomainTranslator, move: Callable, pictures: Tensor, own: int, other: int) -> Tensor:
-    labels = torch.full((len(pictures),), own)
-    moved = move(translator.target.encode(pictures), labels, torch.full_like(labels, other))
+    labels, device = torch.full((len(pictures),), own), next(translator.flow.parameters()).device
+    moved = move(translator.target.encode(pictures.to(device)), labels, torch.full_like(labels, other))
     return torch.cat([translator.target.decode(part) for part in moved.split(128)])
 
 
