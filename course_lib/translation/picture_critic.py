@@ -142,6 +142,19 @@ class Viewer:
         goal = first[-1] - mean[own] + mean[other]
         return (second[-1] - goal).square().sum(1).mean() / self.length
 
+    def named(self, content: list[Tensor]) -> Tensor:
+        """Logits ``(B, K)`` of the classifier's head ``style``."""
+        return self.classifier.heads["style"](content[-1])
+
+    def terms(self, first: list[Tensor], own: Tensor, second: list[Tensor], other: Tensor) -> dict[str, Tensor]:
+        """What a translation is asked for: ``content`` (:meth:`distance`), ``whole`` (:meth:`shortfall`) and ``style``
+        (cross-entropy with the domain asked for); arguments as there."""
+        return {
+            "content": self.distance(first, own, second, other),
+            "whole": self.shortfall(first, own, second, other),
+            "style": F.cross_entropy(self.named(second), other),
+        }
+
 
 class FeatureCritic(nn.Module):
     """Says of the classifier's first three stages whether they belong to a real picture of a given domain.
@@ -228,18 +241,12 @@ class PictureDomainMethod(DomainMethod):
             moved = self.unwrapped("flow").inverse(v[:rows], F.one_hot(other, domains).float())
         maps = self.viewer.maps(moved.float(), (x, y))
         content = self.viewer.content(maps)
-        named = self.viewer.classifier.heads["style"](content[-1])
         with frozen(self.unwrapped("critic")):
             opinions = self.unwrapped("critic")(maps)[row, other]
-        seen = self.viewer.content(real), own, content, other
-        terms = {
-            "content": self.viewer.distance(*seen),
-            "whole": self.viewer.shortfall(*seen),
-            "style": F.cross_entropy(named, other),
-            "critic": -opinions.mean(),
-        }
+        terms = self.viewer.terms(self.viewer.content(real), own, content, other) | {"critic": -opinions.mean()}
         total = total + sum(self.weights[name] * value for name, value in terms.items())
-        yield Loss("flow", total, scalars | terms | {"taken for the target": (named.argmax(1) == other).float().mean()})
+        taken = (self.viewer.named(content).argmax(1) == other).float().mean()
+        yield Loss("flow", total, scalars | terms | {"taken for the target": taken})
         # Hinge loss. A real picture under a wrong label counts as a fake, or returning the input would do.
         opinion = self.modules["critic"]
         of_real = opinion(real)

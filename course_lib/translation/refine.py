@@ -13,7 +13,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from .domains import DomainTranslator
 from .picture_critic import Viewer
@@ -71,7 +70,7 @@ def _refine(
     rate: float,
 ) -> Tensor:
     own, other = own.to(latent.device), other.to(latent.device)
-    code, head = translator.code(other), viewer.classifier.heads["style"]
+    code = translator.code(other)
     with torch.no_grad():
         wanted = [viewer.content(viewer.maps(latent, shift)) for shift in _SHIFTS]
     moved = found.detach().clone().requires_grad_()
@@ -80,12 +79,8 @@ def _refine(
         optimizer.param_groups[0]["lr"] = rate * (1 - step / (steps + 1))
         turn = step % len(_SHIFTS)
         seen = viewer.content(viewer.maps(moved, _SHIFTS[turn]))
-        terms = {
-            "content": viewer.distance(wanted[turn], own, seen, other),
-            "whole": viewer.shortfall(wanted[turn], own, seen, other),
-            "style": F.cross_entropy(head(seen[-1]), other),
-            "likelihood": -translator.flow.log_prob(moved, code).mean(),
-        }
+        terms = viewer.terms(wanted[turn], own, seen, other)
+        terms["likelihood"] = -translator.flow.log_prob(moved, code).mean()
         # Summed over pictures, so that none feels how many others there are.
         loss = len(moved) * sum(weights.get(name, 0.0) * term for name, term in terms.items())
         (moved.grad,) = torch.autograd.grad(loss, moved)
