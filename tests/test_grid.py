@@ -22,7 +22,7 @@ from course_lib.translation import Pairs, load_flow
 from course_lib.translation.domains import DomainTranslator, label_flow
 from course_lib.translation.own_data import adapt_autoencoder
 from course_lib.translation.partners import content_features
-from course_lib.translation.picture_critic import FeatureCritic, PictureDomainMethod, Viewer
+from course_lib.translation.picture_critic import FeatureCritic, PictureDomainMethod, Viewer, critics
 from course_lib.translation.refine import refine
 
 SMALL = GridAutoencoderConfig(16, 4, (8, 8), (8, 8))
@@ -242,11 +242,17 @@ def test_a_grid_target_gets_a_grid_flow_that_begins_as_the_mean_shift(autoencode
 
 
 @pytest.fixture(scope="module")
-def viewer(autoencoder):
+def viewers(autoencoder):
+    """Two, whose classifiers differ in size."""
     torch.manual_seed(0)
-    classifier = freeze(Classifier(ClassifierConfig({"style": 2}, width=4)))
     pairs = latents(autoencoder, 200)
-    return Viewer(autoencoder, classifier, pairs.mean, pairs.condition.argmax(1))
+    classifiers = [freeze(Classifier(ClassifierConfig({"style": 2}, width))) for width in (4, 6)]
+    return [Viewer(autoencoder, one, pairs.mean, pairs.condition.argmax(1)) for one in classifiers]
+
+
+@pytest.fixture(scope="module")
+def viewer(viewers):
+    return viewers[0]
 
 
 def test_a_pictures_content_is_its_own_and_a_common_change_of_style_does_not_count(viewer, autoencoder):
@@ -307,16 +313,39 @@ def test_looking_in_half_precision_sees_nearly_the_same(viewer, autoencoder):
         assert (a - b.float()).norm() < 0.05 * a.norm()
 
 
-def looking(autoencoder, viewer, pairs, weights, seed=0):
+def looking(autoencoder, viewers, pairs, weights, seed=0):
     torch.manual_seed(seed)
     flow = label_flow(pairs, autoencoder, hidden_dim=16, blocks=2)
-    critic = FeatureCritic(viewer.scales, 2, width=8)
-    return PictureDomainMethod(pairs, flow, viewer=viewer, critic=critic, weights=weights, looked_at=8)
+    critic = critics(viewers, width=8)
+    return PictureDomainMethod(pairs, flow, viewers=viewers, critic=critic, weights=weights, looked_at=9)
 
 
-def test_each_phase_moves_its_own_network_and_no_expert(viewer, autoencoder):
+def test_each_viewer_has_a_critic_of_its_own_layers(viewers, autoencoder):
+    seen = [viewer.maps(latents(autoencoder, 6).mean) for viewer in viewers]
+    opinions = critics(viewers, width=8).eval()(seen)
+    assert [one.shape for one in opinions] == [(6, 2, 12), (6, 2, 12)]
+
+
+def test_the_viewers_share_the_pictures_among_them(viewers, autoencoder):
+    """The logged terms are the means of what each viewer says of every second picture."""
+    method = looking(autoencoder, viewers, latents(autoencoder), dict.fromkeys(("content", "whole", "style"), 0.0))
+    asked = []
+    for viewer in viewers:
+        viewer.terms = lambda *given, viewer=viewer: asked.append(given) or Viewer.terms(viewer, *given)
+    generator = torch.Generator().manual_seed(0)
+    batch = method.batch(torch.arange(16), generator)
+    loss = next(method.losses(batch, generator, 0))
+    for viewer in viewers:
+        del viewer.terms
+    labels = batch[1][:9].argmax(1)
+    assert torch.equal(asked[0][1], labels[::2]) and torch.equal(asked[1][1], labels[1::2])
+    parts = [viewer.terms(*given)["whole"] for viewer, given in zip(viewers, asked, strict=True)]
+    torch.testing.assert_close(loss.scalars["whole"], sum(parts) / 2)
+
+
+def test_each_phase_moves_its_own_network_and_no_expert(viewers, autoencoder):
     weights = {"content": 5.0, "whole": 5.0, "style": 5.0, "critic": 5.0}
-    method = looking(autoencoder, viewer, latents(autoencoder), weights)
+    method = looking(autoencoder, viewers, latents(autoencoder), weights)
     critic, flow = (method.modules[name] for name in ("critic", "flow"))
     generator = torch.Generator().manual_seed(0)
     phases = method.losses(method.batch(torch.arange(16), generator), generator, 0)
@@ -327,19 +356,20 @@ def test_each_phase_moves_its_own_network_and_no_expert(viewer, autoencoder):
     assert any(p.grad.abs().max() > 0 for p in flow.parameters())
     flow.zero_grad()
     next(phases).value.backward()
-    assert any(p.grad.abs().max() > 0 for p in critic.parameters())
+    assert all(any(p.grad.abs().max() > 0 for p in part.parameters()) for part in critic)
     assert all(p.grad is None or not p.grad.any() for p in flow.parameters())
-    assert all(p.grad is None for p in [*viewer.classifier.parameters(), *viewer.target.parameters()])
+    experts = [viewers[0].target, *(viewer.classifier for viewer in viewers)]
+    assert all(p.grad is None for expert in experts for p in expert.parameters())
 
 
 @pytest.mark.parametrize("name", ["content", "whole", "style"])
-def test_what_is_asked_for_is_learned(viewer, autoencoder, name):
+def test_what_is_asked_for_is_learned(viewers, autoencoder, name):
     """Both flows fit the same likelihood; what differs is whether the picture's gradient reaches the flow."""
     pairs = latents(autoencoder, 200)
 
     def reached(weight):
         weights = dict.fromkeys(("content", "whole", "style", "critic"), 0.0) | {name: weight}
-        method = looking(autoencoder, viewer, pairs, weights)
+        method = looking(autoencoder, viewers, pairs, weights)
         return train(method, Budget(60), 32, seed=0, **QUIET).curve[name][-1]
 
     assert reached(1000.0) < reached(0.0)
@@ -357,13 +387,13 @@ def test_a_viewer_of_a_data_set_is_that_of_its_latents(viewer, autoencoder):
 
 
 @pytest.fixture(scope="module")
-def translated(autoencoder, viewer):
+def translated(autoencoder, viewers):
     """A translator between two domains, and inputs of the first."""
     pairs = latents(autoencoder, 60)
     flow = label_flow(pairs, autoencoder, gain=1.0, hidden_dim=8, blocks=2)
     flow(pairs.mean, pairs.condition)
     own = torch.zeros(10, dtype=torch.int64)
-    return DomainTranslator(["a", "b"], freeze(flow.eval()), autoencoder), viewer, pairs.mean[:20:2], own, own + 1
+    return DomainTranslator(["a", "b"], freeze(flow.eval()), autoencoder), viewers, pairs.mean[:20:2], own, own + 1
 
 
 def test_refining_zero_steps_is_the_flows_translation(translated):
@@ -375,24 +405,29 @@ def test_refining_zero_steps_is_the_flows_translation(translated):
 
 @pytest.mark.parametrize("name", ["content", "whole", "style", "likelihood"])
 def test_refining_improves_what_it_is_asked_for(translated, name):
-    translator, viewer, z, own, other = translated
+    translator, viewers, z, own, other = translated
 
     def reached(latent):
-        before, after = viewer.content(viewer.maps(z)), viewer.content(viewer.maps(latent))
-        return {
-            "content": viewer.distance(before, own, after, other),
-            "whole": viewer.shortfall(before, own, after, other),
-            "style": F.cross_entropy(viewer.classifier.heads["style"](after[-1]), other),
-            "likelihood": -translator.flow.log_prob(latent, translator.code(other)).mean(),
-        }[name]
+        if name == "likelihood":
+            return -translator.flow.log_prob(latent, translator.code(other)).mean()
+        found = []
+        for viewer in viewers:
+            before, after = viewer.content(viewer.maps(z)), viewer.content(viewer.maps(latent))
+            terms = {
+                "content": viewer.distance(before, own, after, other),
+                "whole": viewer.shortfall(before, own, after, other),
+                "style": F.cross_entropy(viewer.classifier.heads["style"](after[-1]), other),
+            }
+            found.append(terms[name])
+        return sum(found)
 
     weights = {name: 1.0}
     assert reached(refine(*translated, weights=weights)) < reached(refine(*translated, weights=weights, steps=0))
 
 
 def test_each_picture_is_refined_by_itself_and_nothing_else_changes(translated):
-    translator, viewer, *_ = translated
-    networks = (translator.flow, viewer.target, viewer.classifier)
+    translator, viewers, *_ = translated
+    networks = (translator.flow, viewers[0].target, *(viewer.classifier for viewer in viewers))
     before = [fingerprint(network) for network in networks]
     torch.testing.assert_close(refine(*translated), refine(*translated, batch_size=3), rtol=1e-3, atol=1e-3)
     assert [fingerprint(network) for network in networks] == before

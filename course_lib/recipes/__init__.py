@@ -29,6 +29,8 @@ RECIPES = {
     "self-aligned32": ("self_alignment", "train_self_aligned32"),
     "classifier-shape": ("biased_classifiers", "train_shape_classifier"),
     "classifier-texture": ("biased_classifiers", "train_texture_classifier"),
+    "classifier-augmented": ("further_classifiers", "train_augmented"),
+    "classifier-robust": ("further_classifiers", "train_robust"),
     "segmenter": ("segmenter", "train_segmenter"),
     "segmenter-argmax": ("choices", "train_argmax"),
     "segmenter-logits": ("choices", "train_logits"),

@@ -60,16 +60,20 @@ class ClassifierMethod(Method):
     def losses(self, batch: Any, generator: torch.Generator, step: int) -> Iterator[Loss]:
         images, labels = batch
         outputs = self.modules["classifier"](images)
-        parts = {
-            name: F.cross_entropy(outputs[name], labels[:, k], label_smoothing=0.05)
-            for k, name in enumerate(self.config.heads)
-        }
+        parts = self.parts(outputs, labels)
         if self.config.projection:
             first, second = outputs["projection"].chunk(2)
             similarity = first @ second.T / self.temperature
             target = torch.arange(len(first), device=similarity.device)
             parts["contrastive"] = (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target)) / 2
         yield Loss("classifier", sum(parts.values()), {f"loss/{name}": value for name, value in parts.items()})
+
+    def parts(self, outputs: dict[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy of each head with ``labels (B, heads)``."""
+        return {
+            name: F.cross_entropy(outputs[name], labels[:, k], label_smoothing=0.05)
+            for k, name in enumerate(self.config.heads)
+        }
 
     def learning_rate(self, progress: float) -> float:
         return min(1.0, progress / 0.05 + 0.02) * (0.5 + 0.5 * torch.cos(torch.tensor(torch.pi * progress)).item())

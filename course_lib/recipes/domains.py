@@ -18,7 +18,7 @@ from ..translation import Pairs
 from ..translation.domains import DomainMethod, DomainTranslator, encode_labelled, label_flow
 from ..translation.edits import EDITED, editable
 from ..translation.partners import content_features, pseudo_pairs
-from ..translation.picture_critic import FeatureCritic, PictureDomainMethod, Viewer
+from ..translation.picture_critic import PictureDomainMethod, Viewer, critics
 from ..translation.refine import refine
 from ..translation.training import held_out_nats
 from .recipe import Job, data_hash, publish
@@ -28,10 +28,11 @@ __all__ = ["style_metrics", "train_attributes", "train_styles"]
 _RECIPE = {"target": "autoencoder-grid64", "batch_size": 96, "rate": 2e-3, "weight_decay": 0.05}
 _LOOK = {
     "batch_size": 64,
-    "pictures": {"content": 300.0, "whole": 2000.0, "style": 150.0, "critic": 300.0},
+    "viewers": ["classifier", "classifier-augmented", "classifier-robust"],
+    "pictures": {"content": 600.0, "whole": 1000.0, "style": 60.0, "critic": 300.0},
     "look": "bfloat16",
 }
-"""Decoder and classifier, most of a step, in half precision; the flow that trains stays in single precision."""
+"""Decoder and classifiers, most of a step, in half precision; the flow that trains stays in single precision."""
 
 
 def _fit(
@@ -42,7 +43,6 @@ def _fit(
     partners: Callable[[ImageSet], tuple[Tensor, Tensor]] | None,
     recipe: dict[str, Any],
     steps: int,
-    hidden_dim: int = 32,
 ) -> tuple[Card, History]:
     """Encodes the pictures, trains the flow and starts its card.
 
@@ -50,7 +50,6 @@ def _fit(
         labels: of a part, as the expert takes them.
         partners: of the training part, to be pulled together.
         steps: of the profile.
-        hidden_dim: of the flow.
     """
     seed_everything(job.seed)
     data, target = load_emoji(), load_expert(recipe["target"], job.profile.device)
@@ -65,15 +64,14 @@ def _fit(
     if partners:
         first, second = (side.cpu() for side in partners(part))
         both = torch.cat([first, first + len(part)]), torch.cat([second, second + len(part)])  # plain, and mirrored
-    flow = label_flow(pairs, target, job.seed, hidden_dim=hidden_dim, blocks=8)
+    flow = label_flow(pairs, target, job.seed, hidden_dim=32, blocks=8)
     options = {"rate": recipe["rate"], "weight_decay": recipe["weight_decay"], "held": held["val"]}
     options |= {"weight": recipe.get("alignment", 0.0)}
     kind = DomainMethod
     if "pictures" in recipe:
-        kind, domains = PictureDomainMethod, expert.condition_shape[0]
-        viewer = _viewer(job, part, recipe)
-        critic = FeatureCritic(viewer.scales, domains).to(job.profile.device)
-        options |= {"viewer": viewer, "critic": critic, "weights": recipe["pictures"]}
+        kind, viewers = PictureDomainMethod, _viewers(job, part, recipe)
+        critic = critics(viewers).to(job.profile.device)
+        options |= {"viewers": viewers, "critic": critic, "weights": recipe["pictures"]}
     method = kind(pairs, flow, both, **options)
     history = job.run(name, method, recipe["batch_size"], steps)
     flow = history.averaged["flow"].eval()
@@ -93,28 +91,30 @@ def train_styles(job: Job) -> Card:
         lambda part: part.labels["style"],
         None,
         _RECIPE | _LOOK,
-        job.profile.pick(quick=60, cpu=8000, gpu=40000),
-        hidden_dim=40,
+        job.profile.pick(quick=60, cpu=12000, gpu=40000),
     )
     card.notes = "Condition: one-hot style. Retrieval, style accuracy and Fréchet distance use judge features."
     flow = history.averaged["flow"].eval()
     translator = DomainTranslator(names, flow, load_expert(card.recipe["target"], job.profile.device))
-    card.metrics |= style_metrics(translator, _viewer(job, data.part("train"), card.recipe), data)
+    card.metrics |= style_metrics(translator, _viewers(job, data.part("train"), card.recipe), data)
     return publish(job, card, flow.state_dict(), history, "frechet on val", higher=False, bits=8)
 
 
-def _viewer(job: Job, part: ImageSet, recipe: dict[str, Any]) -> Viewer:
-    experts = (load_expert(name, job.profile.device) for name in (recipe["target"], "classifier"))
-    return Viewer.of(*experts, part, seed=job.seed, precision=getattr(torch, recipe["look"]))
+def _viewers(job: Job, part: ImageSet, recipe: dict[str, Any]) -> list[Viewer]:
+    target, device = load_expert(recipe["target"], job.profile.device), job.profile.device
+    return [
+        Viewer.of(target, load_expert(name, device), part, seed=job.seed, precision=getattr(torch, recipe["look"]))
+        for name in recipe["viewers"]
+    ]
 
 
-def style_metrics(translator: DomainTranslator, viewer: Viewer, data: ImageSet) -> dict[str, float]:
+def style_metrics(translator: DomainTranslator, viewers: list[Viewer], data: ImageSet) -> dict[str, float]:
     """Retrieval, style accuracy and Fréchet distance of all pictures in every direction, as the flow translates them
     and (test part only, it takes minutes) refined."""
     judge, metrics = Judge.load().to(next(translator.flow.parameters()).device), {}
     kinds = {
         "val": {"": translator.move},
-        "test": {"": translator.move, " (refined)": partial(refine, translator, viewer)},
+        "test": {"": translator.move, " (refined)": partial(refine, translator, viewers)},
     }
     for part, ways in kinds.items():
         gallery = Gallery.of(data.part(part), judge)

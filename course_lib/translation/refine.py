@@ -5,11 +5,14 @@ trained for can be asked again for *one* picture: beginning at the flow's answer
 same terms (:class:`~course_lib.translation.picture_critic.Viewer`), held back by the flow's likelihood under the new
 label. No weight changes.
 
+Several classifiers look at once, and one of them was trained adversarially: a change that all of them take for another
+style is more likely one that people, and a judge, take for it too.
+
 Sources: a network's guess improved by optimisation is how pictures are projected to latents in iGAN (Zhu et al. 2016);
 the gap that it closes is the amortisation gap of variational inference (Kim et al. 2018). For translation it is ours.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -28,7 +31,7 @@ _SHIFTS = ((0, 0), (3, -2), (-3, 2), (2, 3))
 
 def refine(
     translator: DomainTranslator,
-    viewer: Viewer,
+    viewers: Sequence[Viewer],
     latent: Tensor,
     labels: Tensor,
     others: Tensor,
@@ -39,15 +42,15 @@ def refine(
     rate: float = 0.03,
     batch_size: int = 80,
 ) -> Tensor:
-    """Translated latents ``(B, D)`` that the classifier finds nearer to what was asked for.
+    """Translated latents ``(B, D)`` that the classifiers find nearer to what was asked for.
 
     Args:
         translator: gives the start and the likelihood.
-        viewer: looks at what is drawn.
+        viewers: look at what is drawn; their opinions are averaged.
         latent: ``(B, D)``, of the inputs.
         labels, others: ``int64 (B,)``, the inputs' domains and those asked for.
         start: where to begin; the flow's translations by default.
-        weights: of ``content`` and ``whole`` (the same things), ``style`` (the other style, by the classifier's head
+        weights: of ``content`` and ``whole`` (the same things), ``style`` (the other style, by the classifiers' heads
             ``style``) and ``likelihood`` (of the flow, under the other label); one that is left out counts 0.
         steps: of Adam, with a falling rate; 0 returns the start.
         rate: the first one.
@@ -55,12 +58,12 @@ def refine(
     """
     found = translator.move(latent, labels, others) if start is None else start
     parts = zip(*(x.split(batch_size) for x in (latent, labels, others, found)), strict=True)
-    return torch.cat([_refine(translator, viewer, *part, weights, steps, rate) for part in parts])
+    return torch.cat([_refine(translator, viewers, *part, weights, steps, rate) for part in parts])
 
 
 def _refine(
     translator: DomainTranslator,
-    viewer: Viewer,
+    viewers: Sequence[Viewer],
     latent: Tensor,
     own: Tensor,
     other: Tensor,
@@ -72,17 +75,22 @@ def _refine(
     own, other = own.to(latent.device), other.to(latent.device)
     code = translator.code(other)
     with torch.no_grad():
-        wanted = [viewer.content(viewer.maps(latent, shift)) for shift in _SHIFTS]
+        wanted = [_contents(viewers, latent, shift) for shift in _SHIFTS]
     moved = found.detach().clone().requires_grad_()
     optimizer = torch.optim.Adam([moved], rate)
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = rate * (1 - step / (steps + 1))
         turn = step % len(_SHIFTS)
-        seen = viewer.content(viewer.maps(moved, _SHIFTS[turn]))
-        terms = viewer.terms(wanted[turn], own, seen, other)
-        terms["likelihood"] = -translator.flow.log_prob(moved, code).mean()
+        value = -weights.get("likelihood", 0.0) * translator.flow.log_prob(moved, code).mean()
+        for viewer, want, seen in zip(viewers, wanted[turn], _contents(viewers, moved, _SHIFTS[turn]), strict=True):
+            terms = viewer.terms(want, own, seen, other)
+            value = value + sum(weights.get(name, 0.0) * term for name, term in terms.items()) / len(viewers)
         # Summed over pictures, so that none feels how many others there are.
-        loss = len(moved) * sum(weights.get(name, 0.0) * term for name, term in terms.items())
-        (moved.grad,) = torch.autograd.grad(loss, moved)
+        (moved.grad,) = torch.autograd.grad(len(moved) * value, moved)
         optimizer.step()
     return moved.detach()
+
+
+def _contents(viewers: Sequence[Viewer], latent: Tensor, shift: tuple[int, int]) -> list[list[Tensor]]:
+    pictures = viewers[0].render(latent, shift)
+    return [viewer.content(viewer.see(pictures)) for viewer in viewers]
