@@ -23,7 +23,7 @@ from course_lib.translation.domains import DomainTranslator, label_flow
 from course_lib.translation.own_data import adapt_autoencoder
 from course_lib.translation.partners import content_features
 from course_lib.translation.picture_critic import FeatureCritic, PictureDomainMethod, Viewer, critics
-from course_lib.translation.refine import refine
+from course_lib.translation.refine import RefinedTranslator, refine
 
 SMALL = GridAutoencoderConfig(16, 4, (8, 8), (8, 8))
 QUIET = {"log_every": 10, "checkpoint_every": 0, "preview_every": 0, "progress": False}
@@ -431,6 +431,21 @@ def test_each_picture_is_refined_by_itself_and_nothing_else_changes(translated):
     before = [fingerprint(network) for network in networks]
     torch.testing.assert_close(refine(*translated), refine(*translated, batch_size=3), rtol=1e-3, atol=1e-3)
     assert [fingerprint(network) for network in networks] == before
+
+
+def test_a_refined_translator_draws_what_refining_gives(translated, autoencoder):
+    translator, viewers, z, own, other = translated
+    one = RefinedTranslator(translator, viewers, steps=3)
+    mixed = torch.where(torch.arange(10) % 3 == 0, own, other)
+    moved = one.move(z, own, mixed)
+    assert torch.equal(moved[::3], z[::3])  # under their own label
+    changed = mixed == other
+    expected = refine(translator, viewers, z[changed], own[changed], other[changed], steps=3)
+    torch.testing.assert_close(moved[changed], expected, rtol=1e-3, atol=1e-3)
+    pictures = torch.rand(2, 3, 16, 16) * 2 - 1
+    drawn = one.under_every_label(pictures, own[:2])  # inside no_grad, where refining needs gradients all the same
+    torch.testing.assert_close(drawn[:, 0], autoencoder.decode(autoencoder.encode(pictures)), rtol=1e-3, atol=1e-3)
+    assert (drawn[:, 1] - translator.under_every_label(pictures, own[:2])[:, 1]).abs().max() > 1e-3
 
 
 def test_content_features_say_what_is_where():
