@@ -2,7 +2,7 @@
 
 The likelihood makes ``v`` forget the label only as far as the flow learns to, and no likelihood says which picture of
 the other domain belongs to this one. Both can be seen in the decoded picture. Decoder and classifiers stay frozen;
-their gradients pass through to the flow. Several classifiers look, for a gradient through one alone finds what fools it.
+their gradients pass through to the flow. Several classifiers look: a gradient through one alone finds what fools it.
 
 Sources: AlignFlow (Grover et al. 2020) joins likelihood and adversary on a flow, which is cycle consistent by
 construction. A critic of a frozen network's layers instead of pixels is that of Projected GANs (Sauer et al. 2021). A
