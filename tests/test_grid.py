@@ -22,7 +22,7 @@ from course_lib.translation import Pairs, load_flow
 from course_lib.translation.domains import DomainTranslator, label_flow
 from course_lib.translation.own_data import adapt_autoencoder
 from course_lib.translation.partners import content_features
-from course_lib.translation.picture_critic import FeatureCritic, PictureDomainMethod, Viewer, critics
+from course_lib.translation.picture_critic import FeatureCritic, PictureDomainMethod, Viewer
 from course_lib.translation.refine import RefinedTranslator, refine
 
 SMALL = GridAutoencoderConfig(16, 4, (8, 8), (8, 8))
@@ -313,39 +313,16 @@ def test_looking_in_half_precision_sees_nearly_the_same(viewer, autoencoder):
         assert (a - b.float()).norm() < 0.05 * a.norm()
 
 
-def looking(autoencoder, viewers, pairs, weights, seed=0):
+def looking(autoencoder, viewer, pairs, weights, seed=0):
     torch.manual_seed(seed)
     flow = label_flow(pairs, autoencoder, hidden_dim=16, blocks=2)
-    critic = critics(viewers, width=8)
-    return PictureDomainMethod(pairs, flow, viewers=viewers, critic=critic, weights=weights, looked_at=9)
+    critic = FeatureCritic(viewer.scales, 2, width=8)
+    return PictureDomainMethod(pairs, flow, viewer=viewer, critic=critic, weights=weights, looked_at=8)
 
 
-def test_each_viewer_has_a_critic_of_its_own_layers(viewers, autoencoder):
-    seen = [viewer.maps(latents(autoencoder, 6).mean) for viewer in viewers]
-    opinions = critics(viewers, width=8).eval()(seen)
-    assert [one.shape for one in opinions] == [(6, 2, 12), (6, 2, 12)]
-
-
-def test_the_viewers_share_the_pictures_among_them(viewers, autoencoder):
-    """The logged terms are the means of what each viewer says of every second picture."""
-    method = looking(autoencoder, viewers, latents(autoencoder), dict.fromkeys(("content", "whole", "style"), 0.0))
-    asked = []
-    for viewer in viewers:
-        viewer.terms = lambda *given, viewer=viewer: asked.append(given) or Viewer.terms(viewer, *given)
-    generator = torch.Generator().manual_seed(0)
-    batch = method.batch(torch.arange(16), generator)
-    loss = next(method.losses(batch, generator, 0))
-    for viewer in viewers:
-        del viewer.terms
-    labels = batch[1][:9].argmax(1)
-    assert torch.equal(asked[0][1], labels[::2]) and torch.equal(asked[1][1], labels[1::2])
-    parts = [viewer.terms(*given)["whole"] for viewer, given in zip(viewers, asked, strict=True)]
-    torch.testing.assert_close(loss.scalars["whole"], sum(parts) / 2)
-
-
-def test_each_phase_moves_its_own_network_and_no_expert(viewers, autoencoder):
+def test_each_phase_moves_its_own_network_and_no_expert(viewer, autoencoder):
     weights = {"content": 5.0, "whole": 5.0, "style": 5.0, "critic": 5.0}
-    method = looking(autoencoder, viewers, latents(autoencoder), weights)
+    method = looking(autoencoder, viewer, latents(autoencoder), weights)
     critic, flow = (method.modules[name] for name in ("critic", "flow"))
     generator = torch.Generator().manual_seed(0)
     phases = method.losses(method.batch(torch.arange(16), generator), generator, 0)
@@ -356,20 +333,19 @@ def test_each_phase_moves_its_own_network_and_no_expert(viewers, autoencoder):
     assert any(p.grad.abs().max() > 0 for p in flow.parameters())
     flow.zero_grad()
     next(phases).value.backward()
-    assert all(any(p.grad.abs().max() > 0 for p in part.parameters()) for part in critic)
+    assert any(p.grad.abs().max() > 0 for p in critic.parameters())
     assert all(p.grad is None or not p.grad.any() for p in flow.parameters())
-    experts = [viewers[0].target, *(viewer.classifier for viewer in viewers)]
-    assert all(p.grad is None for expert in experts for p in expert.parameters())
+    assert all(p.grad is None for p in [*viewer.classifier.parameters(), *viewer.target.parameters()])
 
 
 @pytest.mark.parametrize("name", ["content", "whole", "style"])
-def test_what_is_asked_for_is_learned(viewers, autoencoder, name):
+def test_what_is_asked_for_is_learned(viewer, autoencoder, name):
     """Both flows fit the same likelihood; what differs is whether the picture's gradient reaches the flow."""
     pairs = latents(autoencoder, 200)
 
     def reached(weight):
         weights = dict.fromkeys(("content", "whole", "style", "critic"), 0.0) | {name: weight}
-        method = looking(autoencoder, viewers, pairs, weights)
+        method = looking(autoencoder, viewer, pairs, weights)
         return train(method, Budget(60), 32, seed=0, **QUIET).curve[name][-1]
 
     assert reached(1000.0) < reached(0.0)

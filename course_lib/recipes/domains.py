@@ -18,7 +18,7 @@ from ..translation import Pairs
 from ..translation.domains import DomainMethod, DomainTranslator, encode_labelled, label_flow
 from ..translation.edits import EDITED, editable
 from ..translation.partners import content_features, pseudo_pairs
-from ..translation.picture_critic import PictureDomainMethod, Viewer, critics
+from ..translation.picture_critic import FeatureCritic, PictureDomainMethod, Viewer
 from ..translation.refine import refine
 from ..translation.training import held_out_nats
 from .recipe import Job, data_hash, publish
@@ -29,10 +29,11 @@ _RECIPE = {"target": "autoencoder-grid64", "batch_size": 96, "rate": 2e-3, "weig
 _LOOK = {
     "batch_size": 64,
     "viewers": ["classifier", "classifier-augmented", "classifier-robust"],
-    "pictures": {"content": 600.0, "whole": 1000.0, "style": 60.0, "critic": 300.0},
+    "pictures": {"content": 600.0, "style": 20.0, "critic": 300.0},
     "look": "bfloat16",
 }
-"""Decoder and classifiers, most of a step, in half precision; the flow that trains stays in single precision."""
+"""The first classifier looks in training, all of them when translations are refined for the card. Decoder and
+classifier, most of a step, compute in half precision; the flow that trains stays in single precision."""
 
 
 def _fit(
@@ -69,9 +70,9 @@ def _fit(
     options |= {"weight": recipe.get("alignment", 0.0)}
     kind = DomainMethod
     if "pictures" in recipe:
-        kind, viewers = PictureDomainMethod, _viewers(job, part, recipe)
-        critic = critics(viewers).to(job.profile.device)
-        options |= {"viewers": viewers, "critic": critic, "weights": recipe["pictures"]}
+        kind, (viewer,), domains = PictureDomainMethod, _viewers(job, part, recipe, 1), expert.condition_shape[0]
+        critic = FeatureCritic(viewer.scales, domains).to(job.profile.device)
+        options |= {"viewer": viewer, "critic": critic, "weights": recipe["pictures"]}
     method = kind(pairs, flow, both, **options)
     history = job.run(name, method, recipe["batch_size"], steps)
     flow = history.averaged["flow"].eval()
@@ -91,7 +92,7 @@ def train_styles(job: Job) -> Card:
         lambda part: part.labels["style"],
         None,
         _RECIPE | _LOOK,
-        job.profile.pick(quick=60, cpu=12000, gpu=40000),
+        job.profile.pick(quick=60, cpu=8000, gpu=40000),
     )
     card.notes = "Condition: one-hot style. Retrieval, style accuracy and Fréchet distance use judge features."
     flow = history.averaged["flow"].eval()
@@ -100,11 +101,11 @@ def train_styles(job: Job) -> Card:
     return publish(job, card, flow.state_dict(), history, "frechet on val", higher=False, bits=8)
 
 
-def _viewers(job: Job, part: ImageSet, recipe: dict[str, Any]) -> list[Viewer]:
+def _viewers(job: Job, part: ImageSet, recipe: dict[str, Any], count: int | None = None) -> list[Viewer]:
     target, device = load_expert(recipe["target"], job.profile.device), job.profile.device
     return [
         Viewer.of(target, load_expert(name, device), part, seed=job.seed, precision=getattr(torch, recipe["look"]))
-        for name in recipe["viewers"]
+        for name in recipe["viewers"][:count]
     ]
 
 

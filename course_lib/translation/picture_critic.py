@@ -1,8 +1,8 @@
-"""Translations looked at: frozen classifiers see the same things in them, critics of their layers the other style.
+"""Translations looked at: a frozen classifier sees the same things in them, a critic of its layers the other style.
 
 The likelihood makes ``v`` forget the label only as far as the flow learns to, and no likelihood says which picture of
-the other domain belongs to this one. Both can be seen in the decoded picture. Decoder and classifiers stay frozen;
-their gradients pass through to the flow. Several classifiers look: a gradient through one alone finds what fools it.
+the other domain belongs to this one. Both can be seen in the decoded picture. Decoder and classifier stay frozen; their
+gradients pass through to the flow.
 
 Sources: AlignFlow (Grover et al. 2020) joins likelihood and adversary on a flow, which is cycle consistent by
 construction. A critic of a frozen network's layers instead of pixels is that of Projected GANs (Sauer et al. 2021). A
@@ -24,7 +24,7 @@ from ..training.method import Loss, frozen
 from .domains import DomainMethod
 from .partners import content_layers
 
-__all__ = ["FeatureCritic", "PictureDomainMethod", "Viewer", "critics"]
+__all__ = ["FeatureCritic", "PictureDomainMethod", "Viewer"]
 
 _SHIFT = 4
 """Pixels, as in the classifier's training."""
@@ -209,91 +209,62 @@ class FeatureCritic(nn.Module):
         return torch.cat(seen, 2)
 
 
-class _Critics(nn.ModuleList):
-    def forward(self, seen: Sequence[list[Tensor]]) -> list[Tensor]:
-        return [critic(maps) for critic, maps in zip(self, seen, strict=True)]
-
-
-def critics(viewers: Sequence[Viewer], width: int = 64) -> nn.Module:
-    """One :class:`FeatureCritic` for each viewer: takes a list of what they see, returns the list of opinions."""
-    return _Critics(FeatureCritic(viewer.scales, len(viewer.means[0]), width) for viewer in viewers)
-
-
 class PictureDomainMethod(DomainMethod):
     """:class:`DomainMethod` for one-hot domains, and a look at the pictures that translations become.
 
-    Every viewer looks at its share of them. Logs ``content`` (see :meth:`Viewer.distance`), ``whole`` (see
-    :meth:`Viewer.shortfall`), ``style`` (the classifier's cross-entropy with the style asked for), ``taken for the
-    target`` (the share for which it names it) and ``critic`` (minus the critic's opinion), means over the viewers.
+    Logs ``content`` (see :meth:`Viewer.distance`), ``whole`` (see :meth:`Viewer.shortfall`), ``style`` (the
+    classifier's cross-entropy with the style asked for), ``taken for the target`` (the share for which it names it)
+    and ``critic`` (minus the critic's opinion).
 
     Args:
-        viewers: see :class:`Viewer`; each classifier has a head ``style`` that knows the domains.
-        critic: see :func:`critics`.
-        weights: of ``content``, ``whole``, ``style`` and ``critic`` in the flow's loss, in nats a picture.
-        looked_at: pictures of each batch that are decoded; no fewer than viewers.
+        viewer: see :class:`Viewer`; its classifier has a head ``style`` that knows the domains.
+        critic: see :class:`FeatureCritic`.
+        weights: of ``content``, ``whole``, ``style`` and ``critic`` in the flow's loss, in nats a picture; one that is
+            left out counts 0.
+        looked_at: pictures of each batch that are decoded.
         arguments, options: those of :class:`DomainMethod`.
     """
 
     def __init__(
         self,
         *arguments: Any,
-        viewers: Sequence[Viewer],
+        viewer: Viewer,
         critic: nn.Module,
         weights: dict[str, float],
         looked_at: int = 32,
         **options: Any,
     ):
         super().__init__(*arguments, **options)
-        self.viewers, self.weights, self.looked_at = viewers, weights, looked_at
+        self.viewer, self.weights, self.looked_at = viewer, weights, looked_at
         self.modules["critic"] = critic
         self.optimizers["critic"] = torch.optim.AdamW(critic.parameters(), 5e-4, (0.0, 0.99), weight_decay=0.01)
 
     def losses(self, batch: Any, generator: torch.Generator, step: int) -> Iterator[Loss]:
-        """The flow's phase, then the critics'."""
+        """The flow's phase, then the critic's."""
         latent, condition, count = batch
         rows = min(len(latent) - 2 * count, self.looked_at)
         total, scalars, v = self.terms(batch, generator, step)
         domains = condition.shape[1]
-        own = condition[:rows].argmax(1)
+        own, row = condition[:rows].argmax(1), torch.arange(rows, device=condition.device)
         other = (own + torch.randint(1, domains, (rows,), generator=generator).to(own.device)) % domains
         # Looked at a little displaced, both alike: what a classifier sees in one position only is no style.
         x, y = torch.randint(-_SHIFT, _SHIFT + 1, (2,), generator=generator).tolist()
         with torch.no_grad():
-            real = self._seen(latent[:rows], (x, y))
+            real = self.viewer.maps(latent[:rows], (x, y))
         with self.autocast():
             moved = self.unwrapped("flow").inverse(v[:rows], F.one_hot(other, domains).float())
-        seen = self._seen(moved.float(), (x, y))
-        shares = [(own[k :: len(self.viewers)], other[k :: len(self.viewers)]) for k in range(len(self.viewers))]
+        maps = self.viewer.maps(moved.float(), (x, y))
+        content = self.viewer.content(maps)
         with frozen(self.unwrapped("critic")):
-            opinions = self.unwrapped("critic")(seen)
-        found = []
-        for viewer, (mine, asked), before, after, opinion in zip(
-            self.viewers, shares, real, seen, opinions, strict=True
-        ):
-            content = viewer.content(after)
-            terms = viewer.terms(viewer.content(before), mine, content, asked)
-            terms["critic"] = -_of_label(opinion, asked).mean()
-            terms["taken for the target"] = (viewer.named(content).argmax(1) == asked).float().mean()
-            found.append(terms)
-        terms = {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
+            opinions = self.unwrapped("critic")(maps)[row, other]
+        terms = self.viewer.terms(self.viewer.content(real), own, content, other) | {"critic": -opinions.mean()}
         total = total + sum(weight * terms[name] for name, weight in self.weights.items())
-        yield Loss("flow", total, scalars | terms)
+        taken = (self.viewer.named(content).argmax(1) == other).float().mean()
+        yield Loss("flow", total, scalars | terms | {"taken for the target": taken})
         # Hinge loss. A real picture under a wrong label counts as a fake, or returning the input would do.
-        critic, found = self.modules["critic"], []
-        of_fake = critic([[stage.detach() for stage in maps] for maps in seen])
-        for (mine, asked), of_real, of_moved in zip(shares, critic(real), of_fake, strict=True):
-            genuine, wrong, fake = _of_label(of_real, mine), _of_label(of_real, asked), _of_label(of_moved, asked)
-            loss = F.relu(1 - genuine).mean() + 0.5 * (F.relu(1 + wrong).mean() + F.relu(1 + fake).mean())
-            found.append(torch.stack([loss, genuine.mean(), fake.mean()]))
-        loss, genuine, fake = torch.stack(found).mean(0)
-        yield Loss("critic", loss, {"opinion of real": genuine, "opinion of translated": fake})
-
-    def _seen(self, latent: Tensor, shift: tuple[int, int]) -> list[list[Tensor]]:
-        """What each viewer sees in its share: every n-th picture."""
-        pictures, n = self.viewers[0].render(latent, shift), len(self.viewers)
-        return [viewer.see(pictures[k::n]) for k, viewer in enumerate(self.viewers)]
-
-
-def _of_label(opinions: Tensor, labels: Tensor) -> Tensor:
-    """``(B, K, places)`` → those of each picture's label, ``(B, places)``."""
-    return opinions[torch.arange(len(labels), device=labels.device), labels]
+        opinion = self.modules["critic"]
+        of_real = opinion(real)
+        genuine, wrong = of_real[row, own], of_real[row, other]
+        fake = opinion([stage.detach() for stage in maps])[row, other]
+        loss = F.relu(1 - genuine).mean() + 0.5 * (F.relu(1 + wrong).mean() + F.relu(1 + fake).mean())
+        yield Loss("critic", loss, {"opinion of real": genuine.mean(), "opinion of translated": fake.mean()})

@@ -23,7 +23,7 @@ from .picture_critic import Viewer
 
 __all__ = ["REFINED", "RefinedTranslator", "refine"]
 
-REFINED = {"content": 300.0, "whole": 1000.0, "style": 400.0, "likelihood": 0.3}
+REFINED = {"content": 600.0, "whole": 1000.0, "style": 450.0, "likelihood": 0.3}
 """Weights of the terms, chosen on the val part."""
 
 _SHIFTS = ((0, 0), (3, -2), (-3, 2), (2, 3))
