@@ -22,7 +22,7 @@ def data():
     return ImageSet("toy", images.clamp(0, 255).to(torch.uint8), {"style": labels}, {"style": ["a", "b"]})
 
 
-def method(data, radius=1.0, rate=2e-3):
+def method(data, radius=1.0):
     torch.manual_seed(0)
     config = ClassifierConfig({"style": 2}, width=4)
     return RobustClassifierMethod(data, config, lambda images, generator: images, radius=radius)
