@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from course_lib.cinn import GridFlow
+from course_lib.cinn import GridFlow, GridFlowConfig
 from course_lib.data import ImageSet
 from course_lib.data.degrade import edges, grey
 from course_lib.errors import CourseError
@@ -30,14 +30,17 @@ from course_lib.recipes.segmenter import SegmenterMethod, label_cells, segmentat
 from course_lib.training import Budget, Card, save_weights, train
 from course_lib.translation import (
     Bench,
+    GridRegressor,
     Pairs,
     PooledSource,
+    RegressorMethod,
     Translator,
     choose_source,
     cross_grid,
     leakage,
     load_choice,
-    mlp_answers,
+    load_regressor,
+    regressor_answers,
     score_grid,
     use_translator,
 )
@@ -171,8 +174,6 @@ def test_maps_go_through_the_convolutional_embedder(segmenter, bench):
     choice = choose_source(bench, SegmenterExpert(segmenter, "argmax"), 5)
     config = choice.translator.flow.config
     assert config.embedder_kind == "conv" and config.condition_shape == (5, 8, 8)
-    pictures, distance = mlp_answers(bench, choice, 3)
-    assert pictures.shape == bench.real.shape and distance > 0
 
 
 def test_a_grid_target_gets_a_grid_flow_that_reads_maps_in_their_place(segmenter, grid_bench):
@@ -185,11 +186,39 @@ def test_a_grid_target_gets_a_grid_flow_that_reads_maps_in_their_place(segmenter
     assert told.scores.nats < deaf.scores.nats - 20 and told.scores.pixel_spread < deaf.scores.pixel_spread
     still = use_translator(grid_bench, told.translator, see=grey, temperature=0.0)
     assert still.scores.pixel_spread < 1e-4 < told.scores.pixel_spread
-    with pytest.raises(CourseError, match="flat"):
-        mlp_answers(grid_bench, told, 1)
     grid = cross_grid(told.translator, grid_bench.held_latents.mean[:3], told.condition[:3])
     own = grid_bench.decode(grid_bench.held_latents.mean[:3])
     assert torch.allclose(grid.diagonal(dim1=0, dim2=1).movedim(-1, 0), own, atol=1e-2)
+
+
+@pytest.mark.parametrize("vector", [False, True])
+def test_the_regressor_of_a_grid_begins_at_the_linear_map_and_learns_beyond_it(tmp_path, grid_bench, vector):
+    expert = GridExpert(grid_bench.target)
+    heard, told = (grid_bench.outputs(expert, grey, held=held) for held in (False, True))
+    if vector:
+        heard, told = heard.mean((2, 3)), told.mean((2, 3))
+    source = PooledSource(expert, heard, grid=8)
+    pairs = Pairs(source.standardise(heard), grid_bench.latents.mean, grid_bench.latents.deviation)
+    condition = source.standardise(told)
+    torch.manual_seed(0)
+    regressor = GridRegressor(GridFlowConfig(4, 8, pairs.condition.shape[1:]), 16)
+    regressor.fit_shift(pairs.mean, pairs.condition, 0.01)
+
+    def error() -> float:
+        with torch.no_grad():
+            return (regressor(condition) - grid_bench.held_latents.mean).square().mean().item()
+
+    mean = (grid_bench.latents.mean.mean(0) - grid_bench.held_latents.mean).square().mean().item()
+    start = error()
+    assert start < mean and torch.equal(regressor.net(torch.randn(1, 16, 8, 8)), torch.zeros(1, 4, 8, 8))
+    quiet = {"checkpoint_every": 0, "preview_every": 0, "progress": False}
+    train(RegressorMethod(pairs, regressor, 3e-3), Budget(60), 64, **quiet)
+    assert error() < start
+    pictures, distance = regressor_answers(grid_bench, regressor.eval(), condition)
+    assert torch.allclose(pictures[:3], grid_bench.target.decode(regressor(condition[:3])), atol=1e-5) and distance > 0
+    card = Card("answers", "grid regressor", regressor.config.to_dict(), {"width": 16})
+    save_weights(regressor.state_dict(), card, tmp_path, bits=32)
+    assert torch.equal(load_regressor("answers", folder=tmp_path)(condition), regressor(condition))
 
 
 def test_the_test_may_show_something_else_than_the_training(segmenter, bench):

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..data import ImageSet, load_emoji
 from ..evaluation import Judge
 from ..evaluation.domain_scores import Gallery, directions, mean_score
+from ..evaluation.neighbours import retrieval_accuracy
 from ..experts import LabelExpert, load_expert
 from ..profiles import seed_everything
 from ..training import Card
@@ -23,7 +24,7 @@ from ..translation.refine import refine
 from ..translation.training import held_out_nats
 from .recipe import Job, data_hash, publish
 
-__all__ = ["style_metrics", "train_attributes", "train_styles"]
+__all__ = ["plain_retrieval", "style_metrics", "train_attributes", "train_styles"]
 
 _RECIPE = {"target": "autoencoder-grid64", "batch_size": 96, "rate": 2e-3, "weight_decay": 0.05}
 _LOOK = {
@@ -125,7 +126,30 @@ def style_metrics(translator: DomainTranslator, viewers: list[Viewer], data: Ima
                 for s, t in directions(len(translator.names))
             ]
             metrics |= {f"{key}{words} on {part}": value for key, value in vars(mean_score(scores)).items()}
+        if part == "test":
+            metrics |= {f"{key} on test": value for key, value in plain_retrieval(translator, gallery).items()}
     return metrics
+
+
+def plain_retrieval(translator: DomainTranslator, gallery: Gallery) -> dict[str, float]:
+    """Retrieval of the true counterpart by pixels and by latents (cosine), for translations and for the untranslated
+    pictures: no network has learned there to see through a style, as the judge has from true pairs."""
+    device, count = next(translator.flow.parameters()).device, len(translator.names)
+    spaces: dict[str, Callable[[Tensor], Tensor]] = {
+        "pixels": lambda x: x.flatten(1),
+        "latents": lambda x: translator.target.encode(x.to(device)).cpu(),
+    }
+    real = [gallery.pictures(k) for k in range(count)]
+    seen = {name: [see(x) for x in real] for name, see in spaces.items()}
+    truth, found = torch.arange(len(real[0])), {}
+    for own, other in directions(count):
+        moved = _translate(translator, translator.move, real[own], own, other).cpu()
+        for name, see in spaces.items():
+            for words, queries in (("", see(moved)), (" (untranslated)", seen[name][own])):
+                for k in (1, 5):
+                    share = retrieval_accuracy(queries, seen[name][other], truth, truth, k)
+                    found.setdefault(f"top{k} by {name}{words}", []).append(share)
+    return {key: sum(shares) / len(shares) for key, shares in found.items()}
 
 
 def _translate(translator: DomainTranslator, move: Callable, pictures: Tensor, own: int, other: int) -> Tensor:

@@ -7,17 +7,18 @@ Read in this order: ``pairs``, ``translator``, ``training``, ``superresolution``
 """
 
 from .bench import Bench
-from .choice import Choice, ChoiceScores, choose_source, mlp_answers, use_translator
+from .choice import Choice, ChoiceScores, choose_source, regressor_answers, use_translator
 from .comparison import Comparison, compare_translators
 from .exemplar import Follows, cross_grid, score_grid
 from .layers import LayerSource, fit_layer, layer_outputs
 from .pairs import Pairs, encode_pairs
 from .pooled import PooledSource, load_choice
+from .regression import GridRegressor, Regressor, RegressorMethod
 from .released import CaptionerPrompts, load_released
 from .residual_probe import Leakage, leakage
 from .shipped import load_flow, load_regressor, load_superresolution
 from .superresolution import LowResolution, Scores, explained, score_pictures, score_translator
-from .training import FlowMethod, Regressor, RegressorMethod, held_out_nats
+from .training import FlowMethod, held_out_nats
 from .translator import Translator
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Comparison",
     "FlowMethod",
     "Follows",
+    "GridRegressor",
     "LayerSource",
     "Leakage",
     "LowResolution",
@@ -51,7 +53,7 @@ __all__ = [
     "load_regressor",
     "load_released",
     "load_superresolution",
-    "mlp_answers",
+    "regressor_answers",
     "score_grid",
     "score_pictures",
     "score_translator",

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from ..cinn import ConditionalFlow, FlowConfig, GridFlow, GridFlowConfig
-from ..errors import CourseError
 from ..evaluation import diversity, frechet_distance
 from ..experts import GridAutoencoder, SourceExpert, TargetExpert
 from ..training import Budget, train
 from .bench import Bench, See, unchanged
 from .pairs import Pairs
 from .pooled import PooledSource
+from .regression import GridRegressor, Regressor
 from .superresolution import explained
-from .training import FlowMethod, PairMethod, Regressor, RegressorMethod, held_out_nats
+from .training import FlowMethod, PairMethod, held_out_nats
 from .translator import Translator
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
     "choice_flow",
     "choose_source",
     "grid_side",
-    "mlp_answers",
+    "regressor_answers",
     "use_translator",
 ]
 
@@ -154,29 +154,19 @@ def use_translator(
     return _choice(bench, translator, pairs, told, see, 0.0, samples=samples, temperature=temperature, seed=seed)
 
 
-def mlp_answers(bench: Bench, choice: Choice, steps: int, seed: int = 0) -> tuple[Tensor, float]:
-    """The paper's baseline for one source: a regressor on the same pairs, from random weights, as many steps.
+@torch.no_grad()
+def regressor_answers(bench: Bench, regressor: Regressor | GridRegressor, condition: Tensor) -> tuple[Tensor, float]:
+    """The paper's baseline for one source.
 
     Args:
         bench: target, pictures and judge.
-        choice: gives pairs, conditions and the flow's sizes; its target is flat.
-        steps: of training, batches of 256.
-        seed: of weights and batches.
+        regressor: from conditions to the target's latents, trained.
+        condition: ``(N, …)`` of the held-out pictures, as the flow's source gives them.
 
     Returns:
         ``(N, 3, S, S)``, its one answer for each held-out picture, and their Fréchet distance.
-
-    Raises:
-        CourseError: the flow is one on a grid: fully connected layers would be no match for its convolutions.
     """
-    if isinstance(choice.translator.flow, GridFlow):
-        raise CourseError("the MLP is the baseline of a flat flow: choose a target whose latent is a vector.")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        regressor = Regressor(choice.translator.flow.config, shift=False)
-    _run(RegressorMethod(choice.pairs, regressor, 1e-3, 0.05), steps, seed)
-    with torch.no_grad():
-        pictures = bench.decode(regressor.eval()(choice.condition))
+    pictures = bench.decode(torch.cat([regressor(part) for part in condition.split(250)]))
     return pictures, frechet_distance(bench.features, bench.judge.features(pictures))
 
 

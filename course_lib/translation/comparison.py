@@ -13,7 +13,8 @@ from ..evaluation import Judge, diversity, frechet_distance
 from ..experts import Autoencoder
 from ..training import Budget, train
 from .pairs import Pairs
-from .training import FlowMethod, PairMethod, Regressor, RegressorMethod
+from .regression import Regressor, RegressorMethod
+from .training import FlowMethod, PairMethod
 
 __all__ = ["BASELINES", "Comparison", "compare_translators"]
 

@@ -12,8 +12,8 @@ from ..errors import CourseError
 from ..experts import freeze, load_expert
 from ..paths import CHECKPOINTS
 from ..training import load_weights
+from .regression import GridRegressor, Regressor
 from .superresolution import LowResolution
-from .training import Regressor
 from .translator import Translator
 
 __all__ = ["load_flow", "load_regressor", "load_superresolution"]
@@ -32,13 +32,18 @@ def load_flow(name: str, device: str | torch.device = "cpu", folder: Path = CHEC
     return _load(name, builders, device, folder)
 
 
-def load_regressor(name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> Regressor:
-    """A shipped baseline from condition to latent, frozen.
+def load_regressor(
+    name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS
+) -> Regressor | GridRegressor:
+    """A shipped baseline from condition to latent, flat or on a grid, frozen.
 
     Raises:
         CourseError: missing or damaged files, or a checkpoint of another kind.
     """
-    builders = {"regressor": lambda config, recipe: Regressor.from_recipe(FlowConfig.from_dict(config), recipe)}
+    builders = {
+        "regressor": lambda config, recipe: Regressor.from_recipe(FlowConfig.from_dict(config), recipe),
+        "grid regressor": lambda config, recipe: GridRegressor.from_recipe(GridFlowConfig.from_dict(config), recipe),
+    }
     return _load(name, builders, device, folder)
 
 

@@ -1,4 +1,4 @@
-"""What the training loop needs to train a translator's flow, and the baseline that has no residual."""
+"""What the training loop needs to train a translator's flow."""
 
 import math
 from collections.abc import Iterator
@@ -7,14 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..cinn import ConditionalFlow, ConditionShift, GridFlow, nll_terms
-from ..cinn.config import FlowConfig
-from ..cinn.embedder import build_embedder
-from ..cinn.networks import FullyConnectedNet
+from ..cinn import ConditionalFlow, GridFlow, nll_terms
 from ..training.method import Loss, Method
 from .pairs import Pairs
 
-__all__ = ["FlowMethod", "PairMethod", "Regressor", "RegressorMethod", "held_out_nats"]
+__all__ = ["FlowMethod", "PairMethod", "held_out_nats"]
 
 
 class PairMethod(Method):
@@ -108,58 +105,6 @@ class FlowMethod(PairMethod):
         terms = nll_terms(v, log_det, generator=generator)
         scalars = {"nll": terms.nll, "reference nll": terms.reference_nll, **self._held_out(step)}
         yield Loss("flow", terms.total, scalars)
-
-
-class Regressor(nn.Module):
-    """The baseline of the paper: a network from condition to latent that has nothing to be random with.
-
-    It uses the flow's embedder and a fully connected net, trained on the mean squared error, so it learns the
-    conditional mean. Where the flow starts from a linear map of the condition, it gets the same head start.
-
-    Args:
-        config: of the flow it is compared with.
-        width: hidden width.
-        depth: hidden-to-hidden layers behind the embedder.
-        shift: add a linear map of the condition, see :meth:`fit_shift`; None takes the flow's choice.
-    """
-
-    def __init__(self, config: FlowConfig, width: int = 512, depth: int = 1, shift: bool | None = None):
-        super().__init__()
-        self.config, self.width, self.depth = config, width, depth
-        self.embedder = build_embedder(config)
-        self.net = FullyConnectedNet(config.embedding_width, width, depth, config.dim)
-        shift = config.condition_shift if shift is None else shift
-        self.shift = ConditionShift(math.prod(config.condition_shape), config.dim) if shift else None
-
-    @classmethod
-    def from_recipe(cls, config: FlowConfig, recipe: dict[str, Any]) -> "Regressor":
-        """A fresh regressor of the sizes that a card's ``recipe`` names: ``width``, ``depth`` and maybe ``shift``."""
-        return cls(config, recipe["width"], recipe["depth"], recipe.get("shift", False))
-
-    def forward(self, condition: Tensor) -> Tensor:
-        """Latent ``(B, D)``."""
-        latent = self.net(self.embedder(condition))
-        return latent if self.shift is None else self.shift.inverse(latent, condition)
-
-    def fit_shift(self, latent: Tensor, condition: Tensor) -> None:
-        """Sets the linear map to the least-squares fit on pairs, before training; without one it does nothing."""
-        if self.shift is not None:
-            self.shift.fit(latent, condition)
-
-
-class RegressorMethod(PairMethod):
-    """Mean squared error on latents, summed over coordinates."""
-
-    name = "regressor"
-
-    def loss(self, network: nn.Module, latent: Tensor, condition: Tensor) -> Tensor:
-        """Σ (found − latent)², mean over the batch."""
-        return (network(condition) - latent).square().sum(1).mean()
-
-    def losses(self, batch: Any, generator: torch.Generator, step: int) -> Iterator[Loss]:
-        """One phase."""
-        latent, condition = batch
-        yield Loss("regressor", self.loss(self.modules["regressor"], latent, condition), self._held_out(step))
 
 
 @torch.no_grad()
