@@ -1,6 +1,7 @@
 """The bundled set: what the data card promises, and what happens when a file is damaged or the disk is full."""
 
 import errno
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -23,7 +24,7 @@ def emoji() -> ImageSet:
 
 @pytest.fixture(scope="module")
 def table() -> list[dict]:
-    return json.loads((FOLDER / "emoji.json").read_text(encoding="utf-8"))
+    return json.loads(gzip.decompress((FOLDER / "emoji.json.gz").read_bytes()))
 
 
 @pytest.fixture
@@ -143,7 +144,7 @@ def test_base_of_a_base_is_itself(table):
     assert all({key: row[key] for key in ATTRIBUTES} == attributes_of(row["code"]) for row in table)
 
 
-@pytest.mark.parametrize("name", ["noto.webp", "fluent-flat.webp", "emoji.json"])
+@pytest.mark.parametrize("name", ["noto.webp", "fluent-flat.webp", "emoji.json.gz"])
 def test_one_flipped_byte_is_found_and_nothing_is_written(copy, tmp_path, name):
     damaged = bytearray((copy / name).read_bytes())
     damaged[len(damaged) // 2] ^= 1
@@ -163,7 +164,7 @@ def test_broken_manifest(copy, content):
         load_emoji(copy)
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "twemoji.webp", "emoji.json"])
+@pytest.mark.parametrize("name", ["manifest.json", "twemoji.webp", "emoji.json.gz"])
 def test_missing_file(copy, name):
     (copy / name).unlink()
     with pytest.raises(CourseError, match=f"{name} is missing"):
@@ -172,9 +173,9 @@ def test_missing_file(copy, name):
 
 def test_table_is_checked_even_when_the_pictures_are_cached(copy, emoji, monkeypatch):
     monkeypatch.delenv("COURSE_CACHE")
-    text = (copy / "emoji.json").read_text(encoding="utf-8")
-    (copy / "emoji.json").write_text(text.replace("grinning face", "grimming face"), encoding="utf-8")
-    with pytest.raises(CourseError, match=r"emoji\.json is damaged"):
+    text = gzip.decompress((copy / "emoji.json.gz").read_bytes())
+    (copy / "emoji.json.gz").write_bytes(gzip.compress(text.replace(b"grinning face", b"grimming face")))
+    with pytest.raises(CourseError, match=r"emoji\.json\.gz is damaged"):
         load_emoji(copy)
 
 

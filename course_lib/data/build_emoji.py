@@ -5,6 +5,7 @@ archives with ``npm pack NAME@VERSION`` (names and versions in :data:`ARCHIVES`)
 ``course data build FOLDER``. Sources and licences: ``data/LICENSES.md``.
 """
 
+import gzip
 import hashlib
 import io
 import json
@@ -196,6 +197,7 @@ def build(folder: Path | str, out: Path | str = DATA / "emoji") -> dict:
         "not_rendered": failed,
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
+    files["emoji.json.gz"] = gzip.compress(files.pop("emoji.json"), mtime=0)
     files["manifest.json"] = (json.dumps(manifest, indent=1) + "\n").encode()
     _write(out, files)
     return manifest

@@ -1,8 +1,10 @@
 """The bundled set: 3,125 emoji in five art styles at 64 pixels, with captions, attributes and fixed splits."""
 
+import gzip
 import hashlib
 import json
 import os
+import zlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -34,13 +36,22 @@ def _manifest(folder: Path) -> dict:
 
 
 def _checked(folder: Path, name: str, manifest: dict) -> bytes:
-    """Content of one bundled file, after comparing it with its recorded SHA-256."""
+    """Content of one bundled file, after comparing it with its recorded SHA-256.
+
+    The table is kept packed; its hash is that of the content, which no version of gzip changes.
+    """
+    file = f"{name}.gz" if name.endswith(".json") else name
     try:
-        content = (folder / name).read_bytes()
+        content = (folder / file).read_bytes()
     except OSError as error:
-        raise CourseError(f"data file {name} is missing: restore it with `git checkout data`.") from error
-    if hashlib.sha256(content).hexdigest() != manifest["sha256"][name]:
-        raise CourseError(f"data file {name} is damaged (SHA-256 differs): restore it with `git checkout data`.")
+        raise CourseError(f"data file {file} is missing: restore it with `git checkout data`.") from error
+    try:
+        content = gzip.decompress(content) if file != name else content
+        intact = hashlib.sha256(content).hexdigest() == manifest["sha256"][name]
+    except (OSError, EOFError, zlib.error):
+        intact = False
+    if not intact:
+        raise CourseError(f"data file {file} is damaged (SHA-256 differs): restore it with `git checkout data`.")
     return content
 
 

@@ -79,8 +79,10 @@ def train_shape_appearance(job: Job) -> Card:
     expert = load_expert("autoencoder64", job.profile.device)
     words = "the flat autoencoder's latent of a copy under a random thin-plate spline (course_lib.data.warp)"
     more, primary = _score_crossings, "frechet of crossings on val"
+    # Many warps of each picture, or the flow learns by heart which bent copy belongs to which.
+    sizes = {"variants": job.profile.pick(quick=1, cpu=6, gpu=16), "steps": job.profile.pick(60, 8000, 40000)}
     return _train_grid(
-        job, "shape-appearance", expert, bend, words, more=more, primary=primary, warp_strength=WARP_STRENGTH
+        job, "shape-appearance", expert, bend, words, more=more, primary=primary, warp_strength=WARP_STRENGTH, **sizes
     )
 
 
@@ -198,6 +200,7 @@ def _train_grid(
     words: str,
     foreign: Mapping[str, See] | None = None,
     steps: int | None = None,
+    variants: int | None = None,
     more: Callable[[Bench, Translator], dict[str, float]] | None = None,
     primary: str = f"nats on {_SCORED} of val",
     **recorded: Any,
@@ -209,11 +212,12 @@ def _train_grid(
         words: say what the source is.
         foreign: what it is shown in further tests, by name; such scores are called after it.
         steps: of the profile; those of most flows by default.
+        variants: of each training picture; that of most flows by default.
         more: further scores of val and test.
         primary: the score that decides whether the flow is published; lower is better.
         recorded: goes into the card's recipe.
     """
-    task = _Task.prepare(job, expert, see)
+    task = _Task.prepare(job, expert, see, variants)
     # A long training finds by itself what ``Whitening`` gives a short one; added to it, the held-out likelihood falls.
     flow = choice_flow(task.pairs, task.target, job.seed, whitened=0)
     recipe = _RECIPE | {"variants": task.variants} | recorded
@@ -281,11 +285,11 @@ class _Task:
     benches: dict[str, Bench]
 
     @classmethod
-    def prepare(cls, job: Job, expert: SourceExpert, see: See) -> "_Task":
+    def prepare(cls, job: Job, expert: SourceExpert, see: See, variants: int | None = None) -> "_Task":
         seed_everything(job.seed)
         data, judge = load_emoji(), Judge.load().to(job.profile.device)
         target, training = load_expert("autoencoder-grid64", job.profile.device), data.part("train")
-        variants = job.profile.pick(quick=1, cpu=2, gpu=8)
+        variants = variants or job.profile.pick(quick=1, cpu=2, gpu=8)
         pairs = encode_pairs(training, lambda x: expert.encode(see(x)), target, variants, job.seed)
         source = PooledSource(expert, pairs.condition, grid=grid_side(target))
         pairs = Pairs(source.standardise(pairs.condition), pairs.mean, pairs.deviation)
