@@ -79,11 +79,22 @@ def train_shape_appearance(job: Job) -> Card:
     expert = load_expert("autoencoder64", job.profile.device)
     words = "the flat autoencoder's latent of a copy under a random thin-plate spline (course_lib.data.warp)"
     more, primary = _score_crossings, "frechet of crossings on val"
-    # Many warps of each picture, or the flow learns by heart which bent copy belongs to which.
-    sizes = {"variants": job.profile.pick(quick=1, cpu=6, gpu=16), "steps": job.profile.pick(60, 8000, 40000)}
     return _train_grid(
-        job, "shape-appearance", expert, bend, words, more=more, primary=primary, warp_strength=WARP_STRENGTH, **sizes
+        job,
+        "shape-appearance",
+        expert,
+        bend,
+        words,
+        more=more,
+        primary=primary,
+        **_long(job),
+        warp_strength=WARP_STRENGTH,
     )
+
+
+def _long(job: Job) -> dict[str, int]:
+    """What leaves much open goes on learning for longer, from more variants of each picture."""
+    return {"variants": job.profile.pick(quick=1, cpu=6, gpu=16), "steps": job.profile.pick(60, 8000, 40000)}
 
 
 def _score_crossings(bench: Bench, translator: Translator) -> dict[str, float]:
@@ -131,7 +142,7 @@ def _segmenter(job: Job, layer: str) -> tuple[SourceExpert, See, str]:
 
 
 def train_class_logits(job: Job) -> Card:
-    """Logits of the shape-biased classifier → grid autoencoder. What throws most away needs most steps."""
+    """Logits of the shape-biased classifier → grid autoencoder. What throws most away takes most steps."""
     steps = job.profile.pick(quick=60, cpu=12000, gpu=40000)
     return _train_grid(job, "classifier-logits", *_classifier(job), steps=steps)
 
@@ -173,7 +184,7 @@ def train_inpainting(job: Job) -> Card:
 
 def _train_spoiled(job: Job, name: str, see: See, words: str) -> Card:
     expert = GridExpert(load_expert("autoencoder-grid64", job.profile.device))
-    return _train_grid(job, name, expert, see, f"the grid autoencoder's latent of {words}")
+    return _train_grid(job, name, expert, see, f"the grid autoencoder's latent of {words}", **_long(job))
 
 
 def train_edges_shape(job: Job) -> Card:
