@@ -9,6 +9,7 @@ from course_lib.errors import CourseError
 from course_lib.evaluation.domain_scores import Gallery, directions, mean_score
 from course_lib.evaluation.domain_statistics import STATISTICS, domain_statistics
 from course_lib.experts import Autoencoder, AutoencoderConfig, LabelExpert, freeze
+from course_lib.recipes.domains import plain_retrieval
 from course_lib.translation import Pairs
 from course_lib.translation.domains import (
     DomainMethod,
@@ -153,6 +154,34 @@ def test_gallery_scores_counterparts_and_refuses_unpaired_domains():
     assert len(directions(5)) == 20
     with pytest.raises(CourseError, match="same emoji"):
         Gallery.of(data.subset(torch.arange(39)), ToyJudge())
+
+
+def test_plain_retrieval_sees_what_a_right_translation_gains():
+    class Pixels:
+        """Latents are the pixels."""
+
+        def encode(self, x):
+            return x.flatten(1)
+
+        def decode(self, z):
+            return z.view(-1, 3, 4, 4)
+
+    class Inverting:
+        """The other domain shows the same in inverted colours, and this translator knows it."""
+
+        names, target, flow = ("a", "b"), Pixels(), torch.nn.Linear(1, 1)
+
+        def move(self, latent, labels, others):
+            return torch.where((labels != others)[:, None], -latent, latent)
+
+    images = torch.randint(0, 256, (20, 3, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    labels = {"style": torch.arange(2).repeat_interleave(20), "emoji": torch.arange(20).repeat(2)}
+    classes = {"style": ["a", "b"], "emoji": [str(k) for k in range(20)]}
+    gallery = Gallery.of(ImageSet("toy", torch.cat([images, 255 - images]), labels, classes), ToyJudge())
+    found = plain_retrieval(Inverting(), gallery)
+    for space in ("pixels", "latents"):
+        assert found[f"top1 by {space}"] == found[f"top5 by {space}"] == 1.0
+        assert found[f"top1 by {space} (untranslated)"] == 0.0, "an inverted picture is as far away as can be"
 
 
 def test_statistics_of_drawn_squares():
