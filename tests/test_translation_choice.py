@@ -141,6 +141,7 @@ def test_pooled_sources_are_small_standardised_and_stored(segmenter, bench):
     assert source.condition_shape == (5, 8, 8)
     condition = source.standardise(heard)
     assert condition.mean((0, 2, 3)).abs().max() < 1e-4
+    assert torch.equal(source.pool(source.pool(heard)), source.pool(heard))
     assert torch.equal(source.encode(bench.real[:3]), source.standardise(expert.encode(bench.real[:3])))
     again = PooledSource.restore(expert, source.condition_shape, source.state())
     assert torch.equal(again.standardise(heard), condition)

@@ -293,7 +293,10 @@ class _Task:
         target, training = load_expert("autoencoder-grid64", job.profile.device), data.part("train")
         # With two, label maps ended 110 nats apart on training and held-out pictures; with six, 46.
         variants = job.profile.pick(quick=1, cpu=6, gpu=16)
-        pairs = encode_pairs(training, lambda x: expert.encode(see(x)), target, variants, job.seed)
+        # Pooled batch by batch: the maps of all variants in full would need ten gigabytes.
+        first = training.batch(torch.arange(2)).to(job.profile.device)
+        small = PooledSource(expert, expert.encode(see(first)), grid=grid_side(target))
+        pairs = encode_pairs(training, lambda x: small.pool(expert.encode(see(x))), target, variants, job.seed)
         source = PooledSource(expert, pairs.condition, grid=grid_side(target))
         pairs = Pairs(source.standardise(pairs.condition), pairs.mean, pairs.deviation)
         few = training.subset(range(_SCORED))

@@ -45,7 +45,7 @@ class PooledSource:
             else:
                 side = next(n for n in (8, 4, 2, 1) if channels * n * n <= _MOST_VALUES and n <= size)
             self.condition_shape = (channels, side, side)
-        pooled = self._pool(output)
+        pooled = self.pool(output)
         axes = (0, 2, 3) if output.ndim == 4 else 0
         # What hardly varies is not blown up: its deviation counts as a twentieth of the mean one at least.
         deviation = pooled.std(axes, keepdim=True)
@@ -63,12 +63,13 @@ class PooledSource:
         """What a checkpoint must keep besides the expert and the shape."""
         return {"mean": self.mean, "deviation": self.deviation}
 
-    def _pool(self, output: Tensor) -> Tensor:
+    def pool(self, output: Tensor) -> Tensor:
+        """The expert's output, ``(B, C, H, W)`` averaged to few places; pooling twice changes nothing more."""
         return F.adaptive_avg_pool2d(output, self.condition_shape[1:]) if output.ndim == 4 else output
 
     def standardise(self, output: Tensor) -> Tensor:
         """Condition ``(B, *condition_shape)`` of the expert's output."""
-        return ((self._pool(output) - self.mean) / self.deviation).clamp(-self.limit, self.limit)
+        return ((self.pool(output) - self.mean) / self.deviation).clamp(-self.limit, self.limit)
 
     def encode(self, x: Tensor) -> Tensor:
         """Condition of images in [−1, 1]."""
