@@ -1,36 +1,16 @@
 """Training of the translators of notebook 06 that a few seconds are not enough for."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
-
 import torch
 
-from ..cinn import FINE_WEIGHTS, GridFlowConfig
-from ..data import ImageSet, load_emoji
 from ..data.degrade import edges, grey, grey_square
 from ..data.warp import random_warp
-from ..evaluation import Judge, frechet_distance
-from ..experts import GridAutoencoder, GridExpert, LayerExpert, SegmenterExpert, SourceExpert, load_expert
-from ..profiles import seed_everything
+from ..evaluation import frechet_distance
+from ..experts import GridExpert, LayerExpert, SegmenterExpert, SourceExpert, load_expert
 from ..training import Card
-from ..translation import (
-    Bench,
-    FlowMethod,
-    GridRegressor,
-    Pairs,
-    PooledSource,
-    RegressorMethod,
-    Translator,
-    cross_grid,
-    encode_pairs,
-    regressor_answers,
-    score_grid,
-    use_translator,
-)
+from ..translation import Bench, Translator, cross_grid, score_grid
 from ..translation.bench import See, unchanged
-from ..translation.choice import GRID_RIDGE, choice_flow, grid_side
-from .recipe import Job, data_hash, publish
+from .choice_training import SCORED, train_baseline, train_flow
+from .recipe import Job
 
 __all__ = [
     "WARP_STRENGTH",
@@ -54,13 +34,8 @@ WARP_STRENGTH = 3.0
 """Three times the released code's. At 1 an emoji keeps its coarse outline, the flow trusts the condition for it, and
 crossed pictures have the condition's silhouette (measured: 82 % of them; only the inside followed the residual)."""
 
-_SCORED = 300
-"""Held-out pictures of each part that scores are computed on."""
-
 _CROSSED = 24
 """Pictures that are crossed with each other."""
-
-_RECIPE = {"rate": 2e-3, "weight_decay": 0.05, "batch_size": 64}
 
 
 def train_shape_appearance(job: Job) -> Card:
@@ -77,8 +52,8 @@ def train_shape_appearance(job: Job) -> Card:
 
     expert = load_expert("autoencoder64", job.profile.device)
     words = "the flat autoencoder's latent of a copy under a random thin-plate spline (course_lib.data.warp)"
-    more, primary = _score_crossings, "frechet of crossings on val"
-    return _train_grid(
+    more, primary = _score_crossings, f"frechet of crossings on {SCORED} of val"
+    return train_flow(
         job,
         "shape-appearance",
         expert,
@@ -126,7 +101,7 @@ def train_middle(job: Job) -> Card:
 
 
 def _train_segmenter(job: Job, layer: str) -> Card:
-    return _train_grid(job, f"segmenter-{layer}", *_segmenter(job, layer))
+    return train_flow(job, f"segmenter-{layer}", *_segmenter(job, layer))
 
 
 def _segmenter(job: Job, layer: str) -> tuple[SourceExpert, See, str]:
@@ -137,7 +112,7 @@ def _segmenter(job: Job, layer: str) -> tuple[SourceExpert, See, str]:
 def train_class_logits(job: Job) -> Card:
     """Logits of the shape-biased classifier → grid autoencoder. What throws most away takes most steps."""
     steps = job.profile.pick(quick=60, cpu=12000, gpu=40000)
-    return _train_grid(job, "classifier-logits", *_classifier(job), steps=steps)
+    return train_flow(job, "classifier-logits", *_classifier(job), steps=steps)
 
 
 def _classifier(job: Job) -> tuple[SourceExpert, See, str]:
@@ -147,22 +122,22 @@ def _classifier(job: Job) -> tuple[SourceExpert, See, str]:
 
 def train_early_mlp(job: Job) -> Card:
     """The baseline of the first layer."""
-    return _train_baseline(job, "segmenter-early", *_segmenter(job, "early"))
+    return train_baseline(job, "segmenter-early", *_segmenter(job, "early"))
 
 
 def train_middle_mlp(job: Job) -> Card:
     """The baseline of the middle layer."""
-    return _train_baseline(job, "segmenter-middle", *_segmenter(job, "middle"))
+    return train_baseline(job, "segmenter-middle", *_segmenter(job, "middle"))
 
 
 def train_argmax_mlp(job: Job) -> Card:
     """The baseline of the label maps."""
-    return _train_baseline(job, "segmenter-argmax", *_segmenter(job, "argmax"))
+    return train_baseline(job, "segmenter-argmax", *_segmenter(job, "argmax"))
 
 
 def train_class_logits_mlp(job: Job) -> Card:
     """The baseline of the classifier's logits."""
-    return _train_baseline(job, "classifier-logits", *_classifier(job))
+    return train_baseline(job, "classifier-logits", *_classifier(job))
 
 
 def train_colourisation(job: Job) -> Card:
@@ -177,7 +152,7 @@ def train_inpainting(job: Job) -> Card:
 
 def _train_spoiled(job: Job, name: str, see: See, words: str) -> Card:
     expert = GridExpert(load_expert("autoencoder-grid64", job.profile.device))
-    return _train_grid(job, name, expert, see, f"the grid autoencoder's latent of {words}")
+    return train_flow(job, name, expert, see, f"the grid autoencoder's latent of {words}")
 
 
 def train_edges_shape(job: Job) -> Card:
@@ -193,119 +168,4 @@ def train_edges_texture(job: Job) -> Card:
 def _train_edges(job: Job, kind: str) -> Card:
     expert = LayerExpert(load_expert(f"classifier-{kind}", job.profile.device), "middle")
     words = f"the middle layer of classifier-{kind}, of plain pictures; scores on edges: it is shown line drawings"
-    return _train_grid(job, f"edges-{kind}", expert, unchanged, words, {"edges": edges})
-
-
-def _train_grid(
-    job: Job,
-    name: str,
-    expert: SourceExpert,
-    see: See,
-    words: str,
-    foreign: Mapping[str, See] | None = None,
-    steps: int | None = None,
-    more: Callable[[Bench, Translator], dict[str, float]] | None = None,
-    primary: str = f"nats on {_SCORED} of val",
-    **recorded: Any,
-) -> Card:
-    """Trains and publishes one flow.
-
-    Args:
-        see: what the source is shown, in training and in tests.
-        words: say what the source is.
-        foreign: what it is shown in further tests, by name; such scores are called after it.
-        steps: of the profile; those of most flows by default.
-        more: further scores of val and test.
-        primary: the score that decides whether the flow is published; lower is better.
-        recorded: goes into the card's recipe.
-    """
-    task = _Task.prepare(job, expert, see)
-    # A long training finds by itself what ``Whitening`` gives a short one; added to it, the held-out likelihood falls.
-    flow = choice_flow(task.pairs, task.target, job.seed, whitened=0)
-    recipe = _RECIPE | {"variants": task.variants} | recorded
-    steps = steps or job.profile.pick(quick=60, cpu=8000, gpu=40000)
-    every = max(100, steps // 20)
-    method = FlowMethod(task.pairs, flow, recipe["rate"], recipe["weight_decay"], task.held, every)
-    history = job.run(name, method, recipe["batch_size"], steps, log_every=every)
-    averaged = history.averaged["flow"].eval()
-    metrics, translator = {}, Translator(task.source, averaged, task.target)
-    for part, bench in task.benches.items():
-        for named, shown in {"": see, **(foreign or {})}.items():
-            scores = use_translator(bench, translator, see=shown, seed=job.seed).scores
-            named = f" ({named})" if named else ""
-            metrics |= {f"{key}{named} on {_SCORED} of {part}": value for key, value in vars(scores).items()}
-        if more:
-            metrics |= {f"{key} on {part}": value for key, value in more(bench, translator).items()}
-    data = data_hash(load_emoji())
-    card = Card(name, "choice", flow.config.to_dict(), recipe, data=data, metrics=metrics, notes=f"Source: {words}.")
-    tensors = averaged.state_dict() | {f"source.{key}": value for key, value in task.source.state().items()}
-    return publish(job, card, tensors, history, primary, higher=False, bits=8, fine=FINE_WEIGHTS)
-
-
-def _train_baseline(job: Job, flow: str, expert: SourceExpert, see: See, words: str) -> Card:
-    """Trains and publishes the regressor that the flow called ``flow`` is compared with; arguments as there."""
-    task = _Task.prepare(job, expert, see)
-    shape = task.pairs.condition.shape[1:]
-    regressor = GridRegressor(GridFlowConfig(task.target.config.channels, task.target.config.side, shape))
-    regressor.fit_shift(task.pairs.mean.cpu(), task.pairs.condition.cpu(), GRID_RIDGE)
-    recipe = _RECIPE | {"rate": 1e-3, "variants": task.variants, "width": regressor.width}
-    steps = job.profile.pick(quick=60, cpu=4000, gpu=20000)
-    every = max(100, steps // 20)
-    method = RegressorMethod(task.pairs, regressor, recipe["rate"], recipe["weight_decay"], task.held, every)
-    history = job.run(f"{flow}-mlp", method, recipe["batch_size"], steps, log_every=every)
-    averaged, metrics = history.averaged["regressor"].eval(), {}
-    for part, bench in task.benches.items():
-        told = task.source.standardise(bench.outputs(expert, see, held=True))
-        with torch.no_grad():
-            error = (bench.held_latents.mean - averaged(told)).square().sum(1).mean().item()
-        metrics[f"error on {_SCORED} of {part}"] = error
-        _, metrics[f"frechet on {_SCORED} of {part}"] = regressor_answers(bench, averaged, told)
-    notes = f"Source: {words}. Error: squared, of the latent, a picture."
-    config, data = regressor.config.to_dict(), data_hash(load_emoji())
-    card = Card(f"{flow}-mlp", "grid regressor", config, recipe, data=data, metrics=metrics, notes=notes)
-    primary = f"error on {_SCORED} of val"
-    return publish(job, card, averaged.state_dict(), history, primary, higher=False, bits=8, fine=FINE_WEIGHTS)
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What a flow and its baseline share.
-
-    Attributes:
-        target: grid autoencoder.
-        source: gives conditions.
-        pairs, held: of training and of some val pictures.
-        variants: of each training picture in ``pairs``.
-        benches: some pictures of val and test, to be scored on.
-    """
-
-    target: GridAutoencoder
-    source: PooledSource
-    pairs: Pairs
-    held: Pairs
-    variants: int
-    benches: dict[str, Bench]
-
-    @classmethod
-    def prepare(cls, job: Job, expert: SourceExpert, see: See) -> "_Task":
-        seed_everything(job.seed)
-        data, judge = load_emoji(), Judge.load().to(job.profile.device)
-        target, training = load_expert("autoencoder-grid64", job.profile.device), data.part("train")
-        # With two, label maps ended 110 nats apart on training and held-out pictures; with six, 46.
-        variants = job.profile.pick(quick=1, cpu=6, gpu=16)
-        # Pooled batch by batch: the maps of all variants in full would need ten gigabytes.
-        first = training.batch(torch.arange(2)).to(job.profile.device)
-        small = PooledSource(expert, expert.encode(see(first)), grid=grid_side(target))
-        pairs = encode_pairs(training, lambda x: small.pool(expert.encode(see(x))), target, variants, job.seed)
-        source = PooledSource(expert, pairs.condition, grid=grid_side(target))
-        pairs = Pairs(source.standardise(pairs.condition), pairs.mean, pairs.deviation)
-        few = training.subset(range(_SCORED))
-        benches = {part: Bench.prepare(target, judge, few, _some(data.part(part))) for part in ("val", "test")}
-        val = benches["val"]
-        told = source.standardise(val.outputs(expert, see, held=True))
-        held = Pairs(told, val.held_latents.mean, val.held_latents.deviation)
-        return cls(target, source, pairs, held, variants, benches)
-
-
-def _some(data: ImageSet) -> ImageSet:
-    return data.subset(torch.linspace(0, len(data) - 1, _SCORED).long())
+    return train_flow(job, f"edges-{kind}", expert, unchanged, words, {"edges": edges})
