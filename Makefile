@@ -18,7 +18,7 @@ UV := $(BIN)/uv
 STAMP := $(VENV)/.course-ready
 # Allocator and thread settings have to be in place before a process starts, so they are put in front of it.
 WITH_ENV := eval "$$($(BIN)/course env)";
-LOCK_EXTRAS := --extra data --extra dev
+LOCK_EXTRAS := --extra dev
 
 .PHONY: help setup course test lab train bench lint format lock clean
 

@@ -218,24 +218,32 @@ def env() -> None:
 
 @data_app.command("build")
 def data_build(
-    folder: Annotated[Path, typer.Argument(help="Folder with the packs' archives.")],
-    out: Annotated[Path | None, typer.Option(help="Folder to write to (default: the course's data).")] = None,
+    again: Annotated[bool, typer.Option(help="Draw what is there already, too.")] = False,
+    record: Annotated[
+        bool, typer.Option(help="For maintainers: make the result the course's, with new hashes.")
+    ] = False,
 ) -> None:
-    """Render the emoji set again from the icon packs' archives."""
-    from course_lib import paths
-    from course_lib.data.build_emoji import build
+    """Draw the avatars into the cache: people, kinds and parts (a minute and a half on two cores)."""
+    from course_lib.data import avatars
 
-    manifest = build(folder, out or paths.DATA / "emoji")
-    typer.echo(f"written: {', '.join(manifest['sha256'])}")
+    if record:
+        avatars.record()
+    for block in avatars.BLOCKS:
+        typer.echo(f"{block}: {avatars.build(block, again).name}")
 
 
 @data_app.command("check")
 def data_check() -> None:
-    """Compare the bundled files with their recorded hashes."""
+    """Compare the pictures in the cache, every byte of them, and the bundled files with their recorded hashes."""
+    from course_lib.data import avatars
     from course_lib.data.emoji import check_files
 
     check_files()
-    typer.echo("the bundled data is complete and unchanged")
+    found = avatars.check()
+    for block, state in found.items():
+        typer.echo(f"{block}: {state}")
+    if "damaged" in found.values():
+        raise CourseError("some pictures in the cache are damaged: `course data build` draws them again.")
 
 
 def main() -> None:

@@ -65,13 +65,8 @@ class Profile:
 
 
 def current(name: str | None = None) -> Profile:
-    """The profile called ``name``, else that of ``COURSE_PROFILE``, else ``gpu`` where there is one, else ``cpu``."""
-    name = name or os.environ.get("COURSE_PROFILE")
-    if name:
-        return Profile(name)
-    import torch
-
-    return Profile("gpu" if torch.cuda.is_available() else "cpu")
+    """The profile called ``name``, else that of ``COURSE_PROFILE``, else ``quick``: more only when it is asked for."""
+    return Profile(name or os.environ.get("COURSE_PROFILE") or "quick")
 
 
 def seed_everything(seed: int) -> None:

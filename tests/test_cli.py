@@ -113,11 +113,15 @@ def test_train_passes_typed_options_on_and_lists_names(course, monkeypatch):
 
 
 def test_data_check_and_build(course, tmp_path, monkeypatch):
-    assert course("data", "check").code == 0
-    missing = course("data", "build", str(tmp_path), "--out", str(tmp_path / "out"))
-    assert missing.code == 2 and missing.err.startswith("error: ") and not (tmp_path / "out").exists()
-    monkeypatch.setattr("course_lib.data.build_emoji.build", lambda folder, out: {"sha256": {"noto.webp": "0"}})
-    assert "noto.webp" in course("data", "build", str(tmp_path)).out
+    checked = course("data", "check")
+    assert checked.code == 0 and "people: " in checked.out and "kinds: " in checked.out
+    built = []
+    monkeypatch.setattr("course_lib.data.avatars.build", lambda block, again: built.append((block, again)) or tmp_path)
+    assert course("data", "build", "--again").code == 0
+    assert built == [("people", True), ("kinds", True), ("parts", True)]
+    monkeypatch.setattr("course_lib.data.avatars.check", lambda: {"people": "damaged"})
+    damaged = course("data", "check")
+    assert damaged.code == 2 and "course data build" in damaged.err
 
 
 def test_list_without_notebooks_is_an_error(course, monkeypatch, tmp_path):

@@ -10,10 +10,8 @@ import pytest
 import torch
 
 from course_lib.data import ImageSet, check_files, load, load_emoji
-from course_lib.data.attributes import ATTRIBUTES, attributes_of, base_code
-from course_lib.data.captions import captions_of
 from course_lib.data.emoji import FOLDER
-from course_lib.data.splits import SPLITS, assign_splits
+from course_lib.data.splits import SPLITS
 from course_lib.errors import CourseError
 
 
@@ -80,9 +78,6 @@ def test_splits_have_the_promised_sizes_and_share_no_base(emoji, table):
     assert not base["train"] & base["val"] | base["train"] & base["test"] | base["val"] & base["test"]
     for split, count in counts.items():
         assert len(emoji.part(split)) == 5 * count
-    again = [{key: row[key] for key in ("base", "subgroup")} for row in table]
-    assign_splits(again)
-    assert [row["split"] for row in again] == [row["split"] for row in table]
 
 
 def test_pairs_are_the_same_emoji_in_another_style(emoji):
@@ -101,47 +96,6 @@ def test_captions_are_several_and_begin_with_the_name(emoji, table):
         assert 2 <= len(row["captions"]) == len(set(row["captions"])) and row["captions"][0] == row["name"]
     assert emoji.caption(0) == "grinning face" and emoji.caption(0, 4) == emoji.caption(0)
     assert emoji.caption(0, 1).startswith("grinning face, cheerful")
-
-
-def test_captions_drop_emoticons_repeats_and_the_name():
-    assert captions_of("nerd face", ["nerd face", ":-)", "smart", "smart"], ["big_glasses"]) == [
-        "nerd face",
-        "nerd face, smart",
-        "a picture about smart: nerd face",
-        "nerd face with big glasses",
-    ]
-    assert captions_of("dash", [], []) == ["dash", "a picture of dash"]
-
-
-@pytest.mark.parametrize(
-    ("code", "expected"),
-    [
-        ("1f600", {}),
-        ("1f44b-1f3ff", {"skin_tone": "dark"}),
-        ("1f9d1-1f3fb-200d-1f91d-200d-1f9d1-1f3ff", {"skin_tone": "mixed", "age": "adult"}),
-        ("1f469-1f3fd-200d-1f692", {"skin_tone": "medium", "gender": "woman", "age": "adult"}),
-        ("1f468-200d-1f9b2", {"gender": "man", "age": "adult", "hair": "bald"}),
-        ("1f474-1f3fc", {"skin_tone": "medium-light", "gender": "man", "age": "old"}),
-        ("1f476", {"age": "child"}),
-        ("1f9d4-1f3fe-200d-2640", {"skin_tone": "medium-dark", "gender": "woman", "hair": "beard"}),
-        ("1f471-200d-2642", {"gender": "man", "hair": "blond"}),
-    ],
-)
-def test_attributes_are_read_from_the_code_points(code, expected):
-    assert attributes_of(code) == dict.fromkeys(ATTRIBUTES, "none") | expected
-
-
-def test_relatives_share_a_base_and_strangers_do_not():
-    firefighters = ["1f9d1-200d-1f692", "1f469-200d-1f692", "1f468-1f3ff-200d-1f692"]
-    assert {base_code(code) for code in firefighters} == {"1f9d1-200d-1f692"}
-    assert base_code("1f3c3-1f3fb-200d-2640-200d-27a1") == base_code("1f3c3") == "1f3c3"
-    assert base_code("1f9d1-200d-1f33e") != base_code("1f9d1-200d-1f692")
-    assert base_code("2640") == "2640"
-
-
-def test_base_of_a_base_is_itself(table):
-    assert all(base_code(row["base"]) == row["base"] == base_code(row["code"]) for row in table)
-    assert all({key: row[key] for key in ATTRIBUTES} == attributes_of(row["code"]) for row in table)
 
 
 @pytest.mark.parametrize("name", ["noto.webp", "fluent-flat.webp", "emoji.json.gz"])

@@ -1,4 +1,4 @@
-"""Profiles: the choice of the library for matrix products, which may change speed but not precision."""
+"""Profiles: quick by default; the library for matrix products may change speed but not precision."""
 
 import time
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from course_lib import profiles
+from course_lib.errors import CourseError
 from course_lib.profiles import Products
 
 
@@ -68,3 +69,13 @@ def test_the_error_is_that_of_the_setting_it_stands_for(monkeypatch):
     found = profiles.measure_products()
     assert found["medium"].error > 100 * found["highest"].error
     assert profiles.matmul_precision() == "highest"
+
+
+def test_quick_is_the_default_everywhere(monkeypatch):
+    monkeypatch.delenv("COURSE_PROFILE", raising=False)
+    assert profiles.current().name == "quick"
+    monkeypatch.setenv("COURSE_PROFILE", "cpu")
+    assert profiles.current().name == "cpu" and profiles.current("gpu").name == "gpu"
+    monkeypatch.setenv("COURSE_PROFILE", "fast")
+    with pytest.raises(CourseError, match="quick, cpu, gpu"):
+        profiles.current()

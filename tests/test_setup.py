@@ -14,7 +14,7 @@ from course_lib.paths import ROOT
 
 # What conda-forge calls differently.
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
-LOCKED_EXTRAS = ("data", "dev")
+LOCKED_EXTRAS = ("dev",)
 
 
 @pytest.fixture(scope="module")

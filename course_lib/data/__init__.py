@@ -1,5 +1,6 @@
 """Data sets: the bundled emoji, folders of images, and the torchvision sets. Start with :func:`load`."""
 
+from .avatars import KINDS, NEW_KINDS, OLD_KINDS, fresh_people, load_kinds, load_people, people_parts
 from .emoji import check_files, load_emoji
 from .few_shot import TRANSFER_CLASSES, few_per_class, regroup, transfer_classes
 from .file_set import FileSet
@@ -8,7 +9,10 @@ from .registry import find, load
 from .splits import NEW_SUBGROUPS
 
 __all__ = [
+    "KINDS",
+    "NEW_KINDS",
     "NEW_SUBGROUPS",
+    "OLD_KINDS",
     "TRANSFER_CLASSES",
     "FileSet",
     "ImageSet",
@@ -16,8 +20,12 @@ __all__ = [
     "concatenate",
     "few_per_class",
     "find",
+    "fresh_people",
     "load",
     "load_emoji",
+    "load_kinds",
+    "load_people",
+    "people_parts",
     "regroup",
     "resize",
     "to_float",

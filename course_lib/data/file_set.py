@@ -16,9 +16,9 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from ..errors import CourseError
+from ..progress import progress_bar
 from .image_set import ImageSet, in_split
 
 __all__ = ["FileSet", "check_memory", "read_image", "spread"]
@@ -204,7 +204,8 @@ class FileSet:
         try:
             decoded = pool.map(lambda path: read_image(path, size, self.crop), chosen.files)
             few = len(chosen) < PROGRESS_FROM
-            for k, image in enumerate(tqdm(decoded, self.name, len(chosen), disable=few, unit=" images")):
+            bar = progress_bar(not few, iterable=decoded, desc=self.name, total=len(chosen), unit=" images")
+            for k, image in enumerate(bar):
                 images[k] = image
         finally:
             pool.shutdown(cancel_futures=True)

@@ -88,6 +88,10 @@ class ImageSet:
             split=self.split[index] if len(self.split) else self.split,
         )
 
+    def relabelled(self, labels: dict[str, Tensor], classes: dict[str, list[str]]) -> "ImageSet":
+        """The same images under other labels."""
+        return replace(self, labels=labels, classes=classes)
+
     def part(self, split: str) -> "ImageSet":
         """The fixed ``train``, ``val`` or ``test`` part."""
         return self.subset(in_split(self.name, self.split, split))
@@ -143,7 +147,7 @@ class ImageSet:
     def caption(self, i: int, variant: int = 0) -> str:
         """Caption number ``variant`` (modulo how many there are) of image ``i``."""
         if not self.captions:
-            raise CourseError(f"the data set {self.name!r} has no captions: use `emoji` or a COCO folder.")
+            raise CourseError(f"the data set {self.name!r} has no captions: use `people` or a COCO folder.")
         return self.captions[i][variant % len(self.captions[i])]
 
 

@@ -1,4 +1,4 @@
-"""One name for every data set: ``emoji``, ``folder:PATH`` or a torchvision set such as ``cifar10:PATH``."""
+"""One name for every data set: ``people``, ``kinds``, ``folder:PATH`` or a torchvision set such as ``cifar10:PATH``."""
 
 from ..errors import CourseError
 from .file_set import FileSet
@@ -11,31 +11,33 @@ def _unknown(dataset: str) -> CourseError:
     from .torchvision_sets import SETS
 
     return CourseError(
-        f"there is no data set {dataset!r}: use emoji, digits, folder:PATH, or one of "
+        f"there is no data set {dataset!r}: use people, kinds, emoji, digits, folder:PATH, or one of "
         f"{', '.join(f'{known}:PATH' for known in SETS)}."
     )
 
 
-def load(dataset: str = "emoji", size: int = 64, max_images: int | None = None) -> ImageSet:
+def load(dataset: str = "people", size: int = 64, max_images: int | None = None) -> ImageSet:
     """Opens a data set by name; the parameter ``dataset`` of every notebook ends here.
 
     Args:
-        dataset: ``emoji``; ``digits``; ``folder:PATH`` (one sub-folder per class or domain); ``NAME:PATH`` with a
-            torchvision set of :data:`course_lib.data.torchvision_sets.SETS` whose files lie under ``PATH``.
-        size: side of the square images in pixels. The emoji are stored at 64; other sets are resized on loading.
+        dataset: ``people`` or ``kinds``; ``emoji``; ``digits``; ``folder:PATH`` (one sub-folder per class or domain);
+            ``NAME:PATH`` with a set of :data:`course_lib.data.torchvision_sets.SETS` whose files lie under ``PATH``.
+        size: side of the square images in pixels. Bundled pictures have 64; other sets are resized on loading.
         max_images: take at most so many, evenly spaced; sets from files only. Every image costs ``3 · size²`` bytes.
 
     Raises:
         CourseError: unknown name, missing files, or files that are no images.
     """
+    from .avatars import load_kinds, load_people
     from .digits import load_digits
     from .emoji import load_emoji
     from .folders import load_folder
     from .torchvision_sets import SETS, load_torchvision
 
+    bundled = {"people": load_people, "kinds": load_kinds, "emoji": load_emoji}
     name, _, path = dataset.partition(":")
-    if name == "emoji" and not path:
-        return load_emoji()
+    if name in bundled and not path:
+        return bundled[name]()
     if name == "digits" and not path:
         return load_digits(size)
     if name == "folder" and path:
@@ -51,7 +53,7 @@ def find(dataset: str) -> FileSet:
     ``find("places365:PATH").part("train").stream(size=64, batch_size=32, seed=0)`` gives batches.
 
     Args:
-        dataset: as for :func:`load`, except the sets that are no picture files (emoji, CIFAR, MNIST and its relatives).
+        dataset: as for :func:`load`, except what is no picture files (bundled sets, CIFAR, MNIST and its relatives).
 
     Raises:
         CourseError: unknown name, missing files, or a set that is not stored as picture files.
@@ -64,6 +66,6 @@ def find(dataset: str) -> FileSet:
         return find_folder(path)
     if name in SETS and path:
         return find_files(name, path)
-    if dataset == "emoji":
-        raise CourseError("the emoji are no picture files to stream: they are small, so `load` them.")
+    if dataset in ("people", "kinds", "emoji"):
+        raise CourseError(f"{dataset} are no picture files to stream: they are small, so `load` them.")
     raise _unknown(dataset)

@@ -1,0 +1,400 @@
+"""The bundled world: avatars of people and of thirty other kinds, drawn by a program into the cache.
+
+Nothing is stored in the repository but the recipe, the counts and a hash. :func:`load_people` and :func:`load_kinds`
+open the pictures from the cache folder, memory-mapped; at first use they are drawn there, in parallel.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import CourseError
+from ..paths import DATA, cache_dir
+from ..progress import progress_bar
+from .image_set import ImageSet
+from .people import (
+    ATTRIBUTES,
+    CLOTHES,
+    STYLES,
+    Person,
+    captions,
+    clothes_of,
+    draw,
+    draw_parts,
+    on_white,
+    people,
+    render,
+)
+
+__all__ = [
+    "KINDS",
+    "NEW_KINDS",
+    "OLD_KINDS",
+    "build",
+    "check",
+    "fresh_people",
+    "load_kinds",
+    "load_people",
+    "people_parts",
+    "record",
+]
+
+SIZE = 64
+PER_KIND = 400
+FOLDER = DATA / "avatars"
+
+_WHITE = {"backgroundColor": "#ffffff"}
+OLD_KINDS: dict[str, dict] = {
+    "adventurer": _WHITE,
+    "adventurer-neutral": _WHITE,
+    "big-ears": _WHITE,
+    "cameo": _WHITE,
+    "clay": _WHITE,
+    "croodles": _WHITE,
+    "cutouts": _WHITE,
+    "fun-emoji": {},
+    "gaze": _WHITE,
+    "glyphs": _WHITE,
+    "icons": _WHITE,
+    "identicon": _WHITE,
+    "line-face": _WHITE,
+    "lorelei": _WHITE,
+    "marbles": _WHITE,
+    "miniavs": _WHITE,
+    "notionists": _WHITE,
+    "rings": _WHITE,
+    "shadows": _WHITE,
+    "slice": _WHITE,
+    "stack": _WHITE,
+    "thumbs": _WHITE,
+}
+NEW_KINDS: dict[str, dict] = {
+    "critters": _WHITE,
+    "landscape": {},
+    "moods": _WHITE,
+    "open-peeps": _WHITE,
+    "pixelbot": {},
+    "planets": _WHITE,
+    "sprouts": _WHITE,
+    "voxel-bot": _WHITE,
+}
+"""Kinds that class-conditional generators never see: the new classes of class transfer. `critters` are near to `clay`,
+`moods` to `fun-emoji` and `marbles`, `open-peeps` to `lorelei` and `notionists`, `voxel-bot` to `voxel-art`;
+landscapes, planets and sprouts have no relative among the old ones."""
+KINDS = OLD_KINDS | NEW_KINDS
+"""Style → options, besides the six people styles. Backgrounds are white except where the background is the thing."""
+
+Job = tuple[str, dict] | tuple[Person, str] | tuple[int, tuple[Person, str]]
+
+
+def _draw_kinds(jobs: Sequence[Job]) -> bytes:
+    return b"".join(on_white(render(style, options, SIZE)).transpose(2, 0, 1).tobytes() for style, options in jobs)
+
+
+def _draw_people(jobs: Sequence[Job]) -> bytes:
+    return b"".join(draw(person, style, SIZE).transpose(2, 0, 1).tobytes() for person, style in jobs)
+
+
+def _draw_parts(jobs: Sequence[Job]) -> bytes:
+    pictures = np.memmap(_path("people", _manifest()), np.uint8, "r").reshape(-1, 3, SIZE, SIZE)
+    return b"".join(draw_parts(*job, pictures[row].transpose(1, 2, 0)).tobytes() for row, job in jobs)
+
+
+def _people_jobs() -> list[Job]:
+    return [(person, style) for style in STYLES for person in people()[0]]
+
+
+def _parts_jobs() -> list[Job]:
+    return list(enumerate(_people_jobs()))
+
+
+def _kinds_jobs() -> list[Job]:
+    return [
+        (kind, options | {"seed": f"{kind}-{number}"}) for kind, options in KINDS.items() for number in range(PER_KIND)
+    ]
+
+
+BLOCKS: dict[str, tuple[Callable[[Sequence[Job]], bytes], Callable[[], list[Job]], int]] = {
+    "people": (_draw_people, _people_jobs, 3),
+    "kinds": (_draw_kinds, _kinds_jobs, 3),
+    "parts": (_draw_parts, _parts_jobs, 1),
+}
+"""File of the cache → how a batch of it is drawn, what is drawn, channels."""
+
+
+def _in_parallel(
+    work: Callable[[Sequence[Job]], bytes], jobs: list[Job], write: Callable[[bytes], object], label: str
+) -> None:
+    """Draws ``jobs`` in order on all cores and hands every batch to ``write``; a progress bar goes when it is done."""
+    chunks = [jobs[start : start + 120] for start in range(0, len(jobs), 120)]
+    # Spawned, not forked: a fork of a process that has used torch's threads can hang.
+    pool = ProcessPoolExecutor(os.cpu_count() or 1, mp_context=get_context("spawn"))
+    try:
+        with progress_bar(total=len(jobs), desc=label, unit=" pictures") as bar:
+            for chunk, drawn in zip(chunks, pool.map(work, chunks), strict=True):
+                write(drawn)
+                bar.update(len(chunk))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def fresh_people(each: int, seed: int = 1) -> ImageSet:
+    """People who are in no file: ``each`` new ones of every combination of the training part, in all six styles.
+
+    Drawn anew at every call, on all cores, some 700 pictures a second. Labels and captions as in :func:`load_people`.
+
+    Args:
+        each: people a combination; there are 792 combinations in the training part.
+        seed: another one gives other people.
+    """
+    known, split = people()
+    trained = dict.fromkeys(replace(one, seed="") for one, part in zip(known, split, strict=True) if part == 0)
+    persons = [
+        replace(one, seed=f"fresh-{seed}-{number}-{k}") for number, one in enumerate(trained) for k in range(each)
+    ]
+    drawn: list[bytes] = []
+    _in_parallel(_draw_people, [(one, style) for style in STYLES for one in persons], drawn.append, "drawing people")
+    images = torch.frombuffer(bytearray(b"".join(drawn)), dtype=torch.uint8).view(-1, 3, SIZE, SIZE)
+    return _people_set("fresh people", persons, [0] * len(persons), images)
+
+
+def _manifest() -> dict:
+    try:
+        return json.loads((FOLDER / "manifest.json").read_text())
+    except (OSError, ValueError) as error:
+        raise CourseError(
+            f"data/avatars/manifest.json is missing or damaged ({error}): restore it with `git checkout data`."
+        ) from error
+
+
+def _check_packages(manifest: dict) -> None:
+    for name, needed in manifest["packages"].items():
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            found = "none"
+        if found != needed:
+            raise CourseError(
+                f"the pictures are drawn by {name} {needed}, and {found} is installed: `pip install {name}=={needed}`."
+            )
+
+
+def _thumbnails(path: Path, block: str, count: int) -> np.ndarray:
+    """``uint8 (n · 8, 8, 3)``: every 64th picture, averaged over 8×8 pixels, one below the other."""
+    channels = BLOCKS[block][2]
+    pictures = np.memmap(path, np.uint8, "r", shape=(count, channels, SIZE, SIZE))[::64].astype(np.float32)
+    small = pictures.reshape(len(pictures), channels, 8, SIZE // 8, 8, SIZE // 8).mean((3, 5))
+    # One pixel that counts for another part moves the mean of its 64 by 4/64 at most: 30 of these are less than 2.
+    small = np.rint(small * (30 if block == "parts" else 1)).astype(np.uint8).transpose(0, 2, 3, 1)
+    return np.broadcast_to(small, (*small.shape[:3], 3)).reshape(-1, 8, 3)
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_right(path: Path, block: str, manifest: dict) -> bool:
+    """Whether a file holds the course's pictures: the same bytes, or another processor's rounding of the same view."""
+    count = manifest["count"][block]
+    if path.stat().st_size != count * BLOCKS[block][2] * SIZE * SIZE:
+        return False
+    if _hash(path) == manifest["sha256"][block]:
+        return True
+    shown = np.asarray(Image.open(FOLDER / f"{block}.png").convert("RGB")).astype(np.int16)
+    return bool((np.abs(_thumbnails(path, block, count) - shown) <= 2).all())
+
+
+def _path(block: str, manifest: dict) -> Path:
+    return cache_dir() / f"avatars-{block}-{manifest['sha256'][block][:12]}.u8"
+
+
+def _mark(path: Path) -> dict:
+    stat = path.stat()
+    return {"size": stat.st_size, "changed": stat.st_mtime_ns}
+
+
+def _is_unchanged(path: Path) -> bool:
+    """Whether a file is the one that was checked when it was drawn, by its size and the time of its last change."""
+    try:
+        return json.loads(path.with_suffix(".json").read_text()) == _mark(path)
+    except (OSError, ValueError):
+        return False
+
+
+def _draw_block(block: str, path: Path) -> None:
+    """Draws a block beside ``path`` and moves it there when it is whole."""
+    if block == "parts":
+        build("people")
+    work, jobs, _ = BLOCKS[block]
+    temporary = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            _in_parallel(work, jobs(), file.write, f"drawing {block}")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CourseError(
+            f"the pictures cannot be written to {path.parent} ({error.strerror or error}): free 400 MB there, or set "
+            "COURSE_CACHE to another folder."
+        ) from error
+    except (KeyboardInterrupt, BrokenProcessPool) as error:
+        why = "was stopped" if isinstance(error, KeyboardInterrupt) else "lost a worker process"
+        raise CourseError(
+            f"drawing {block} {why}; nothing half-done is left. Run it again; a script of your own needs the line "
+            "`if __name__ == '__main__':` around what it does."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def build(block: str, again: bool = False) -> Path:
+    """The cache file of ``people``, ``kinds`` or ``parts``; drawn first where it is missing or damaged.
+
+    Args:
+        block: which pictures.
+        again: draw them even if they are there.
+
+    Raises:
+        CourseError: a package of another version, no room, an interruption, or pictures that are not the course's.
+    """
+    manifest = _manifest()
+    try:
+        path = _path(block, manifest)
+        if not again and path.is_file():
+            if _is_unchanged(path):
+                return path
+            if _is_right(path, block, manifest):
+                path.with_suffix(".json").write_text(json.dumps(_mark(path)))
+                return path
+            print(f"the file of {block} in the cache is damaged: drawing it again")
+        _check_packages(manifest)
+        _draw_block(block, path)
+        if not _is_right(path, block, manifest):
+            path.unlink()
+            raise CourseError(
+                f"the {block} drawn here are not the course's pictures: make the environment anew (`make clean setup`)."
+            )
+        path.with_suffix(".json").write_text(json.dumps(_mark(path)))
+        return path
+    except OSError as error:
+        raise CourseError(
+            f"the cache folder cannot be used ({error}): set COURSE_CACHE to a folder that can be written."
+        ) from error
+
+
+def check() -> dict[str, str]:
+    """What the cache holds, every byte looked at: block → ``right``, ``missing`` or ``damaged``. Draws nothing."""
+    manifest, found = _manifest(), {}
+    for block in BLOCKS:
+        path = _path(block, manifest)
+        found[block] = "missing"
+        if path.is_file():
+            found[block] = "right" if _is_right(path, block, manifest) else "damaged"
+    return found
+
+
+def record() -> None:
+    """Draws everything and writes manifest and thumbnails anew: for maintainers, after a change of what is drawn."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    manifest: dict[str, dict] = {
+        "packages": {name: version(name) for name in ("dicebear-core", "dicebear-styles", "resvg-py")},
+        "count": {},
+        "sha256": {},
+    }
+    for block, (_, jobs, _) in BLOCKS.items():
+        path = cache_dir() / f"avatars-{block}-new.u8"
+        _draw_block(block, path)
+        manifest["count"][block], manifest["sha256"][block] = len(jobs()), _hash(path)
+        Image.fromarray(_thumbnails(path, block, len(jobs()))).save(FOLDER / f"{block}.png", optimize=True)
+        os.replace(path, _path(block, manifest))
+        # After every block: parts are found by comparing with the people that the manifest names.
+        (FOLDER / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def _mapped(block: str) -> Tensor:
+    channels, path = BLOCKS[block][2], build(block)
+    # A private mapping: pages are shared between kernels until someone writes, and writes never reach the file.
+    flat = torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8)
+    return flat.view(-1, channels, SIZE, SIZE)
+
+
+@lru_cache(maxsize=1)
+def load_people() -> ImageSet:
+    """3,180 people in six styles at 64 pixels, with attributes, captions and a split that holds out combinations.
+
+    Pictures are ordered style by style, so picture ``style · 3180 + i`` is person ``i`` in that style: true pairs.
+    Labels: ``style`` (also as ``domain``), ``skin``, ``hair``, ``cut``, ``glasses``, ``mouth``, ``person``, and
+    ``clothes``: their colour, which no caption names.
+
+    Raises:
+        CourseError: as :func:`build`.
+    """
+    return _people_set("people", *people(), _mapped("people"))
+
+
+def _people_set(name: str, persons: Sequence[Person], split: Sequence[int], images: Tensor) -> ImageSet:
+    """Pictures of ``persons``, style by style, with their labels."""
+    styles = list(STYLES)
+    values = {"person": torch.arange(len(persons))}
+    classes = {"person": [person.seed for person in persons]}
+    for label, known in ATTRIBUTES.items():
+        values[label] = torch.tensor([known.index(getattr(person, label)) for person in persons])
+        classes[label] = list(known)
+    values["clothes"] = torch.tensor([list(CLOTHES).index(clothes_of(person)) for person in persons])
+    classes["clothes"] = list(CLOTHES)
+    labels = {label: value.repeat(len(styles)) for label, value in values.items()}
+    labels["style"] = labels["domain"] = torch.arange(len(styles)).repeat_interleave(len(persons))
+    return ImageSet(
+        name=name,
+        images=images,
+        labels=labels,
+        classes=classes | {"style": styles, "domain": styles},
+        captions=[captions(person) for person in persons] * len(styles),
+        split=torch.tensor(split).repeat(len(styles)),
+    )
+
+
+def people_parts() -> Tensor:
+    """For every pixel of :func:`load_people` which of :data:`.people.PARTS`: ``uint8 (19080, 64, 64)``."""
+    return _mapped("parts")[:, 0]
+
+
+@lru_cache(maxsize=1)
+def load_kinds() -> ImageSet:
+    """Thirty-six kinds, 400 pictures each at 64 pixels: the six people styles and thirty others. Label: ``kind``.
+
+    Of every kind 320 pictures are train, 40 val and 40 test. :data:`NEW_KINDS` are kept from generators that transfers
+    start from.
+
+    Raises:
+        CourseError: as :func:`build`.
+    """
+    persons = load_people()
+    counts = (PER_KIND * 8 // 10, PER_KIND // 10, PER_KIND // 10)
+    of_style = torch.cat(
+        [(persons.split[: len(people()[0])] == part).nonzero()[:count, 0] for part, count in enumerate(counts)]
+    )
+    chosen = torch.cat([of_style + style * len(people()[0]) for style in range(len(STYLES))])
+    kinds = [*STYLES, *KINDS]
+    label = torch.arange(len(kinds)).repeat_interleave(PER_KIND)
+    split = torch.repeat_interleave(torch.arange(3), torch.tensor(counts)).repeat(len(kinds))
+    return ImageSet(
+        name="kinds",
+        images=torch.cat([persons.images[chosen], _mapped("kinds")]),
+        labels={"kind": label, "class": label, "domain": label},
+        classes={"kind": kinds, "class": kinds, "domain": kinds},
+        split=split,
+    )

@@ -1,0 +1,456 @@
+"""People: the same person drawn in six styles, by one table that everybody can read and extend.
+
+A :class:`Person` is a handful of attributes and a seed. :data:`STYLES` says, for every style, which options of the
+DiceBear generator draw each attribute value; what the attributes leave open (eyes, nose, clothes) the seed decides.
+The same person, style and package version give the same picture everywhere. The artwork belongs to the designers named
+in ``data/LICENSES.md``; the few shapes that a style lacks (:data:`ADDITIONS`) are the course's own.
+"""
+
+import hashlib
+import io
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from itertools import product
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+__all__ = [
+    "ADDITIONS",
+    "ATTRIBUTES",
+    "CLOTHES",
+    "PARTS",
+    "STYLES",
+    "PeopleStyle",
+    "Person",
+    "captions",
+    "clothes_of",
+    "combinations",
+    "draw",
+    "draw_parts",
+    "on_white",
+    "options_of",
+    "people",
+    "render",
+]
+
+SKIN = {"pale": "#ffe3cc", "light": "#f0be95", "tan": "#d0955f", "brown": "#a4673b", "dark": "#5f3c28"}
+HAIR = {
+    "black": "#211c1a",
+    "brown": "#6f3c17",
+    "blond": "#e8c46a",
+    "red": "#cf4520",
+    "grey": "#b3b3b3",
+    "blue": "#3f74d8",
+    "pink": "#f07fb2",
+    "green": "#3fa65a",
+}
+CLOTHES = {
+    "red": "#e4572e",
+    "orange": "#f2a93b",
+    "cream": "#f6e0a4",
+    "green": "#76b041",
+    "teal": "#17806d",
+    "blue": "#2e86ab",
+    "purple": "#5b4b8a",
+    "rose": "#d1495b",
+    "grey": "#4a4a55",
+}
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "skin": tuple(SKIN),
+    "hair": ("none", *HAIR),
+    "cut": ("bald", "short", "curly", "mohawk", "long"),
+    "glasses": ("no", "yes"),
+    "mouth": ("smile", "laugh", "sad"),
+}
+"""Attribute → its values. Hair is ``none`` exactly for the bald."""
+
+PARTS = ("background", "rest", "skin", "hair", "clothes")
+"""Classes of the part masks; ``rest`` is eyes, mouth, glasses and outlines."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who is drawn.
+
+    Attributes:
+        skin, hair, cut, glasses, mouth: values of :data:`ATTRIBUTES`.
+        seed: decides what the attributes leave open.
+    """
+
+    skin: str
+    hair: str
+    cut: str
+    glasses: str
+    mouth: str
+    seed: str = "0"
+
+
+@dataclass(frozen=True)
+class PeopleStyle:
+    """How one DiceBear style draws a person.
+
+    Attributes:
+        fixed: options that hold for everybody (no hats, no beards, where the picture is cut).
+        skin, hair, clothes: names of the style's colours that show this part.
+        cut, glasses, mouth: attribute value → options. A list leaves the choice to the seed.
+    """
+
+    fixed: dict
+    skin: tuple[str, ...]
+    hair: tuple[str, ...]
+    clothes: tuple[str, ...]
+    cut: dict[str, dict]
+    glasses: dict[str, dict]
+    mouth: dict[str, dict]
+
+
+def _variants(component: str, **of: str | list[str]) -> dict[str, dict]:
+    """Attribute value → the option that chooses these variants of ``component``."""
+    return {value: {f"{component}Variant": variant} for value, variant in of.items()}
+
+
+STYLES: dict[str, PeopleStyle] = {
+    "personas": PeopleStyle(
+        fixed={
+            "facialHairProbability": 0,
+            "clothesVariant": ["checkered", "rounded", "squared"],
+            "scale": 1.1,
+            "translateY": 4,
+        },
+        skin=("skin",),
+        hair=("hair",),
+        clothes=("clothing",),
+        cut=_variants("hair", bald="bald", short="shortCombover", curly="curly", mohawk="mohawk", long="extraLong"),
+        glasses=_variants("eyes", no=["happy", "open", "sleep", "wink"], yes="glasses"),
+        mouth=_variants("mouth", smile="smile", laugh="bigSmile", sad="frown"),
+    ),
+    "micah": PeopleStyle(
+        fixed={
+            "facialHairProbability": 0,
+            "earringsProbability": 0,
+            "hairProbability": 100,
+            "glassesColor": "#1a1a1a",
+            "eyesVariant": ["eyes", "round", "smiling"],
+            "eyeShadowColor": "#ffffff",
+        },
+        skin=("base",),
+        hair=("hair",),
+        clothes=("shirt",),
+        cut=_variants("hair", bald="mrClean", short="fonze", curly="curly", mohawk="mrT", long="full"),
+        glasses={
+            "no": {"glassesProbability": 0},
+            "yes": {"glassesProbability": 100},
+        },
+        mouth=_variants("mouth", smile="smile", laugh="laughing", sad="frown"),
+    ),
+    "big-smile": PeopleStyle(
+        fixed={"eyesVariant": ["cheery", "normal", "sleepy", "starstruck", "winking"]},
+        skin=("skin",),
+        hair=("hair",),
+        clothes=(),
+        cut=_variants(
+            "hair", bald="none", short="shortHair", curly="curlyShortHair", mohawk="mohawk", long="straightHair"
+        ),
+        glasses={
+            "no": {"accessoriesProbability": 0},
+            "yes": {"accessoriesProbability": 100, "accessoriesVariant": "glasses"},
+        },
+        mouth=_variants("mouth", smile="teethSmile", laugh="openedSmile", sad="openSad"),
+    ),
+    "pixel-art": PeopleStyle(
+        fixed={
+            "accessoriesProbability": 0,
+            "beardProbability": 0,
+            "hatProbability": 0,
+            "mouthColor": "#c4302b",
+            "clothesVariant": [f"variant{k:02d}" for k in (1, 3, 4, 6, 8, 11, 12, 13, 23)],
+        },
+        skin=("skin",),
+        hair=("hair",),
+        clothes=("clothing",),
+        cut=_variants("hair", bald="none", short="short16", curly="long15", mohawk="mohawk", long="long12"),
+        glasses={
+            "no": {"glassesProbability": 0},
+            "yes": {"glassesProbability": 100, "glassesVariant": ["light05", "light06"], "glassesColor": "#191919"},
+        },
+        mouth=_variants("mouth", smile="happy09", laugh="happy12", sad="sad01"),
+    ),
+    "voxel-art": PeopleStyle(
+        fixed={
+            "backgroundColor": [],
+            "animationVariant": "none",
+            "beardProbability": 0,
+            "cheeksProbability": 0,
+            "eyesVariant": ["open", "soft", "happy", "side", "closed", "wide"],
+            "scale": 1.35,
+            "translateY": 14,
+        },
+        skin=("skin",),
+        hair=("hair",),
+        clothes=("shirt", "pants", "shoes", "jacket"),
+        cut={"bald": {"topProbability": 0}}
+        | {
+            value: option | {"topProbability": 100}
+            for value, option in _variants(
+                "top", short="short", curly="afro", mohawk="mohawk", long="longStraight"
+            ).items()
+        },
+        glasses={
+            "no": {"glassesProbability": 0},
+            "yes": {"glassesProbability": 100, "glassesVariant": ["round", "square"]},
+        },
+        mouth=_variants("mouth", smile="wideSmile", laugh="laugh", sad="frown"),
+    ),
+    "toon-head": PeopleStyle(
+        fixed={"beardProbability": 0, "eyesVariant": ["bow", "happy", "humble", "wide", "wink"]},
+        skin=("skin",),
+        hair=("hair",),
+        clothes=("clothes",),
+        cut={
+            "bald": {"hairProbability": 0, "rearHairProbability": 0},
+            "long": {
+                "hairVariant": "sideComed",
+                "rearHairProbability": 100,
+                "rearHairVariant": "longStraight",
+            },
+        }
+        | {
+            value: option | {"rearHairProbability": 0}
+            for value, option in _variants("hair", short="sideComed", curly="curly", mohawk="mohawk").items()
+        },
+        glasses={"no": {"glassesProbability": 0}, "yes": {"glassesProbability": 100}},
+        mouth=_variants("mouth", smile="smile", laugh="laugh", sad="sad"),
+    ),
+}
+
+
+def _element(name: str, **attributes: object) -> dict:
+    attributes = {key.replace("_", "-"): value for key, value in attributes.items()}
+    return {"name": name, "type": "element", "attributes": attributes}
+
+
+_HAIR = {"type": "color", "name": "hair"}
+
+
+def _curls(x: float, y: float, radius: float, curl: float, start: int, stop: int, line: float) -> list[dict]:
+    """A head of curls: outlined circles on an arc around (x, y), and a filled inside."""
+
+    def circles(distance: float, size: float, step: int, **style: object) -> list[dict]:
+        angles = [math.radians(angle) for angle in range(start, stop + 1, step)]
+        return [
+            _element(
+                "circle",
+                cx=f"{x + distance * math.cos(a):.1f}",
+                cy=f"{y - distance * math.sin(a):.1f}",
+                r=f"{size:.1f}",
+                fill=_HAIR,
+                **style,
+            )
+            for a in angles
+        ]
+
+    outline = circles(radius, curl, 25, stroke="black", stroke_width=str(line))
+    return outline + circles(0.9 * radius, 0.9 * curl, 25) + circles(0.62 * radius, 0.75 * curl, 30)
+
+
+def _toon_glasses() -> list[dict]:
+    line = {"stroke": "#1a1a1a", "stroke_width": "14", "fill": "none"}
+    rims = [_element("circle", cx=str(x), cy="56", r="56", fill="white", fill_opacity=".25") for x in (62, 200)]
+    rims += [_element("circle", cx=str(x), cy="56", r="56", **line) for x in (62, 200)]
+    return [*rims, _element("path", d="M118 50q13-12 26 0M6 48l-40-12M256 48l40-12", **line)]
+
+
+ADDITIONS: dict[str, dict[str, dict[str, list[dict]]]] = {
+    "micah": {"hair": {"curly": _curls(148, 98, 74, 28, 5, 215, 4)}},
+    "big-smile": {"hair": {"none": []}},
+    "pixel-art": {
+        "hair": {"none": [], "mohawk": [_element("path", d="M7 0h2v1h1v2H6V1h1z", fill=_HAIR)]},
+    },
+    "toon-head": {
+        "hair": {
+            "curly": _curls(226, 320, 178, 62, -5, 185, 1),
+            "mohawk": [
+                _element(
+                    "path",
+                    d="M176 262C158 190 152 110 178 34q48-26 96 0c26 76 20 156 2 228q-50-34-100 0Z",
+                    fill=_HAIR,
+                    stroke="black",
+                )
+            ],
+        },
+        "glasses": {"round": _toon_glasses()},
+    },
+}
+"""Style → component → variant → shapes that the course adds, because the style lacks this attribute value."""
+
+
+ENLARGED = {
+    "toon-head": {"mouth": "translate(296 474) scale(1.5)"},
+    "voxel-art": {"mouth": "translate(11 71) scale(1.6)"},
+}
+"""Style → component → where it is drawn instead: mouths that 64 pixels can show."""
+
+
+def _elements(tree: list[dict]) -> Iterator[dict]:
+    for element in tree:
+        yield element
+        yield from _elements(element.get("children", []))
+
+
+def _retouch(name: str, definition: dict) -> dict:
+    """The definition with :data:`ADDITIONS`, :data:`ENLARGED` mouths and lines that 64 pixels can show."""
+    components, canvas = definition["components"], definition["canvas"]["elements"]
+    for component, variants in ADDITIONS.get(name, {}).items():
+        target = components.setdefault(component, {"width": 262, "height": 112, "variants": {}})
+        target["variants"] |= {variant: {"elements": elements} for variant, elements in variants.items()}
+    for element in _elements(canvas):
+        if element["name"] in ENLARGED.get(name, {}):
+            element["attributes"]["transform"] = ENLARGED[name][element["name"]]
+    if name == "toon-head":
+        place = next(k for k, element in enumerate(canvas) if element["name"] == "eyes")
+        glasses = {"name": "glasses", "type": "component", "attributes": {"transform": "translate(253 352)"}}
+        canvas.insert(place + 1, glasses)
+        for variant in components["mouth"]["variants"].values():
+            for element in _elements(variant["elements"]):
+                if element["attributes"].get("fill-opacity") == ".5":
+                    element["attributes"]["fill-opacity"] = "1"
+    if name == "micah":
+        for variant in components["glasses"]["variants"].values():
+            for element in _elements(variant["elements"]):
+                element["attributes"]["stroke-width"] = "7"
+    return definition
+
+
+@lru_cache(maxsize=64)
+def _definition(name: str) -> Any:
+    from dicebear import Style
+
+    text = files("dicebear_styles").joinpath(f"{name}.json").read_text("utf-8")
+    return Style(_retouch(name, json.loads(text)))
+
+
+def render(style: str, options: dict, size: int = 64) -> np.ndarray:
+    """Draws one avatar of a DiceBear style: ``uint8 (size, size, 4)``, colour and opacity."""
+    import resvg_py
+    from dicebear import Avatar
+
+    svg = Avatar(_definition(style), options | {"size": size}).to_string()
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, skip_system_fonts=True)
+    return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGBA"))
+
+
+def on_white(picture: np.ndarray) -> np.ndarray:
+    """``uint8 (H, W, 3)``: an RGBA picture laid on white."""
+    opacity = picture[..., 3:].astype(np.uint16)
+    return ((picture[..., :3] * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
+
+
+def clothes_of(person: Person) -> str:
+    """The colour of the person's clothes, a key of ``CLOTHES``, the same in all styles; ``big-smile`` shows none."""
+    return list(CLOTHES)[int.from_bytes(hashlib.sha256(person.seed.encode()).digest()[:2]) % len(CLOTHES)]
+
+
+def options_of(person: Person, style: str) -> dict:
+    """The generator's options for this person in this style; what they leave open follows from the seed."""
+    table = STYLES[style]
+    options = {"seed": person.seed} | table.fixed | table.cut[person.cut]
+    options |= table.glasses[person.glasses] | table.mouth[person.mouth]
+    options |= {f"{name}Color": SKIN[person.skin] for name in table.skin}
+    options |= {f"{name}Color": HAIR.get(person.hair, HAIR["black"]) for name in table.hair}
+    colours, first = list(CLOTHES.values()), list(CLOTHES).index(clothes_of(person))
+    return options | {f"{name}Color": colours[(first + 2 * k) % len(colours)] for k, name in enumerate(table.clothes)}
+
+
+def draw(person: Person, style: str, size: int = 64) -> np.ndarray:
+    """``uint8 (size, size, 3)``: the person in this style, on white.
+
+    Raises:
+        KeyError: an attribute value or a style that :data:`ATTRIBUTES` and :data:`STYLES` do not have.
+    """
+    return on_white(render(style, options_of(person, style), size))
+
+
+def _changed(colour: str, channel: int) -> str:
+    """The colour with one channel moved by half of its range."""
+    values = [int(colour[k : k + 2], 16) for k in (1, 3, 5)]
+    values[channel] += 128 if values[channel] < 128 else -128
+    return "#" + "".join(f"{value:02x}" for value in values)
+
+
+def draw_parts(person: Person, style: str, picture: np.ndarray) -> np.ndarray:
+    """``uint8 (S, S)``: for every pixel which of :data:`PARTS` covers most of it.
+
+    The avatar is drawn again with the skin's red, the hair's green and the clothes' blue changed. Colours blend channel
+    by channel, so how far a channel of a pixel moves is the share of the pixel that this part covers.
+
+    Args:
+        person, style: who is drawn, and how.
+        picture: ``uint8 (S, S, 3)``, what :func:`draw` gives for them.
+    """
+    table, options = STYLES[style], options_of(person, style)
+    for channel, names in enumerate((table.skin, table.hair, table.clothes)):
+        options |= {f"{name}Color": _changed(options[f"{name}Color"], channel) for name in names}
+    recoloured = render(style, options, len(picture))
+    share = np.abs(on_white(recoloured).astype(np.float32) - picture) / 128
+    opacity = recoloured[..., 3] / 255
+    return np.stack([1 - opacity, opacity - share.sum(-1), *np.moveaxis(share, -1, 0)]).argmax(0).astype(np.uint8)
+
+
+def combinations() -> list[tuple[str, ...]]:
+    """All 990 combinations of attribute values, in a fixed order: the bald have no hair colour."""
+    return [
+        combination
+        for combination in product(*ATTRIBUTES.values())
+        if (combination[1] == "none") == (combination[2] == "bald")
+    ]
+
+
+def people() -> tuple[list[Person], list[int]]:
+    """The course's 3,180 people and for each 0 train, 1 val, 2 test.
+
+    Three people of every combination, ten of the bald ones, which are few. A tenth of the combinations of every cut is
+    val and another tenth test, by the order of their SHA-256, which no one can tune: whoever is in test has a
+    combination of attributes that was never trained on.
+    """
+    order = sorted(combinations(), key=lambda combination: hashlib.sha256("-".join(combination).encode()).digest())
+    seen: dict[str, int] = defaultdict(int)
+    found, split = [], []
+    for combination in order:
+        cut = combination[2]
+        part = {3: 1, 8: 2}.get(seen[cut] % 10, 0)
+        seen[cut] += 1
+        for number in range(10 if cut == "bald" else 3):
+            found.append(Person(*combination, seed="-".join((*combination, str(number)))))
+            split.append(part)
+    return found, split
+
+
+_MOUTH = {"smile": ("smiling", "smiles", "a smile"), "laugh": ("laughing", "laughs", "a laugh")}
+_MOUTH["sad"] = ("sad", "looks sad", "a sad mouth")
+
+
+def captions(person: Person) -> list[str]:
+    """Eight sentences about a person, each of which names all attributes and nothing else."""
+    adjective, verb, noun = _MOUTH[person.mouth]
+    skin = f"{person.skin} skin"
+    hair = {"bald": "no hair", "mohawk": f"a {person.hair} mohawk"}.get(person.cut, f"{person.cut} {person.hair} hair")
+    glasses = "glasses" if person.glasses == "yes" else "no glasses"
+    wearing = "wearing glasses" if person.glasses == "yes" else "without glasses"
+    wears = "wears glasses" if person.glasses == "yes" else "wears no glasses"
+    return [
+        f"a {adjective} person with {hair} and {glasses}, {skin}",
+        f"{skin}, {hair}, {glasses}, {noun}",
+        f"someone with {skin} and {hair} who {wears} and {verb}",
+        f"this person has {skin}, {hair} and {noun}, and {wears}",
+        f"portrait: {noun}, {hair}, {skin}, {wearing}",
+        f"a person {wearing}, with {noun}, {skin} and {hair}",
+        f"{hair} and {noun} on a face with {skin}, {wearing}",
+        f"a {adjective} face with {skin}, {wearing}, with {hair}",
+    ]
