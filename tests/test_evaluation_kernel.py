@@ -9,7 +9,6 @@ from course_lib.errors import CourseError
 from course_lib.evaluation import frechet_distance
 from course_lib.evaluation.inception_score import inception_score
 from course_lib.evaluation.kernel import kernel_distance, kernel_distance_subsets, kmmd
-from course_lib.evaluation.sample_bias import frechet_bias
 
 
 def wave(rows, columns, frequency, amplitude=1.0, phase=0.0):
@@ -131,17 +130,3 @@ def test_inception_score_refuses_what_is_no_probability(bad):
 
 
 # --- the bias of few samples ------------------------------------------------------------------------------------------
-
-
-def test_few_samples_make_the_distance_too_large_and_the_line_takes_it_off():
-    real, fake = torch.randn(4000, 8), torch.randn(4000, 8)
-    curve = frechet_bias(real, fake, [100, 200, 400, 1000], repeats=8)
-    assert curve.means == sorted(curve.means, reverse=True) and curve.means[0] > 0.2
-    assert curve.slope > 0 and abs(curve.limit) < 0.1 * curve.means[0]
-    assert len(curve.deviations) == 4 and all(value > 0 for value in curve.deviations)
-
-
-@pytest.mark.parametrize("counts", [[10], [10, 10], [1, 10], [10, 51], []])
-def test_sizes_that_cannot_be_drawn_are_refused(counts):
-    with pytest.raises(CourseError, match="between 2 and 50"):
-        frechet_bias(torch.randn(50, 3), torch.randn(60, 3), counts)

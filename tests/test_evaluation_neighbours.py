@@ -1,15 +1,14 @@
-"""Nearest neighbours, linear probes, simple codes and attribute directions of notebook 01."""
+"""Nearest neighbours, linear probes, and directions of attributes."""
 
 import pytest
 import torch
 
-from course_lib.data import ImageSet, load_emoji
+from course_lib.data import load_emoji
 from course_lib.errors import CourseError
-from course_lib.evaluation.attributes import matched_pairs, mean_difference, score_edit
-from course_lib.evaluation.baselines import PrincipalComponents, thumbnail, thumbnail_shape
 from course_lib.evaluation.neighbours import nearest, retrieval_accuracy
 from course_lib.evaluation.probes import LinearProbe, balanced_accuracy, layer_vectors
 from course_lib.experts import Classifier, ClassifierConfig, freeze
+from course_lib.translation.edits import matched_pairs, mean_difference
 
 
 def generator(seed=0):
@@ -102,33 +101,6 @@ def test_layer_vectors_are_those_of_the_classifier():
     assert small["early"].shape == (6, 4 * 16) and small["late"].shape == (6, 32)
 
 
-def test_thumbnails_keep_within_the_budget():
-    assert thumbnail_shape(128) == (6, 7)
-    for numbers in (3, 12, 64, 128, 200):
-        height, width = thumbnail_shape(numbers)
-        assert 3 * height * width <= numbers
-    small, large = thumbnail(torch.full((2, 3, 64, 64), 0.25), 128)
-    assert small.shape == (2, 3, 6, 7)
-    assert torch.allclose(large, torch.full((2, 3, 64, 64), 0.25))
-    with pytest.raises(CourseError, match="three"):
-        thumbnail_shape(2)
-
-
-def test_principal_components_agree_with_the_full_decomposition():
-    images = (torch.randn(60, 8, generator=generator()) * torch.tensor([40.0, 20, 10, 5, 1, 1, 1, 1])) @ torch.randn(
-        8, 3 * 16, generator=generator(1)
-    )
-    data = ImageSet("made", (images / 8 + 128).clamp(0, 255).to(torch.uint8).view(60, 3, 4, 4))
-    x = data.batch(torch.arange(60)).flatten(1)
-    code = PrincipalComponents(data, 3, passes=8, generator=generator())
-    assert code.encode(data.batch(torch.arange(5))).shape == (5, 3)
-    vectors = torch.linalg.svd(x - x.mean(0), full_matrices=False).Vh[:3]
-    assert torch.allclose(code.basis.T @ code.basis, torch.eye(3), atol=1e-5)
-    assert torch.linalg.svdvals(vectors @ code.basis).min() > 0.999
-    with pytest.raises(CourseError, match="components"):
-        PrincipalComponents(data, 61)
-
-
 def test_matched_pairs_differ_in_one_label_only():
     data = load_emoji().part("val")
     for label, first, second in (
@@ -153,29 +125,3 @@ def test_the_mean_difference_finds_a_planted_direction():
     latents = torch.cat([own, own + step])
     found = mean_difference(latents, (torch.arange(10), torch.arange(10, 20)))
     assert torch.allclose(found, step, atol=1e-6)
-
-
-def test_an_edit_is_scored_by_what_the_judge_sees():
-    """A judge that reads the first pixel: red says the value, green which base emoji it is."""
-
-    class Seer:
-        def predict(self, pictures, label):
-            return pictures[:, 0, 0, 0].long()
-
-        def embeddings(self, pictures):
-            return torch.nn.functional.one_hot(pictures[:, 1, 0, 0].long(), 4).float()
-
-    base = torch.arange(4).repeat(2)
-    data = ImageSet(
-        "made",
-        torch.zeros(8, 3, 2, 2, dtype=torch.uint8),
-        {"base": base, "style": torch.arange(2).repeat_interleave(4), "tone": torch.zeros(8, dtype=torch.int64)},
-        {"base": list("abcd"), "style": ["one", "two"], "tone": ["light", "dark"]},
-    )
-    gallery = torch.nn.functional.one_hot(base, 4).float()
-    pictures = torch.zeros(4, 3, 2, 2)
-    origin = torch.tensor([0, 1, 6, 7])
-    pictures[:, 0] = torch.tensor([1.0, 1, 1, 0])[:, None, None]
-    pictures[:, 1] = torch.tensor([0.0, 1, 0, 0])[:, None, None]
-    score = score_edit(Seer(), pictures, data, origin, "tone", "dark", gallery)
-    assert score.changed == 0.75 and score.kept == 0.5

@@ -6,15 +6,16 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from course_lib.cinn import ConditionalFlow, FlowConfig
+from course_lib.data import ImageSet
 from course_lib.errors import CourseError
 from course_lib.experts import (
     Autoencoder,
     AutoencoderConfig,
     Classifier,
     ClassifierConfig,
+    GridAutoencoderConfig,
     LayerExpert,
     SourceExpert,
     TargetExpert,
@@ -23,13 +24,7 @@ from course_lib.experts import (
     load_expert,
 )
 from course_lib.experts.autoencoder import Posterior
-from course_lib.experts.reconstruction import (
-    PatchDiscriminator,
-    adaptive_weight,
-    hinge_loss,
-    perceptual_distance,
-    reconstruction_nll,
-)
+from course_lib.recipes.autoencoders import AutoencoderLoss, AutoencoderMethod
 from course_lib.training import Budget, Card, save_weights, train
 from course_lib.training.method import Loss, Method, frozen
 
@@ -190,74 +185,57 @@ def test_classifier_outputs():
 # --- losses -----------------------------------------------------------------------------------------------------------
 
 
-def test_perceptual_distance_is_zero_for_identical_pictures():
-    images = pictures(3, 64)
-    torch.testing.assert_close(perceptual_distance(classifier(), images, images), torch.zeros(3), rtol=0, atol=1e-10)
+@pytest.fixture
+def method():
+    images = torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8)
+    return AutoencoderMethod(
+        ImageSet("some", images),
+        GridAutoencoderConfig(16, 4, (8, 8), (8, 8)),
+        ImageSet("others", 255 - images),
+        AutoencoderLoss(kl=0.3, noise=0.0),
+    )
 
 
-def test_perceptual_distance_by_its_definition():
-    net, images, others = classifier(), pictures(2, 32), pictures(2, 32)
-    expected = torch.zeros(2)
-    for a, b in zip(net.maps(images), net.maps(others), strict=True):
-        for k in range(2):
-            places = [
-                (a[k, :, y, x] / a[k, :, y, x].norm() - b[k, :, y, x] / b[k, :, y, x].norm()).square().sum()
-                for y in range(a.shape[2])
-                for x in range(a.shape[3])
-            ]
-            expected[k] += torch.stack(places).mean()
-    torch.testing.assert_close(perceptual_distance(net, images, others), expected)
+def test_the_loss_is_a_likelihood_and_a_divergence(method):
+    """Against torch.distributions: Laplace without its constant log 2, and the divergence from N(0, I)."""
+    net, generator = method.modules["autoencoder"].eval(), torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        net.log_scale.fill_(-1.0)
+        net.to_image.weight.normal_(std=0.1), net.to_posterior.weight.normal_(std=0.1)
+    images = method.batch(torch.arange(5), torch.Generator().manual_seed(1))
+    assert images.shape == (8, 3, 16, 16), "five of the set, and three fifths as many others"
+    [loss] = method.losses(images, generator, 0)
+    noise = torch.randn(8, net.config.latent_dim, generator=torch.Generator().manual_seed(3))
+    posterior = net.posterior(images)
+    gaussian = torch.distributions.Normal(posterior.mean, (0.5 * posterior.log_variance).exp())
+    rendered = net.render(gaussian.mean + noise * gaussian.stddev)
+    laplace = torch.distributions.Laplace(rendered, torch.tensor(-1.0).exp())
+    likelihood = (laplace.log_prob(images) + math.log(2)).sum((1, 2, 3))
+    divergence = torch.distributions.kl_divergence(gaussian, torch.distributions.Normal(0.0, 1.0)).sum(1)
+    torch.testing.assert_close(loss.value, (0.3 * divergence - likelihood).mean(), rtol=1e-5, atol=1e-3)
 
 
-def test_perceptual_gradient_reaches_the_reconstruction_only():
-    net = classifier()
-    images, others = pictures(2, 32).requires_grad_(), pictures(2, 32).requires_grad_()
-    perceptual_distance(net, images, others).sum().backward()
-    assert images.grad is None and others.grad.abs().sum() > 0
-    assert all(parameter.grad is None for parameter in net.parameters())
-
-
-def test_reconstruction_nll_is_the_published_sum():
-    """nll = Σ (rec / exp(logvar) + logvar) / B with rec = |x − x̂| + perceptual, element by element."""
-    absolute, perceptual, log_variance = torch.rand(2, 3, 4, 4), torch.rand(2), torch.tensor(0.3)
-    total = 0.0
-    for b in range(2):
-        for c in range(3):
-            for y in range(4):
-                for x in range(4):
-                    rec = absolute[b, c, y, x].item() + perceptual[b].item()
-                    total += rec / math.exp(0.3) + 0.3
-    assert reconstruction_nll(absolute, perceptual, log_variance).item() == pytest.approx(total / 2, rel=1e-5)
-
-
-def test_learned_variance_settles_at_the_mean_error():
-    absolute, log_variance = torch.rand(4, 3, 8, 8), torch.zeros((), requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_variance], max_iter=50)
+def test_the_learned_scale_settles_at_the_mean_error(method):
+    net = method.modules["autoencoder"].eval()
+    images = method.batch(torch.arange(5), torch.Generator().manual_seed(1))
+    optimizer = torch.optim.LBFGS([net.log_scale], max_iter=50)
 
     def closure():
         optimizer.zero_grad()
-        loss = reconstruction_nll(absolute, torch.zeros(4), log_variance)
-        loss.backward()
-        return loss
+        [loss] = method.losses(images, torch.Generator().manual_seed(3), 0)
+        loss.value.backward()
+        closure.error = loss.scalars["l1"].item()
+        return loss.value
 
     optimizer.step(closure)
-    assert log_variance.exp().item() == pytest.approx(absolute.mean().item(), rel=1e-3)
+    assert net.log_scale.exp().item() == pytest.approx(closure.error, rel=1e-2)
 
 
-def test_hinge_loss():
-    real, fake = torch.tensor([2.0, 0.5]), torch.tensor([-3.0, 0.5])
-    assert hinge_loss(real, fake).item() == pytest.approx(0.5 * (0.25 + 0.75))
-
-
-def test_adaptive_weight():
-    nll, critic = torch.tensor([3.0, 4.0], requires_grad=True), torch.tensor([0.0, 2.0])
-    weight = adaptive_weight(nll, critic, 0.5)
-    assert weight.item() == pytest.approx(5.0 / 2.0001 * 0.5, rel=1e-6) and not weight.requires_grad
-    assert adaptive_weight(torch.full((4,), 1e9), critic * 0, 0.5).item() == 0.5e4
-
-
-def test_patch_critic_scores_patches():
-    assert PatchDiscriminator(4)(pictures(2, 64)).shape == (2, 1, 14, 14)
+def test_training_lowers_the_loss_and_keeps_the_baseline(method):
+    images = method.batch(torch.arange(5), torch.Generator().manual_seed(1))
+    before = method.losses(images, torch.Generator().manual_seed(3), 0).__next__().value.item()
+    history = train(method, Budget(20), 8, log_every=20, checkpoint_every=0, preview_every=0, progress=False)
+    assert history.curve["loss/autoencoder"][-1] < before
 
 
 # --- frozen -----------------------------------------------------------------------------------------------------------
@@ -322,7 +300,7 @@ class Translation(Method):
         flow = self.modules["flow"]
         v, log_det = flow(latent, condition)
         rendered = self.target.render(flow.inverse(v.detach(), condition))
-        distance = perceptual_distance(self.measure, images, rendered).mean()
+        distance = (self.measure.features(rendered) - self.measure.features(images)).square().sum(1).mean()
         yield Loss("flow", (0.5 * v.square().sum(1) - log_det).mean() + distance, {"distance": distance})
 
 
@@ -377,9 +355,3 @@ def test_foreign_checkpoints(tmp_path, card, message):
 def test_absent_expert(tmp_path):
     with pytest.raises(CourseError, match="there is no checkpoint 'x'"):
         load_expert("x", folder=tmp_path)
-
-
-def test_perceptual_features_have_unit_length():
-    net = classifier()
-    found = F.normalize(net.maps(pictures(1, 32))[0], dim=1).norm(dim=1)
-    torch.testing.assert_close(found, torch.ones_like(found))

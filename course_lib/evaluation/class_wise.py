@@ -48,8 +48,8 @@ def class_wise(
 ) -> dict[str, dict[str, float]]:
     """``score`` for each class by itself, and the mean over classes: a generator that ignores the class cannot hide.
 
-    The Fréchet distance of a few pictures is mostly bias (see :mod:`course_lib.evaluation.sample_bias`), so with fewer
-    pictures a class than features the kernel distance is the one to read.
+    The Fréchet distance of a few pictures is mostly bias, so with fewer pictures a class than features
+    the kernel distance is the one to read.
 
     Args:
         real, fake: features ``(N, F)`` and ``(M, F)``.

@@ -27,9 +27,9 @@ class Judge:
         self.network = network
 
     @classmethod
-    def load(cls, folder: Path = CHECKPOINTS) -> "Judge":
-        """The shipped judge."""
-        return cls(load_expert("judge", folder=folder))
+    def load(cls, name: str = "judge", folder: Path = CHECKPOINTS) -> "Judge":
+        """The shipped judge: ``judge`` of emoji, ``avatar-judge`` of people and kinds."""
+        return cls(load_expert(name, folder=folder))
 
     def to(self, device: torch.device | str) -> "Judge":
         """The judge on ``device``."""

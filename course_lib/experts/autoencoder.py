@@ -186,13 +186,15 @@ class Autoencoder(nn.Module):
             nn.init.zeros_(layer.bias)
         self.to_posterior.bias[self.latent_dim :] = -4.0
 
-    def forward(self, images: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Posterior]:
-        """Reconstruction and posterior; ``noise (B, D)`` samples the latent, None takes its mean."""
+    def forward(
+        self, images: Tensor, noise: Tensor | None = None, further: Tensor | None = None
+    ) -> tuple[Tensor, Posterior]:
+        """Reconstruction and posterior; ``noise (B, D)`` samples the latent, ``further (B, D)`` is added to it."""
         posterior = self.posterior(images)
         latent = posterior.mean
         if noise is not None:
             latent = latent + noise * (0.5 * posterior.log_variance).exp()
-        return self.render(latent), posterior
+        return self.render(latent if further is None else latent + further), posterior
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:

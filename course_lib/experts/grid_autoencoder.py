@@ -83,7 +83,9 @@ class GridAutoencoder(Autoencoder):
     def _posterior(self, images: Tensor) -> Posterior:
         features = F.relu(self.encoder(images.contiguous(memory_format=torch.channels_last)))
         mean, log_variance = self.to_posterior(features).chunk(2, dim=1)
-        return Posterior((mean + self.linear_in(images)).flatten(1), log_variance.flatten(1).clamp(-30.0, 10.0))
+        # In float32 whatever the convolutions compute in: a divergence of a thousand numbers adds up their rounding.
+        mean = mean.float() + self.linear_in(images).float()
+        return Posterior(mean.flatten(1), log_variance.float().flatten(1).clamp(-30.0, 10.0))
 
     def render(self, latent: Tensor) -> Tensor:
         """Like :meth:`decode`, with gradients and not clamped."""

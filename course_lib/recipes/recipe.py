@@ -70,10 +70,11 @@ class Job:
 
 
 def data_hash(data: ImageSet) -> dict[str, str]:
-    """Name of the set and, for the bundled one, the hash of its manifest."""
+    """Name of the set and, for a bundled one, the hash of its manifest."""
     record = {"name": data.name}
-    if data.name == "emoji":
-        record["sha256"] = hashlib.sha256((DATA / "emoji" / "manifest.json").read_bytes()).hexdigest()
+    folder = {"emoji": "emoji", "people": "avatars", "kinds": "avatars"}.get(data.name)
+    if folder:
+        record["sha256"] = hashlib.sha256((DATA / folder / "manifest.json").read_bytes()).hexdigest()
     return record
 
 
