@@ -6,10 +6,21 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["COLOURS", "MARKERS", "curves", "new_figure", "picture_grid", "png_bytes", "show", "show_pictures"]
+__all__ = [
+    "COLOURS",
+    "MARKERS",
+    "curves",
+    "new_figure",
+    "picture_grid",
+    "png_bytes",
+    "schematic",
+    "show",
+    "show_pictures",
+]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, distinguishable with any colour vision."""
@@ -82,6 +93,7 @@ def picture_grid(
     column_titles: list[str] | None = None,
     title: str | None = None,
     zoom: float = 1.0,
+    labels: list[str] | None = None,
 ) -> Figure:
     """A grid of pictures with titles.
 
@@ -90,23 +102,27 @@ def picture_grid(
             row; smaller ones are enlarged without smoothing, so that their pixels are seen.
         row_titles, column_titles: one for each row or column; both may have several lines.
         zoom: 1 draws a picture 0.75 inch wide.
+        labels: a line above every picture, row by row.
     """
     rows = list(pictures)
     columns = max(len(row) for row in rows)
-    side, margin = 0.75 * zoom, 0.02 * zoom
+    side, margin, line = 0.75 * zoom, 0.02 * zoom, 0.16 if labels else 0.0
+    each = iter(labels or [])
     left = 0.085 * max((len(line) for text in row_titles or [] for line in text.splitlines()), default=0) + 0.06
     lines = max((text.count("\n") for text in column_titles or []), default=0)
     top = (0.24 + 0.13 * lines if column_titles else 0.04) + (0.3 if title else 0.0)
-    width, height = left + columns * side, top + len(rows) * side + 0.04
+    width, height = left + columns * side, top + len(rows) * (side + line) + 0.04
     figure = Figure(figsize=(width, height), dpi=max(100, round(64 / side) if zoom <= 1 else 100))
     for r, row in enumerate(rows):
         for c, picture in enumerate(row):
-            box = [(left + c * side + margin) / width, 1 - (top + (r + 1) * side - margin) / height]
+            box = [(left + c * side + margin) / width, 1 - (top + (r + 1) * (side + line) - margin) / height]
             axes = figure.add_axes([*box, (side - 2 * margin) / width, (side - 2 * margin) / height])
             axes.imshow(_to_array(picture), interpolation="nearest" if picture.shape[-1] < 64 else "auto")
             axes.set_xticks([]), axes.set_yticks([])
             for spine in axes.spines.values():
                 spine.set(color="#cccccc", linewidth=0.5)
+            if labels:
+                axes.set_title(next(each), fontsize=7, pad=2)
             if r == 0 and column_titles:
                 axes.set_title(column_titles[c], fontsize=8, pad=3)
             if c == 0 and row_titles:
@@ -146,3 +162,51 @@ def png_bytes(pictures: Tensor, columns: int | None = None, enlarge: int = 2) ->
     buffer = io.BytesIO()
     image.resize((image.width * enlarge, image.height * enlarge), Image.NEAREST).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
+
+
+def _box(axes, x: float, width: float, text: str, colour: str, hatch: str = "") -> None:
+    """A labelled box on the middle line; hatching marks what is frozen, so that colour is not the only sign."""
+    style = {"facecolor": "white", "edgecolor": colour, "linewidth": 2.0, "hatch": hatch}
+    axes.add_patch(FancyBboxPatch((x, 0.75), width, 1.1, boxstyle="round,pad=0.05", **style))
+    backing = {"facecolor": "white", "edgecolor": "none", "pad": 2.0}
+    axes.text(x + width / 2, 1.3, text, ha="center", va="center", fontsize=9, bbox=backing)
+
+
+def _arrow(axes, start: tuple[float, float], end: tuple[float, float], text: str = "") -> None:
+    axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "linewidth": 1.5, "color": "black"})
+    if text:
+        axes.text((start[0] + end[0]) / 2, start[1] + 0.1, text, ha="center", va="bottom", fontsize=9)
+
+
+def schematic(low: Tensor, samples: Tensor) -> Figure:
+    """Net2Net in one picture: source expert → flow ← residual, flow → target expert.
+
+    Args:
+        low: the input, ``(3, s, s)`` in [−1, 1].
+        samples: three or more translations, ``(N, 3, S, S)``; three are drawn.
+    """
+    figure = Figure(figsize=(9.6, 3.3), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, 9.6), ylim=(0, 3.3))
+    axes.axis("off")
+    for tensor, (left, bottom, side) in (
+        (low, (0.2, 0.8, 1.0)),
+        *((sample, (8.35, 2.2 - 1.0 * k, 0.95)) for k, sample in enumerate(samples[:3])),
+    ):
+        inset = figure.add_axes((left / 9.6, bottom / 3.3, side / 9.6, side / 3.3))
+        inset.imshow(((tensor.clamp(-1, 1) + 1) / 2).permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
+        inset.set(xticks=[], yticks=[])
+    _box(axes, 1.8, 1.25, "source expert\n$\\Phi$\nfrozen", COLOURS[0], "////")
+    _box(axes, 4.1, 1.25, "flow\n$\\tau$\ntrained", COLOURS[1])
+    _box(axes, 6.4, 1.25, "target expert\n$\\Lambda$ (decoder)\nfrozen", COLOURS[0], "////")
+    _arrow(axes, (1.22, 1.3), (1.75, 1.3))
+    _arrow(axes, (3.1, 1.3), (4.05, 1.3), "condition\n$c=\\Phi(x)$")
+    _arrow(axes, (5.4, 1.3), (6.35, 1.3), "latent\n$z=\\tau(v|c)$")
+    _arrow(axes, (7.7, 1.3), (8.3, 1.3))
+    _arrow(axes, (4.72, 2.55), (4.72, 1.9))
+    axes.text(
+        4.72, 2.62, "residual $v\\sim N(0, I)$: what the input does not say", ha="center", va="bottom", fontsize=9
+    )
+    axes.text(0.7, 0.72, "input $x$", ha="center", va="top", fontsize=9)
+    axes.text(8.3, 0.12, "one picture\nfor each $v$", ha="right", va="bottom", fontsize=9)
+    return figure

@@ -13,7 +13,6 @@ from course_lib.experts import (
     GridAutoencoder,
     GridAutoencoderConfig,
     GridExpert,
-    fingerprint,
     freeze,
     load_expert,
 )
@@ -23,7 +22,6 @@ from course_lib.translation.domains import DomainTranslator, label_flow
 from course_lib.translation.own_data import adapt_autoencoder
 from course_lib.translation.partners import content_features
 from course_lib.translation.picture_critic import FeatureCritic, PictureDomainMethod, Viewer
-from course_lib.translation.refine import RefinedTranslator, refine
 
 SMALL = GridAutoencoderConfig(16, 4, (8, 8), (8, 8))
 QUIET = {"log_every": 10, "checkpoint_every": 0, "preview_every": 0, "progress": False}
@@ -360,68 +358,6 @@ def test_a_viewer_of_a_data_set_is_that_of_its_latents(viewer, autoencoder):
     )
     for a, b in zip(one.means, other.means, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
-
-
-@pytest.fixture(scope="module")
-def translated(autoencoder, viewers):
-    """A translator between two domains, and inputs of the first."""
-    pairs = latents(autoencoder, 60)
-    flow = label_flow(pairs, autoencoder, gain=1.0, hidden_dim=8, blocks=2)
-    flow(pairs.mean, pairs.condition)
-    own = torch.zeros(10, dtype=torch.int64)
-    return DomainTranslator(["a", "b"], freeze(flow.eval()), autoencoder), viewers, pairs.mean[:20:2], own, own + 1
-
-
-def test_refining_zero_steps_is_the_flows_translation(translated):
-    translator, _, *inputs = translated
-    assert torch.equal(refine(*translated, steps=0), translator.move(*inputs))
-    somewhere = torch.randn_like(inputs[0])
-    assert torch.equal(refine(*translated, start=somewhere, steps=0), somewhere)
-
-
-@pytest.mark.parametrize("name", ["content", "whole", "style", "likelihood"])
-def test_refining_improves_what_it_is_asked_for(translated, name):
-    translator, viewers, z, own, other = translated
-
-    def reached(latent):
-        if name == "likelihood":
-            return -translator.flow.log_prob(latent, translator.code(other)).mean()
-        found = []
-        for viewer in viewers:
-            before, after = viewer.content(viewer.maps(z)), viewer.content(viewer.maps(latent))
-            terms = {
-                "content": viewer.distance(before, own, after, other),
-                "whole": viewer.shortfall(before, own, after, other),
-                "style": F.cross_entropy(viewer.classifier.heads["style"](after[-1]), other),
-            }
-            found.append(terms[name])
-        return sum(found)
-
-    weights = {name: 1.0}
-    assert reached(refine(*translated, weights=weights)) < reached(refine(*translated, weights=weights, steps=0))
-
-
-def test_each_picture_is_refined_by_itself_and_nothing_else_changes(translated):
-    translator, viewers, *_ = translated
-    networks = (translator.flow, viewers[0].target, *(viewer.classifier for viewer in viewers))
-    before = [fingerprint(network) for network in networks]
-    torch.testing.assert_close(refine(*translated), refine(*translated, batch_size=3), rtol=1e-3, atol=1e-3)
-    assert [fingerprint(network) for network in networks] == before
-
-
-def test_a_refined_translator_draws_what_refining_gives(translated, autoencoder):
-    translator, viewers, z, own, other = translated
-    one = RefinedTranslator(translator, viewers, steps=3)
-    mixed = torch.where(torch.arange(10) % 3 == 0, own, other)
-    moved = one.move(z, own, mixed)
-    assert torch.equal(moved[::3], z[::3])  # under their own label
-    changed = mixed == other
-    expected = refine(translator, viewers, z[changed], own[changed], other[changed], steps=3)
-    torch.testing.assert_close(moved[changed], expected, rtol=1e-3, atol=1e-3)
-    pictures = torch.rand(2, 3, 16, 16) * 2 - 1
-    drawn = one.under_every_label(pictures, own[:2])  # inside no_grad, where refining needs gradients all the same
-    torch.testing.assert_close(drawn[:, 0], autoencoder.decode(autoencoder.encode(pictures)), rtol=1e-3, atol=1e-3)
-    assert (drawn[:, 1] - translator.under_every_label(pictures, own[:2])[:, 1]).abs().max() > 1e-3
 
 
 def test_content_features_say_what_is_where():

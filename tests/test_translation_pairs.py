@@ -25,18 +25,18 @@ def expert() -> Autoencoder:
 
 
 def test_pairs_hold_what_the_experts_say(data, expert):
-    source = LowResolution(expert)
+    source = LowResolution(expert.config.size, expert)
     pairs = encode_pairs(data, source.encode, expert, batch_size=3)
     assert (len(pairs), pairs.condition.shape, pairs.mean.shape) == (7, (7, 8), (7, 8))
     posterior = expert.posterior(data.batch(torch.arange(7)))
     torch.testing.assert_close(pairs.mean, posterior.mean)
-    torch.testing.assert_close(pairs.deviation, (0.5 * posterior.log_variance).exp())
+    torch.testing.assert_close(pairs.std, (0.5 * posterior.log_variance).exp())
     torch.testing.assert_close(pairs.condition, pairs.mean)  # the same expert on both sides
     assert not pairs.mean.requires_grad
 
 
 def test_variants_are_mirrored_then_moved(data, expert):
-    encode = LowResolution(expert).encode
+    encode = LowResolution(expert.config.size, expert).encode
     pairs = encode_pairs(data, encode, expert, variants=4)
     assert len(pairs) == 28
     mirrored = expert.encode(data.batch(torch.arange(7)).flip(-1))
@@ -61,12 +61,18 @@ def test_latents_are_samples_of_the_posterior():
     assert torch.equal(pairs.subset(torch.tensor([1, 2])).mean, pairs.mean[1:3])
 
 
+def test_noise_adds_to_the_posteriors_variance(data, expert):
+    plain, noisy = (encode_pairs(data, lambda x: x.new_zeros(len(x), 1), expert, noise=n) for n in (0.0, 0.3))
+    torch.testing.assert_close(noisy.std.square() - plain.std.square(), torch.full_like(plain.std, 0.09))
+    assert torch.equal(noisy.mean, plain.mean)
+
+
 def test_bad_pairs_are_refused(data, expert):
     with pytest.raises(CourseError, match="nothing to encode"):
         encode_pairs(data, lambda x: x, expert, variants=0)
     with pytest.raises(CourseError, match="nothing to encode"):
         encode_pairs(data.subset([]), lambda x: x, expert)
-    with pytest.raises(CourseError, match="one condition, mean and deviation"):
+    with pytest.raises(CourseError, match="one condition, mean and standard"):
         Pairs(torch.zeros(3, 1), torch.zeros(2, 1), torch.zeros(2, 1))
 
 

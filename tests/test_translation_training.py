@@ -83,11 +83,11 @@ def test_held_out_nats_tell_a_trained_flow_from_a_fresh_one(trained):
 def test_experts_do_not_move_and_the_flow_does():
     expert = freeze(Autoencoder(AutoencoderConfig(16, 8, (8, 8), (8, 8))))
     data = ImageSet("noise", torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8))
-    pairs = encode_pairs(data, LowResolution(expert).encode, expert)
+    pairs = encode_pairs(data, LowResolution(expert.config.size, expert).encode, expert)
     flow = ConditionalFlow(FlowConfig.quick(8, (8,), hidden_dim=8, blocks=2))
     before = fingerprint(expert), fingerprint(flow)
     train(FlowMethod(pairs, flow), Budget(3), 20, **QUIET)
-    translator = Translator(LowResolution(expert), flow, expert)
+    translator = Translator(LowResolution(expert.config.size, expert), flow, expert)
     translator.translate(data.batch(torch.arange(2)))
     assert fingerprint(expert) == before[0] and fingerprint(flow) != before[1]
     assert not any(p.requires_grad for p in expert.parameters()) and not expert.training

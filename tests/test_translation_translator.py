@@ -11,21 +11,15 @@ from course_lib.evaluation import Judge
 from course_lib.experts import Autoencoder, AutoencoderConfig, Classifier, ClassifierConfig, freeze
 from course_lib.translation import (
     LowResolution,
-    Pairs,
     Regressor,
     Translator,
-    compare_translators,
-    encode_pairs,
     explained,
-    fit_layer,
-    layer_outputs,
     load_flow,
     load_regressor,
     load_superresolution,
     score_pictures,
     score_translator,
 )
-from course_lib.translation.comparison import BASELINES
 from course_lib.translation.superresolution import enlarge
 
 
@@ -36,7 +30,7 @@ def experts() -> tuple[LowResolution, Autoencoder, Judge]:
         small = freeze(Autoencoder(AutoencoderConfig(16, 6, (8, 8), (8, 8))))
         large = freeze(Autoencoder(AutoencoderConfig(64, 8, (8, 8, 8, 8), (8, 8, 8, 8))))
         judge = Judge(freeze(Classifier(ClassifierConfig({"subgroup": 3}, 4, 4))))
-    return LowResolution(small), large, judge
+    return LowResolution(16, small), large, judge
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +75,15 @@ def test_a_flow_of_another_shape_is_refused(experts):
 
 def test_the_kernel_of_the_condition(experts, data):
     x = data.batch(torch.arange(2))
-    area, nearest = experts[0], LowResolution(experts[0].autoencoder, "nearest")
-    torch.testing.assert_close(area.see(x), resize(x, 16))
-    assert torch.equal(nearest.see(x), x[:, :, ::4, ::4])
+    area, nearest = experts[0], LowResolution(16, experts[0].autoencoder, "nearest")
+    torch.testing.assert_close(area.shrink(x), resize(x, 16))
+    assert torch.equal(nearest.shrink(x), x[:, :, ::4, ::4])
     assert not torch.allclose(area.encode(x), nearest.encode(x))
+    pixels = LowResolution(8)
+    assert pixels.condition_shape == (3, 8, 8)
+    torch.testing.assert_close(pixels.encode(x), avg_pool2d(x, 8))
     with pytest.raises(CourseError, match="area or nearest"):
-        LowResolution(experts[0].autoencoder, "cubic")
+        LowResolution(16, kernel="cubic")
 
 
 def test_enlarging_without_learning():
@@ -128,53 +125,6 @@ def test_scoring_a_translator(translator, experts, data):
     assert again == scores
     cold, _ = score_translator(translator, data, experts[2], temperature=0.0)
     assert cold.diversity == pytest.approx(0.0, abs=1e-4)
-
-
-@pytest.mark.parametrize("layer", ["early", "logits"])
-def test_a_layer_as_a_source(layer, data):
-    classifier = freeze(Classifier(ClassifierConfig({"a": 3, "b": 4}, 4)))
-    pictures = torch.cat(list(data.batches(12)))
-    output = layer_outputs(classifier, [layer], pictures, batch_size=5)[layer]
-    if layer == "logits":
-        torch.testing.assert_close(output, classifier.layer(pictures, layer))
-    else:
-        torch.testing.assert_close(output, avg_pool2d(classifier.layer(pictures, layer), 4).flatten(1))
-    source = fit_layer(classifier, layer, output, components=5)
-    condition = source.encode(pictures)
-    assert condition.shape == (12, 5) and source.condition_shape == (5,) and 0 < source.kept <= 1 + 1e-4
-    torch.testing.assert_close(source.axes.T @ source.axes, torch.eye(5), atol=1e-4, rtol=0)
-    assert abs(condition.mean()) < 1e-3 and abs(condition.var(0).mean() - 1) < 0.02
-    with pytest.raises(CourseError, match="need more than"):
-        fit_layer(classifier, layer, output[:4], components=5)
-    with pytest.raises(CourseError, match="no layer"):
-        layer_outputs(classifier, ["deepest"], pictures)
-
-
-def test_comparing_translators_of_one_source(experts, data):
-    source, target, judge = experts
-    pairs = encode_pairs(data, source.encode, target)
-    pictures = torch.cat(list(data.batches(12)))
-    few = Pairs(pairs.condition[:, :3], pairs.mean, pairs.deviation)
-    before = torch.random.get_rng_state()
-
-    def compare(steps, **more):
-        real = judge.features(pictures)
-        return compare_translators(few, few.condition, real, target, judge, steps, blocks=2, **more)
-
-    result = compare(3, baselines=BASELINES)
-    assert torch.equal(torch.random.get_rng_state(), before)
-    assert result.samples.shape == (12, 2, 3, 64, 64) and result.regression.shape == (12, 3, 64, 64)
-    assert set(result.frechet) == {"flow", "MLP", *BASELINES}
-    assert min(*result.frechet.values(), result.seconds, result.diversity) > 0
-    single = compare(3, samples=1, baselines=["linear map"])
-    assert single.diversity == 0 and set(single.frechet) == {"flow", "MLP", "linear map"}
-    assert single.frechet["linear map"] == pytest.approx(result.frechet["linear map"]), "it is not trained"
-    with pytest.raises(CourseError, match="no baseline 'mean'"):
-        compare(3, baselines=["mean"])
-    with pytest.raises(CourseError, match="cannot fix a map"):
-        compare_translators(
-            pairs.subset(torch.arange(3)), pairs.condition, judge.features(pictures), target, judge, steps=1
-        )
 
 
 def test_missing_and_foreign_checkpoints(tmp_path):

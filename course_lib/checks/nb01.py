@@ -9,148 +9,63 @@ from course_lib.checks.registry import exercise
 from course_lib.checks.result import CheckResult, passed, require
 from course_lib.experts import fingerprint
 
-__all__ = ["direction", "freeze_expert", "leaking", "psnr"]
+__all__ = ["freeze_expert", "probe"]
 
 
-def _right_psnr(images: Tensor, others: Tensor) -> Tensor:
-    return 10 * (4.0 / (images - others).square().mean((1, 2, 3))).log10()
+def _right_probe(x: Tensor, labels: Tensor, new: Tensor, ridge: float) -> Tensor:
+    mean, std = x.mean(0), x.std(0) + 1e-6
+    h, y = (x - mean) / std, nn.functional.one_hot(labels).to(x)
+    offset = y.mean(0)
+    gram = h.T @ h + ridge * len(x) * torch.eye(h.shape[1], dtype=x.dtype)
+    weight = torch.linalg.solve(gram, h.T @ (y - offset))
+    return ((new - mean) / std @ weight + offset).argmax(1)
 
 
-@exercise(
-    solution=_right_psnr,
-    stub=lambda images, others: torch.zeros(len(images)),
-    wrong=(
-        lambda images, others: 10 * (1.0 / (images - others).square().mean((1, 2, 3))).log10(),
-        lambda images, others: 10 * (4.0 / (images - others).square().mean()).log10().expand(len(images)),
-        lambda images, others: 10 * (2.0 / (images - others).abs().mean((1, 2, 3))).log10(),
-    ),
-)
-def psnr(answer: Callable[[Tensor, Tensor], Tensor]) -> CheckResult:
-    """Exercise 1: peak signal-to-noise ratio of each picture in dB, ``(images, others) -> (B,)``."""
-    images = torch.rand(5, 3, 8, 8) * 2 - 1
-    shift = torch.tensor([2.0, 0.2, 0.02, 0.5, 0.1])[:, None, None, None]
-    value = answer(images, images + shift)
-    require(
-        isinstance(value, Tensor) and value.shape == (5,),
-        "the result should be one number per picture, a tensor of shape (B,)",
-        "average the squared differences over channels, rows and columns, dimensions 1, 2 and 3",
-    )
-    require(
-        abs(value[0].item()) < 1e-3,
-        f"a difference as large as the whole range, 2, should give 0 dB and gives {value[0].item():.2f}",
-        "the peak is the width of [−1, 1], and it is squared",
-    )
-    require(
-        abs((value[1] - value[0]).item() - 20) < 1e-3 and abs((value[2] - value[1]).item() - 20) < 1e-3,
-        "a difference ten times smaller should give 20 dB more",
-        "the mean of the squares goes into the logarithm to base 10",
-    )
-    noisy = images + torch.randn(images.shape) * shift
-    require(
-        (answer(images, noisy) - _right_psnr(images, noisy)).abs().max() < 1e-3,
-        "pictures with different errors get wrong values",
-        "one mean per picture, not one for the batch",
-    )
-    return passed("0 dB for the largest error, 20 dB for each factor of ten, one value per picture")
-
-
-def _right_leaking(groups: Tensor, split: Tensor) -> Tensor:
-    return (split != 0) & torch.isin(groups, groups[split == 0])
+def _own_scale(x: Tensor, labels: Tensor, new: Tensor, ridge: float) -> Tensor:
+    shifted = (new - new.mean(0)) / (new.std(0) + 1e-6) * (x.std(0) + 1e-6) + x.mean(0)
+    return _right_probe(x, labels, shifted, ridge)
 
 
 @exercise(
-    solution=_right_leaking,
-    stub=lambda groups, split: torch.zeros(len(groups), dtype=torch.bool),
+    solution=_right_probe,
+    stub=lambda x, labels, new, ridge: torch.zeros(len(new), dtype=torch.int64),
     wrong=(
-        lambda groups, split: torch.isin(groups, groups[split == 0]),
-        lambda groups, split: (split == 2) & torch.isin(groups, groups[split == 0]),
-        lambda groups, split: (split != 0) & torch.isin(groups, groups[split != 0]),
+        _own_scale,
+        lambda x, labels, new, ridge: _right_probe(x, labels, new, 1e4),
+        lambda x, labels, new, ridge: torch.cdist(new, x).argmin(1),
     ),
 )
-def leaking(answer: Callable[[Tensor, Tensor], Tensor]) -> CheckResult:
-    """Exercise 2: which held-out pictures have a relative in training, ``(groups, split) -> bool (N,)``."""
-    groups = torch.randint(0, 60, (200,))
-    owner = torch.randint(0, 3, (60,))
-    fair = answer(groups, owner[groups])
+def probe(answer: Callable[[Tensor, Tensor, Tensor, float], Tensor]) -> CheckResult:
+    """Exercise 1: a ridge-regression classifier, ``(x, labels, new, ridge) -> classes of new (M,)``."""
+    centres = torch.randn(3, 12, dtype=torch.float64) * 2
+    labels = torch.randint(0, 3, (400,))
+    noise = torch.randn(400, 12, dtype=torch.float64)
+    scale = torch.logspace(-2, 2, 12, dtype=torch.float64)
+    x = (centres[labels] + noise) * scale + 5
+    found = answer(x, labels, x, 0.1)
     require(
-        isinstance(fair, Tensor) and fair.shape == (200,) and fair.dtype == torch.bool,
-        "the result should be a boolean tensor with one entry per picture",
-        "torch.isin(a, b) says for each entry of a whether it occurs in b",
+        isinstance(found, Tensor) and found.shape == (400,) and not found.is_floating_point(),
+        "the result should be one class number per row of `new`",
+        "end with argmax over the classes, dimension 1",
     )
     require(
-        not fair.any(), "a split by group leaks nothing, yet some pictures are marked", "only val and test can leak"
+        (found == labels).double().mean() > 0.95,
+        "well separated classes are mixed up",
+        "standardise every column: numbers of very different size stand side by side",
     )
-    mixed = torch.randint(0, 3, (200,))
-    found, expected = answer(groups, mixed), _right_leaking(groups, mixed)
-    require(expected.any() and found.any(), "a random split leaks, yet no picture is marked", "look at their groups")
+    one_class = x[labels == 1][:20]
     require(
-        not found[mixed == 0].any(), "training pictures are marked; they are not held out", "split is 0 for training"
+        (answer(x, labels, one_class, 0.1) == 1).double().mean() > 0.9,
+        "rows of one class alone are put into other classes",
+        "standardise `new` with mean and standard deviation of the training rows, not with its own",
     )
+    many = torch.randn(300, 12, dtype=torch.float64)
     require(
-        bool((found == expected).all()),
-        f"{int((found != expected).sum())} of 200 pictures are judged wrongly",
-        "held out means val or test; the relatives that matter are those in the training part",
+        torch.equal(answer(x, labels, many, 0.1), _right_probe(x, labels, many, 0.1)),
+        "the classes differ from those of ridge regression",
+        "the penalty is ridge times the number of rows, on the diagonal; centre the one-hot labels as well",
     )
-    return passed("silent on a split by group, and every relative found in a random one")
-
-
-def _right_direction(latents: Tensor, values: Tensor, groups: Tensor, a: int, b: int) -> Tensor:
-    differences = []
-    for group in groups.unique():
-        first, second = latents[(groups == group) & (values == a)], latents[(groups == group) & (values == b)]
-        if len(first) and len(second):
-            differences.append(second.mean(0) - first.mean(0))
-    return torch.stack(differences).mean(0)
-
-
-def _unmatched(latents: Tensor, values: Tensor, a: int, b: int) -> Tensor:
-    return latents[values == b].mean(0) - latents[values == a].mean(0)
-
-
-@exercise(
-    solution=_right_direction,
-    stub=lambda latents, values, groups, a, b: torch.zeros(latents.shape[1]),
-    wrong=(
-        lambda latents, values, groups, a, b: _unmatched(latents, values, a, b),
-        lambda latents, values, groups, a, b: _right_direction(latents, values, groups, b, a),
-        lambda latents, values, groups, a, b: torch.nn.functional.normalize(
-            _right_direction(latents, values, groups, a, b), dim=0
-        ),
-    ),
-)
-def direction(answer: Callable[[Tensor, Tensor, Tensor, int, int], Tensor]) -> CheckResult:
-    """Exercise 3: attribute direction from relatives only, ``(latents, values, groups, a, b) -> (D,)``."""
-    true = torch.tensor([[0.0] * 6, [1.0, -2.0, 0.5, 3.0, 0.0, -1.0], [-1.0, 1.0, 0.0, 0.0, 2.0, 0.0]])
-    own = torch.randn(40, 6) * 4
-    groups = torch.arange(40).repeat_interleave(3)
-    values = torch.arange(3).repeat(40)
-    # Half of the groups never have value 0, and these groups lie elsewhere: a difference of plain means sees that.
-    keep = ~((groups >= 20) & (values == 0))
-    own[20:] += 5.0
-    groups, values = groups[keep], values[keep]
-    order = torch.randperm(len(groups))
-    groups, values = groups[order], values[order]
-    latents = own[groups] + true[values]
-    for a, b in ((0, 1), (2, 1)):
-        found, expected = answer(latents, values, groups, a, b), true[b] - true[a]
-        require(
-            isinstance(found, Tensor) and found.shape == (6,),
-            "the result should be one vector, of shape (D,)",
-            "average over pictures, dimension 0",
-        )
-        require((found + expected).abs().max() > 1e-4, "the direction points backwards", "from a to b is b minus a")
-        close = torch.nn.functional.cosine_similarity(found, expected, dim=0) > 1 - 1e-5
-        require(
-            close,
-            "the direction also contains what else differs between the two sets of pictures",
-            "compare only pictures of one group, then average over the groups that have both values",
-        )
-        require(
-            (found - expected).abs().max() < 1e-4,
-            "the direction is right and its length is not",
-            "do not normalise: one step should be one change of the attribute",
-        )
-    return passed("the planted attribute is found exactly, although the groups are not balanced")
+    return passed("the same classes as ridge regression on standardised rows")
 
 
 def _right_freeze(module: nn.Module) -> nn.Module:
@@ -188,7 +103,7 @@ class _Detached(nn.Module):
     wrong=(_only_gradients, _only_eval, _eval_and_gradients, _Detached),
 )
 def freeze_expert(answer: Callable[[nn.Module], nn.Module]) -> CheckResult:
-    """Exercise 4: a network that training something on top of it cannot change, ``module -> module``."""
+    """Exercise 2: a network that training something on top of it cannot change, ``module -> module``."""
     expert = answer(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten()))
     require(isinstance(expert, nn.Module), "the result should be the network", "return the module")
     head = nn.Linear(4 * 6 * 6, 1)

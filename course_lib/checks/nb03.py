@@ -1,58 +1,18 @@
-"""Checks of notebook 03, "Training a translator": properties of the loss, of samples, of scores and of a transfer."""
+"""Checks of notebook 03: a score, the training of a flow, a residual carried over."""
 
 import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from course_lib import cinn
 from course_lib.checks.registry import exercise
 from course_lib.checks.result import CheckResult, passed, require
+from course_lib.checks.toys import toy_flow
 from course_lib.translation import Translator
 
-__all__ = ["consistency", "loss", "sample", "transfer"]
-
-
-def _right_loss(v: Tensor, log_det: Tensor) -> tuple[Tensor, float]:
-    return (0.5 * v.square().sum(1) - log_det).mean(), v.shape[1] / 2
-
-
-@exercise(
-    solution=_right_loss,
-    stub=lambda v, log_det: (v.new_zeros(()), 0.0),
-    wrong=(
-        lambda v, log_det: ((0.5 * v.square().sum(1) + log_det).mean(), v.shape[1] / 2),
-        lambda v, log_det: ((0.5 * v.square().mean(1) - log_det).mean(), v.shape[1] / 2),
-        lambda v, log_det: ((0.5 * v.square().sum(1) - log_det).mean(), float(v.shape[1])),
-        lambda v, log_det: ((0.5 * v.square().sum(1) - log_det).sum(), v.shape[1] / 2),
-    ),
-)
-def loss(answer: Callable[[Tensor, Tensor], tuple[Tensor, float]]) -> CheckResult:
-    """Exercise 1: the training loss and its reference, ``(v, log_det) -> (total, reference)``."""
-    for dim in (3, 8):
-        scale = torch.rand(dim, dtype=torch.float64) + 0.5
-        z = torch.randn(400, dim, dtype=torch.float64) / scale
-        log_det = scale.log().sum().expand(len(z))
-        total, reference = answer(z * scale, log_det)
-        require(
-            isinstance(total, Tensor) and total.shape == (),
-            "the loss should be one number, a tensor of shape ()",
-            "sum over coordinates, then take the mean over the batch",
-        )
-        density = torch.distributions.Normal(torch.zeros_like(scale), 1 / scale)
-        exact = -density.log_prob(z).sum(1).mean() - 0.5 * dim * math.log(2 * math.pi)
-        require(
-            abs(float(total) - float(exact)) < 1e-8,
-            f"for a known Gaussian in {dim} dimensions the loss is not minus its log-likelihood without the constant",
-            "half the squared length of v, minus the log-determinant: which one is summed, which one averaged?",
-        )
-        require(
-            abs(float(reference) - dim / 2) < 1e-8,
-            f"the reference is not what Gaussian noise gives in {dim} dimensions",
-            "the mean of a squared standard normal number is 1",
-        )
-    return passed("the loss is the likelihood of a known Gaussian, in 3 and in 8 dimensions")
+__all__ = ["consistency", "training", "transfer"]
 
 
 def _right_consistency(wanted: Tensor, found: Tensor) -> float:
@@ -69,7 +29,7 @@ def _right_consistency(wanted: Tensor, found: Tensor) -> float:
     ),
 )
 def consistency(answer: Callable[[Tensor, Tensor], float]) -> CheckResult:
-    """Exercise 2: explained share of variance of ``(N, K)`` rows, ``(wanted, found) -> share``."""
+    """Exercise 1: explained share of variance of ``(N, K)`` rows, ``(wanted, found) -> share``."""
     wanted = 3.0 * torch.randn(500, 4, dtype=torch.float64) + 5.0
     mean = wanted.mean(0)
     spread = (wanted - mean).square().sum()
@@ -87,64 +47,75 @@ def consistency(answer: Callable[[Tensor, Tensor], float]) -> CheckResult:
     return passed("1 for a copy, 0 for the mean, and shifts are punished")
 
 
-def _toy_flow(dim: int = 4, condition: int = 3) -> cinn.ConditionalFlow:
-    """A small conditional flow in float64 that is far from the identity."""
-    generator = torch.Generator().manual_seed(0)
-    config = cinn.FlowConfig(dim=dim, condition_shape=(condition,), hidden_dim=16, hidden_depth=1, blocks=3)
-    flow = cinn.ConditionalFlow(config, generator).double().eval()
-    with torch.no_grad():
-        for parameter in flow.parameters():
-            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
-    return flow
+def _right_training(flow: nn.Module, latent: Tensor, condition: Tensor, steps: int) -> float:
+    return _train(flow, latent, condition, steps)
 
 
-def _right_sample(flow: cinn.ConditionalFlow, condition: Tensor, count: int, temperature: float) -> Tensor:
-    many = condition.repeat_interleave(count, 0)
-    v = temperature * torch.randn(len(many), flow.config.dim, dtype=many.dtype)
-    return flow.inverse(v, many).view(len(condition), count, -1)
+def _train(
+    flow: nn.Module, latent: Tensor, condition: Tensor, steps: int, sign: float = 1.0, zero: bool = True
+) -> float:
+    optimizer = torch.optim.Adam(flow.parameters(), 1e-2)
+    losses = []
+    for _ in range(steps):
+        index = torch.randint(len(latent), (64,))
+        v, log_det = flow(latent[index], condition[index])
+        loss = (0.5 * v.square().sum(1) - sign * log_det).mean()
+        if zero:
+            optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return sum(losses[-10:]) / 10
 
 
-def _wrong_order(flow: cinn.ConditionalFlow, condition: Tensor, count: int, temperature: float) -> Tensor:
-    many = condition.repeat(count, 1)
-    v = temperature * torch.randn(len(many), flow.config.dim, dtype=many.dtype)
-    return flow.inverse(v, many).view(len(condition), count, -1)
+def _without_a_step(flow: nn.Module, latent: Tensor, condition: Tensor, steps: int) -> float:
+    v, log_det = flow(latent, condition)
+    return float((0.5 * v.square().sum(1) - log_det).mean())
 
 
-def _wrong_place(flow: cinn.ConditionalFlow, condition: Tensor, count: int, temperature: float) -> Tensor:
-    return temperature * _right_sample(flow, condition, count, 1.0)
+def _without_condition(flow: nn.Module, latent: Tensor, condition: Tensor, steps: int) -> float:
+    return _train(flow, latent, torch.zeros_like(condition), steps)
 
 
 @exercise(
-    solution=_right_sample,
-    stub=lambda flow, condition, count, temperature: torch.zeros(len(condition), count, flow.config.dim),
+    solution=_right_training,
+    stub=lambda flow, latent, condition, steps: 0.0,
     wrong=(
-        _wrong_order,
-        _wrong_place,
-        lambda flow, condition, count, temperature: _right_sample(flow, condition, count, temperature**0.5),
-        lambda flow, condition, count, temperature: _right_sample(flow, condition, 1, temperature).repeat(1, count, 1),
+        lambda flow, latent, condition, steps: _train(flow, latent, condition, steps, sign=-1.0),
+        _without_a_step,
+        _without_condition,
     ),
 )
-def sample(answer: Callable[[cinn.ConditionalFlow, Tensor, int, float], Tensor]) -> CheckResult:
-    """Exercise 3: several samples of each condition, ``(flow, condition, count, temperature) -> (B, count, D)``."""
-    flow, count = _toy_flow(), 300
-    condition = torch.eye(3, dtype=torch.float64) * 2
-    for temperature in (0.0, 0.5, 1.0):
-        with torch.no_grad():
-            latent = answer(flow, condition, count, temperature)
-            require(
-                isinstance(latent, Tensor) and latent.shape == (3, count, 4),
-                "the result should have the shape (conditions, count, D)",
-                "repeat each condition, draw as many residuals, and view the result at the end",
-            )
-            v = flow(latent.double().flatten(0, 1), condition.repeat_interleave(count, 0))[0]
-        require(
-            abs(float(v.std()) - temperature) < 0.05,
-            f"at temperature {temperature} the residuals under their own condition have another standard deviation",
-            "the temperature multiplies v, not the latent; row i of the result belongs to condition i",
-        )
-        distinct = len(v.round(decimals=6).unique(dim=0))
-        require(temperature == 0 or distinct > 0.9 * len(v), "samples repeat", "every sample needs a v of its own")
-    return passed("residuals have the standard deviation asked for, and every sample has its own")
+def training(answer: Callable[[nn.Module, Tensor, Tensor, int], float]) -> CheckResult:
+    """Exercise 2: maximum likelihood, ``(flow, latent, condition, steps) -> mean loss of the last ten steps``."""
+    # Latents are the condition, turned, plus Gaussian noise of a known size: their conditional entropy is known.
+    scale, dim = 0.3, 4
+    condition = torch.randn(3000, 3)
+    latent = condition @ torch.randn(3, dim) + scale * torch.randn(3000, dim)
+    entropy = dim * (0.5 + math.log(scale))
+    config = cinn.FlowConfig(dim=dim, condition_shape=(3,), hidden_dim=32, hidden_depth=1, blocks=3)
+    flow = cinn.ConditionalFlow(config, torch.Generator().manual_seed(0))
+    before = [parameter.detach().clone() for parameter in flow.parameters()]
+    found = float(answer(flow, latent, condition, 400))
+    require(
+        any(not torch.equal(a, b) for a, b in zip(before, flow.parameters(), strict=True)),
+        "the flow has not changed",
+        "loss.backward(), then optimizer.step()",
+    )
+    with torch.no_grad():
+        v, log_det = flow.eval()(latent, condition)
+        reached = float((0.5 * v.square().sum(1) - log_det).mean())
+    require(
+        reached < entropy + 0.5,
+        f"the flow ends {reached - entropy:.1f} nats above the entropy of the data",
+        "is the log-determinant subtracted, and does every latent get its own condition?",
+    )
+    require(
+        abs(found - reached) < 1.0,
+        "the returned number is not the mean loss of the last steps",
+        "collect loss.item() and average the last ten",
+    )
+    return passed("the flow comes within half a nat of the entropy of the data")
 
 
 class _Pixels:
@@ -161,7 +132,7 @@ class _Pixels:
 
 
 def _toy_translator() -> Translator:
-    return Translator(_Pixels(), _toy_flow(), _Pixels())
+    return Translator(_Pixels(), toy_flow(), _Pixels())
 
 
 def _right_transfer(translator: Translator, picture: Tensor, own: Tensor, other: Tensor) -> Tensor:
@@ -183,7 +154,7 @@ def _right_transfer(translator: Translator, picture: Tensor, own: Tensor, other:
     ),
 )
 def transfer(answer: Callable[[Translator, Tensor, Tensor, Tensor], Tensor]) -> CheckResult:
-    """Exercise 4: the residual of one picture under another's condition, ``(translator, picture, own, other)``."""
+    """Exercise 3: the residual of one picture under another's condition, ``(translator, picture, own, other)``."""
     translator = _toy_translator()
     picture = torch.randn(6, 4, dtype=torch.float64)
     own, other = torch.eye(3, dtype=torch.float64)[torch.tensor([[0] * 6, [1] * 6])]

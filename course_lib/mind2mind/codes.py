@@ -5,12 +5,12 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..data import ImageSet
 from ..evaluation.feature_cache import real_features
 from ..evaluation.features import FeatureNetwork
 from ..experts import TargetExpert, fingerprint
+from ..progress import progress_bar
 
 __all__ = ["Frozen", "encode_set", "expert_device", "expert_size"]
 
@@ -45,7 +45,7 @@ def encode_set(expert: Frozen, data: ImageSet, folder: Path | None = None, progr
         CourseError: the disk is full.
     """
     size, device = expert_size(expert), expert_device(expert)
-    bar = tqdm(total=len(data), desc="encoding", unit="picture", disable=None if progress else True, delay=1)
+    bar = progress_bar(progress, total=len(data), desc="encoding", unit="picture", delay=1)
 
     def encode(images: Tensor) -> Tensor:
         codes = expert.encode(images.to(device)).cpu()

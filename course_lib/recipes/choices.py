@@ -1,4 +1,7 @@
-"""Training of the translators of notebook 06 that a few seconds are not enough for."""
+"""Training of the translators of notebooks 03 and 06 that a few seconds are not enough for."""
+
+from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 
@@ -6,14 +9,15 @@ from ..data.degrade import edges, grey, grey_square
 from ..data.warp import random_warp
 from ..evaluation import frechet_distance
 from ..experts import GridExpert, LayerExpert, SegmenterExpert, SourceExpert, load_expert
-from ..training import Card
+from ..training import Card, save_weights
 from ..translation import Bench, Translator, cross_grid, score_grid
 from ..translation.bench import See, unchanged
-from .choice_training import SCORED, train_baseline, train_flow
+from .choice_training import PEOPLE, SCORED, train_baseline, train_flow
 from .recipe import Job
 
 __all__ = [
     "WARP_STRENGTH",
+    "save_layers",
     "train_argmax",
     "train_argmax_mlp",
     "train_class_logits",
@@ -24,6 +28,9 @@ __all__ = [
     "train_edges_shape",
     "train_edges_texture",
     "train_inpainting",
+    "train_layer",
+    "train_layer_comparison",
+    "train_layer_mlp",
     "train_logits",
     "train_middle",
     "train_middle_mlp",
@@ -36,6 +43,51 @@ crossed pictures have the condition's silhouette (measured: 82 % of them; only t
 
 _CROSSED = 24
 """Pictures that are crossed with each other."""
+
+
+def _layer(job: Job, name: str) -> tuple[SourceExpert, See, str]:
+    expert = LayerExpert(load_expert("avatar-classifier", job.profile.device), name)
+    return expert, unchanged, f"layer {name!r} of avatar-classifier"
+
+
+def train_layer(job: Job, layer: str) -> Card:
+    """One layer of the classifier → grid autoencoder of people."""
+    steps = job.profile.pick(quick=60, cpu=3000, gpu=40000)
+    return train_flow(job, f"layer-{layer}", *_layer(job, layer), steps=steps, world=PEOPLE)
+
+
+def train_layer_mlp(job: Job, layer: str) -> Card:
+    """The baseline of that layer."""
+    steps = job.profile.pick(quick=60, cpu=1500, gpu=20000)
+    return train_baseline(job, f"layer-{layer}", *_layer(job, layer), steps=steps, world=PEOPLE)
+
+
+LAYERS = ("low", "middle", "features", "logits")
+"""Layers of the classifier of avatars that notebook 03 compares."""
+
+
+def train_layer_comparison(job: Job) -> Card:
+    """A flow and its baseline from each of some layers of the classifier: scores only, the networks stay behind."""
+    place = replace(job, out=job.work / "layers", force=True)
+    cards = {layer: (train_layer(place, layer), train_layer_mlp(place, layer)) for layer in LAYERS}
+    return save_layers(job, cards)
+
+
+def save_layers(job: Job, cards: Mapping[str, tuple[Card, Card]]) -> Card:
+    """One card with the scores of flows and baselines, layer → cards of both."""
+    metrics = {
+        f"{layer}, {name}: {key}": value
+        for layer, both in cards.items()
+        for name, card in zip(("flow", "MLP"), both, strict=True)
+        for key, value in card.metrics.items()
+    }
+    flow, mlp = next(iter(cards.values()))
+    card = Card("layer-comparison", "comparison", {}, flow.recipe | {"steps of the MLP": mlp.steps}, data=flow.data)
+    card.steps, card.seconds = flow.steps, sum(one.seconds for both in cards.values() for one in both)
+    card.seed, card.device, card.metrics = flow.seed, flow.device, metrics
+    card.notes = "Source: layers of avatar-classifier. Steps: of the first flow; seconds: of all."
+    save_weights({}, card, job.out)
+    return card
 
 
 def train_shape_appearance(job: Job) -> Card:

@@ -1,7 +1,6 @@
 """Training of the unpaired translators: one flow for the five styles, one for attributes."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +19,6 @@ from ..translation.domains import DomainMethod, DomainTranslator, encode_labelle
 from ..translation.edits import EDITED, editable
 from ..translation.partners import content_features, pseudo_pairs
 from ..translation.picture_critic import FeatureCritic, PictureDomainMethod, Viewer
-from ..translation.refine import refine
 from ..translation.training import held_out_nats
 from .recipe import Job, data_hash, publish
 
@@ -29,12 +27,11 @@ __all__ = ["plain_retrieval", "style_metrics", "train_attributes", "train_styles
 _RECIPE = {"target": "autoencoder-grid64", "batch_size": 96, "rate": 2e-3, "weight_decay": 0.05}
 _LOOK = {
     "batch_size": 64,
-    "viewers": ["classifier", "classifier-augmented", "classifier-robust"],
+    "viewer": "classifier",
     "pictures": {"content": 600.0, "style": 20.0, "critic": 300.0},
     "look": "bfloat16",
 }
-"""The first classifier looks in training, all of them when translations are refined for the card. Decoder and
-classifier, most of a step, compute in half precision; the flow that trains stays in single precision."""
+"""Decoder and classifier, most of a step, compute in half precision; the flow that trains stays in single precision."""
 
 
 def _fit(
@@ -71,7 +68,7 @@ def _fit(
     options |= {"weight": recipe.get("alignment", 0.0)}
     kind = DomainMethod
     if "pictures" in recipe:
-        kind, (viewer,), domains = PictureDomainMethod, _viewers(job, part, recipe, 1), expert.condition_shape[0]
+        kind, viewer, domains = PictureDomainMethod, _viewer(job, part, recipe), expert.condition_shape[0]
         critic = FeatureCritic(viewer.scales, domains).to(job.profile.device)
         options |= {"viewer": viewer, "critic": critic, "weights": recipe["pictures"]}
     method = kind(pairs, flow, both, **options)
@@ -98,34 +95,26 @@ def train_styles(job: Job) -> Card:
     card.notes = "Condition: one-hot style. Retrieval, style accuracy and Fréchet distance use judge features."
     flow = history.averaged["flow"].eval()
     translator = DomainTranslator(names, flow, load_expert(card.recipe["target"], job.profile.device))
-    card.metrics |= style_metrics(translator, _viewers(job, data.part("train"), card.recipe), data)
+    card.metrics |= style_metrics(translator, data)
     return publish(job, card, flow.state_dict(), history, "frechet on val", higher=False, bits=8)
 
 
-def _viewers(job: Job, part: ImageSet, recipe: dict[str, Any], count: int | None = None) -> list[Viewer]:
+def _viewer(job: Job, part: ImageSet, recipe: dict[str, Any]) -> Viewer:
     target, device = load_expert(recipe["target"], job.profile.device), job.profile.device
-    return [
-        Viewer.of(target, load_expert(name, device), part, seed=job.seed, precision=getattr(torch, recipe["look"]))
-        for name in recipe["viewers"][:count]
-    ]
+    classifier, precision = load_expert(recipe["viewer"], device), getattr(torch, recipe["look"])
+    return Viewer.of(target, classifier, part, seed=job.seed, precision=precision)
 
 
-def style_metrics(translator: DomainTranslator, viewers: list[Viewer], data: ImageSet) -> dict[str, float]:
-    """Retrieval, style accuracy and Fréchet distance of all pictures in every direction, as the flow translates them
-    and (test part only, it takes minutes) refined."""
+def style_metrics(translator: DomainTranslator, data: ImageSet) -> dict[str, float]:
+    """Retrieval, style accuracy and Fréchet distance of all pictures in every direction."""
     judge, metrics = Judge.load().to(next(translator.flow.parameters()).device), {}
-    kinds = {
-        "val": {"": translator.move},
-        "test": {"": translator.move, " (refined)": partial(refine, translator, viewers)},
-    }
-    for part, ways in kinds.items():
+    for part in ("val", "test"):
         gallery = Gallery.of(data.part(part), judge)
-        for words, move in ways.items():
-            scores = [
-                gallery.score(_translate(translator, move, gallery.pictures(s), s, t), s, t)
-                for s, t in directions(len(translator.names))
-            ]
-            metrics |= {f"{key}{words} on {part}": value for key, value in vars(mean_score(scores)).items()}
+        scores = [
+            gallery.score(_translate(translator, translator.move, gallery.pictures(s), s, t), s, t)
+            for s, t in directions(len(translator.names))
+        ]
+        metrics |= {f"{key} on {part}": value for key, value in vars(mean_score(scores)).items()}
         if part == "test":
             metrics |= {f"{key} on test": value for key, value in plain_retrieval(translator, gallery).items()}
     return metrics

@@ -9,13 +9,13 @@ import threading
 import time
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm.auto import tqdm
 
 from ..errors import CourseError
+from ..progress import progress_bar
 from .budget import Budget, History
 from .interrupt import interruptible
 from .launch import launch, partial_gradients
@@ -226,7 +226,7 @@ class _Run:
         """Steps until the budget is used or the user interrupts."""
         step, history, zero = self.history.steps, self.history, self.fabric.is_global_zero
         board = Board(self.folder if zero else None, step + 1)
-        bar = tqdm(total=self.budget.steps, initial=step, disable=None if progress and zero else True, unit="step")
+        bar = progress_bar(progress and zero, total=self.budget.steps, initial=step, unit="step")
         started = time.perf_counter() - history.seconds
         try:
             with interruptible() as interrupted:
@@ -263,7 +263,7 @@ class _Run:
             stop, self.history.seconds = self.fabric.broadcast((stop, self.history.seconds))
         return stop
 
-    def _log(self, step: int, board: Board, bar: tqdm) -> None:
+    def _log(self, step: int, board: Board, bar: Any) -> None:
         means = self.meter.means()
         self.history.log(step, means)
         board.scalars(means, step)

@@ -1,6 +1,6 @@
 """Net2Net: translation between two frozen experts through a conditional flow.
 
-Read in this order: ``pairs``, ``translator``, ``training``, ``superresolution``, ``layers``, ``comparison``,
+Read in this order: ``pairs``, ``translator``, ``training``, ``superresolution``,
 ``pooled``, ``bench``, ``choice``, ``exemplar``, ``residual_probe``. For sentences: ``text``, ``dequantise``,
 ``caption_stage``, ``gan_target``, ``text_scores``, ``text_shipped``. For labels:
 ``partners``, ``domains``, ``edits``, ``own_data``.
@@ -8,16 +8,14 @@ Read in this order: ``pairs``, ``translator``, ``training``, ``superresolution``
 
 from .bench import Bench
 from .choice import Choice, ChoiceScores, choose_source, regressor_answers, use_translator
-from .comparison import Comparison, compare_translators
 from .exemplar import Follows, cross_grid, score_grid
-from .layers import LayerSource, fit_layer, layer_outputs
 from .pairs import Pairs, encode_pairs
 from .pooled import PooledSource, load_choice
 from .regression import GridRegressor, Regressor, RegressorMethod
 from .released import CaptionerPrompts, load_released
 from .residual_probe import Leakage, leakage
 from .shipped import load_flow, load_regressor, load_superresolution
-from .superresolution import LowResolution, Scores, explained, score_pictures, score_translator
+from .superresolution import LowResolution, Scores, enlarge, explained, score_pictures, score_translator
 from .training import FlowMethod, held_out_nats
 from .translator import Translator
 
@@ -26,11 +24,9 @@ __all__ = [
     "CaptionerPrompts",
     "Choice",
     "ChoiceScores",
-    "Comparison",
     "FlowMethod",
     "Follows",
     "GridRegressor",
-    "LayerSource",
     "Leakage",
     "LowResolution",
     "Pairs",
@@ -40,13 +36,11 @@ __all__ = [
     "Scores",
     "Translator",
     "choose_source",
-    "compare_translators",
     "cross_grid",
     "encode_pairs",
+    "enlarge",
     "explained",
-    "fit_layer",
     "held_out_nats",
-    "layer_outputs",
     "leakage",
     "load_choice",
     "load_flow",

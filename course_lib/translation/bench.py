@@ -46,10 +46,12 @@ class Bench:
     features: Tensor
 
     @classmethod
-    def prepare(cls, target: Autoencoder, judge: Judge, training: ImageSet, held: ImageSet) -> "Bench":
-        """Encodes both sets with the target expert, once for all experiments."""
+    def prepare(
+        cls, target: Autoencoder, judge: Judge, training: ImageSet, held: ImageSet, noise: float = 0.0
+    ) -> "Bench":
+        """Encodes both sets with the target expert, once for all experiments; ``noise`` as in :func:`encode_pairs`."""
         latents, held_latents = (
-            encode_pairs(data, lambda x: x.new_zeros(len(x), 0), target) for data in (training, held)
+            encode_pairs(data, lambda x: x.new_zeros(len(x), 0), target, noise=noise) for data in (training, held)
         )
         real = torch.cat(list(held.batches(250))).to(next(target.parameters()).device)
         return cls(target, judge, training, held, latents, held_latents, real, judge.features(real))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..cinn import ConditionalFlow, FlowConfig, GridFlow, GridFlowConfig
+from ..data.people import ATTRIBUTES
 from ..evaluation import diversity, frechet_distance
 from ..experts import GridAutoencoder, SourceExpert, TargetExpert
 from ..training import Budget, train
@@ -45,7 +46,7 @@ class ChoiceScores:
 
     Attributes:
         frechet: Fréchet distance between translations and real pictures; lower is better.
-        accuracy: share of translations that the judge puts into the true subgroup.
+        accuracy: share of translations in which the judge reads the true subgroup; of people, the mean over attributes.
         consistency: explained share of the condition's variance when translations are shown to the source again.
         diversity: mean feature distance between two translations of one input.
         pixel_spread: root mean square difference of two translations of one input, in [0, 2].
@@ -116,7 +117,7 @@ def choose_source(
     see_at_test = see_at_test or see
     heard, told = known or (bench.outputs(expert, see), bench.outputs(expert, see_at_test, held=True))
     source = PooledSource(expert, heard, limit, grid_side(bench.target))
-    pairs = Pairs(source.standardise(heard), bench.latents.mean, bench.latents.deviation)
+    pairs = Pairs(source.standardise(heard), bench.latents.mean, bench.latents.std)
     flow = choice_flow(pairs, bench.target, seed, linear_start)
     seconds = _run(FlowMethod(pairs, flow, 2e-3, 0.05), steps, seed)
     if isinstance(flow, GridFlow):
@@ -231,12 +232,16 @@ def _choice(
 def _score(bench: Bench, translator: Translator, see: See, condition: Tensor, pictures: Tensor) -> ChoiceScores:
     first = pictures[:, 0]
     features = bench.judge.features(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2])
-    named = bench.judge.network.heads["subgroup"](features[:, 0].to(bench.device)).argmax(1).cpu()
+    heads = bench.judge.network.heads
+    labels = [label for label in ("subgroup", *ATTRIBUTES) if label in heads and label in bench.held.labels]
+    right = [
+        heads[label](features[:, 0].to(bench.device)).argmax(1).cpu() == bench.held.labels[label] for label in labels
+    ]
     again = torch.cat([translator.source.encode(see(x.to(bench.device))) for x in first.split(250)])
-    held = Pairs(condition, bench.held_latents.mean, bench.held_latents.deviation)
+    held = Pairs(condition, bench.held_latents.mean, bench.held_latents.std)
     return ChoiceScores(
         frechet_distance(bench.features, features[:, 0]),
-        (named == bench.held.labels["subgroup"]).float().mean().item(),
+        torch.stack(right).float().mean().item(),
         explained(condition.flatten(1), again.flatten(1)),
         diversity(features),
         (pictures[:, 0] - pictures[:, 1]).square().mean().sqrt().item(),

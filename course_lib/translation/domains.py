@@ -41,7 +41,7 @@ def encode_labelled(
     """
     encoded = encode_pairs(data, lambda images: images.new_zeros(len(images), 1), target, variants, seed)
     condition = expert.encode(labels).to(encoded.mean.device).repeat(variants, 1)
-    return Pairs(condition, encoded.mean, encoded.deviation)
+    return Pairs(condition, encoded.mean, encoded.std)
 
 
 def label_flow(

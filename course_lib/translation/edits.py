@@ -1,5 +1,6 @@
 """Attribute modification: the condition is a vector of labels, and one of them is flipped (paper, section 4)."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 
 import torch
@@ -8,7 +9,6 @@ from torch import Tensor
 from ..cinn import ConditionalFlow
 from ..data import ImageSet
 from ..errors import CourseError
-from ..evaluation.attributes import matched_pairs, mean_difference
 from ..experts import LabelExpert, TargetExpert
 from .translator import Translator
 
@@ -17,6 +17,50 @@ __all__ = ["EDITED", "AttributeEditor", "editable", "linear_edit", "other_values
 EDITED = ("skin_tone", "gender", "age", "hair")
 """Attributes in the order of the condition."""
 _NO_VALUE = ("none", "mixed")
+_IDENTITY = ("style", "base", "subgroup", "skin_tone", "gender", "age", "hair")
+
+
+def matched_pairs(data: ImageSet, label: str, first: str, second: str) -> tuple[Tensor, Tensor]:
+    """Positions of picture pairs that agree in every label but ``label``, which is ``first`` and ``second``.
+
+    In the emoji set *old man: light skin tone* and *old man: dark skin tone* of one style are such a pair for
+    ``skin_tone``. Where several pictures agree (a person walks left and walks right), they are paired in order.
+
+    Args:
+        data: a set with labels; those of style, base emoji and attributes that it has must agree.
+        label: the label that differs, for example ``skin_tone`` or ``style``.
+
+    Returns:
+        Two ``int64 (P,)``: pictures with ``first``, and their partners with ``second``.
+
+    Raises:
+        CourseError: no such label or value, or no pair.
+    """
+    for value in (first, second):
+        data.where(**{label: value})  # its errors name the labels and values there are
+    # A style differs in the drawing alone, so there the emoji itself must agree.
+    names = ["emoji"] if label == "style" and "emoji" in data.labels else _IDENTITY
+    names = [name for name in names if name in data.labels and name != label]
+    if not names:
+        raise CourseError(f"{data.name!r} has no label beside {label!r} in which two pictures could agree.")
+    keys = torch.stack([data.labels[name] for name in names], 1).tolist()
+    values = data.labels[label].tolist()
+    wanted = [data.classes[label].index(value) for value in (first, second)]
+    groups: dict[tuple, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+    for position, (key, value) in enumerate(zip(keys, values, strict=True)):
+        if value in wanted:
+            groups[tuple(key)][wanted.index(value)].append(position)
+    pairs = [pair for left, right in groups.values() for pair in zip(left, right, strict=False)]
+    if not pairs:
+        raise CourseError(f"no two pictures of {data.name!r} differ only in {label!r}, {first} against {second}.")
+    left, right = torch.tensor(pairs).T
+    return left, right
+
+
+def mean_difference(latents: Tensor, pairs: tuple[Tensor, Tensor]) -> Tensor:
+    """``(D,)``: mean of second minus first, for latents ``(N, D)`` and the positions :func:`matched_pairs` gives."""
+    first, second = pairs
+    return (latents[second] - latents[first]).mean(0)
 
 
 def editable(data: ImageSet, name: str) -> Tensor:

@@ -19,34 +19,34 @@ class Pairs:
 
     Attributes:
         condition: ``(N, *condition_shape)``.
-        mean, deviation: ``(N, D)``: the target posterior; a latent is drawn from it at every step, which keeps a flow
+        mean, std: ``(N, D)``: the target posterior; a latent is drawn from it at every step, which keeps a flow
             on few pictures from learning them by heart.
     """
 
     condition: Tensor
     mean: Tensor
-    deviation: Tensor
+    std: Tensor
 
     def __post_init__(self) -> None:
-        if not len(self.condition) == len(self.mean) == len(self.deviation):
-            counts = f"{len(self.condition)}, {len(self.mean)} and {len(self.deviation)}"
-            raise CourseError(f"pairs need one condition, mean and deviation for each picture, not {counts}.")
+        if not len(self.condition) == len(self.mean) == len(self.std):
+            counts = f"{len(self.condition)}, {len(self.mean)} and {len(self.std)}"
+            raise CourseError(f"pairs need one condition, mean and standard deviation for each picture, not {counts}.")
 
     def __len__(self) -> int:
         return len(self.mean)
 
     def to(self, device: torch.device | str) -> "Pairs":
         """The pairs on ``device``."""
-        return Pairs(self.condition.to(device), self.mean.to(device), self.deviation.to(device))
+        return Pairs(self.condition.to(device), self.mean.to(device), self.std.to(device))
 
     def subset(self, index: Tensor) -> "Pairs":
         """The pairs at ``index``, ``int64 (M,)``."""
-        return Pairs(self.condition[index], self.mean[index], self.deviation[index])
+        return Pairs(self.condition[index], self.mean[index], self.std[index])
 
     def latents(self, seed: int = 0) -> Tensor:
         """One sample of every picture's posterior, ``(N, D)``; the same seed gives the same latents on every device."""
         noise = torch.randn(self.mean.shape, generator=torch.Generator().manual_seed(seed))
-        return self.mean + noise.to(self.mean) * self.deviation
+        return self.mean + noise.to(self.mean) * self.std
 
 
 @torch.no_grad()
@@ -57,6 +57,7 @@ def encode_pairs(
     variants: int = 1,
     seed: int = 0,
     batch_size: int = 200,
+    noise: float = 0.0,
 ) -> Pairs:
     """Runs both experts over ``data``.
 
@@ -68,6 +69,8 @@ def encode_pairs(
             affine maps and swapped colour channels, every other one mirrored.
         seed: of those.
         batch_size: pictures at a time; it changes the memory needed, not the result of the first two variants.
+        noise: standard deviation of Gaussian noise that is added to every latent. A decoder that bears it spares a flow
+            the finest digits: it then spends itself on what can be seen.
 
     Raises:
         CourseError: no picture or fewer than one variant.
@@ -85,5 +88,6 @@ def encode_pairs(
             if variant > 1:
                 images = augment.recolour(augment.affine(images, generator), generator)
             posterior = target.posterior(images)
-            parts.append((condition(images), posterior.mean, (0.5 * posterior.log_variance).exp()))
+            std = (posterior.log_variance.exp() + noise**2).sqrt()
+            parts.append((condition(images), posterior.mean, std))
     return Pairs(*(torch.cat(column) for column in zip(*parts, strict=True)))

@@ -84,7 +84,7 @@ def _source(
     (width,) = parts.flow.config.condition_shape
     if parts.source is not None:
         parts.source.config = replace(parts.source.config, sample_codes=sample)
-        return LowResolution(parts.source.to(device), "nearest")
+        return LowResolution(parts.source.config.size, parts.source.to(device), "nearest")
     if sentences is not None:
         return CaptionerPrompts(sentences) if prompts and isinstance(parts.target, BigGan) else sentences
     if parts.config.kind == "labels":

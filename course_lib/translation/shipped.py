@@ -62,9 +62,11 @@ def _load(
     return freeze(network.to(device))
 
 
-def load_superresolution(device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> Translator:
-    """16 → 64 pixels: both autoencoders and the flow between them."""
-    source = LowResolution(load_expert("autoencoder16", device, folder))
-    return Translator(
-        source, load_flow("superresolution", device, folder), load_expert("autoencoder64", device, folder)
-    )
+def load_superresolution(size: int = 8, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> Translator:
+    """Super-resolution of people to 64 pixels: the flow from ``size`` (8 or 16) pixels and the grid autoencoder.
+
+    Raises:
+        CourseError: as :func:`load_flow`.
+    """
+    flow = load_flow(f"superresolution-{size}", device, folder)
+    return Translator(LowResolution(size), flow, load_expert("avatar-autoencoder", device, folder))

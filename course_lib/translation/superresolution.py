@@ -1,4 +1,4 @@
-"""Super-resolution: the 16-pixel autoencoder speaks, the 64-pixel autoencoder answers (paper §4, AE → AE)."""
+"""Super-resolution: few pixels as the condition, the latent of a sharp picture as the answer (paper §4)."""
 
 from dataclasses import dataclass
 
@@ -16,32 +16,35 @@ __all__ = ["LowResolution", "Scores", "enlarge", "explained", "score_pictures", 
 
 
 class LowResolution:
-    """Source expert: a picture of any size, shrunk to the size of a small autoencoder and encoded by it.
+    """Source expert: a picture of any size, shrunk to ``size`` pixels.
 
     Args:
-        autoencoder: the small autoencoder.
-        kernel: how to shrink. ``area`` averages, as in the autoencoder's training; ``nearest`` keeps one pixel of each
-            square, which is what the released code does and its own autoencoder has never seen (see notebook 03).
+        size: side of the shrunk picture.
+        autoencoder: encodes the shrunk picture, as in the paper. Without one the shrunk picture itself is the
+            condition, ``(3, size, size)``: eight pixels are short enough as they are.
+        kernel: how to shrink. ``area`` averages; ``nearest`` keeps one pixel of each square, which is what the released
+            code does and its own autoencoder has never seen.
 
     Raises:
         CourseError: another kernel.
     """
 
-    def __init__(self, autoencoder: Autoencoder, kernel: str = "area"):
+    def __init__(self, size: int, autoencoder: Autoencoder | None = None, kernel: str = "area"):
         if kernel not in ("area", "nearest"):
             raise CourseError(f"there is no kernel {kernel!r}: choose area or nearest.")
-        self.autoencoder, self.kernel = autoencoder, kernel
-        self.size, self.condition_shape = autoencoder.config.size, autoencoder.condition_shape
+        self.size, self.autoencoder, self.kernel = size, autoencoder, kernel
+        self.condition_shape = (3, size, size) if autoencoder is None else autoencoder.condition_shape
 
-    def see(self, x: Tensor) -> Tensor:
-        """What the expert sees: ``(B, 3, 16, 16)``."""
+    def shrink(self, x: Tensor) -> Tensor:
+        """The low-resolution pictures ``(B, 3, size, size)``."""
         if self.kernel == "nearest" and x.shape[-1] != self.size:
             return F.interpolate(x, (self.size, self.size), mode="nearest")
         return resize(x, self.size)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Condition ``(B, K)``, detached."""
-        return self.autoencoder.encode(self.see(x))
+        """Condition ``(B, *condition_shape)``, detached."""
+        small = self.shrink(x)
+        return small.detach() if self.autoencoder is None else self.autoencoder.encode(small)
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,7 @@ class Scores:
 
     Attributes:
         frechet: distance to the real pictures, judge features; lower is better.
-        consistency: share of the variance of the 16-pixel latent that survives enlarging and shrinking again; 1 is
-            exact.
+        consistency: share of the condition's variance that survives enlarging and shrinking again; 1 is exact.
         diversity: mean judge-feature distance of two samples for one input; 0 means no choice at all.
         psnr: peak signal-to-noise ratio to the real picture in dB, peak 2, from the mean squared error over all
             pictures.
@@ -99,7 +101,7 @@ def score_pictures(
     spread = diversity(features) if pictures.shape[1] > 1 else 0.0
     distance = frechet_distance(judge.features(real) if real_features is None else real_features, features[:, 0])
     psnr = (10 * (4.0 / (real - first).square().mean().clamp_min(1e-10)).log10()).item()
-    return Scores(distance, explained(wanted, shrunk), spread, psnr)
+    return Scores(distance, explained(wanted.flatten(1), shrunk.flatten(1)), spread, psnr)
 
 
 def score_translator(

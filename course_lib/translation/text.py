@@ -213,13 +213,13 @@ class CaptionMethod(FlowMethod):
     def targets(self, index: Tensor, generator: torch.Generator) -> Tensor:
         """Latents ``(B, D)``: a sample of each posterior."""
         mean = self.pairs.mean[index]
-        return mean + torch.randn(mean.shape, generator=generator).to(mean) * self.pairs.deviation[index]
+        return mean + torch.randn(mean.shape, generator=generator).to(mean) * self.pairs.std[index]
 
 
 def held_out(data: ImageSet, latents: Pairs, source: CaptionSource, variant: int = 0) -> Pairs:
     """Held-out pairs for the logged loss: every picture's latent with its caption number ``variant``."""
     captions = [data.caption(i, variant) for i in range(len(data))]
-    return Pairs(source.encode(captions), latents.mean, latents.deviation)
+    return Pairs(source.encode(captions), latents.mean, latents.std)
 
 
 def with_subgroups(data: ImageSet, names: Sequence[str]) -> ImageSet:

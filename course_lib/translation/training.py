@@ -62,7 +62,7 @@ class PairMethod(Method):
         index = index.to(self.device)
         mean = self.pairs.mean[index]
         noise = torch.randn(mean.shape, generator=generator).to(mean)
-        return mean + noise * self.pairs.deviation[index], self.pairs.condition[index].float()
+        return mean + noise * self.pairs.std[index], self.pairs.condition[index].float()
 
     def learning_rate(self, progress: float) -> float:
         """A short warm-up, then half a cosine down to a fiftieth."""

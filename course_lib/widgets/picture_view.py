@@ -4,10 +4,12 @@ It uses ``widgets.Image`` and ``observe`` rather than ``interact``: the picture 
 pages without a kernel show it, and a test can move a slider without a browser.
 """
 
+import io
 from collections.abc import Callable
 from typing import Any
 
 import ipywidgets as widgets
+from PIL import Image
 
 __all__ = ["PictureView"]
 
@@ -31,11 +33,17 @@ class PictureView:
             if not control.description:
                 control.description = name.replace("_", " ")
             control.observe(self._update, names="value")
-        # One width for all labels, so that the controls stand in line and no label is cut off.
+        # One width for all labels, so that the controls stand in line and no label is cut off; beside it every control
+        # keeps 300 pixels, or its slider would have no track.
         widest = max((len(control.description) for control in controls.values()), default=0)
         for control in controls.values():
             control.style.description_width = f"{widest + 1}ch"
+            if not isinstance(control, widgets.ToggleButtons):
+                control.layout.width = f"calc({widest + 1}ch + 300px)"
         self.picture = widgets.Image(value=render(**self.values()), format="png")
+        width, height = Image.open(io.BytesIO(self.picture.value)).size
+        # Of its own size: a box would stretch it to the width of the page.
+        self.picture.layout = widgets.Layout(width=f"{width}px", height=f"{height}px", align_self="flex-start")
         self.label = widgets.Label(alt)
         self.message = widgets.Label("")
 

@@ -11,62 +11,62 @@ from ..generation.interpolation import slerp
 from ..translation import Translator
 from .picture_view import PictureView
 
-__all__ = ["ResidualWalk", "slerp"]
+__all__ = ["ResidualWalk"]
 
 
 class ResidualWalk:
-    """Pictures between residuals, under chosen inputs. Conditions are computed once: a step is one pass of the flow.
+    """Pictures along a path of residuals, under chosen inputs. Conditions are computed once: a step is one pass.
+
+    The path leads on arcs from one random residual to the next; whole positions are the random residuals themselves.
 
     Args:
-        translator: with a source that has ``see``, such as ``LowResolution``.
-        inputs: ``(N, 3, S, S)`` in [−1, 1]; their conditions are offered.
-        residuals: name → ``v`` as ``(D,)``; the walk goes from one to another.
+        translator: with a :class:`course_lib.translation.LowResolution` source.
+        inputs: name → picture ``(3, S, S)`` in [−1, 1].
+        stops: random residuals on the path, two or more.
+        seed: of these.
 
     Raises:
-        CourseError: no inputs, fewer than two residuals, or residuals of another size.
+        CourseError: no inputs, or fewer than two stops.
     """
 
-    def __init__(self, translator: Translator, inputs: Tensor, residuals: dict[str, Tensor]):
-        dim = translator.flow.config.dim
-        if not len(inputs) or len(residuals) < 2 or any(v.shape != (dim,) for v in residuals.values()):
-            raise CourseError(f"a walk needs inputs and at least two residuals of shape ({dim},).")
-        self.translator, self.residuals = translator, residuals
-        self.seen = translator.source.see(inputs)
-        self.conditions = translator.source.encode(inputs)
+    def __init__(self, translator: Translator, inputs: dict[str, Tensor], stops: int = 9, seed: int = 0):
+        if not inputs or stops < 2:
+            raise CourseError(f"a walk needs inputs and two residuals or more, not {len(inputs)} and {stops}.")
+        self.translator, self.names = translator, list(inputs)
+        pictures = torch.stack(list(inputs.values()))
+        self.small = translator.source.shrink(pictures)
+        self.conditions = translator.source.encode(pictures)
+        generator = torch.Generator().manual_seed(seed)
+        self.stops = torch.randn(stops, translator.flow.config.dim, generator=generator).to(self.conditions)
 
-    def residual(self, start: str, end: str, amount: float, length: float = 1.0) -> Tensor:
-        """``v (D,)`` on the arc between two named residuals, times ``length``."""
-        return slerp(self.residuals[start], self.residuals[end], amount) * length
+    def residual(self, position: float, temperature: float = 1.0) -> Tensor:
+        """``v (D,)`` at a place of the path, 0 to ``stops − 1``, times ``temperature``."""
+        first = min(int(position), len(self.stops) - 2)
+        return slerp(self.stops[first], self.stops[first + 1], position - first) * temperature
 
     @torch.no_grad()
-    def picture(self, index: int, start: str, end: str, amount: float, length: float = 1.0) -> Tensor:
-        """``(3, S, S)``: input number ``index`` under that residual."""
-        v = self.residual(start, end, amount, length).to(self.conditions)[None]
-        latent = self.translator.flow.inverse(v, self.conditions[index : index + 1])
-        return self.translator.target.decode(latent)[0].cpu()
+    def strip(self, name: str, positions: list[float], temperature: float = 1.0) -> Tensor:
+        """``(len(positions), 3, S, S)``: the input called ``name`` at several places of the path."""
+        row = self.names.index(name)
+        v = torch.stack([self.residual(position, temperature) for position in positions])
+        latent = self.translator.flow.inverse(v, self.conditions[row : row + 1].expand(len(v), *[-1] * 3))
+        return self.translator.target.decode(latent).cpu()
 
-    def strip(self, index: int, start: str, end: str, amounts: list[float], length: float = 1.0) -> Tensor:
-        """``(len(amounts), 3, S, S)``: the static twin of the widget."""
-        return torch.stack([self.picture(index, start, end, amount, length) for amount in amounts])
-
-    def render(self, index: int, start: str, end: str, amount: float, length: float = 1.0) -> bytes:
-        """PNG: what the source expert sees, enlarged without smoothing, and the picture. Same values, same bytes."""
-        picture = self.picture(index, start, end, amount, length)
-        seen = F.interpolate(self.seen[index : index + 1], picture.shape[1:], mode="nearest")[0].cpu()
-        return png_bytes(torch.stack([seen, picture]), enlarge=4)
+    def render(self, name: str, position: float, temperature: float = 1.0) -> bytes:
+        """PNG: the input, the picture at that place, and the picture shrunk again. Same values, same bytes."""
+        picture = self.strip(name, [position], temperature)
+        small = torch.cat([self.small[self.names.index(name)][None].cpu(), self.translator.source.shrink(picture)])
+        small = F.interpolate(small, picture.shape[-2:], mode="nearest")
+        return png_bytes(torch.cat([small[:1], picture, small[1:]]), enlarge=4)
 
     def view(self) -> PictureView:
         """Controls above the picture."""
-        names = list(self.residuals)
-        count = len(self.conditions)
+        last = float(len(self.stops) - 1)
         controls = {
-            "index": widgets.BoundedIntText(0, min=0, max=count - 1, description=f"input (0 to {count - 1})"),
-            "start": widgets.Dropdown(options=names, value=names[0], description="from"),
-            "end": widgets.Dropdown(options=names, value=names[1], description="to"),
-            "amount": widgets.FloatSlider(0.0, min=0.0, max=1.0, step=0.05, description="way", continuous_update=False),
-            "length": widgets.FloatSlider(
-                1.0, min=0.0, max=2.0, step=0.1, description="length of v", continuous_update=False
-            ),
+            "name": widgets.ToggleButtons(options=self.names, value=self.names[0], description="face"),
+            "position": widgets.FloatSlider(0.0, min=0.0, max=last, step=0.1, description="walk through v"),
+            "temperature": widgets.FloatSlider(1.0, min=0.0, max=1.5, step=0.1, description="temperature"),
         }
-        alt = "Left: the 16-pixel input. Right: its translation under the residual that the controls choose."
+        size = self.translator.source.size
+        alt = f"Left: the {size}-pixel input. Middle: the answer for this v. Right: the answer shrunk to {size} pixels."
         return PictureView(self.render, controls, alt)
