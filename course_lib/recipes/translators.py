@@ -81,7 +81,7 @@ def _train_flow(job: Job, size: int, steps: int, hidden_dim: int, blocks: int) -
     recipe = {"batch_size": 64, "pairs": len(task.pairs), "rate": 2e-3, "weight_decay": 0.02, "noise": NOISE}
     every = max(100, steps // 40)
     method = FlowMethod(task.pairs, flow, recipe["rate"], recipe["weight_decay"], task.held["val"], every)
-    job = replace(job, precision="bf16-mixed")  # six instead of four steps a second and core, the same likelihood
+    job = replace(job, precision="bf16-mixed")
     history = job.run(name, method, recipe["batch_size"], steps, log_every=every)
     averaged = history.averaged["flow"].eval()
     metrics, translator = {}, Translator(task.source, averaged, task.target)
