@@ -1,21 +1,17 @@
 """ALAE: both forms of the equalised learning rate, fused layers, read-outs, growing, and which step moves what."""
 
-import signal
-
 import pytest
 import torch
 from torch.nn import functional as F
 
-from course_lib.data import ImageSet
 from course_lib.errors import CourseError
-from course_lib.experts import TargetExpert, fingerprint, load_expert
+from course_lib.experts import TargetExpert, load_expert
 from course_lib.gans.alae import ALAE, LatentScore
 from course_lib.gans.alae_config import PUBLISHED_ALAE, ALAEConfig
 from course_lib.gans.alae_layers import LayerNoise, ScaledConv2d, ScaledLinear, equalised_groups, standardise
 from course_lib.gans.losses import latent_reciprocity, logistic_critic, logistic_generator
 from course_lib.gans.stylegan import mix_styles
-from course_lib.recipes.alae import ALAEMethod
-from course_lib.training import Budget, Card, save_weights, train
+from course_lib.training import Card, save_weights
 
 SMALL = ALAEConfig((8, 6, 4), 5, 2)
 PARAMETERS = {  # E, G, D, F, counted on the authors' code
@@ -199,77 +195,3 @@ def test_losses():
     value = latent_reciprocity(w + 0.5, w)
     value.backward()
     assert value.item() == pytest.approx(0.25) and w.grad.abs().max() > 0, "only the target is cut off"
-
-
-def small_method():
-    torch.manual_seed(0)
-    images = torch.randint(0, 256, (24, 3, 16, 16), dtype=torch.uint8, generator=noise())
-    data = ImageSet("tiny", images, {"subgroup": torch.arange(24) % 3}, {"subgroup": ["a", "b", "c"]})
-    method = ALAEMethod(data, torch.arange(24) % 3, torch.randn(2, 24, 5), SMALL, batch_size=8)
-    method.r1_every = 2
-    return method
-
-
-@pytest.fixture
-def method():
-    return small_method()
-
-
-def moved(module, before):
-    return any(not torch.equal(a, b) for a, b in zip(module.parameters(), before, strict=True))
-
-
-@pytest.mark.parametrize(
-    ("progress", "expected"),
-    [
-        (0.0, [("generator", {"mapping", "decoder"}), ("critic", {"encoder"})]),
-        (
-            0.9,
-            [
-                ("critic", {"encoder", "score"}),
-                ("generator", {"mapping", "decoder"}),
-                ("critic", {"encoder", "mapping", "decoder"}),
-            ],
-        ),
-    ],
-)
-def test_each_step_moves_what_it_should(method, progress, expected):
-    method.learning_rate(progress)
-    generator = method.modules["generator"]
-    parts = {
-        "mapping": generator.mapping,
-        "decoder": generator.decoder,
-        "encoder": method.modules["encoder"],
-        "score": method.modules["score"],
-    }
-    found = []
-    for loss in method.losses(method.batch(torch.arange(8), noise()), noise(1), 0):
-        before = {name: [p.detach().clone() for p in part.parameters()] for name, part in parts.items()}
-        optimizers = [method.optimizers[name] for name in (loss.optimizer, *loss.also)]
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        loss.value.backward()
-        for optimizer in optimizers:
-            optimizer.step()
-        found.append((loss.optimizer, {name for name, part in parts.items() if moved(part, before[name])}))
-    assert found == expected
-
-
-class Interrupted(ALAEMethod):
-    """A user presses the key in its third step."""
-
-    def losses(self, batch, generator, step):
-        if step == 2:
-            signal.raise_signal(signal.SIGINT)
-        yield from super().losses(batch, generator, step)
-
-
-def test_training_runs_and_resumes_to_the_same_bits(tmp_path):
-    whole, cut, rest = small_method(), small_method(), small_method()
-    history = train(whole, Budget(6), 8, progress=False)
-    assert {"loss/critic", "loss/generator", "reciprocity", "read", "r1"} <= set(history.curve)
-    cut.__class__ = Interrupted
-    assert train(cut, Budget(6), 8, folder=tmp_path, progress=False).steps == 3
-    assert train(rest, Budget(6), 8, folder=tmp_path, resume=True, progress=False).steps == 6
-    for name, module in rest.modules.items():
-        assert fingerprint(module) == fingerprint(whole.modules[name])

@@ -156,3 +156,15 @@ def test_weights_start_orthogonal_or_normal():
     assert generator.blocks[0][0].conv1.weight.std().item() == pytest.approx(0.02, rel=0.1)
     with pytest.raises(CourseError, match="orthogonal"):
         start_weights(generator, "zeros")
+
+
+def test_blocks_after_the_last_doubling_keep_the_size_and_latents_have_no_bounds():
+    torch.manual_seed(0)
+    config = BigGANConfig(3, (8, 8, 8), (8, 8, 8), 1, 6, 4, (), colours=5, doublings=1, bounded=False)
+    generator, labels = Generator(config), torch.tensor([0, 2])
+    drawn = generator(torch.randn(2, 6), generator.embed(labels))
+    assert config.size == 8 and drawn.shape == (2, 5, 8, 8) and Discriminator(config)(drawn, labels).shape == (2,)
+    last = generator.output_layer[-1]
+    with torch.no_grad():
+        last.bias.fill_(7.0)
+    assert generator(torch.randn(2, 6), generator.embed(labels)).max() > 5

@@ -10,7 +10,7 @@ from course_lib.experts import load_expert
 from course_lib.gans.equalized import Blur, EqualConv2d, EqualLinear, FusedDownsample, FusedUpsample
 from course_lib.gans.stylegan import FFHQ1024, StyleGAN, StyleGANConfig, mix_styles
 from course_lib.gans.stylegan_critic import StyleGANCritic, r1_penalty
-from course_lib.recipes.stylegan import faces
+from course_lib.recipes.emoji import faces
 from course_lib.training import Card, save_weights
 
 SMALL = StyleGANConfig((8, 8, 4), (8, 8, 4), 6, 2)
@@ -108,7 +108,7 @@ def test_critic_takes_smaller_pictures_and_fades_the_large_block_in():
     assert torch.allclose(critic.features(images, 0.0), critic.features(F.avg_pool2d(images, 2)), atol=1e-5)
     labels = torch.tensor([2, 0, 1, 1])
     assert torch.equal(critic(images, labels), critic.head(critic.features(images))[torch.arange(4), labels])
-    with pytest.raises(CourseError, match="16 pixels"):
+    with pytest.raises(CourseError, match="takes 16, 8 pixels"):
         critic(torch.randn(1, 3, 12, 12))
 
 
@@ -120,6 +120,20 @@ def test_r1_is_the_squared_gradient_of_the_score():
 def test_sizes_must_match():
     with pytest.raises(CourseError, match="same sizes"):
         StyleGANConfig((8, 8), (8, 8, 8))
+
+
+def test_blocks_after_the_last_doubling_keep_the_size():
+    torch.manual_seed(0)
+    config = StyleGANConfig((8, 8, 8, 8), (8, 8, 8, 8), 6, 2, colours=5, doublings=1)
+    network, critic = StyleGAN(config).eval(), StyleGANCritic(config)
+    assert config.size == 8 and [block.size for block in network.synthesis.blocks] == [4, 8, 8, 8]
+    drawn = network(torch.randn(3, 6))
+    assert drawn.shape == (3, 5, 8, 8) and critic(drawn).shape == (3,)
+    noise, z = network.synthesis.noise(2), torch.randn(2, 6)
+    whole = network(z, noise)
+    with torch.no_grad():
+        network.synthesis.blocks[3].conv2.weight.zero_()
+    assert not torch.allclose(network(z, noise), whole), "the last block draws"
 
 
 def test_faces_are_smileys_and_busts():

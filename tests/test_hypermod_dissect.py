@@ -37,7 +37,7 @@ def hyper(source):
 
 def test_the_source_modulation_draws_the_source_and_names_the_layers(hyper, given):
     layers = source_modulation(hyper)
-    assert [layer.name for layer in layers] == ["4 px", "8 px up", "8 px", "16 px up", "16 px"]
+    assert [layer.name for layer in layers] == ["block 1", "block 2 in", "block 2", "block 3 in", "block 3"]
     z, noise = given
     assert torch.allclose(hyper(z, modulate(hyper, layers), noise), hyper.source(z, noise), atol=1e-5)
 

@@ -47,7 +47,7 @@ def test_render_is_pure_and_every_control_matters(walk):
     base = {"first": 0, "second": 1, "space": "w", "way": 0.5, "cut": "nowhere", "truncation": 0.7, "noise": 0}
     picture = walk.render(**base)
     assert picture == walk.render(**base)
-    for name, value in (("space", "z"), ("way", 0.2), ("cut", "16 px on"), ("truncation", 1.0), ("noise", 3)):
+    for name, value in (("space", "z"), ("way", 0.2), ("cut", "block 3 on"), ("truncation", 1.0), ("noise", 3)):
         assert walk.render(**(base | {name: value})) != picture, name
     width, height = Image.open(io.BytesIO(picture)).size
     assert width == 3 * height
@@ -60,7 +60,7 @@ def test_the_view_follows_its_controls_in_time(walk):
     view.controls["way"].value = 0.9
     assert time.perf_counter() - began < 1.0  # 0.1 on a machine that does nothing else
     assert view.picture.value != start and view.message.value == ""
-    assert view.controls["cut"].options == ("nowhere", "16 px on", "8 px on")
+    assert view.controls["cut"].options == ("nowhere", "block 3 on", "block 2 on")
     assert all(control.description for control in view.controls.values())
 
 

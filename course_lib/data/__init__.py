@@ -1,6 +1,6 @@
 """Data sets: the bundled emoji, folders of images, and the torchvision sets. Start with :func:`load`."""
 
-from .avatars import KINDS, NEW_KINDS, OLD_KINDS, fresh_people, load_kinds, load_people, people_parts
+from .avatars import KINDS, NEW_KINDS, OLD_KINDS, fresh_kinds, fresh_people, load_kinds, load_people, people_parts
 from .emoji import check_files, load_emoji
 from .few_shot import TRANSFER_CLASSES, few_per_class, regroup, transfer_classes
 from .file_set import FileSet
@@ -20,6 +20,7 @@ __all__ = [
     "concatenate",
     "few_per_class",
     "find",
+    "fresh_kinds",
     "fresh_people",
     "load",
     "load_emoji",

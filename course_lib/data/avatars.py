@@ -43,8 +43,10 @@ __all__ = [
     "KINDS",
     "NEW_KINDS",
     "OLD_KINDS",
+    "SOURCE_STYLES",
     "build",
     "check",
+    "fresh_kinds",
     "fresh_people",
     "load_kinds",
     "load_people",
@@ -54,6 +56,8 @@ __all__ = [
 
 SIZE = 64
 PER_KIND = 400
+SOURCE_STYLES = ("personas", "micah", "toon-head")
+"""The people styles that StyleGAN and ALAE are trained on; transfers have the three others for targets near by."""
 FOLDER = DATA / "avatars"
 
 _WHITE = {"backgroundColor": "#ffffff"}
@@ -169,6 +173,38 @@ def fresh_people(each: int, seed: int = 1) -> ImageSet:
     _in_parallel(_draw_people, [(one, style) for style in STYLES for one in persons], drawn.append, "drawing people")
     images = torch.frombuffer(bytearray(b"".join(drawn)), dtype=torch.uint8).view(-1, 3, SIZE, SIZE)
     return _people_set("fresh people", persons, [0] * len(persons), images)
+
+
+def fresh_kinds(each: int, seed: int = 1, kinds: Sequence[str] = tuple(OLD_KINDS)) -> ImageSet:
+    """Pictures of kinds that are in no file: ``each`` new ones of each, besides the six people styles.
+
+    Drawn anew at every call, on all cores. Labels as in :func:`load_kinds`.
+
+    Args:
+        each: pictures a kind.
+        seed: another one gives other pictures.
+        kinds: names.
+    """
+    jobs: list[Job] = [
+        (kind, KINDS[kind] | {"seed": f"{kind}-fresh-{seed}-{k}"}) for kind in kinds for k in range(each)
+    ]
+    drawn: list[bytes] = []
+    _in_parallel(_draw_kinds, jobs, drawn.append, "drawing kinds")
+    images = torch.frombuffer(bytearray(b"".join(drawn)), dtype=torch.uint8).view(-1, 3, SIZE, SIZE)
+    every = [*STYLES, *KINDS]
+    label = torch.tensor([every.index(kind) for kind in kinds]).repeat_interleave(each)
+    return _kinds_set("fresh kinds", images, label, torch.zeros(len(label), dtype=torch.int64))
+
+
+def _kinds_set(name: str, images: Tensor, label: Tensor, split: Tensor) -> ImageSet:
+    every = [*STYLES, *KINDS]
+    return ImageSet(
+        name=name,
+        images=images,
+        labels={"kind": label, "class": label, "domain": label},
+        classes={"kind": every, "class": every, "domain": every},
+        split=split,
+    )
 
 
 def _manifest() -> dict:
@@ -373,6 +409,11 @@ def people_parts() -> Tensor:
 
 
 @lru_cache(maxsize=1)
+def _evenly(rows: Tensor, count: int) -> Tensor:
+    """``count`` of ``rows``: neighbours share their attributes, so the first ones would all have one skin."""
+    return rows[torch.arange(count) * len(rows) // count]
+
+
 def load_kinds() -> ImageSet:
     """Thirty-six kinds, 400 pictures each at 64 pixels: the six people styles and thirty others. Label: ``kind``.
 
@@ -385,16 +426,12 @@ def load_kinds() -> ImageSet:
     persons = load_people()
     counts = (PER_KIND * 8 // 10, PER_KIND // 10, PER_KIND // 10)
     of_style = torch.cat(
-        [(persons.split[: len(people()[0])] == part).nonzero()[:count, 0] for part, count in enumerate(counts)]
+        [
+            _evenly((persons.split[: len(people()[0])] == part).nonzero()[:, 0], count)
+            for part, count in enumerate(counts)
+        ]
     )
     chosen = torch.cat([of_style + style * len(people()[0]) for style in range(len(STYLES))])
-    kinds = [*STYLES, *KINDS]
-    label = torch.arange(len(kinds)).repeat_interleave(PER_KIND)
-    split = torch.repeat_interleave(torch.arange(3), torch.tensor(counts)).repeat(len(kinds))
-    return ImageSet(
-        name="kinds",
-        images=torch.cat([persons.images[chosen], _mapped("kinds")]),
-        labels={"kind": label, "class": label, "domain": label},
-        classes={"kind": kinds, "class": kinds, "domain": kinds},
-        split=split,
-    )
+    label = torch.arange(len(STYLES) + len(KINDS)).repeat_interleave(PER_KIND)
+    split = torch.repeat_interleave(torch.arange(3), torch.tensor(counts)).repeat(len(STYLES) + len(KINDS))
+    return _kinds_set("kinds", torch.cat([persons.images[chosen], _mapped("kinds")]), label, split)

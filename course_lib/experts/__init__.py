@@ -6,6 +6,7 @@ from .black_box import BlackBox, export_decoder, export_encoder, export_onnx
 from .classifier import Classifier, ClassifierConfig, LayerExpert
 from .grid_autoencoder import GridAutoencoder, GridAutoencoderConfig, GridExpert
 from .labels import LabelExpert
+from .latent_space import LatentSpace, measure_latents
 from .protocol import SourceExpert, TargetExpert, fingerprint, freeze
 from .segmenter import Segmenter, SegmenterConfig, SegmenterExpert
 from .sentence import SentenceExpert
@@ -23,6 +24,7 @@ __all__ = [
     "GridAutoencoderConfig",
     "GridExpert",
     "LabelExpert",
+    "LatentSpace",
     "LayerExpert",
     "Segmenter",
     "SegmenterConfig",
@@ -38,4 +40,5 @@ __all__ = [
     "freeze",
     "load_expert",
     "load_over_source",
+    "measure_latents",
 ]

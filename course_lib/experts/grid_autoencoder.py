@@ -27,16 +27,19 @@ class GridAutoencoderConfig:
         channels: numbers in one cell of the grid.
         encoder_widths: channels after each halving, finest first.
         decoder_widths: channels after each doubling, finest first.
+        centre, scale: of each channel, measured after training, see :class:`course_lib.experts.LatentSpace`.
     """
 
     size: int = 64
     channels: int = 8
     encoder_widths: tuple[int, ...] = (32, 64, 128)
     decoder_widths: tuple[int, ...] = (24, 64, 128)
+    centre: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "encoder_widths", tuple(self.encoder_widths))
-        object.__setattr__(self, "decoder_widths", tuple(self.decoder_widths))
+        for name in ("encoder_widths", "decoder_widths", "centre", "scale"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.size % self.patch or len(self.encoder_widths) != len(self.decoder_widths):
             raise CourseError(
                 f"{len(self.encoder_widths)} encoder and {len(self.decoder_widths)} decoder widths do not fit "

@@ -158,11 +158,12 @@ class ALAE(nn.Module):
 
     @torch.no_grad()
     def decode(self, latent: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
-        """Pictures ``(B, colours, S, S)`` in [−1, 1] of styles ``(B, latent)`` or ``(B, slots, latent)``.
+        """Pictures in [−1, 1], or unbounded latents: ``(B, colours, S, S)``, of styles ``(B, latent)``, or one a slot.
 
         The same noise for every picture and every call unless it is given, so that decoding is a function.
         """
         if noise is None:
             one = self.generator.decoder.noise(1, torch.Generator().manual_seed(0))
             noise = [part.expand(len(latent), -1, -1, -1) for part in one]
-        return self.generator.decoder(latent, noise).clamp(-1.0, 1.0)
+        drawn = self.generator.decoder(latent, noise)
+        return drawn.clamp(-1.0, 1.0) if self.config.bounded else drawn

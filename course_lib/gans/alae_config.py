@@ -16,9 +16,10 @@ class ALAEConfig:
         channels: of decoder and encoder at 4×4 pixels, 8×8, …; the last is the picture's size.
         latent: length of z and of the style w.
         mapping: layers between them.
-        colours: channels of a picture.
+        colours: channels of a picture, or of a cell of latents.
         fused_from: side in pixels from which resampling and convolution are one operation.
         explicit: form of the equalised learning rate, see :mod:`course_lib.gans.alae_layers`.
+        bounded: whether ``decode`` clamps to [−1, 1]; latents have no bounds.
     """
 
     channels: tuple[int, ...] = (96, 96, 64, 32)
@@ -27,6 +28,7 @@ class ALAEConfig:
     colours: int = 3
     fused_from: int = 128
     explicit: bool = False
+    bounded: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))

@@ -4,6 +4,7 @@ Source: Brock et al. 2019 and the authors' PyTorch code, whose names of tensors 
 """
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -23,7 +24,8 @@ class BigGANConfig:
 
     Attributes:
         classes: number of classes.
-        generator: channels after the first linear layer and after each block; every block doubles the size from 4.
+        generator: channels after the first linear layer and after each block; every block doubles the size from 4, as
+            published.
         discriminator: channels after each block.
         halvings: how many of the discriminator's blocks, from the first, halve the size.
         noise: length of the noise vector z. With ``embedding`` it is split evenly over the first layer and the blocks.
@@ -31,6 +33,9 @@ class BigGANConfig:
             then sees no part of z.
         attention: sizes of the maps, in pixels, after which self-attention stands.
         sn_eps: of spectral norm.
+        colours: channels of what is drawn: 3 for pictures, those of a cell for the latents of an autoencoder.
+        doublings: how many of the generator's blocks, from the first, double the size, if not all.
+        bounded: whether the generator ends in tanh; latents have no bounds.
     """
 
     classes: int
@@ -41,6 +46,9 @@ class BigGANConfig:
     embedding: int | None = 64
     attention: tuple[int, ...] = (16,)
     sn_eps: float = 1e-6
+    colours: int = 3
+    doublings: int | None = None
+    bounded: bool = True
 
     def __post_init__(self) -> None:
         for name in ("generator", "discriminator", "attention"):
@@ -54,7 +62,7 @@ class BigGANConfig:
     @property
     def size(self) -> int:
         """Side of the pictures in pixels."""
-        return 4 * 2 ** (len(self.generator) - 1)
+        return 4 * 2 ** (len(self.generator) - 1 if self.doublings is None else self.doublings)
 
     @property
     def chunk(self) -> int:
@@ -96,10 +104,11 @@ class Attention(nn.Module):
 
 
 class GeneratorBlock(nn.Module):
-    """ClassNorm → ReLU → ×2 → conv → ClassNorm → ReLU → conv, beside a 1×1 shortcut."""
+    """ClassNorm → ReLU [→ ×2] → conv → ClassNorm → ReLU → conv, beside a 1×1 shortcut."""
 
-    def __init__(self, inputs: int, outputs: int, config: BigGANConfig):
+    def __init__(self, inputs: int, outputs: int, config: BigGANConfig, double: bool = True):
         super().__init__()
+        self.scale = 2 if double else 1
         eps = config.sn_eps
         condition = None if config.embedding is None else config.embedding + config.chunk
         self.conv1, self.conv2 = SNConv2d(inputs, outputs, 3, eps=eps), SNConv2d(outputs, outputs, 3, eps=eps)
@@ -108,11 +117,11 @@ class GeneratorBlock(nn.Module):
         self.bn2 = ClassNorm(outputs, condition, config.classes, sn_eps=eps)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Maps ``(B, inputs, H, W)`` → ``(B, outputs, 2H, 2W)``."""
-        h = F.interpolate(F.relu(self.bn1(x, condition)), scale_factor=2)
+        """Maps ``(B, inputs, H, W)`` → ``(B, outputs, 2H, 2W)``, or of the same size."""
+        h = F.interpolate(F.relu(self.bn1(x, condition)), scale_factor=self.scale)
         h = self.conv2(F.relu(self.bn2(self.conv1(h), condition)))
         # A 1×1 convolution and enlarging by repetition commute; this order is four times cheaper.
-        return h + F.interpolate(self.conv_sc(x), scale_factor=2)
+        return h + F.interpolate(self.conv_sc(x), scale_factor=self.scale)
 
 
 class Generator(nn.Module):
@@ -126,21 +135,24 @@ class Generator(nn.Module):
             self.shared = nn.Embedding(config.classes, config.embedding)
         self.linear = SNLinear(config.chunk, first * 16, eps=config.sn_eps)
         blocks, size = [], 4
-        for inputs, outputs in zip(config.generator, config.generator[1:], strict=False):
-            size *= 2
-            parts: list[nn.Module] = [GeneratorBlock(inputs, outputs, config)]
-            if size in config.attention:
+        for inputs, outputs in pairwise(config.generator):
+            double = size < config.size
+            size *= 2 if double else 1
+            parts: list[nn.Module] = [GeneratorBlock(inputs, outputs, config, double)]
+            if double and size in config.attention:
                 parts.append(Attention(outputs, config.sn_eps))
             blocks.append(nn.ModuleList(parts))
         self.blocks = nn.ModuleList(blocks)
-        self.output_layer = nn.Sequential(OutputNorm(last), nn.ReLU(), SNConv2d(last, 3, 3, eps=config.sn_eps))
+        self.output_layer = nn.Sequential(
+            OutputNorm(last), nn.ReLU(), SNConv2d(last, config.colours, 3, eps=config.sn_eps)
+        )
 
     def embed(self, labels: Tensor) -> Tensor:
         """Class indices ``(B,)`` → condition: embeddings ``(B, E)``, or the indices where every layer has a table."""
         return labels if self.config.embedding is None else self.shared(labels)
 
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
-        """Pictures ``(B, 3, S, S)`` in [−1, 1].
+        """Pictures ``(B, colours, S, S)`` in [−1, 1], or unbounded.
 
         Args:
             z: ``(B, noise)``, standard normal.
@@ -158,7 +170,8 @@ class Generator(nn.Module):
             h = block[0](h, given)
             for attention in block[1:]:
                 h = attention(h)
-        return self.output_layer(h).tanh()
+        h = self.output_layer(h)
+        return h.tanh() if self.config.bounded else h
 
 
 class DiscriminatorBlock(nn.Module):
@@ -185,7 +198,7 @@ class Discriminator(nn.Module):
     def __init__(self, config: BigGANConfig):
         super().__init__()
         self.config = config
-        eps, inputs, size, blocks = config.sn_eps, 3, config.size, []
+        eps, inputs, size, blocks = config.sn_eps, config.colours, config.size, []
         for index, outputs in enumerate(config.discriminator):
             halve = index < config.halvings
             size = size // 2 if halve else size

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["CodeSpace", "class_codes", "encode_mirrored"]
+__all__ = ["CodeSpace", "class_codes", "encode_mirrored", "gaussian_codes"]
 
 
 @dataclass(frozen=True)
@@ -73,3 +73,26 @@ def encode_mirrored(encode: Callable[[Tensor], Tensor], batches: Iterable[Tensor
     """Latents ``(2 N, D)`` on the CPU: of N pictures in order, then of their mirror images."""
     both = [(encode(part).cpu(), encode(part.flip(-1)).cpu()) for part in batches]
     return torch.cat([plain for plain, _ in both] + [mirrored for _, mirrored in both])
+
+
+def gaussian_codes(latent: Tensor, dims: int, rounds: int = 60, seed: int = 0) -> Tensor:
+    """Codes ``(N, dims)`` of pictures that are distributed like N(0, I), neighbours staying neighbours.
+
+    Principal components are bent until they are normal: every coordinate is replaced by the normal quantile of its
+    rank, then all are turned by a random rotation, and so on. Source: Laparra et al. 2011, "Iterative Gaussianization".
+
+    Args:
+        latent: ``(N, D)``.
+        dims: length of a code, at most D.
+        rounds: of bending and turning.
+        seed: of the rotations.
+    """
+    draws, centred = torch.Generator().manual_seed(seed), latent.double() - latent.double().mean(0)
+    values, directions = torch.linalg.eigh(centred.T @ centred / len(centred))
+    codes = centred @ directions[:, -dims:] / values[-dims:].clamp_min(1e-12).sqrt()
+    for _ in range(rounds):
+        ranks = codes.argsort(0).argsort(0)
+        codes = torch.special.ndtri((ranks.double() + 0.5) / len(codes))
+        turn, _ = torch.linalg.qr(torch.randn(dims, dims, generator=draws, dtype=torch.float64))
+        codes = codes @ turn
+    return codes.to(latent.dtype)

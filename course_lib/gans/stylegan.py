@@ -23,11 +23,14 @@ class StyleGANConfig:
     """Sizes.
 
     Attributes:
-        channels: of the generator's blocks, from 4×4 pixels on; every further block doubles the size.
-        critic: channels of the critic's maps at the same sizes, from 4×4 on.
+        channels: of the generator's blocks, from 4×4 pixels on; every further block doubles the size, as published.
+        critic: channels of the critic's maps, block for block.
         latent: length of z and of the style w.
         mapping: layers between them.
         fused_from: size in pixels from which resampling and convolution are one operation.
+        colours: channels of what is drawn: 3 for pictures, those of a cell for the latents of an autoencoder.
+        doublings: how many blocks double the size, if not all but the first; those after them keep it. Ours: grids of
+            latents are small, and two blocks hold little.
     """
 
     channels: tuple[int, ...] = (128, 128, 64, 32)
@@ -35,6 +38,8 @@ class StyleGANConfig:
     latent: int = 128
     mapping: int = 8
     fused_from: int = 128
+    colours: int = 3
+    doublings: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("channels", "critic"):
@@ -46,9 +51,15 @@ class StyleGANConfig:
             )
 
     @property
+    def sizes(self) -> list[int]:
+        """Side of each block's maps."""
+        most = len(self.channels) - 1 if self.doublings is None else self.doublings
+        return [4 * 2 ** min(index, most) for index in range(len(self.channels))]
+
+    @property
     def size(self) -> int:
         """Side of the pictures in pixels."""
-        return 4 * 2 ** (len(self.channels) - 1)
+        return self.sizes[-1]
 
     def to_dict(self) -> dict[str, Any]:
         """For a checkpoint card."""
@@ -101,11 +112,13 @@ class Upsample(nn.Module):
 class Block(nn.Module):
     """Constant or upsampling convolution and blur; noise → LeakyReLU → AdaIN → conv → noise → LeakyReLU → AdaIN."""
 
-    def __init__(self, inputs: int | None, outputs: int, size: int, config: StyleGANConfig):
+    def __init__(self, inputs: int | None, outputs: int, size: int, doubles: bool, config: StyleGANConfig):
         super().__init__()
         self.size = size
         if inputs is None:
             self.constant = nn.Parameter(torch.randn(1, outputs, 4, 4))
+        elif not doubles:
+            self.conv1 = EqualConv2d(inputs, outputs, 3)
         else:
             self.conv1 = (FusedUpsample if size >= config.fused_from else Upsample)(inputs, outputs)
             self.blur = Blur()
@@ -126,6 +139,8 @@ class Block(nn.Module):
         """
         if x is None:
             x = self.constant.expand(len(w), -1, -1, -1)
+        elif isinstance(self.conv1, EqualConv2d):
+            x = (convolve or self.conv1)(x)
         elif convolve is not None and isinstance(self.conv1, FusedUpsample):
             x = self.blur(convolve(x))
         else:
@@ -141,10 +156,9 @@ class Synthesis(nn.Module):
     def __init__(self, config: StyleGANConfig):
         super().__init__()
         inputs: list[int | None] = [None, *config.channels[:-1]]
-        sizes = [4 * 2**i for i in range(len(config.channels))]
-        parts = zip(inputs, config.channels, sizes, strict=True)
-        self.blocks = nn.ModuleList([Block(i, o, size, config) for i, o, size in parts])
-        self.to_rgb = nn.ModuleList([EqualConv2d(channels, 3, 1) for channels in config.channels])
+        parts = zip(inputs, config.channels, config.sizes, [0, *config.sizes[:-1]], strict=True)
+        self.blocks = nn.ModuleList([Block(i, o, size, size > before, config) for i, o, size, before in parts])
+        self.to_rgb = nn.ModuleList([EqualConv2d(channels, config.colours, 1) for channels in config.channels])
 
     def noise(self, count: int, generator: torch.Generator | None = None) -> list[Tensor]:
         """Fresh noise, one map ``(count, 1, H, W)`` a block; drawn on the CPU: a seed means the same everywhere."""
@@ -178,10 +192,10 @@ class Synthesis(nn.Module):
         sizes = [block.size for block in self.blocks]
         size = sizes[-1] if size is None else size
         if size not in sizes:
-            raise CourseError(f"this generator draws {', '.join(map(str, sizes))} pixels, not {size}.")
-        before = None
+            raise CourseError(f"this generator draws {', '.join(map(str, dict.fromkeys(sizes)))} pixels, not {size}.")
+        before, last = None, len(sizes) - 1 - sizes[::-1].index(size)
         for index, x in enumerate(self.features(w, noise)):
-            if sizes[index] == size:
+            if index == last:
                 picture = self.to_rgb[index](x)
                 if alpha < 1.0 and before is not None:
                     picture = torch.lerp(F.interpolate(self.to_rgb[index - 1](before), scale_factor=2), picture, alpha)

@@ -1,5 +1,7 @@
 """StyleGAN's discriminator, and the gradient penalty it is trained with."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,16 +14,19 @@ __all__ = ["StyleGANCritic", "r1_penalty"]
 
 
 class CriticBlock(nn.Module):
-    """conv → LeakyReLU → blur → conv with halving → LeakyReLU."""
+    """conv → LeakyReLU → blur → conv with halving → LeakyReLU; without blur and halving where the size stays."""
 
-    def __init__(self, inputs: int, outputs: int, fused: bool):
+    def __init__(self, inputs: int, outputs: int, fused: bool, halves: bool = True):
         super().__init__()
-        self.conv1, self.blur, self.fused = EqualConv2d(inputs, outputs, 3), Blur(), fused
+        self.conv1, self.blur, self.fused, self.halves = EqualConv2d(inputs, outputs, 3), Blur(), fused, halves
         self.conv2 = FusedDownsample(outputs, outputs) if fused else EqualConv2d(outputs, outputs, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, inputs, H, W)`` → ``(B, outputs, H/2, W/2)``."""
-        x = self.blur(F.leaky_relu(self.conv1(x), 0.2))
+        x = F.leaky_relu(self.conv1(x), 0.2)
+        if not self.halves:
+            return F.leaky_relu(self.conv2(x), 0.2)
+        x = self.blur(x)
         if self.fused:
             return F.leaky_relu(self.conv2(x), 0.2)
         # The convolution and the mean over 2×2 pixels in one strided convolution: the same function, half the products.
@@ -41,12 +46,12 @@ class StyleGANCritic(nn.Module):
         super().__init__()
         self.config = config
         channels = config.critic[::-1]
-        sizes = [config.size // 2**i for i in range(len(channels))]
-        self.from_rgb = nn.ModuleList([EqualConv2d(3, width, 1) for width in channels])
+        self.sizes = config.sizes[::-1]
+        self.from_rgb = nn.ModuleList([EqualConv2d(config.colours, width, 1) for width in channels])
         self.blocks = nn.ModuleList(
             [
-                CriticBlock(inputs, outputs, size >= config.fused_from)
-                for inputs, outputs, size in zip(channels, channels[1:], sizes, strict=False)
+                CriticBlock(inputs, outputs, size >= config.fused_from, size > after)
+                for inputs, outputs, (size, after) in zip(channels, channels[1:], pairwise(self.sizes), strict=False)
             ]
         )
         self.last = nn.ModuleList(
@@ -61,9 +66,10 @@ class StyleGANCritic(nn.Module):
             images: S is the full size or a smaller size of a block, at least 8.
             alpha: share of the block of that size; the rest comes from the halved picture.
         """
-        entry = (self.config.size // images.shape[-1]).bit_length() - 1
-        if images.shape[-1] != self.config.size >> entry or entry >= len(self.blocks):
-            raise CourseError(f"this critic takes {self.config.size} pixels or a half, a quarter, … of them.")
+        if images.shape[-1] not in self.sizes[:-1]:
+            taken = ", ".join(map(str, dict.fromkeys(self.sizes[:-1])))
+            raise CourseError(f"this critic takes {taken} pixels, not {images.shape[-1]}.")
+        entry = self.sizes.index(images.shape[-1])
         x = F.leaky_relu(self.from_rgb[entry](images), 0.2)
         for index in range(entry, len(self.blocks)):
             x = self.blocks[index](x)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CourseError
+from ..experts.latent_space import LatentSpace
 
 __all__ = ["ConditionalGenerator"]
 
@@ -26,6 +27,7 @@ class ConditionalGenerator(ABC):
         latent: length of z.
         blocks: layers that can each be given a z and a class vector of their own, from coarse to fine.
         device: where it runs; vectors that it gives and takes are on the CPU.
+        space: where the network draws latents, what decodes them.
     """
 
     name: str
@@ -34,6 +36,7 @@ class ConditionalGenerator(ABC):
     latent: int
     blocks: int
     device: torch.device
+    space: LatentSpace | None = None
 
     def labels(self, names: Sequence[str]) -> Tensor:
         """``int64 (len(names),)``: positions in :attr:`classes`.
@@ -69,7 +72,7 @@ class ConditionalGenerator(ABC):
 
     @abstractmethod
     def _pictures(self, z: Tensor, vectors: Tensor | None, noise: list[Tensor], truncation: float) -> Tensor:
-        """See :meth:`draw`; everything is checked and on :attr:`device`."""
+        """Pictures, or latents of :attr:`space`; see :meth:`draw`. Everything is checked and on :attr:`device`."""
 
     @torch.no_grad()
     def draw(
@@ -106,5 +109,6 @@ class ConditionalGenerator(ABC):
             given = None if vectors is None else vectors[part].to(self.device)
             maps = [one[part].to(self.device) for one in noise]
             drawn = self._pictures(z[part].to(self.device), given, maps, truncation)
+            drawn = drawn if self.space is None else self.space.decode(drawn)
             pictures.append(drawn.float().clamp(-1, 1).cpu())
         return torch.cat(pictures)

@@ -8,7 +8,7 @@ import torch
 from ..bn_transfer.shipped import KIND as TRANSFERRED
 from ..bn_transfer.shipped import load_bn_transfer
 from ..errors import CourseError
-from ..experts import load_expert
+from ..experts import LatentSpace, load_expert
 from ..hypermod.shipped import KIND as HYPER_MODULATED
 from ..hypermod.shipped import load_hypermod
 from ..paths import CHECKPOINTS
@@ -77,4 +77,8 @@ def open_generator(name: str | Path, device: str | torch.device = "cpu") -> Cond
     card = load_card(stem, folder)
     if card.kind not in OPENERS:
         raise CourseError(f"checkpoint {stem!r} is a {card.kind}, not a generator: choose a {' or a '.join(OPENERS)}.")
-    return OPENERS[card.kind](card, folder, torch.device(device))
+    generator = OPENERS[card.kind](card, folder, torch.device(device))
+    if "space" in card.recipe:
+        autoencoder = load_expert(card.recipe["space"], device)
+        generator.space, generator.size = LatentSpace(autoencoder), autoencoder.config.size
+    return generator

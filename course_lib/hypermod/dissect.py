@@ -20,7 +20,7 @@ class LayerModulation:
     """γ, β and δ of one modulated convolution.
 
     Attributes:
-        name: resolution, and whether the layer doubles it.
+        name: number of its block, and whether it is the first of two.
         gain, shift: γ and β, ``(O, I)`` or for a fused layer ``(I, O)``.
         bias: δ ``(O,)``.
         taps: the standardised kernels W that they act on, ``(*pairs, 3, 3)``.
@@ -35,9 +35,9 @@ class LayerModulation:
 
 def _names(source: StyleGAN) -> list[str]:
     names: list[str] = []
-    for block in source.synthesis.blocks:
-        names += [f"{block.size} px up"] if hasattr(block, "conv1") else []
-        names.append(f"{block.size} px")
+    for number, block in enumerate(source.synthesis.blocks, 1):
+        names += [f"block {number} in"] if hasattr(block, "conv1") else []
+        names.append(f"block {number}")
     return names
 
 

@@ -1,6 +1,6 @@
 """ALAE's training as published, with nothing before it: three steps from the first on, growing if asked for.
 
-Needs millions of pictures, or pictures as plain as digits; :class:`course_lib.recipes.alae.ALAEMethod` needs fewer.
+Needs millions of pictures, or pictures as plain as digits; :class:`~course_lib.recipes.generators.ALAEMethod`: fewer.
 """
 
 from collections.abc import Iterator

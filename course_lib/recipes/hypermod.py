@@ -11,7 +11,7 @@ from ..hypermod.scores import HeldOut
 from ..hypermod.shipped import KIND, hyper_config, hyper_tensors
 from ..profiles import seed_everything
 from ..training import Card
-from .gan import encode_codes
+from .emoji import encode_codes
 from .recipe import Job, data_hash, publish
 
 __all__ = ["SETTINGS", "SOURCE", "train_hypermod32"]

@@ -16,8 +16,8 @@ from ..mind2mind import (
 from ..mind2mind.shipped import KIND, new_tensors, transfer_config
 from ..profiles import seed_everything
 from ..training import Card
+from .emoji import faces
 from .recipe import Job, data_hash, publish
-from .stylegan import faces
 
 __all__ = ["STYLE", "train_mind2mind32", "train_mind2mind64"]
 

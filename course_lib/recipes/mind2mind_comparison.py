@@ -25,8 +25,8 @@ from ..profiles import seed_everything
 from ..training import Card, atomic_write
 from ..training.loop import History
 from ..training.method import Method
+from .emoji import faces
 from .recipe import Job, data_hash, publish
-from .stylegan import faces
 
 __all__ = ["DISTANCE", "NAME", "PLAYERS", "Player", "train_comparison"]
 

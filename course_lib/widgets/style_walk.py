@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CourseError
+from ..experts.latent_space import LatentSpace
 from ..figures import png_bytes
 from ..gans.stylegan import StyleGAN
 from ..generation.interpolation import slerp
@@ -20,6 +21,7 @@ class StyleWalk:
 
     Args:
         source: a generator of one style a picture.
+        space: decodes what it draws, where that is latents.
         samples: how many samples can be chosen.
         seed: of their z, and of the noise maps.
 
@@ -27,10 +29,10 @@ class StyleWalk:
         CourseError: fewer than two samples.
     """
 
-    def __init__(self, source: StyleGAN, samples: int = 12, seed: int = 0):
+    def __init__(self, source: StyleGAN, samples: int = 12, seed: int = 0, space: LatentSpace | None = None):
         if samples < 2:
             raise CourseError(f"a walk needs two samples or more, not {samples}.")
-        self.source, self.seed = source, seed
+        self.source, self.seed, self.space = source, seed, space
         draws = torch.Generator().manual_seed(seed)
         # Computed once: a step is then one pass of the synthesis network.
         self.mean = source.mean_style()
@@ -67,7 +69,8 @@ class StyleWalk:
         """``(N, 3, S, S)`` on the CPU for styles ``(N, blocks, latent)``; all share noise map number ``noise``."""
         draws = torch.Generator().manual_seed(self.seed + 1 + noise)
         maps = [m.expand(len(styles), -1, -1, -1) for m in self.source.synthesis.noise(1, draws)]
-        return self.source.synthesis(styles, maps).float().cpu()
+        drawn = self.source.synthesis(styles, maps)
+        return (drawn if self.space is None else self.space.decode(drawn)).float().cpu()
 
     def strip(
         self,
@@ -95,7 +98,7 @@ class StyleWalk:
         return png_bytes(pictures, enlarge=max(1, 160 // pictures.shape[-1]))
 
     def _cuts(self) -> list[str]:
-        return ["nowhere", *(f"{size} px on" for size in self.sizes[:0:-1])]
+        return ["nowhere", *(f"block {number} on" for number in range(len(self.sizes), 1, -1))]
 
     def view(self) -> PictureView:
         """Controls above the picture."""

@@ -1,0 +1,618 @@
+"""Training of the generators that the course reuses: StyleGAN, BigGAN and ALAE in the latents of the autoencoder.
+
+One method, one schedule, one way of scoring; a generator is a short class and a short recipe.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..data import NEW_KINDS, ImageSet, fresh_kinds, fresh_people, load_kinds, load_people
+from ..data.avatars import SOURCE_STYLES
+from ..data.people import ATTRIBUTES, STYLES
+from ..evaluation import Judge
+from ..evaluation.class_wise import feature_scores
+from ..evaluation.copies import find_copies
+from ..evaluation.distances import frechet_distance
+from ..evaluation.path_length import feature_distance, path_length
+from ..experts import load_expert
+from ..experts.latent_space import NOISE, LatentSpace
+from ..gans import BigGANConfig, Discriminator, Generator, start_weights
+from ..gans.alae import ALAE
+from ..gans.alae_config import ALAEConfig
+from ..gans.alae_layers import equalised_groups
+from ..gans.class_norm import standing_statistics
+from ..gans.codes import class_codes, gaussian_codes
+from ..gans.losses import hinge_critic, hinge_generator, latent_reciprocity, logistic_critic, logistic_generator
+from ..gans.stylegan import StyleGAN, StyleGANConfig, mix_styles
+from ..gans.stylegan_critic import StyleGANCritic, r1_penalty
+from ..profiles import seed_everything
+from ..training import Card
+from ..training.method import Loss, Method, frozen
+from .recipe import Job, data_hash, publish
+
+__all__ = [
+    "ALAEMethod",
+    "BigGANMethod",
+    "GANData",
+    "GANMethod",
+    "GANSchedule",
+    "StyleGANMethod",
+    "class_accuracy",
+    "old_kinds",
+    "people_data",
+    "score_samples",
+    "source_people",
+    "train_alae",
+    "train_biggan",
+    "train_stylegan",
+]
+
+
+@dataclass(frozen=True)
+class GANSchedule:
+    """Schedule, rates and weights.
+
+    A GAN from scratch needs millions of pictures. Here the generator first learns to decode known codes (Bojanowski et
+    al. 2018 train a generator so, without a discriminator), and keeps a little of that loss beside the discriminator's
+    (Larsen et al. 2016), so that nothing of the data is forgotten.
+
+    Attributes:
+        decode: steps in which the generator only decodes known codes.
+        lead: how many of these, the last ones, the discriminator already trains.
+        decode_rate: Adam's learning rate of the generator in these steps.
+        rate, critic_rate: later, and that of the discriminator. Over the last 30 % of the run both fall to zero.
+        reconstruction: weight of the decoding error beside the adversarial loss.
+        code_noise: share of fresh noise in a code, as a standard deviation: codes are points, and the generator must
+            fill what is between.
+        averaging: decay of the generator's moving average.
+    """
+
+    decode: int = 1500
+    lead: int = 200
+    decode_rate: float = 4e-3
+    rate: float = 2e-3
+    critic_rate: float = 2e-3
+    reconstruction: float = 2.0
+    code_noise: float = 0.3
+    averaging: float = 0.998
+
+
+BIGGAN_SCHEDULE = GANSchedule(decode_rate=2e-3, rate=5e-4, critic_rate=5e-4, averaging=0.999)
+
+
+@dataclass(frozen=True)
+class GANData:
+    """What a GAN is trained on.
+
+    Attributes:
+        latents: ``(N, C, G, G)``, or pictures.
+        codes: ``(N, D)``: the noise vector of each.
+        labels: ``(N,)``, from 0.
+    """
+
+    latents: Tensor
+    codes: Tensor
+    labels: Tensor
+
+    def to(self, device: torch.device) -> "GANData":
+        """On another device."""
+        return GANData(*(tensor.to(device) for tensor in (self.latents, self.codes, self.labels)))
+
+
+class GANMethod(Method):
+    """Decoding of known codes, then discriminator and generator in turn, on the same drawn latents.
+
+    The published loops draw again for the generator's step; here one draw serves both.
+    A subclass gives :meth:`generate`, :meth:`critic_loss` and :meth:`generator_loss`.
+
+    Args:
+        data: see :class:`GANData`.
+        generator, critic: the networks.
+        schedule: and weights.
+        space: decodes previews.
+        noise: standard deviation of what is added to real and drawn latents before the discriminator.
+    """
+
+    def __init__(
+        self,
+        data: GANData,
+        generator: nn.Module,
+        critic: nn.Module,
+        schedule: GANSchedule = GANSchedule(),
+        space: LatentSpace | None = None,
+        noise: float = NOISE,
+    ):
+        super().__init__()
+        self.data, self.schedule, self.space, self.noise, self.length = data, schedule, space, noise, len(data.labels)
+        self.modules = {
+            "generator": generator.to(memory_format=torch.channels_last),
+            "critic": critic.to(memory_format=torch.channels_last),
+        }
+        rates = {"decoder": schedule.decode_rate, "generator": schedule.rate, "critic": schedule.critic_rate}
+        self.optimizers = {
+            name: torch.optim.Adam(self.groups(name, rate), rate, (0.0, 0.99), fused=True)
+            for name, rate in rates.items()
+        }
+        self.ema = {"generator": schedule.averaging}
+        self.watch: Callable[[int], None] | None = None
+        """Called at the start of every step, for example to show :meth:`preview`."""
+
+    def groups(self, name: str, rate: float) -> list[dict[str, Any]]:
+        """Parameters of the optimiser called ``name``: ``decoder`` trains the generator while it only decodes."""
+        return [{"params": list(self.modules["critic" if name == "critic" else "generator"].parameters())}]
+
+    def to_device(self, device: torch.device) -> None:
+        super().to_device(device)
+        self.data = self.data.to(device)
+
+    def batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents, codes with a share of fresh noise, and labels."""
+        index, share = index.to(self.device), self.schedule.code_noise
+        latents = self.data.latents[index].float().contiguous(memory_format=torch.channels_last)
+        codes = self.data.codes[index]
+        fresh = torch.randn(codes.shape, generator=generator).to(self.device)
+        return latents, (1 - share**2) ** 0.5 * codes + share * fresh, self.data.labels[index]
+
+    def generate(self, network: nn.Module, z: Tensor, labels: Tensor, generator: torch.Generator, fresh: int) -> Tensor:
+        """Latents ``(B, C, G, G)``; the first ``fresh`` of z are noise, the others codes of known pictures."""
+        raise TypeError(f"{type(self).__name__} must define generate()")
+
+    def critic_loss(self, real: Tensor, fake: Tensor, labels: Tensor, step: int) -> Loss:
+        """The discriminator's phase."""
+        raise TypeError(f"{type(self).__name__} must define critic_loss()")
+
+    def generator_loss(self, fake: Tensor, labels: Tensor) -> Tensor:
+        """What the generator minimises beside the decoding error; the discriminator is frozen."""
+        raise TypeError(f"{type(self).__name__} must define generator_loss()")
+
+    def losses(self, batch: tuple, generator: torch.Generator, step: int) -> Iterator[Loss]:
+        """See the class."""
+        if self.watch is not None:
+            self.watch(step)
+        real, codes, labels = batch
+        if step < self.schedule.decode:
+            found = self.generate(self.modules["generator"], codes, labels, generator, 0)
+            error = F.mse_loss(found.float(), real)
+            yield Loss("decoder", error, {"decoding error": error.detach()})
+        if step >= self.schedule.decode - self.schedule.lead:
+            yield from self._adversarial(batch, generator, step)
+        yield from self.further(batch, generator, step)
+
+    def further(self, batch: tuple, generator: torch.Generator, step: int) -> Iterator[Loss]:
+        """More phases of a step; none unless a subclass has any."""
+        return iter(())
+
+    def _adversarial(self, batch: tuple, generator: torch.Generator, step: int) -> Iterator[Loss]:
+        real, codes, labels = batch
+        count, known = len(real), len(real) // 4
+        # One pass for fresh noise and known codes, so that both share their batch statistics.
+        z = torch.cat([torch.randn(codes.shape, generator=generator).to(codes), codes[:known]])
+        both = torch.cat([labels, labels[:known]])
+        found = self.generate(self.modules["generator"], z, both, generator, count).float()
+        seen, drawn = (x + self.noise * torch.randn(x.shape, generator=generator).to(x) for x in (real, found[:count]))
+        yield self.critic_loss(seen, drawn.detach(), labels, step)
+        if step < self.schedule.decode:
+            return
+        with frozen(self.unwrapped("critic")), self.autocast():
+            score = self.generator_loss(drawn, labels)
+        error = F.mse_loss(found[count:], real[:known])
+        yield Loss("generator", score + self.schedule.reconstruction * error, {"decoding error": error.detach()})
+
+    def learning_rate(self, progress: float) -> float:
+        """Constant, then down to a fiftieth over the last 30 %."""
+        return min(1.0, 0.02 + (1 - progress) / 0.3)
+
+    @torch.no_grad()
+    def preview(self) -> Tensor:
+        """Two rows of samples over one of decoded codes; a column keeps its label."""
+        network, draws = self.unwrapped("generator").eval(), torch.Generator().manual_seed(0)
+        index = (torch.arange(8) * (self.length // 8)).to(self.device)
+        z = torch.cat(
+            [torch.randn(16, self.data.codes.shape[1], generator=draws).to(self.device), self.data.codes[index]]
+        )
+        drawn = self.generate(network, z, self.data.labels[index].repeat(3), draws, 0)
+        network.train()
+        return drawn if self.space is None else self.space.decode(drawn)
+
+
+def logistic_loss(critic: nn.Module, real: Tensor, fake: Tensor, r1: float) -> Loss:
+    """Logistic loss of a discriminator, with the penalty R1 where its weight is not zero."""
+    real = real.requires_grad_(r1 > 0)
+    on_real, on_fake = (critic(x).float() for x in (real, fake))
+    value = logistic_critic(on_real, on_fake)
+    scalars = {"real": on_real.mean().detach(), "fake": on_fake.mean().detach()}
+    if r1 > 0:
+        penalty = r1_penalty(on_real, real)
+        value = value + r1 * penalty
+        scalars["r1"] = penalty.detach()
+    return Loss("critic", value, scalars)
+
+
+class StyleGANMethod(GANMethod):
+    """Non-saturating logistic loss, lazy R1 penalty, style mixing.
+
+    Args:
+        data, config, schedule, space: see :class:`GANMethod` and :class:`StyleGANConfig`.
+        r1: weight of the penalty (published: 10/2), applied in every eighth step, eight times as strong.
+        mixing: share of steps in which two styles rule one drawn latent; 0.9 as published, at eighteen layers.
+    """
+
+    r1_every = 8
+
+    def __init__(
+        self,
+        data: GANData,
+        config: StyleGANConfig,
+        schedule: GANSchedule = GANSchedule(),
+        space: LatentSpace | None = None,
+        r1: float = 15.0,
+        mixing: float = 0.2,
+    ):
+        super().__init__(data, StyleGAN(config), StyleGANCritic(config), schedule, space)
+        self.r1, self.mixing, self.blocks = r1 * self.r1_every, mixing, len(config.channels)
+
+    def groups(self, name: str, rate: float) -> list[dict[str, Any]]:
+        if name == "critic":
+            return super().groups(name, rate)
+        network = self.modules["generator"]
+        # The mapping network moves a tenth as fast: its layers stand before everything else.
+        slow = {"params": list(network.mapping.parameters()), "lr": 0.1 * rate}
+        return [{"params": list(network.synthesis.parameters())}, slow]
+
+    def generate(self, network: nn.Module, z: Tensor, labels: Tensor, generator: torch.Generator, fresh: int) -> Tensor:
+        noise = self.unwrapped("generator").synthesis.noise(len(z), generator)
+        if fresh and torch.rand((), generator=generator) < self.mixing:
+            # Codes of known pictures keep their one style.
+            z = mix_styles(z, torch.cat([z[:fresh].roll(1, 0), z[fresh:]]), self.blocks, generator)
+        return network(z, noise)
+
+    def critic_loss(self, real: Tensor, fake: Tensor, labels: Tensor, step: int) -> Loss:
+        return logistic_loss(self.modules["critic"], real, fake, self.r1 if step % self.r1_every == 0 else 0.0)
+
+    def generator_loss(self, fake: Tensor, labels: Tensor) -> Tensor:
+        return logistic_generator(self.unwrapped("critic")(fake).float())
+
+
+class ALAECritic(nn.Module):
+    """E and D of ALAE: ``(B, C, G, G)`` → scores ``(B,)``, or the styles that E reads."""
+
+    def __init__(self, network: ALAE):
+        super().__init__()
+        self.encoder, self.score = network.encoder, network.score
+
+    def forward(self, x: Tensor, read: bool = False) -> Tensor:
+        w = self.encoder(x)
+        return w if read else self.score(w)
+
+
+class ALAEMethod(GANMethod):
+    """ALAE's three steps after the start that decodes known codes.
+
+    Published, from the first step on: the discriminator's step moves E and D, the generator's G and F, and the
+    reciprocity step E, G and F. Here E learns from the first step on, from the real latents whose codes are known: it
+    reads the style of the code (reciprocity on real data), which later steps keep on a quarter of the batch.
+
+    Args:
+        data, network, schedule, space: see :class:`GANMethod` and :class:`ALAE`.
+        r1, mixing: see :class:`StyleGANMethod`.
+    """
+
+    r1_every = 8
+
+    def __init__(
+        self,
+        data: GANData,
+        network: ALAE,
+        schedule: GANSchedule = GANSchedule(),
+        space: LatentSpace | None = None,
+        r1: float = 15.0,
+        mixing: float = 0.2,
+    ):
+        # Only the last size is drawn: the entrances and exits of the others get no gradient, which DDP would miss.
+        network.generator.decoder.to_rgb[:-1].requires_grad_(False)
+        network.encoder.from_rgb[1:].requires_grad_(False)
+        super().__init__(data, network.generator, ALAECritic(network), schedule, space)
+        self.r1, self.mixing, self.slots = r1 * self.r1_every, mixing, network.config.slots
+        self.ema = dict.fromkeys(self.modules, schedule.averaging)
+
+    def groups(self, name: str, rate: float) -> list[dict[str, Any]]:
+        trained = equalised_groups(self.modules["critic" if name == "critic" else "generator"], rate)
+        return [group for group in trained if any(parameter.requires_grad for parameter in group["params"])]
+
+    def _draw(self, network: nn.Module, z: Tensor, generator: torch.Generator, fresh: int) -> tuple[Tensor, Tensor]:
+        noise = self.unwrapped("generator").decoder.noise(len(z), generator)
+        if fresh and torch.rand((), generator=generator) < self.mixing:
+            z = mix_styles(z, torch.cat([z[:fresh].roll(1, 0), z[fresh:]]), self.slots, generator)
+        return network(z, noise)
+
+    def generate(self, network: nn.Module, z: Tensor, labels: Tensor, generator: torch.Generator, fresh: int) -> Tensor:
+        return self._draw(network, z, generator, fresh)[0]
+
+    def critic_loss(self, real: Tensor, fake: Tensor, labels: Tensor, step: int) -> Loss:
+        return logistic_loss(self.modules["critic"], real, fake, self.r1 if step % self.r1_every == 0 else 0.0)
+
+    def generator_loss(self, fake: Tensor, labels: Tensor) -> Tensor:
+        return logistic_generator(self.unwrapped("critic")(fake).float())
+
+    def further(self, batch: tuple, generator: torch.Generator, step: int) -> Iterator[Loss]:
+        """Reciprocity: one style a latent, half a batch; beside it real latents whose code's style E must read."""
+        real, codes, _ = batch
+        with torch.no_grad(), self.autocast():
+            known = self.unwrapped("generator").styles(codes)
+        if step < self.schedule.decode:
+            read = latent_reciprocity(self.modules["critic"](real, read=True), known)
+            yield Loss("critic", read, {"read": read.detach()})
+            return
+        count, quarter = len(real) // 2, len(real) // 4
+        z = torch.randn((count, codes.shape[1]), generator=generator).to(codes)
+        fake, w = self._draw(self.modules["generator"], z, generator, 0)
+        found = self.modules["critic"](torch.cat([fake.float(), real[:quarter]]), read=True)
+        value, read = latent_reciprocity(found[:count], w), latent_reciprocity(found[count:], known[:quarter])
+        yield Loss("critic", value + read, {"reciprocity": value.detach(), "read": read.detach()}, also=("generator",))
+
+
+class BigGANMethod(GANMethod):
+    """Hinge loss with a projection discriminator; see :class:`GANMethod` and :class:`BigGANConfig`."""
+
+    def __init__(
+        self,
+        data: GANData,
+        config: BigGANConfig,
+        schedule: GANSchedule = BIGGAN_SCHEDULE,
+        space: LatentSpace | None = None,
+    ):
+        generator, critic = Generator(config), Discriminator(config)
+        start_weights(generator)
+        start_weights(critic)
+        super().__init__(data, generator, critic, schedule, space)
+
+    def generate(self, network: nn.Module, z: Tensor, labels: Tensor, generator: torch.Generator, fresh: int) -> Tensor:
+        return network(z, self.unwrapped("generator").embed(labels))
+
+    def critic_loss(self, real: Tensor, fake: Tensor, labels: Tensor, step: int) -> Loss:
+        real, fake = self.modules["critic"](torch.cat([real, fake]), labels.repeat(2)).float().chunk(2)
+        return Loss("critic", hinge_critic(real, fake), {"real": real.mean().detach(), "fake": fake.mean().detach()})
+
+    def generator_loss(self, fake: Tensor, labels: Tensor) -> Tensor:
+        return hinge_generator(self.unwrapped("critic")(fake, labels).float())
+
+
+def old_kinds(data: ImageSet) -> ImageSet:
+    """The pictures whose kind is not kept for class transfer; ``labels["kind"]`` and its names without the new ones."""
+    names = [name for name in data.classes["kind"] if name not in NEW_KINDS]
+    index = torch.tensor([names.index(name) if name in names else -1 for name in data.classes["kind"]])
+    labels = index[data.labels["kind"]]
+    kept = data.subset(labels >= 0)
+    return replace(kept, labels={"kind": labels[labels >= 0]}, classes={"kind": names})
+
+
+def source_people(data: ImageSet) -> ImageSet:
+    """The people of the styles that StyleGAN and ALAE learn; the other styles are targets near by."""
+    chosen = torch.tensor([list(STYLES).index(name) for name in SOURCE_STYLES])
+    return data.subset(torch.isin(data.labels["domain"], chosen))
+
+
+@torch.no_grad()
+def score_samples(
+    draw: Callable[[int, torch.Generator], Tensor], part: ImageSet, train: ImageSet, judge: Judge, seed: int = 0
+) -> dict[str, float]:
+    """Scores of as many samples as there are held-out pictures, in the judge's features.
+
+    Args:
+        draw: count and CPU generator → pictures ``(count, 3, S, S)`` in [−1, 1].
+        part: held-out real pictures.
+        train: training pictures, to look for copies.
+
+    Returns:
+        See :func:`feature_scores`; ``Fréchet ratio``: to the distance between two halves of the real pictures;
+        ``copies``: share of samples nearer to a training picture than half of the real ones are, 0.5 for the data.
+    """
+    draws = torch.Generator().manual_seed(seed)
+    fake = judge.features(draw(len(part), draws))
+    real = judge.features(torch.cat(list(part.batches(250))))
+    order = torch.randperm(len(real), generator=draws)
+    halves = frechet_distance(real[order[::2]], real[order[1::2]])
+    known = judge.features(torch.cat(list(train.batches(250))))
+    scores = feature_scores(real, fake)
+    ratio = scores["Fréchet distance"] / halves
+    return scores | {"Fréchet ratio": ratio, "copies": find_copies(fake, known, real).share()}
+
+
+def people_data(space: LatentSpace, dims: int, each: int = 0) -> tuple[ImageSet, GANData]:
+    """The people of :func:`source_people` and what a GAN learns from their training part.
+
+    Args:
+        space: encodes them.
+        dims: length of a code.
+        each: fresh people of each combination of attributes, besides.
+    """
+    data = source_people(load_people())
+    parts = [space.encode_set(data.part("train"))]
+    if each:
+        parts.append(space.encode_set(source_people(fresh_people(each, seed=2))))
+    latents = torch.cat(parts)
+    codes = gaussian_codes(latents.flatten(1).float(), dims)
+    return data, GANData(latents, codes, torch.zeros(len(latents), dtype=torch.int64))
+
+
+def train_stylegan(job: Job) -> Card:
+    """StyleGAN on people of three styles; its discriminator is published as ``avatar-stylegan-critic``."""
+    seed_everything(job.seed)
+    device = job.profile.device
+    space = LatentSpace(load_expert("avatar-autoencoder", device))
+    config = StyleGANConfig((96,) * 3, (96,) * 3, 64, 4, colours=space.shape[0], doublings=1)
+    data, known = people_data(space, config.latent, job.profile.pick(quick=0, cpu=6, gpu=30))
+    method = StyleGANMethod(known, config, space=space)
+    job = replace(job, precision="bf16-mixed")
+    steps, batch = job.profile.pick(quick=30, cpu=60000, gpu=150000), 32
+    history = job.run("avatar-stylegan", method, batch, steps, preview_every=2000)
+    network, judge = history.averaged["generator"].eval(), Judge.load("avatar-judge").to(device)
+
+    def draw(count: int, draws: torch.Generator) -> Tensor:
+        z = torch.randn(count, config.latent, generator=draws).to(device)
+        noise = network.synthesis.noise(count, draws)
+        return space.decode(network(z, noise)).cpu()
+
+    metrics = {}
+    for part in ("val", "test"):
+        scores = score_samples(draw, data.part(part), data.part("train"), judge, job.seed)
+        metrics |= {f"{name} on {part}": value for name, value in scores.items()}
+    metrics["path length in z"] = _path_length(network, space, judge, job.seed)
+    recipe = {
+        "batch_size": batch,
+        "pictures": len(known.labels),
+        "r1": method.r1 / method.r1_every,
+        "mixing": method.mixing,
+    }
+    recipe |= {"noise": method.noise, "space": "avatar-autoencoder", "styles": list(SOURCE_STYLES)}
+    recipe |= asdict(method.schedule)
+    notes = "Draws scaled latents, which LatentSpace decodes. Scores in the features of avatar-judge."
+    for name, kind, state in (
+        ("avatar-stylegan-critic", "stylegan critic", method.modules["critic"].state_dict()),
+        ("avatar-stylegan", "stylegan", network.state_dict()),
+    ):
+        card = Card(name, kind, config.to_dict(), recipe, data=data_hash(data), metrics=metrics, notes=notes)
+        published = publish(job, card, state, history, "Fréchet distance on val", higher=False, bits=8)
+    return published
+
+
+def train_alae(job: Job) -> Card:
+    """ALAE on the people that StyleGAN learns."""
+    seed_everything(job.seed)
+    device = job.profile.device
+    space, judge = LatentSpace(load_expert("avatar-autoencoder", device)), Judge.load("avatar-judge").to(device)
+    config = ALAEConfig((128, 128), 64, 4, colours=space.shape[0], bounded=False)
+    data, known = people_data(space, config.latent, job.profile.pick(quick=0, cpu=6, gpu=30))
+    network = ALAE(config)
+    method = ALAEMethod(known, network, space=space)
+    job = replace(job, precision="bf16-mixed")
+    steps, batch = job.profile.pick(quick=30, cpu=60000, gpu=150000), 32
+    history = job.run("avatar-alae", method, batch, steps, preview_every=2000)
+    network.generator.load_state_dict(history.averaged["generator"].state_dict())
+    for name in ("encoder", "score"):
+        getattr(network, name).load_state_dict(getattr(history.averaged["critic"], name).state_dict())
+    network.generator.set_mean()
+    network = network.eval().to(device)
+
+    def draw(count: int, draws: torch.Generator) -> Tensor:
+        z = torch.randn(count, config.latent, generator=draws).to(device)
+        return space.decode(network.generator(z, network.generator.decoder.noise(count, draws))[0]).cpu()
+
+    metrics = {}
+    for name in ("val", "test"):
+        part = data.part(name)
+        with torch.no_grad():
+            scores = score_samples(draw, part, data.part("train"), judge, job.seed)
+        real = torch.cat(list(part.batches(250)))
+        read = [network.decode(network.encode(space.encode(some.to(device)))) for some in real.split(250)]
+        again = space.decode(torch.cat(read)).cpu()
+        scores["Fréchet distance of reconstructions"] = frechet_distance(judge.features(real), judge.features(again))
+        for label in ATTRIBUTES:
+            right = judge.predict(real, label) == part.labels[label]
+            kept = (judge.predict(again, label) == part.labels[label]) & right
+            scores[f"{label} still read in reconstructions"] = (kept.sum() / right.sum()).item()
+        metrics |= {f"{key} on {name}": value for key, value in scores.items()}
+    recipe = {"batch_size": batch, "pictures": len(known.labels), "r1": method.r1 / method.r1_every}
+    recipe |= {"mixing": method.mixing, "noise": method.noise, "space": "avatar-autoencoder"}
+    recipe |= {"styles": list(SOURCE_STYLES)} | asdict(method.schedule)
+    notes = "F, G, E and D, the moving average of all four, on scaled latents, which LatentSpace decodes."
+    card = Card("avatar-alae", "alae", config.to_dict(), recipe, data=data_hash(data), metrics=metrics, notes=notes)
+    return publish(job, card, network.state_dict(), history, "Fréchet distance on val", higher=False, bits=8)
+
+
+def _kinds_data(job: Job, space: LatentSpace, dims: int) -> tuple[ImageSet, GANData]:
+    data = old_kinds(load_kinds())
+    sets = [data.part("train")]
+    each = job.profile.pick(quick=0, cpu=2, gpu=10)
+    if each:
+        # Of people 792 a round; of the other kinds as many.
+        people = fresh_people(each, seed=3)
+        sets.append(replace(people, labels={"kind": people.labels["domain"]}))
+        sets.append(old_kinds(fresh_kinds(each * 792, seed=3)))
+    latents = torch.cat([space.encode_set(one) for one in sets])
+    labels = torch.cat([one.labels["kind"] for one in sets])
+    return data, GANData(latents, class_codes(latents.flatten(1).float(), labels, dims), labels)
+
+
+def train_biggan(job: Job) -> Card:
+    """BigGAN on the old kinds; its discriminator is published as ``avatar-biggan-critic``."""
+    seed_everything(job.seed)
+    device = job.profile.device
+    space = LatentSpace(load_expert("avatar-autoencoder", device))
+    data = old_kinds(load_kinds())
+    names, channels = data.classes["kind"], (96,) * 4
+    config = BigGANConfig(
+        len(names), channels, channels, 1, 64, 48, (), colours=space.shape[0], doublings=1, bounded=False
+    )
+    data, known = _kinds_data(job, space, config.noise)
+    method = BigGANMethod(known, config, space=space)
+    job = replace(job, precision="bf16-mixed")
+    steps, batch = job.profile.pick(quick=30, cpu=20000, gpu=100000), 64
+    history = job.run("avatar-biggan", method, batch, steps, preview_every=2000)
+    network, judge = history.averaged["generator"].eval(), Judge.load("avatar-judge").to(device)
+    draws = torch.Generator().manual_seed(job.seed)
+
+    def sample(labels: Tensor) -> Tensor:
+        z = torch.randn(len(labels), config.noise, generator=draws).to(device)
+        return network(z, network.embed(labels.to(device)))
+
+    standing_statistics(network, lambda: sample(torch.randint(len(names), (256,), generator=draws)))
+    metrics = {}
+    for name in ("val", "test"):
+        part = data.part(name)
+        labels = part.labels["kind"]
+        drawn: list[Tensor] = []
+
+        def draw(count: int, _: torch.Generator, labels: Tensor = labels, drawn: list[Tensor] = drawn) -> Tensor:
+            drawn.append(space.decode(torch.cat([sample(some) for some in labels.split(250)])).cpu())
+            return drawn[0]
+
+        with torch.no_grad():
+            scores = score_samples(draw, part, data.part("train"), judge, job.seed)
+        scores |= class_accuracy(drawn[0], part, judge)
+        metrics |= {f"{key} on {name}": value for key, value in scores.items()}
+    recipe = {"batch_size": batch, "pictures": len(known.labels), "classes": names, "space": "avatar-autoencoder"}
+    recipe |= {"noise": method.noise} | asdict(method.schedule)
+    notes = "Draws scaled latents, which LatentSpace decodes. Scores in the features of avatar-judge."
+    for name, kind, state in (
+        ("avatar-biggan-critic", "biggan critic", method.modules["critic"].state_dict()),
+        ("avatar-biggan", "biggan generator", network.state_dict()),
+    ):
+        card = Card(name, kind, config.to_dict(), recipe, data=data_hash(data), metrics=metrics, notes=notes)
+        published = publish(job, card, state, history, "Fréchet distance on val", higher=False, bits=8)
+    return published
+
+
+def class_accuracy(pictures: Tensor, part: ImageSet, judge: Judge) -> dict[str, float]:
+    """How often the judge sees the kind asked for, over all and in the worst kind, and how often on real pictures.
+
+    Args:
+        pictures: one for each of ``part``, of its kind.
+        part: of :func:`old_kinds`.
+    """
+    names, labels = part.classes["kind"], part.labels["kind"]
+    every = torch.tensor([load_kinds().classes["kind"].index(name) for name in names])[labels]
+    real = judge.predict(torch.cat(list(part.batches(250))), "kind") == every
+    right = (judge.predict(pictures, "kind") == every).float()
+    return {
+        "class accuracy": right.mean().item(),
+        "class accuracy of the worst class": min(right[labels == k].mean().item() for k in range(len(names))),
+        "class accuracy of real pictures": real.float().mean().item(),
+    }
+
+
+@torch.no_grad()
+def _path_length(network: StyleGAN, space: LatentSpace, judge: Judge, seed: int, count: int = 500) -> float:
+    draws, device = torch.Generator().manual_seed(seed), space.centre.device
+    ends = torch.randn(2, count, network.config.latent, generator=draws).to(device)
+    noise = network.synthesis.noise(1, draws)
+
+    def draw(z: Tensor, pairs: Tensor) -> Tensor:
+        return space.decode(network(z, [one.expand(len(z), -1, -1, -1) for one in noise]))
+
+    return path_length(draw, *ends, feature_distance(judge.features), epsilon=1e-2).mean
