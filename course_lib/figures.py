@@ -1,6 +1,7 @@
 """Figures that everyone can read: alternative text on each, colour-blind-safe colours, pictures without blur."""
 
 import io
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 __all__ = [
     "COLOURS",
     "MARKERS",
+    "LiveFigure",
     "curves",
     "new_figure",
     "picture_grid",
@@ -20,6 +22,7 @@ __all__ = [
     "schematic",
     "show",
     "show_pictures",
+    "style_schematic",
 ]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -64,13 +67,32 @@ def show_pictures(figure: Figure, alt: str) -> None:
     _display("image/jpeg", buffer.getvalue(), alt)
 
 
-def _display(kind: str, content: bytes, alt: str) -> None:
+class LiveFigure:
+    """A figure that is replaced while a cell runs; the last one stays.
+
+    Args:
+        alt: see :func:`show`; of the last figure.
+    """
+
+    def __init__(self, alt: str):
+        self.alt, self.handle = alt, f"live-{id(self)}"
+        self.shown = False
+
+    def show(self, figure: Figure) -> None:
+        """Displays ``figure`` in the place of the one before."""
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        _display("image/png", _compact(buffer.getvalue()), self.alt, display_id=self.handle, update=self.shown)
+        self.shown = True
+
+
+def _display(kind: str, content: bytes, alt: str, **options: Any) -> None:
     from IPython.display import display
 
     if not alt.strip():
         raise ValueError("every figure needs alternative text")
     # An undecorated bundle: the figure's own repr would carry a size that depends on the machine.
-    display({kind: content, "text/plain": "<figure>"}, raw=True, metadata={kind: {"alt": alt}})
+    display({kind: content, "text/plain": "<figure>"}, raw=True, metadata={kind: {"alt": alt}}, **options)
 
 
 def _compact(png: bytes) -> bytes:
@@ -209,4 +231,31 @@ def schematic(low: Tensor, samples: Tensor) -> Figure:
     )
     axes.text(0.7, 0.72, "input $x$", ha="center", va="top", fontsize=9)
     axes.text(8.3, 0.12, "one picture\nfor each $v$", ha="right", va="bottom", fontsize=9)
+    return figure
+
+
+def style_schematic(pictures: Tensor) -> Figure:
+    """A StyleGAN that draws latents: mapping → styles → synthesis → frozen decoder.
+
+    Args:
+        pictures: three or more samples, ``(N, 3, S, S)`` in [−1, 1]; three are drawn.
+    """
+    figure = Figure(figsize=(9.6, 3.0), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, 9.6), ylim=(0, 3.0))
+    axes.axis("off")
+    for index, picture in enumerate(pictures[:3]):
+        inset = figure.add_axes((8.4 / 9.6, (2.0 - 0.95 * index) / 3.0, 0.9 / 9.6, 0.9 / 3.0))
+        inset.imshow(((picture.clamp(-1, 1) + 1) / 2).permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
+        inset.set(xticks=[], yticks=[])
+    axes.text(0.45, 1.3, "noise\n$z\\sim N(0, I)$", ha="center", va="center", fontsize=9)
+    _box(axes, 1.45, 1.2, "mapping\nnetwork\n$f$", COLOURS[1])
+    _box(axes, 3.75, 1.5, "synthesis\nnetwork $G$\n4, 8, 8 cells", COLOURS[1])
+    _box(axes, 6.5, 1.25, "decoder of the\nautoencoder\nfrozen", COLOURS[0], "////")
+    _arrow(axes, (0.95, 1.3), (1.4, 1.3))
+    _arrow(axes, (2.7, 1.3), (3.7, 1.3), "style\n$w=f(z)$")
+    _arrow(axes, (5.3, 1.3), (6.45, 1.3), "latent\n16×8×8")
+    _arrow(axes, (7.8, 1.3), (8.35, 1.3))
+    _arrow(axes, (4.5, 2.45), (4.5, 1.9))
+    axes.text(4.5, 2.5, "noise maps, one a block", ha="center", va="bottom", fontsize=9)
     return figure

@@ -26,6 +26,8 @@ GALLERY = [
     ("03", "answers", "Eight pixels in, many sharp faces out: a flow beside a regression"),
     ("05", "result-first", "Unpaired translation: one picture under the label of every style"),
     ("06", "fill-picture", "Inpainting and colourisation are the same flow with another source"),
+    ("07", "result-first", "People drawn by a StyleGAN in the latents of the autoencoder: none chosen, no truncation"),
+    ("07", "kinds", "A BigGAN of 28 kinds, trained by the same recipe"),
     ("09", "result-first", "New classes that borrow their batch norms from old ones"),
 ]
 """Notebook, cell and caption of each figure that README shows."""

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ..errors import CourseError
 from ..training.method import Loss, Method
-from .generator import HyperGenerator
+from .generator import HyperGenerator, Modulation
 
-__all__ = ["SelfAlignmentMethod", "alignment_losses"]
+__all__ = ["SelfAlignmentMethod", "WatchedAlignment", "alignment_losses", "picture_distance"]
 
 
 def alignment_losses(hyper: HyperGenerator, z: Tensor, noise: Sequence[Tensor]) -> list[Tensor]:
@@ -87,3 +87,32 @@ class SelfAlignmentMethod(Method):
         z, noise = self.batch(torch.arange(8), generator)
         first = torch.zeros(1, dtype=torch.int64, device=z.device)
         return torch.cat([self.hyper(z, None, noise), self.hyper(z, self.hyper.modulation(first), noise)])
+
+
+@torch.no_grad()
+def picture_distance(hyper: HyperGenerator, modulation: Modulation, z: Tensor, noise: Sequence[Tensor]) -> float:
+    """Mean |drawn − drawn by the source| under the same z ``(B, latent)`` and noise."""
+    return (hyper(z, modulation, noise) - hyper(z, None, noise)).abs().mean().item()
+
+
+class WatchedAlignment(SelfAlignmentMethod):
+    """Self-alignment that also logs, as ``pictures``, how far what it draws is from the source's; see the base class.
+
+    Args:
+        hyper, options: of :class:`SelfAlignmentMethod`.
+        every: steps between two looks; take it as the interval of the log.
+        samples: drawn for each look, always the same.
+    """
+
+    def __init__(self, hyper: HyperGenerator, every: int = 50, samples: int = 16, **options: float):
+        super().__init__(hyper, **options)
+        self.every, self.samples = every, samples
+
+    def losses(self, batch: tuple[Tensor, list[Tensor]], generator: torch.Generator, step: int) -> Iterator[Loss]:
+        for loss in super().losses(batch, generator, step):
+            if step % self.every == 0:
+                z, noise = self.batch(torch.arange(self.samples), torch.Generator().manual_seed(0))
+                first = torch.zeros(1, dtype=torch.int64, device=z.device)
+                with torch.no_grad():
+                    loss.scalars["pictures"] = picture_distance(self.hyper, self.hyper.modulation(first), z, noise)
+            yield loss

@@ -28,7 +28,6 @@ RECIPES = {
     "mind2mind32": ("mind2mind", "train_mind2mind32"),
     "mind2mind64": ("mind2mind", "train_mind2mind64"),
     "mind2mind64-comparison": ("mind2mind_comparison", "train_comparison"),
-    "self-aligned32": ("self_alignment", "train_self_aligned32"),
     "classifier-shape": ("biased_classifiers", "train_shape_classifier"),
     "classifier-texture": ("biased_classifiers", "train_texture_classifier"),
     "segmenter-argmax": ("choices", "train_argmax"),

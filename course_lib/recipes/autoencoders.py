@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import torch
@@ -88,8 +87,15 @@ class AutoencoderMethod(Method):
         self.others = self.others.to(device) if self.others is not None else None
 
     def batch(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """Pictures."""
-        return _moved_batch(self.data, self.others, index, generator, self.config.size)
+        """Pictures, the batch as a whole moved by up to two pixels: otherwise all hair ends at the same cell's edge."""
+        images = self.data.batch(index, self.config.size)
+        if self.others is not None:
+            more = torch.randint(len(self.others), (len(index) * 3 // 5,), generator=generator)
+            images = torch.cat([images, self.others.batch(more, self.config.size)])
+        dx, dy = torch.randint(0, 5, (2,), generator=generator).tolist()
+        size = self.config.size
+        images = F.pad(images, (2,) * 4, value=1.0)[:, :, dy : dy + size, dx : dx + size]
+        return images.contiguous(memory_format=torch.channels_last)
 
     def losses(self, images: Tensor, generator: torch.Generator, step: int) -> Iterator[Loss]:
         shape = (len(images), self.config.latent_dim)
@@ -138,9 +144,9 @@ class DecoderMethod(Method):
         rate: float = 1e-3,
     ):
         super().__init__()
-        self.data, self.others, self.length, self.most, self.clean = data, others, len(data), most, clean
-        # A copy: the loop puts what it trains into training mode, where batch norm would follow the batch.
-        self.space = LatentSpace(deepcopy(net).eval().requires_grad_(False))
+        self.sets, self.length, self.most, self.clean = [data, others], len(data), most, clean
+        self.size, self.space = net.config.size, LatentSpace(net)
+        self.latents = [self.space.encode_set(one) for one in self.sets]
         decoder = _Decoder(net)
         self.modules = {"decoder": decoder}
         trained = [parameter for parameter in decoder.parameters() if parameter.requires_grad]
@@ -149,18 +155,18 @@ class DecoderMethod(Method):
 
     def to_device(self, device: torch.device) -> None:
         super().to_device(device)
-        self.data, self.others = self.data.to(device), self.others.to(device)
+        self.sets, self.latents = [one.to(device) for one in self.sets], [one.to(device) for one in self.latents]
         self.space = LatentSpace(self.space.autoencoder.to(device))
 
     def batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Noisy latents ``(B, D)`` and the pictures."""
-        images = _moved_batch(self.data, self.others, index, generator, self.space.autoencoder.config.size)
-        with self.autocast():
-            latents = self.space.encode(images).float()
+        """Noisy latents ``(B, D)`` and the pictures: as they are, for a generator draws no moved ones either."""
+        rows = [index, torch.randint(len(self.sets[1]), (len(index) * 3 // 5,), generator=generator)]
+        images = torch.cat([one.batch(row, self.size) for one, row in zip(self.sets, rows, strict=True)])
+        latents = torch.cat([one[row.to(self.device)] for one, row in zip(self.latents, rows, strict=True)]).float()
         strength = self.most * torch.rand(len(images), 1, 1, 1, generator=generator)
         strength = strength * (torch.rand(strength.shape, generator=generator) >= self.clean)
         noise = (strength * torch.randn(latents.shape, generator=generator)).to(self.device)
-        return self.space.unscaled(latents + noise), images
+        return self.space.unscaled(latents + noise), images.contiguous(memory_format=torch.channels_last)
 
     def losses(self, batch: tuple, generator: torch.Generator, step: int) -> Iterator[Loss]:
         latents, images = batch
@@ -168,19 +174,6 @@ class DecoderMethod(Method):
 
     def learning_rate(self, progress: float) -> float:
         return min(1.0, progress / 0.02 + 0.02, 0.01 + (1 - progress) / 0.6)
-
-
-def _moved_batch(
-    data: ImageSet, others: ImageSet | None, index: Tensor, generator: torch.Generator, size: int
-) -> Tensor:
-    """Pictures of both sets, all moved by up to two pixels alike: otherwise all hair ends at the same cell's edge."""
-    images = data.batch(index, size)
-    if others is not None:
-        more = torch.randint(len(others), (len(index) * 3 // 5,), generator=generator)
-        images = torch.cat([images, others.batch(more, size)])
-    dx, dy = torch.randint(0, 5, (2,), generator=generator).tolist()
-    images = F.pad(images, (2,) * 4, value=1.0)[:, :, dy : dy + size, dx : dx + size]
-    return images.contiguous(memory_format=torch.channels_last)
 
 
 class _Decoder(nn.Module):
