@@ -155,7 +155,7 @@ def _in_parallel(
         pool.shutdown(cancel_futures=True)
 
 
-def fresh_people(each: int, seed: int = 1) -> ImageSet:
+def fresh_people(each: int, seed: int = 1, styles: Sequence[str] = tuple(STYLES)) -> ImageSet:
     """People who are in no file: ``each`` new ones of every combination of the training part, in all six styles.
 
     Drawn anew at every call, on all cores, some 700 pictures a second. Labels and captions as in :func:`load_people`.
@@ -163,6 +163,7 @@ def fresh_people(each: int, seed: int = 1) -> ImageSet:
     Args:
         each: people a combination; there are 792 combinations in the training part.
         seed: another one gives other people.
+        styles: the same people in fewer styles.
     """
     known, split = people()
     trained = dict.fromkeys(replace(one, seed="") for one, part in zip(known, split, strict=True) if part == 0)
@@ -170,9 +171,9 @@ def fresh_people(each: int, seed: int = 1) -> ImageSet:
         replace(one, seed=f"fresh-{seed}-{number}-{k}") for number, one in enumerate(trained) for k in range(each)
     ]
     drawn: list[bytes] = []
-    _in_parallel(_draw_people, [(one, style) for style in STYLES for one in persons], drawn.append, "drawing people")
+    _in_parallel(_draw_people, [(one, style) for style in styles for one in persons], drawn.append, "drawing people")
     images = torch.frombuffer(bytearray(b"".join(drawn)), dtype=torch.uint8).view(-1, 3, SIZE, SIZE)
-    return _people_set("fresh people", persons, [0] * len(persons), images)
+    return _people_set("fresh people", persons, [0] * len(persons), images, styles)
 
 
 def fresh_kinds(each: int, seed: int = 1, kinds: Sequence[str] = tuple(OLD_KINDS)) -> ImageSet:
@@ -381,9 +382,15 @@ def load_people() -> ImageSet:
     return _people_set("people", *people(), _mapped("people"))
 
 
-def _people_set(name: str, persons: Sequence[Person], split: Sequence[int], images: Tensor) -> ImageSet:
+def _people_set(
+    name: str,
+    persons: Sequence[Person],
+    split: Sequence[int],
+    images: Tensor,
+    styles: Sequence[str] = tuple(STYLES),
+) -> ImageSet:
     """Pictures of ``persons``, style by style, with their labels."""
-    styles = list(STYLES)
+    every = list(STYLES)
     values = {"person": torch.arange(len(persons))}
     classes = {"person": [person.seed for person in persons]}
     for label, known in ATTRIBUTES.items():
@@ -392,12 +399,13 @@ def _people_set(name: str, persons: Sequence[Person], split: Sequence[int], imag
     values["clothes"] = torch.tensor([list(CLOTHES).index(clothes_of(person)) for person in persons])
     classes["clothes"] = list(CLOTHES)
     labels = {label: value.repeat(len(styles)) for label, value in values.items()}
-    labels["style"] = labels["domain"] = torch.arange(len(styles)).repeat_interleave(len(persons))
+    numbers = torch.tensor([every.index(style) for style in styles])
+    labels["style"] = labels["domain"] = numbers.repeat_interleave(len(persons))
     return ImageSet(
         name=name,
         images=images,
         labels=labels,
-        classes=classes | {"style": styles, "domain": styles},
+        classes=classes | {"style": every, "domain": every},
         captions=[captions(person) for person in persons] * len(styles),
         split=torch.tensor(split).repeat(len(styles)),
     )
@@ -408,12 +416,12 @@ def people_parts() -> Tensor:
     return _mapped("parts")[:, 0]
 
 
-@lru_cache(maxsize=1)
 def _evenly(rows: Tensor, count: int) -> Tensor:
     """``count`` of ``rows``: neighbours share their attributes, so the first ones would all have one skin."""
     return rows[torch.arange(count) * len(rows) // count]
 
 
+@lru_cache(maxsize=1)
 def load_kinds() -> ImageSet:
     """Thirty-six kinds, 400 pictures each at 64 pixels: the six people styles and thirty others. Label: ``kind``.
 

@@ -37,8 +37,8 @@ _NOTES = (
 
 
 NOISE = 0.2
-"""On the latents of training, whose own standard deviations are 1 to 2. The decoder hardly shows it (Fréchet distance
-of reconstructions 0.12 without, 0.19 with it); without it a probe read 42 % of the skins from v after 4,800 steps."""
+"""On the latents of training, whose own standard deviations are 1 to 2. The decoder hardly shows it (34 dB with it, 37
+without); without it a probe read 42 % of the skins from v after 4,800 steps."""
 
 
 @dataclass(frozen=True)
