@@ -42,7 +42,9 @@ def box():
 def test_rows_are_sentences_and_columns_share_a_residual(box):
     pictures = box.pictures(["a cat", "a long story", "a cat"], "blocks", 5)
     assert pictures.shape == (3, 3, 3, 2, 2)
-    assert torch.equal(pictures[0], pictures[2]) and not torch.equal(pictures[0], pictures[1])
+    # Not to the bit: how a row is rounded may depend on its place in the batch.
+    torch.testing.assert_close(pictures[0], pictures[2], rtol=0, atol=1e-5)
+    assert (pictures[0] - pictures[1]).abs().max() > 1e-3
     flow = box.translators["blocks"].flow
     latent = pictures.flatten(0, 1).flatten(1).atanh()
     v = flow.encode(latent, Length().encode(["a cat", "a long story", "a cat"]).repeat_interleave(3, 0)).detach()
