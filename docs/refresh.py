@@ -145,7 +145,7 @@ def draw(path: Path = PICTURE) -> None:
     path.write_bytes(content)
 
 
-def draw_gallery(limit: int = 150_000) -> None:
+def draw_gallery(limit: int = 200_000) -> None:
     """Every figure of the gallery as its notebook stored it; files that no longer belong there go.
 
     Raises:
