@@ -14,15 +14,14 @@ from course_lib.gans import BigGANConfig
 from course_lib.gans.alae import ALAE
 from course_lib.gans.alae_config import ALAEConfig
 from course_lib.gans.stylegan import StyleGANConfig
+from course_lib.recipes.generator_scores import class_accuracy, score_samples
 from course_lib.recipes.generators import (
     ALAEMethod,
     BigGANMethod,
     GANData,
     GANSchedule,
     StyleGANMethod,
-    class_accuracy,
     old_kinds,
-    score_samples,
 )
 from course_lib.training import Budget, train
 

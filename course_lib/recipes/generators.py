@@ -15,10 +15,7 @@ from ..data import NEW_KINDS, ImageSet, fresh_kinds, fresh_people, load_kinds, l
 from ..data.avatars import SOURCE_STYLES
 from ..data.people import ATTRIBUTES, STYLES
 from ..evaluation import Judge
-from ..evaluation.class_wise import feature_scores
-from ..evaluation.copies import find_copies
 from ..evaluation.distances import frechet_distance
-from ..evaluation.path_length import feature_distance, path_length
 from ..experts import load_expert
 from ..experts.latent_space import NOISE, LatentSpace
 from ..gans import BigGANConfig, Discriminator, Generator, start_weights
@@ -33,6 +30,7 @@ from ..gans.stylegan_critic import StyleGANCritic, r1_penalty
 from ..profiles import seed_everything
 from ..training import Card
 from ..training.method import Loss, Method, frozen
+from .generator_scores import class_accuracy, score_samples, style_path_length, unseen_people
 from .recipe import Job, data_hash, publish
 
 __all__ = [
@@ -42,15 +40,12 @@ __all__ = [
     "GANMethod",
     "GANSchedule",
     "StyleGANMethod",
-    "class_accuracy",
     "old_kinds",
     "people_data",
-    "score_samples",
     "source_people",
     "train_alae",
     "train_biggan",
     "train_stylegan",
-    "unseen_people",
 ]
 
 
@@ -234,16 +229,31 @@ def logistic_loss(critic: nn.Module, real: Tensor, fake: Tensor, r1: float) -> L
     return Loss("critic", value, scalars)
 
 
-class StyleGANMethod(GANMethod):
-    """Non-saturating logistic loss, lazy R1 penalty, style mixing.
+class LogisticMethod(GANMethod):
+    """Non-saturating logistic loss with a lazy R1 penalty, and style mixing.
+
+    A subclass sets ``r1``, the weight of the penalty in the steps that have it, and ``mixing``.
+    """
+
+    r1_every = 8
+    r1: float
+    mixing: float
+
+    def critic_loss(self, real: Tensor, fake: Tensor, labels: Tensor, step: int) -> Loss:
+        return logistic_loss(self.modules["critic"], real, fake, self.r1 if step % self.r1_every == 0 else 0.0)
+
+    def generator_loss(self, fake: Tensor, labels: Tensor) -> Tensor:
+        return logistic_generator(self.unwrapped("critic")(fake).float())
+
+
+class StyleGANMethod(LogisticMethod):
+    """StyleGAN with its own discriminator.
 
     Args:
         data, config, schedule, space: see :class:`GANMethod` and :class:`StyleGANConfig`.
         r1: weight of the penalty (published: 10/2), applied in every eighth step, eight times as strong.
         mixing: share of steps in which two styles rule one drawn latent; 0.9 as published, at eighteen layers.
     """
-
-    r1_every = 8
 
     def __init__(
         self,
@@ -272,12 +282,6 @@ class StyleGANMethod(GANMethod):
             z = mix_styles(z, torch.cat([z[:fresh].roll(1, 0), z[fresh:]]), self.blocks, generator)
         return network(z, noise)
 
-    def critic_loss(self, real: Tensor, fake: Tensor, labels: Tensor, step: int) -> Loss:
-        return logistic_loss(self.modules["critic"], real, fake, self.r1 if step % self.r1_every == 0 else 0.0)
-
-    def generator_loss(self, fake: Tensor, labels: Tensor) -> Tensor:
-        return logistic_generator(self.unwrapped("critic")(fake).float())
-
 
 class ALAECritic(nn.Module):
     """E and D of ALAE: ``(B, C, G, G)`` → scores ``(B,)``, or the styles that E reads."""
@@ -291,7 +295,7 @@ class ALAECritic(nn.Module):
         return w if read else self.score(w)
 
 
-class ALAEMethod(GANMethod):
+class ALAEMethod(LogisticMethod):
     """ALAE's three steps after the start that decodes known codes.
 
     Published, from the first step on: the discriminator's step moves E and D, the generator's G and F, and the
@@ -302,8 +306,6 @@ class ALAEMethod(GANMethod):
         data, network, schedule, space: see :class:`GANMethod` and :class:`ALAE`.
         r1, mixing: see :class:`StyleGANMethod`.
     """
-
-    r1_every = 8
 
     def __init__(
         self,
@@ -333,12 +335,6 @@ class ALAEMethod(GANMethod):
 
     def generate(self, network: nn.Module, z: Tensor, labels: Tensor, generator: torch.Generator, fresh: int) -> Tensor:
         return self._draw(network, z, generator, fresh)[0]
-
-    def critic_loss(self, real: Tensor, fake: Tensor, labels: Tensor, step: int) -> Loss:
-        return logistic_loss(self.modules["critic"], real, fake, self.r1 if step % self.r1_every == 0 else 0.0)
-
-    def generator_loss(self, fake: Tensor, labels: Tensor) -> Tensor:
-        return logistic_generator(self.unwrapped("critic")(fake).float())
 
     def further(self, batch: tuple, generator: torch.Generator, step: int) -> Iterator[Loss]:
         """Reciprocity: one style a latent, half a batch; beside it real latents whose code's style E must read."""
@@ -398,39 +394,6 @@ def source_people(data: ImageSet) -> ImageSet:
     return data.subset(torch.isin(data.labels["domain"], chosen))
 
 
-def unseen_people(each: int = 1) -> ImageSet:
-    """New people of the combinations and styles that StyleGAN and ALAE are trained on: what their samples are held
-    against. The test part would ask for combinations that were never shown; against it even real training pictures have
-    a precision of 0.49."""
-    return fresh_people(each, 9, SOURCE_STYLES)
-
-
-@torch.no_grad()
-def score_samples(
-    draw: Callable[[int, torch.Generator], Tensor], real: ImageSet, train: ImageSet, judge: Judge, seed: int = 0
-) -> dict[str, float]:
-    """Scores of as many samples as there are real pictures, in the judge's features.
-
-    Args:
-        draw: count and CPU generator → pictures ``(count, 3, S, S)`` in [−1, 1].
-        real: pictures that were not trained on.
-        train: training pictures, to look for copies.
-
-    Returns:
-        See :func:`feature_scores`; ``Fréchet ratio``: to the distance between two halves of the real pictures;
-        ``copies``: share of samples nearer to a training picture than half of the real ones are, 0.5 for the data.
-    """
-    draws = torch.Generator().manual_seed(seed)
-    fake = judge.features(draw(len(real), draws))
-    wanted = judge.features(torch.cat(list(real.batches(250))))
-    order = torch.randperm(len(wanted), generator=draws)
-    halves = frechet_distance(wanted[order[::2]], wanted[order[1::2]])
-    known = judge.features(torch.cat(list(train.batches(250))))
-    scores = feature_scores(wanted, fake)
-    ratio = scores["Fréchet distance"] / halves
-    return scores | {"Fréchet ratio": ratio, "copies": find_copies(fake, known, wanted).share()}
-
-
 def people_data(space: LatentSpace, dims: int, each: int = 0) -> tuple[ImageSet, GANData]:
     """The people of :func:`source_people` and what a GAN learns from their training part.
 
@@ -467,7 +430,7 @@ def train_stylegan(job: Job) -> Card:
         return space.decode(network(z, noise)).cpu()
 
     metrics = score_samples(draw, unseen_people(), data.part("train"), judge, job.seed)
-    metrics["path length in z"] = _path_length(network, space, judge, job.seed)
+    metrics["path length in z"] = style_path_length(network, space, judge, job.seed)
     recipe = {
         "batch_size": batch,
         "pictures": len(known.labels),
@@ -591,33 +554,3 @@ def train_biggan(job: Job) -> Card:
         card = Card(name, kind, config.to_dict(), recipe, data=data_hash(data), metrics=metrics, notes=notes)
         published = publish(job, card, state, history, "Fréchet distance on val", higher=False, bits=8)
     return published
-
-
-def class_accuracy(pictures: Tensor, part: ImageSet, judge: Judge) -> dict[str, float]:
-    """How often the judge sees the kind asked for, over all and in the worst kind, and how often on real pictures.
-
-    Args:
-        pictures: one for each of ``part``, of its kind.
-        part: of :func:`old_kinds`.
-    """
-    names, labels = part.classes["kind"], part.labels["kind"]
-    every = torch.tensor([load_kinds().classes["kind"].index(name) for name in names])[labels]
-    real = judge.predict(torch.cat(list(part.batches(250))), "kind") == every
-    right = (judge.predict(pictures, "kind") == every).float()
-    return {
-        "class accuracy": right.mean().item(),
-        "class accuracy of the worst class": min(right[labels == k].mean().item() for k in range(len(names))),
-        "class accuracy of real pictures": real.float().mean().item(),
-    }
-
-
-@torch.no_grad()
-def _path_length(network: StyleGAN, space: LatentSpace, judge: Judge, seed: int, count: int = 500) -> float:
-    draws, device = torch.Generator().manual_seed(seed), space.centre.device
-    ends = torch.randn(2, count, network.config.latent, generator=draws).to(device)
-    noise = network.synthesis.noise(1, draws)
-
-    def draw(z: Tensor, pairs: Tensor) -> Tensor:
-        return space.decode(network(z, [one.expand(len(z), -1, -1, -1) for one in noise]))
-
-    return path_length(draw, *ends, feature_distance(judge.features), epsilon=1e-2).mean
