@@ -20,7 +20,7 @@ STAMP := $(VENV)/.course-ready
 WITH_ENV := eval "$$($(BIN)/course env)";
 LOCK_EXTRAS := --extra dev
 
-.PHONY: help setup course test lab train bench lint format lock clean
+.PHONY: help setup course test lab demo train bench lint format lock clean
 
 help: ## show this list
 	@echo "usage: make TARGET [NAME=...] [PROFILE=quick|cpu|gpu] [JOBS=1] [ARGS=...]"; echo
@@ -37,6 +37,9 @@ test: $(STAMP) ## run every test, the notebooks included
 
 lab: $(STAMP) ## open JupyterLab on the notebooks
 	@$(WITH_ENV) $(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks $(ARGS)
+
+demo: $(STAMP) $(VENV)/.demo-ready ## serve the demo of notebook 05 as a web page
+	@$(WITH_ENV) $(BIN)/voila demo/unpaired_translation.ipynb $(ARGS)
 
 # A quick training would only be thrown away, so this target's own default is cpu.
 train: TRAIN_PROFILE = $(if $(filter file,$(origin PROFILE)),cpu,$(PROFILE))
@@ -75,6 +78,10 @@ $(STAMP): requirements.lock pyproject.toml
 		$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null; \
 		$(PY) -m pip install -q --require-hashes -r requirements.lock; }
 	@$(UV) pip install -q --python $(PY) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.demo-ready: $(STAMP)
+	@$(UV) pip install -q --python $(PY) --constraint requirements.lock --no-build-isolation -e '.[demo]'
 	@touch $@
 
 $(VENV)/.bench-ready: $(STAMP)

@@ -1,13 +1,12 @@
-"""Pictures with something taken away, repainted, warped or reduced to palette classes."""
+"""Pictures with something taken away, repainted or warped."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_lib.data import load_emoji
+from course_lib.data import load_people
 from course_lib.data.degrade import edges, grey, grey_square, luminance
-from course_lib.data.palette import CLASSES, PALETTE, background, class_map, fit_palette, paint
 from course_lib.data.stylise import cue_conflict, shuffle_patches, stylise
 from course_lib.data.warp import CONTROL_POINTS, displacements, random_warp, warp
 from course_lib.errors import CourseError
@@ -15,7 +14,7 @@ from course_lib.errors import CourseError
 
 @pytest.fixture(scope="module")
 def pictures() -> torch.Tensor:
-    train = load_emoji().part("train")
+    train = load_people().part("train")
     return train.batch(torch.arange(12) * 1000)
 
 
@@ -79,34 +78,6 @@ def test_stylised_pictures_are_pictures_and_depend_on_the_generator_alone(pictur
     first, again, other = (stylise(pictures, generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert first.abs().max() <= 1 + 1e-5 and first.shape == pictures.shape
-
-
-def test_background_is_what_the_border_reaches():
-    picture = torch.ones(2, 3, 16, 16)
-    picture[0, :, 4:12, 4:12] = -1.0
-    picture[0, :, 6:10, 6:10] = 1.0  # an eye
-    found = background(picture)
-    assert found[1].all()
-    assert found[0, 0, 0] and not found[0, 5, 5] and not found[0, 7, 7], "white inside a shape is not background"
-
-
-def test_class_maps_name_the_nearest_palette_colour():
-    colours = paint(torch.arange(1, len(CLASSES)).view(-1, 1, 1).expand(-1, 8, 8))
-    assert torch.equal(class_map(colours), torch.arange(1, len(CLASSES)).view(-1, 1, 1).expand(-1, 8, 8))
-    speck = colours[:1].clone()
-    speck[..., 4, 4] = colours[6, :, 0, 0]
-    assert (class_map(speck) == 1).all(), "a single pixel is outvoted by its neighbours"
-
-
-def test_the_palette_reproduces_the_pictures_as_well_as_a_fresh_fit():
-    train = load_emoji().part("train")
-    fresh = fit_palette(train, pictures=300, pixels=6000, seed=1) / 127.5 - 1
-    known = torch.tensor(list(PALETTE.values()), dtype=torch.float32) / 127.5 - 1
-    pixels = train.batch(torch.arange(40) * 300 + 7).permute(0, 2, 3, 1).reshape(-1, 3)
-    pixels = pixels[pixels.amin(1) < 0.9][::20]
-    errors = [torch.cdist(pixels, colours).amin(1).square().mean() for colours in (known, fresh)]
-    few = torch.cdist(pixels, known[:6]).amin(1).square().mean()
-    assert errors[0] < 1.15 * errors[1] and few > 1.3 * errors[0], "and all twelve are needed"
 
 
 @settings(max_examples=20, deadline=None)

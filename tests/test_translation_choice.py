@@ -1,4 +1,4 @@
-"""Sources to choose from, exemplars, the probe of the residual, the segmenter, and notebook 06's dials."""
+"""Sources to choose from, exemplars, the segmenter, and the widgets of notebook 06."""
 
 import io
 
@@ -6,15 +6,13 @@ import pytest
 import torch
 from PIL import Image
 
-from course_lib.cinn import GridFlow, GridFlowConfig
+from course_lib.cinn import GridFlowConfig
 from course_lib.data import ImageSet
 from course_lib.data.degrade import edges, grey
 from course_lib.errors import CourseError
 from course_lib.evaluation import Judge
 from course_lib.evaluation.cue_bias import measure_bias
 from course_lib.experts import (
-    Autoencoder,
-    AutoencoderConfig,
     Classifier,
     ClassifierConfig,
     GridAutoencoder,
@@ -26,27 +24,30 @@ from course_lib.experts import (
     SegmenterExpert,
     freeze,
 )
+from course_lib.paths import CHECKPOINTS
 from course_lib.recipes.segmenter import SegmenterMethod, label_cells, segmentation_scores
 from course_lib.training import Budget, Card, save_weights, train
 from course_lib.translation import (
-    Bench,
+    ExperimentData,
+    FlowMethod,
+    GlobalStatistics,
     GridRegressor,
     Pairs,
     PooledSource,
     RegressorMethod,
+    TransformedExpert,
     Translator,
-    choose_source,
+    choice_flow,
     cross_grid,
-    leakage,
+    encode_pairs,
+    inherited,
     load_choice,
     load_regressor,
     regressor_answers,
-    score_grid,
-    use_translator,
+    score_choice,
 )
-from course_lib.translation.choice import choice_flow, grid_side
-from course_lib.translation.exemplar import mean_colour, overlap
-from course_lib.widgets.kept import CrossDial, SourceDial
+from course_lib.translation.choice import SOURCES
+from course_lib.widgets.kept import CrossView, SourceView
 
 
 def discs(count: int, seed: int) -> ImageSet:
@@ -59,30 +60,25 @@ def discs(count: int, seed: int) -> ImageSet:
         colour = torch.randint(0, 120, (3,), generator=generator).to(torch.uint8)
         colour[kind[k]] = 220
         images[k, :, y : y + side, x : x + side] = colour[:, None, None]
-    return ImageSet("squares", images, {"subgroup": kind}, {"subgroup": ["red", "green", "blue"]})
+    labels = {"kind": kind, "glasses": kind % 2}
+    return ImageSet("squares", images, labels, {"kind": ["red", "green", "blue"], "glasses": ["no", "yes"]})
 
 
 @pytest.fixture(scope="module")
-def bench() -> Bench:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        target = Autoencoder(AutoencoderConfig(64, 16, (8, 8, 8, 8), (8, 8, 8, 8)))
-        training, held = discs(600, 0), discs(60, 1)
-        target.start_from_pca(training.batch(torch.arange(600)))
-        target(training.batch(torch.arange(100)))  # running statistics
-        judge = Judge(freeze(Classifier(ClassifierConfig({"subgroup": 3}, width=4))))
-        return Bench.prepare(freeze(target), judge, training, held)
+def training() -> ImageSet:
+    return discs(400, 0)
 
 
 @pytest.fixture(scope="module")
-def grid_bench(bench) -> Bench:
-    """The same pictures and judge, with a target whose latent is 8×8 cells of 4 numbers."""
+def experiment(training) -> ExperimentData:
+    """A target whose latent is 8×8 cells of 4 numbers, a judge of nothing, and sixty held-out squares."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         target = GridAutoencoder(GridAutoencoderConfig(64, 4, (8, 8, 8), (8, 8, 8)))
-        target.start_from_pca(bench.training.batch(torch.arange(300)))
-        target(bench.training.batch(torch.arange(100)))
-        return Bench.prepare(freeze(target), bench.judge, bench.training, bench.held)
+        target.start_from_pca(training.batch(torch.arange(300)))
+        target(training.batch(torch.arange(100)))  # running statistics
+        judge = Judge(freeze(Classifier(ClassifierConfig({"kind": 3, "glasses": 2}, width=4))))
+        return ExperimentData.prepare(freeze(target), judge, discs(60, 1))
 
 
 @pytest.fixture(scope="module")
@@ -143,165 +139,165 @@ def test_segmentation_scores_count_cells_and_classes_that_occur():
     assert blind == {"pixel accuracy": pytest.approx(share), "mIoU": pytest.approx(share / 2)}
 
 
-def test_pooled_sources_are_small_standardised_and_stored(segmenter, bench):
+def pairs_of(expert, training, experiment) -> tuple[PooledSource, Pairs]:
+    """A source fitted to the training pictures, and their pairs."""
+    pairs = encode_pairs(training, expert.encode, experiment.target, noise=0.2)
+    source = PooledSource(expert, pairs.condition, experiment.target.config.side)
+    return source, Pairs(source.standardise(pairs.condition), pairs.mean, pairs.std)
+
+
+def trained(expert, training, experiment, steps: int) -> Translator:
+    """A translator after some steps."""
+    source, pairs = pairs_of(expert, training, experiment)
+    flow = choice_flow(pairs, experiment.target)
+    quiet = {"checkpoint_every": 0, "preview_every": 0, "progress": False}
+    train(FlowMethod(pairs, flow, 2e-3), Budget(steps), 64, **quiet)
+    return Translator(source, flow.eval(), experiment.target)
+
+
+@pytest.fixture(scope="module")
+def translator(segmenter, training, experiment) -> Translator:
+    return trained(GridExpert(experiment.target), training, experiment, 30)
+
+
+def test_pooled_sources_are_standardised_and_stored(segmenter, training, experiment):
     expert = SegmenterExpert(segmenter, "argmax")
-    heard = bench.outputs(expert)
-    source = PooledSource(expert, heard)
-    assert source.condition_shape == (5, 8, 8)
-    condition = source.standardise(heard)
-    assert condition.mean((0, 2, 3)).abs().max() < 1e-4
-    assert torch.equal(source.pool(source.pool(heard)), source.pool(heard))
-    assert torch.equal(source.encode(bench.real[:3]), source.standardise(expert.encode(bench.real[:3])))
+    source, pairs = pairs_of(expert, training, experiment)
+    assert source.condition_shape == (5, 16, 16) == pairs.condition.shape[1:]
+    assert pairs.condition.mean((0, 2, 3)).abs().max() < 1e-3
+    output = expert.encode(experiment.real[:3])
+    assert torch.equal(source.pool(source.pool(output)), source.pool(output))
+    assert torch.equal(source.encode(experiment.real[:3]), source.standardise(output))
     again = PooledSource.restore(expert, source.condition_shape, source.state())
-    assert torch.equal(again.standardise(heard), condition)
-    noise = torch.randn(50, 5, 8, 8)
-    assert PooledSource(expert, noise, 1.5).standardise(noise).abs().max() == 1.5
-    assert PooledSource(expert, noise).standardise(noise).abs().max() > 2
-    wide = PooledSource(expert, torch.randn(4, 96, 8, 8))
-    assert wide.condition_shape == (96, 4, 4), "no more than 2048 values"
-    assert PooledSource(bench.target, torch.randn(9, 16)).condition_shape == (16,)
+    assert torch.equal(again.standardise(output), source.standardise(output))
+    drawn = source.transformed(edges)
+    assert torch.equal(drawn.encode(experiment.real[:3]), source.encode(edges(experiment.real[:3])))
     shapes = {(5, 32): (5, 16, 16), (60, 32): (60, 8, 8), (5, 8): (5, 8, 8), (5, 4): (5, 8, 8)}
     for (channels, size), shape in shapes.items():
         output = torch.randn(4, channels, size, size)
-        on_grid = PooledSource(expert, output, grid=8)
-        assert on_grid.condition_shape == shape == on_grid.standardise(output).shape[1:], "as many places, or twice"
+        pooled = PooledSource(expert, output, 8)
+        assert pooled.condition_shape == shape == pooled.standardise(output).shape[1:], "as many places, or twice"
 
 
-def test_a_translator_from_any_source_beats_one_that_hears_nothing(segmenter, bench):
-    classes = tuple(data.labels["subgroup"] for data in (bench.training, bench.held))
-    told = choose_source(bench, bench.target, 40, samples=3)
-    assert told.pictures.shape == (60, 3, 3, 64, 64) and told.translator.flow.config.condition_shift
-    deaf = tuple(torch.randn(n, 16, generator=torch.Generator().manual_seed(n)) for n in (600, 60))
-    withheld = choose_source(bench, bench.target, 40, known=deaf, linear_start=False)
-    assert told.scores.nats < withheld.scores.nats - 5
-    assert told.scores.pixel_spread < withheld.scores.pixel_spread
-    clean, broken = (leakage(bench, one, told, classes) for one in (told, withheld))
-    assert clean.explained < 0.3 < 0.6 < broken.explained and broken.accuracy > clean.accuracy
-    assert clean.chance == pytest.approx(1 / 3)
+def test_statistics_do_not_depend_on_places(experiment):
+    expert = GlobalStatistics(LayerExpert(experiment.judge.network, "early"))
+    output = expert.encode(experiment.real[:2])
+    assert expert.condition_shape == (8,) == output.shape[1:]
+    assert torch.allclose(expert.encode(experiment.real[:2].roll(8, 3))[:, :4], output[:, :4], atol=0.05)
+    grey_expert = TransformedExpert(expert, grey)
+    assert torch.equal(grey_expert.encode(experiment.real[:2]), expert.encode(grey(experiment.real[:2])))
 
 
-def test_maps_go_through_the_convolutional_embedder(segmenter, bench):
-    choice = choose_source(bench, SegmenterExpert(segmenter, "argmax"), 5)
-    config = choice.translator.flow.config
-    assert config.embedder_kind == "conv" and config.condition_shape == (5, 8, 8)
+def test_a_source_that_shows_more_leaves_less_open(segmenter, training, experiment, translator):
+    blind = trained(TransformedExpert(translator.source.expert, torch.zeros_like), training, experiment, 30)
+    much, little = (score_choice(experiment, one) for one in (translator, blind))
+    assert much.pictures.shape == (60, 2, 3, 64, 64)
+    assert much.scores.nats < little.scores.nats - 20 and much.scores.pixel_spread < little.scores.pixel_spread
+    still = score_choice(experiment, translator, temperature=0.0)
+    assert still.scores.pixel_spread < 1e-4 and still.scores.diversity < 1e-3
 
 
-def test_a_grid_target_gets_a_grid_flow_that_reads_maps_in_their_place(segmenter, grid_bench):
-    assert grid_side(grid_bench.target) == 8
-    told = choose_source(grid_bench, GridExpert(grid_bench.target), 10, see=grey, temperature=0.5)
-    flow = told.translator.flow
-    assert isinstance(flow, GridFlow) and flow.config.condition_shape == (4, 8, 8)
-    assert flow.shift.linear.weight.abs().max() > 0 and flow.whitening.change.abs().max() > 0
-    deaf = choose_source(grid_bench, GridExpert(grid_bench.target), 10, see=torch.zeros_like, linear_start=False)
-    assert told.scores.nats < deaf.scores.nats - 20 and told.scores.pixel_spread < deaf.scores.pixel_spread
-    still = use_translator(grid_bench, told.translator, see=grey, temperature=0.0)
-    assert still.scores.pixel_spread < 1e-4 < told.scores.pixel_spread
-    grid = cross_grid(told.translator, grid_bench.held_latents.mean[:3], told.condition[:3])
-    own = grid_bench.decode(grid_bench.held_latents.mean[:3])
-    assert torch.allclose(grid.diagonal(dim1=0, dim2=1).movedim(-1, 0), own, atol=1e-2)
+def test_a_vector_can_be_the_condition(training, experiment):
+    expert = GlobalStatistics(LayerExpert(experiment.judge.network, "low"))
+    flow = trained(expert, training, experiment, 2).flow
+    assert flow.config.condition_shape == (16,) and flow.shift.linear.weight.abs().max() > 0
 
 
-@pytest.mark.parametrize("vector", [False, True])
-def test_the_regressor_of_a_grid_begins_at_the_linear_map_and_learns_beyond_it(tmp_path, grid_bench, vector):
-    expert = GridExpert(grid_bench.target)
-    heard, told = (grid_bench.outputs(expert, grey, held=held) for held in (False, True))
-    if vector:
-        heard, told = heard.mean((2, 3)), told.mean((2, 3))
-    source = PooledSource(expert, heard, grid=8)
-    pairs = Pairs(source.standardise(heard), grid_bench.latents.mean, grid_bench.latents.std)
-    condition = source.standardise(told)
+def test_the_regressor_begins_at_the_linear_map_and_learns_beyond_it(tmp_path, training, experiment):
+    source, pairs = pairs_of(TransformedExpert(GridExpert(experiment.target), grey), training, experiment)
+    condition = experiment.conditions(source)
     torch.manual_seed(0)
     regressor = GridRegressor(GridFlowConfig(4, 8, pairs.condition.shape[1:]), 16)
     regressor.fit_shift(pairs.mean, pairs.condition, 0.01)
 
     def error() -> float:
         with torch.no_grad():
-            return (regressor(condition) - grid_bench.held_latents.mean).square().mean().item()
+            return (regressor(condition) - experiment.latents.mean).square().mean().item()
 
-    mean = (grid_bench.latents.mean.mean(0) - grid_bench.held_latents.mean).square().mean().item()
+    mean = (pairs.mean.mean(0) - experiment.latents.mean).square().mean().item()
     start = error()
     assert start < mean and torch.equal(regressor.net(torch.randn(1, 16, 8, 8)), torch.zeros(1, 4, 8, 8))
     quiet = {"checkpoint_every": 0, "preview_every": 0, "progress": False}
     train(RegressorMethod(pairs, regressor, 3e-3), Budget(60), 64, **quiet)
     assert error() < start
-    pictures, distance = regressor_answers(grid_bench, regressor.eval(), condition)
-    assert torch.allclose(pictures[:3], grid_bench.target.decode(regressor(condition[:3])), atol=1e-5) and distance > 0
+    pictures, distance = regressor_answers(experiment, regressor.eval(), condition)
+    assert torch.allclose(pictures[:3], experiment.target.decode(regressor(condition[:3])), atol=1e-5) and distance > 0
     card = Card("answers", "grid regressor", regressor.config.to_dict(), {"width": 16})
     save_weights(regressor.state_dict(), card, tmp_path, bits=32)
     assert torch.equal(load_regressor("answers", folder=tmp_path)(condition), regressor(condition))
 
 
-def test_the_test_may_show_something_else_than_the_training(segmenter, bench):
-    expert = LayerExpert(bench.judge.network, "late")
-    choice = choose_source(bench, expert, 2, see_at_test=edges)
-    assert torch.equal(choice.condition, choice.translator.source.encode(edges(bench.real)))
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_shipped_translator_opens_with_its_source(name):
+    loaded = load_choice(name)
+    pictures = torch.rand(2, 3, 64, 64) * 2 - 1
+    condition = loaded.source.encode(pictures)
+    assert condition.shape[1:] == loaded.flow.config.condition_shape == loaded.source.condition_shape
+    assert loaded.target.decode(loaded.flow.sample(condition)).shape == (2, 3, 64, 64)
 
 
-@pytest.mark.parametrize("which", ["bench", "grid_bench"])
-def test_a_shipped_choice_is_the_one_that_was_stored(tmp_path, segmenter, which, request):
-    bench, expert = request.getfixturevalue(which), SegmenterExpert(segmenter, "argmax")
-    choice = choose_source(bench, expert, 2)
-    flow, source = choice.translator.flow, choice.translator.source
-    tensors = flow.state_dict() | {f"source.{key}": value for key, value in source.state().items()}
-    save_weights(tensors, Card("one", "choice", flow.config.to_dict()), tmp_path, bits=32)
-    loaded = load_choice("one", expert, bench.target, folder=tmp_path)
-    again = use_translator(bench, loaded)
-    assert torch.allclose(again.pictures, choice.pictures, atol=1e-4)
-    assert again.scores.nats == pytest.approx(choice.scores.nats, rel=1e-3)
-    save_weights(tensors, Card("two", "regressor", flow.config.to_dict()), tmp_path)
+def test_what_is_no_choice_is_refused(tmp_path):
+    with pytest.raises(CourseError, match="no source"):
+        load_choice("superresolution-8")
+    save_weights({"a": torch.zeros(1)}, Card("inpainting", "regressor", {}), tmp_path)
     with pytest.raises(CourseError, match="not a choice"):
-        load_choice("two", expert, bench.target, folder=tmp_path)
+        load_choice("inpainting", folder=tmp_path)
+    assert all((CHECKPOINTS / f"{name}.json").exists() for name in SOURCES)
 
 
-def test_a_cross_grid_reconstructs_on_its_diagonal(bench):
-    torch.manual_seed(2)
-    latent, condition = bench.held_latents.mean[:5], torch.randn(5, 16)
-    flow = choice_flow(Pairs(torch.randn(600, 16), bench.latents.mean, bench.latents.std), bench.target)
-    flow(bench.latents.mean[:50], torch.randn(50, 16))
-    translator = Translator(PooledSource(bench.target, torch.randn(50, 16)), flow.eval(), bench.target)
+def test_a_cross_grid_reconstructs_on_its_diagonal(experiment, translator):
+    latent, condition = experiment.latents.mean[:5], experiment.conditions(translator.source)[:5]
     grid = cross_grid(translator, latent, condition)
-    assert torch.allclose(grid.diagonal(dim1=0, dim2=1).movedim(-1, 0), bench.target.decode(latent), atol=1e-3)
-    dial = CrossDial(translator, bench.real[:5], latent, condition)
-    assert torch.allclose(dial.strip(1, 3)[2], grid[1, 3], atol=1e-4)
-    assert dial.render(1, 3) == dial.render(1, 3) != dial.render(3, 1)
-    view = dial.view()
-    before = view.picture.value
-    view.controls["condition_of"].value = 4
-    assert view.picture.value != before and view.message.value == ""
+    own = experiment.target.decode(latent)
+    assert torch.allclose(grid.diagonal(dim1=0, dim2=1).movedim(-1, 0), own, atol=1e-2)
+    view = CrossView(translator, experiment.real[:5], latent, condition)
+    assert torch.allclose(view.strip(1, 3)[2], grid[1, 3], atol=1e-4)
+    assert view.render(1, 3) == view.render(1, 3) != view.render(3, 1)
+    shown = view.view()
+    before = shown.picture.value
+    shown.controls["condition_of"].value = 4
+    assert shown.picture.value != before and shown.message.value == ""
+    with pytest.raises(CourseError, match="one latent"):
+        CrossView(translator, experiment.real[:5], latent[:4], condition)
 
 
-def test_grids_are_scored_by_whom_they_follow(bench):
-    pictures = bench.real[:6]
+class ColourJudge:
+    """Names a square by its strongest colour."""
+
+    def predict(self, images, label):
+        return (images * (images.amin(1, keepdim=True) < 0.9)).sum((2, 3)).argmax(1)
+
+
+def test_attributes_are_inherited_from_one_of_two_pictures(experiment):
+    pictures, judge = experiment.real[:6], ColourJudge()
+    labels = {"kind": experiment.held.labels["kind"][:6]}
+    assert torch.equal(judge.predict(pictures, "kind"), labels["kind"]) and len(labels["kind"].unique()) > 1
     by_row = pictures[:, None].expand(6, 6, -1, -1, -1)
-    rows, columns = score_grid(by_row, pictures), score_grid(by_row.transpose(0, 1), pictures)
-    assert rows.silhouette == 1 and rows.colour == 0 and rows.overlap_residual == 1
-    assert columns.silhouette == 0 and columns.colour == 1 and columns.colour_condition == 0
+    assert inherited(judge, by_row, labels) == {"kind": (1.0, 0.0)}
+    assert inherited(judge, by_row.transpose(0, 1), labels) == {"kind": (0.0, 1.0)}
     with pytest.raises(CourseError, match="rows and columns"):
-        score_grid(by_row[:5], pictures)
-    square = torch.ones(1, 3, 8, 8)
-    square[..., 2:4, 2:4] = torch.tensor([0.2, -0.4, -0.8])[:, None, None]
-    assert torch.allclose(mean_colour(square), torch.tensor([[0.2, -0.4, -0.8]]))
-    assert overlap(square, square.roll(1, 3)).item() == pytest.approx(1 / 3)
+        inherited(judge, by_row[:5], labels)
 
 
-def test_the_source_dial_is_pure_and_follows_its_controls(bench):
-    choices = {name: choose_source(bench, bench.target, steps) for name, steps in (("a", 1), ("b", 3))}
-    dial = SourceDial({name: (one.translator, one.condition) for name, one in choices.items()}, bench.real)
-    assert torch.equal(dial.strip("a", 2)[0], bench.real[2])
-    cold = dial.strip("b", 2, 0.0)
+def test_the_source_view_is_pure_and_follows_its_controls(segmenter, training, experiment, translator):
+    other = trained(SegmenterExpert(segmenter, "logits"), training, experiment, 2)
+    sources = {name: (one, experiment.conditions(one.source)) for name, one in (("all", translator), ("parts", other))}
+    widget = SourceView(sources, experiment.real)
+    assert torch.equal(widget.strip("all", 2)[0], experiment.real[2])
+    cold = widget.strip("parts", 2, 0.0)
     assert torch.allclose(cold[1], cold[4], atol=1e-4)
-    width, height = Image.open(io.BytesIO(dial.render("a", 0))).size
-    assert width == 5 * height and dial.render("a", 0) == dial.render("a", 0) != dial.render("b", 0)
-    view = dial.view()
+    width, height = Image.open(io.BytesIO(widget.render("all", 0))).size
+    assert width == 5 * height and widget.render("all", 0) == widget.render("all", 0) != widget.render("parts", 0)
+    view = widget.view()
     before = view.picture.value
-    view.controls["source"].value = "b"
+    view.controls["source"].value = "parts"
     assert view.picture.value != before and view.message.value == ""
     with pytest.raises(CourseError, match="one condition"):
-        SourceDial({"a": (choices["a"].translator, choices["a"].condition[:3])}, bench.real)
+        SourceView({"all": (translator, sources["all"][1][:3])}, experiment.real)
 
 
-def test_bias_counts_only_decisions_for_one_of_the_cues(bench):
-    bias = measure_bias(bench.judge.network, bench.held)
+def test_bias_counts_only_decisions_for_one_of_the_cues(experiment):
+    bias = measure_bias(experiment.judge.network, experiment.held)
     assert 0 <= bias.shape <= 1 and 0 < bias.decided <= 1 and 0 <= bias.edges <= 1
-    again = measure_bias(bench.judge.network, bench.held)
+    again = measure_bias(experiment.judge.network, experiment.held)
     assert again == bias

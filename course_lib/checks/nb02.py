@@ -11,7 +11,9 @@ from course_lib.checks.registry import exercise
 from course_lib.checks.result import CheckResult, passed, require
 from course_lib.checks.toys import toy_flow
 
-__all__ = ["leaky_relu", "log_prob", "sigmoid_coupling", "transfer"]
+__all__ = ["coupling", "log_prob", "transfer"]
+
+Nets = tuple[Callable[[Tensor], Tensor], ...]
 
 _TOLERANCE = 1e-5  # an answer may well compute its log-determinant in float32
 
@@ -38,39 +40,6 @@ def _require_per_sample(log_det: Tensor, count: int) -> None:
     )
 
 
-def _leaky(x: Tensor, alpha: float) -> Tensor:
-    return torch.where(x < 0, alpha * x, x)
-
-
-@exercise(
-    solution=lambda x, alpha: (_leaky(x, alpha), (x < 0).sum(1) * math.log(alpha)),
-    stub=lambda x, alpha: (x, torch.zeros(len(x))),
-    wrong=(
-        lambda x, alpha: (_leaky(x, alpha), x.new_zeros(len(x))),
-        lambda x, alpha: (_leaky(x, alpha), (x < 0).sum(1) * alpha),
-        lambda x, alpha: (_leaky(x, alpha), (x > 0).sum(1) * math.log(alpha)),
-    ),
-)
-def leaky_relu(answer: Callable[[Tensor, float], tuple[Tensor, Tensor]]) -> CheckResult:
-    """Exercise 1: an invertible leaky ReLU with its true log-determinant, ``(x, alpha) -> (y, log_det)``."""
-    x = torch.randn(16, 6, dtype=torch.float64)
-    for alpha in (0.9, 0.25):
-        y, log_det = answer(x, alpha)
-        require(
-            y.shape == x.shape and _close(y, _leaky(x, alpha)),
-            "the values are not those of a leaky ReLU",
-            "negative entries become alpha times themselves, the others stay",
-        )
-        _require_per_sample(log_det, len(x))
-        true = _log_det_by_autograd(lambda rows, alpha=alpha: answer(rows, alpha)[0], x)
-        require(
-            _close(log_det, true),
-            "the log-determinant differs from the one autograd finds",
-            "each negative coordinate stretches its own axis by alpha; add the logarithms",
-        )
-    return passed("values and log-determinant agree with autograd for two slopes")
-
-
 def _right_log_prob(v: Tensor, log_det: Tensor) -> Tensor:
     return log_det - 0.5 * v.square().sum(1) - 0.5 * v.shape[1] * math.log(2 * math.pi)
 
@@ -86,7 +55,7 @@ def _right_log_prob(v: Tensor, log_det: Tensor) -> Tensor:
     ),
 )
 def log_prob(answer: Callable[[Tensor, Tensor], Tensor]) -> CheckResult:
-    """Exercise 2: the log-density of ``z`` from the flow's two outputs, ``(v, log_det) -> (B,)``."""
+    """Exercise 1: the log-density of ``z`` from the flow's two outputs, ``(v, log_det) -> (B,)``."""
     for dim in (2, 5):
         matrix = torch.randn(dim, dim, dtype=torch.float64) + 2 * torch.eye(dim, dtype=torch.float64)
         z = torch.randn(32, dim, dtype=torch.float64)
@@ -108,46 +77,80 @@ def _log_prob_message(gap: Tensor, dim: int) -> str:
     return f"in {dim} dimensions the value is not that of the Gaussian which a linear flow gives"
 
 
-def _right_couple(x: Tensor, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    scale = 0.5 + torch.sigmoid(s)
-    return x * scale + t, scale.log().sum(1)
+def _right_forward(h: Tensor, e: Tensor, nets: Nets) -> tuple[Tensor, Tensor]:
+    s0, t0, s1, t1 = nets
+    a, b = h.chunk(2, 1)
+    scale0 = 0.5 + torch.sigmoid(s0(torch.cat([a, e], 1)))
+    b = b * scale0 + t0(torch.cat([a, e], 1))
+    scale1 = 0.5 + torch.sigmoid(s1(torch.cat([b, e], 1)))
+    a = a * scale1 + t1(torch.cat([b, e], 1))
+    return torch.cat([b, a], 1), (scale0 * scale1).log().sum(1)
 
 
-def _right_uncouple(y: Tensor, s: Tensor, t: Tensor) -> Tensor:
-    return (y - t) / (0.5 + torch.sigmoid(s))
+def _right_inverse(h: Tensor, e: Tensor, nets: Nets) -> Tensor:
+    s0, t0, s1, t1 = nets
+    b, a = h.chunk(2, 1)
+    a = (a - t1(torch.cat([b, e], 1))) / (0.5 + torch.sigmoid(s1(torch.cat([b, e], 1))))
+    b = (b - t0(torch.cat([a, e], 1))) / (0.5 + torch.sigmoid(s0(torch.cat([a, e], 1))))
+    return torch.cat([a, b], 1)
+
+
+def _swapped(h: Tensor) -> Tensor:
+    return torch.cat(h.chunk(2, 1)[::-1], 1)
 
 
 @exercise(
-    solution=(_right_couple, _right_uncouple),
-    stub=(lambda x, s, t: (x, torch.zeros(len(x))), lambda y, s, t: y),
+    solution=(_right_forward, _right_inverse),
+    stub=(lambda h, e, nets: (h, torch.zeros(len(h))), lambda h, e, nets: h),
     wrong=(
-        (lambda x, s, t: (_right_couple(x, s, t)[0], s.sum(1)), _right_uncouple),
-        (_right_couple, lambda y, s, t: y / (0.5 + torch.sigmoid(s)) - t),
-        (_right_couple, lambda y, s, t: (y - t) * (0.5 + torch.sigmoid(-s))),
+        (lambda h, e, nets: (_right_forward(h, e, nets)[0], h.new_zeros(len(h))), _right_inverse),
+        (lambda h, e, nets: (_right_forward(h, e, nets)[0], -_right_forward(h, e, nets)[1]), _right_inverse),
+        (
+            lambda h, e, nets: (_swapped(_right_forward(h, e, nets)[0]), _right_forward(h, e, nets)[1]),
+            lambda h, e, nets: _right_inverse(_swapped(h), e, nets),
+        ),
+        (
+            lambda h, e, nets: _right_forward(h, 0 * e, nets),
+            lambda h, e, nets: _right_inverse(h, 0 * e, nets),
+        ),
+        (_right_forward, lambda h, e, nets: _right_inverse(_swapped(h), e, nets)),
     ),
 )
-def sigmoid_coupling(
-    couple: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
-    uncouple: Callable[[Tensor, Tensor, Tensor], Tensor],
+def coupling(
+    forward: Callable[[Tensor, Tensor, Nets], tuple[Tensor, Tensor]],
+    inverse: Callable[[Tensor, Tensor, Nets], Tensor],
 ) -> CheckResult:
-    """Exercise 3: a coupling whose scale is ``0.5 + sigmoid(s)``: ``(x, s, t) -> (y, log_det)`` and its inverse."""
-    x, s, t = torch.randn(3, 16, 4, dtype=torch.float64).mul(2).unbind(0)
-    y, log_det = couple(x, s, t)
+    """Exercise 2: a conditional double coupling with the scale ``0.5 + sigmoid``, and its inverse."""
+    h, e = torch.randn(16, 6, dtype=torch.float64), torch.randn(16, 2, dtype=torch.float64)
+    nets = tuple(lambda x, w=w: torch.sin(x @ w) for w in torch.randn(4, 5, 3, dtype=torch.float64))
+    y, log_det = forward(h, e, nets)
+    wanted = _right_forward(h, e, nets)[0]
+    require(y.shape == h.shape, "the first result should have the shape of h", "put the halves side by side again")
     require(
-        y.shape == x.shape and _close(y, x * (0.5 + torch.sigmoid(s)) + t),
-        "the forward values are not x * (0.5 + sigmoid(s)) + t",
-        "scale first, then shift",
+        not _close(_swapped(y), wanted),
+        "the halves are in the wrong order",
+        "the output is b' and then a', side by side",
     )
     require(
-        _close(uncouple(y, s, t), x),
-        "the inverse does not bring x back",
-        "undo the steps in the opposite order: take the shift away, then divide by the scale",
+        _close(y[:, :3], wanted[:, :3]),
+        "b' is not b * (0.5 + sigmoid(s0)) + t0 of the first half and the embedding",
+        "the networks read torch.cat([a, e], 1)",
     )
-    _require_per_sample(log_det, len(x))
     require(
-        _close(log_det, _log_det_by_autograd(lambda *parts: couple(*parts)[0], x, s, t)),
+        _close(y, wanted),
+        "a' is not a * (0.5 + sigmoid(s1)) + t1 of b' and the embedding",
+        "the second step reads the new b'",
+    )
+    require(
+        _close(inverse(y, e, nets), h),
+        "the inverse does not bring h back",
+        "undo the second step first; take the shift away, then divide by the scale",
+    )
+    _require_per_sample(log_det, len(h))
+    require(
+        _close(log_det, _log_det_by_autograd(lambda *parts: forward(*parts, nets)[0], h, e)),
         "the log-determinant differs from the one autograd finds",
-        "the factor on the diagonal is the scale itself, not s: what is its logarithm?",
+        "the factors on the diagonal are the scales: add the logarithms of both steps",
     )
     return passed("invertible, and the log-determinant agrees with autograd")
 
@@ -163,7 +166,7 @@ def sigmoid_coupling(
     ),
 )
 def transfer(answer: Callable[[cinn.ConditionalFlow, Tensor, Tensor, Tensor], Tensor]) -> CheckResult:
-    """Exercise 4: keep the residual, change the condition: ``(flow, z, own, other) -> z_new``."""
+    """Exercise 3: keep the residual, change the condition: ``(flow, z, own, other) -> z_new``."""
     flow = toy_flow()
     z = torch.randn(8, 4, dtype=torch.float64)
     own, other = torch.eye(3, dtype=torch.float64)[torch.tensor([[0] * 8, [1] * 8])]

@@ -1,4 +1,4 @@
-"""Checks of notebook 04, "Text to image": the flow's target, same residuals, the caption stage, R-precision."""
+"""Checks of notebook 04, "Text to image": the reading of sentences, the flow's target, same residuals."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from course_lib.checks.registry import exercise
 from course_lib.checks.result import CheckResult, passed, require
 from course_lib.checks.toys import toy_flow
 
-__all__ = ["caption", "dequantised_target", "r_precision", "same_residual"]
+__all__ = ["dequantised_target", "reading", "same_residual"]
 
 
 def _noisy(embedding: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ def _picture_of_noisy(z: Tensor, embedding: Tensor, render: Callable, dequantise
     ),
 )
 def dequantised_target(answer: Callable[[Tensor, Tensor, Callable, Callable], tuple[Tensor, Tensor]]) -> CheckResult:
-    """Exercise 1: a training item for BigGAN, ``(z, embedding, render, dequantise) -> (target, picture)``."""
+    """Exercise 2: a training item for BigGAN, ``(z, embedding, render, dequantise) -> (target, picture)``."""
     z = torch.randn(12, 5, dtype=torch.float64)
     embedding = torch.randn(12, 3, dtype=torch.float64)
 
@@ -80,7 +80,7 @@ def _right_same(flow: cinn.ConditionalFlow, condition: Tensor, v: Tensor) -> Ten
     ),
 )
 def same_residual(answer: Callable[[cinn.ConditionalFlow, Tensor, Tensor], Tensor]) -> CheckResult:
-    """Exercise 2: every sentence under every residual, ``(flow, condition, v) -> (sentences, samples, D)``."""
+    """Exercise 3: every sentence under every residual, ``(flow, condition, v) -> (sentences, samples, D)``."""
     flow = toy_flow()
     condition, v = torch.randn(4, 3, dtype=torch.float64), torch.randn(5, 4, dtype=torch.float64)
     with torch.no_grad():
@@ -100,105 +100,52 @@ def same_residual(answer: Callable[[cinn.ConditionalFlow, Tensor, Tensor], Tenso
     return passed("row by sentence, column by residual")
 
 
-def _right_caption(features: Tensor, keys: Tensor, captions: list[list[str]], pick: Tensor) -> list[str]:
-    a, b = features - keys.mean(0), keys - keys.mean(0)
-    best = (torch.nn.functional.normalize(a, dim=1) @ torch.nn.functional.normalize(b, dim=1).T).argmax(1)
-    return [captions[i][int(p) % len(captions[i])] for i, p in zip(best.tolist(), pick, strict=True)]
+def _right_reading(embeddings: Tensor, wanted: Tensor, ridge: float) -> Callable[[Tensor], Tensor]:
+    mean, offset = embeddings.mean(0), wanted.mean(0)
+    x, y = embeddings - mean, wanted - offset
+    gram = x.T @ x / len(x)
+    gram = gram + ridge * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    weight = torch.linalg.solve(gram, x.T @ y / len(x))
+    return lambda new: (new - mean) @ weight + offset
 
 
-def _wrong_dot(features: Tensor, keys: Tensor, captions: list[list[str]], pick: Tensor) -> list[str]:
-    best = (features @ keys.T).argmax(1)
-    return [captions[i][int(p) % len(captions[i])] for i, p in zip(best.tolist(), pick, strict=True)]
-
-
-def _wrong_first(features: Tensor, keys: Tensor, captions: list[list[str]], pick: Tensor) -> list[str]:
-    return _right_caption(features, keys, captions, torch.zeros_like(pick))
-
-
-@exercise(
-    solution=_right_caption,
-    stub=lambda features, keys, captions, pick: [captions[0][0]] * len(features),
-    wrong=(
-        _wrong_dot,
-        _wrong_first,
-        lambda features, keys, captions, pick: _right_caption(-features, keys, captions, pick),
-    ),
-)
-def caption(answer: Callable[[Tensor, Tensor, list[list[str]], Tensor], list[str]]) -> CheckResult:
-    """Exercise 3: a caption stage, ``(features, keys, captions, pick) -> captions``."""
-    directions = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64)).Q
-    # Features of different lengths around a common mean: rectified features look like this.
-    keys = directions * torch.linspace(1, 6, 6, dtype=torch.float64)[:, None] + 20
-    captions = [[f"thing {i}, caption {k}" for k in range(2 + i % 3)] for i in range(6)]
-    order = torch.tensor([3, 0, 5, 1, 4, 2])
-    features = keys.mean(0) + 0.5 * (keys[order] - keys.mean(0))
-    pick = torch.tensor([0, 1, 3, 2, 5, 1])
-    found = answer(features, keys, captions, pick)
-    require(
-        isinstance(found, list) and len(found) == 6 and all(isinstance(text, str) for text in found),
-        "the result should be a list with one caption for each picture",
-    )
-    right = [captions[i][int(p) % len(captions[i])] for i, p in zip(order.tolist(), pick, strict=True)]
-    things = [text.partition(",")[0] for text in found]
-    require(
-        things == [text.partition(",")[0] for text in right],
-        "some picture gets the caption of another thing than the one in whose direction its features point",
-        "subtract the mean of the keys from both and compare directions (cosine), not raw products",
-    )
-    require(found == right, "the thing is right, the caption is not number `pick`", "pick, modulo how many there are")
-    return passed("every picture gets the chosen caption of its nearest thing")
-
-
-def _right_precision(queries: Tensor, gallery: Tensor, own: Tensor, distractors: Tensor) -> float:
-    normal = torch.nn.functional.normalize
-    similarity = normal(queries, dim=1) @ normal(gallery, dim=1).T
-    right = similarity.gather(1, own[:, None])
-    return float((right > similarity.gather(1, distractors)).all(1).double().mean())
+def _without_offset(embeddings: Tensor, wanted: Tensor, ridge: float) -> Callable[[Tensor], Tensor]:
+    read = _right_reading(embeddings, wanted, ridge)
+    return lambda new: read(new) - wanted.mean(0)
 
 
 @exercise(
-    solution=_right_precision,
-    stub=lambda queries, gallery, own, distractors: 0.0,
+    solution=_right_reading,
+    stub=lambda embeddings, wanted, ridge: lambda x: torch.zeros(len(x), wanted.shape[1]),
     wrong=(
-        lambda queries, gallery, own, distractors: float(
-            (queries @ gallery.T)
-            .gather(1, own[:, None])
-            .gt((queries @ gallery.T).gather(1, distractors))
-            .all(1)
-            .double()
-            .mean()
-        ),
-        lambda queries, gallery, own, distractors: float(
-            (torch.nn.functional.normalize(queries, dim=1) @ torch.nn.functional.normalize(gallery, dim=1).T)
-            .argmax(1)
-            .eq(own)
-            .double()
-            .mean()
-        ),
-        lambda queries, gallery, own, distractors: float(
-            torch.nn.functional.cosine_similarity(queries, gallery[own])[:, None]
-            .gt(torch.nn.functional.cosine_similarity(queries[:, None], gallery[distractors], dim=2))
-            .double()
-            .mean()
-        ),
+        _without_offset,
+        lambda embeddings, wanted, ridge: _right_reading(embeddings, wanted, 0.0),
+        lambda embeddings, wanted, ridge: _right_reading(embeddings, wanted, 100 * ridge),
+        lambda embeddings, wanted, ridge: lambda new: new @ torch.linalg.lstsq(embeddings, wanted).solution,
     ),
 )
-def r_precision(answer: Callable[[Tensor, Tensor, Tensor, Tensor], float]) -> CheckResult:
-    """Exercise 4: ``(queries, gallery, own, distractors) -> share``; distractors are ``(Q, n)`` gallery positions."""
-    gallery = torch.randn(60, 8, dtype=torch.float64) * torch.linspace(0.2, 5, 60, dtype=torch.float64)[:, None]
-    own = torch.arange(40)
-    queries = gallery[own] + 1.2 * gallery[own].norm(dim=1, keepdim=True) / 8**0.5 * torch.randn(40, 8).double()
-    distractors = torch.stack([torch.randperm(59)[:9] for _ in range(40)])
-    distractors += (distractors >= own[:, None]).long()
-    require(
-        abs(float(answer(gallery[own], gallery, own, distractors)) - 1) < 1e-9,
-        "pictures that are their own gallery entries do not score 1",
-        "compare directions: entries with large embeddings must not win by their length",
-    )
-    require(
-        abs(float(answer(queries, gallery, own, distractors)) - _right_precision(queries, gallery, own, distractors))
-        < 1e-9,
-        "for noisy pictures the share is not right",
-        "a query counts when its own entry is more similar than each of its distractors; nothing else competes",
-    )
-    return passed("the right picture has to beat all of its distractors, and nothing but its distractors")
+def reading(answer: Callable[[Tensor, Tensor, float], Callable[[Tensor], Tensor]]) -> CheckResult:
+    """Exercise 1: ridge regression, ``(embeddings, wanted, ridge) -> (embeddings -> readings)``."""
+    embeddings = torch.randn(200, 7, dtype=torch.float64) * torch.linspace(0.2, 2, 7, dtype=torch.float64) + 3
+    wanted = (embeddings[:, :3] + 0.5 * torch.randn(200, 3, dtype=torch.float64) > 3).double()
+    new = torch.randn(9, 7, dtype=torch.float64) + 3
+    for ridge in (0.01, 0.5):
+        read = answer(embeddings, wanted, ridge)
+        require(callable(read), "the result should be a function of new embeddings", "return read")
+        found, right = read(new), _right_reading(embeddings, wanted, ridge)(new)
+        require(
+            isinstance(found, Tensor) and found.shape == right.shape,
+            "a reading should have one row for each embedding and one column for each target",
+        )
+        middle = read(embeddings.mean(0, keepdim=True))
+        require(
+            torch.allclose(middle.double(), wanted.mean(0, keepdim=True), atol=1e-6),
+            "at the mean embedding the reading is not the mean of the targets",
+            "centre both, and add the mean of the targets at the end",
+        )
+        require(
+            torch.allclose(found.double(), right, atol=1e-6),
+            f"with ridge = {ridge} the readings are other ones",
+            "divide x.T @ x by the number of rows; the penalty is ridge times the mean of its diagonal",
+        )
+    return passed("the map is the ridge regression")

@@ -1,4 +1,4 @@
-"""Checks of notebook 05, "Unpaired translation": labels changed, counterparts found, attributes flipped."""
+"""Checks of notebook 05, "Unpaired translation": attributes flipped, a linear translator, counterparts found."""
 
 from collections.abc import Callable
 
@@ -7,66 +7,71 @@ from torch import Tensor
 
 from course_lib.checks.registry import exercise
 from course_lib.checks.result import CheckResult, passed, require
-from course_lib.cinn import ConditionalFlow, FlowConfig
 
-__all__ = ["change_label", "flip", "partners", "top_k"]
-
-
-def _toy_flow() -> ConditionalFlow:
-    config = FlowConfig(6, (3,), embedding_dim=4, hidden_dim=16, hidden_depth=0, blocks=2, condition_shift=True)
-    flow = ConditionalFlow(config, torch.Generator().manual_seed(0)).double()
-    with torch.no_grad():
-        labels = torch.eye(3, dtype=torch.float64)[torch.arange(60) % 3]
-        latent = torch.randn(60, 6, dtype=torch.float64) + labels @ torch.randn(3, 6, dtype=torch.float64)
-        flow.fit_shift(latent, labels)
-        flow(latent, labels)
-    return flow.eval()
+__all__ = ["flip", "top_k", "translator"]
 
 
-def _one_hot(flow: ConditionalFlow, label: int, count: int) -> Tensor:
-    return torch.eye(flow.config.condition_shape[0], dtype=torch.float64)[label].expand(count, -1)
+def _right_translator(latent: Tensor, condition: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    x, y = condition.double(), latent.double()
+    centred = x - x.mean(0)
+    gram = centred.T @ centred + 1e-3 * torch.eye(x.shape[1], dtype=torch.float64)
+    a = torch.linalg.solve(gram, centred.T @ (y - y.mean(0)))
+
+    def translate(z: Tensor, own: Tensor, other: Tensor) -> Tensor:
+        residual = z - own.to(z) @ a.to(z)
+        return residual + other.to(z) @ a.to(z)
+
+    return translate
 
 
-def _right_change(flow: ConditionalFlow, latent: Tensor, own: Tensor, other: Tensor) -> Tensor:
-    v, _ = flow(latent, own)
-    return flow.inverse(v, other)
+def _without_centring(latent: Tensor, condition: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    gram = condition.T @ condition + 100.0 * torch.eye(condition.shape[1])
+    a = torch.linalg.solve(gram, condition.T @ latent)
+    return lambda z, own, other: z - own.to(z) @ a.to(z) + other.to(z) @ a.to(z)
 
 
 @exercise(
-    solution=_right_change,
-    stub=lambda flow, latent, own, other: latent,
+    solution=_right_translator,
+    stub=lambda latent, condition: lambda z, own, other: z,
     wrong=(
-        lambda flow, latent, own, other: _right_change(flow, latent, other, own),
-        lambda flow, latent, own, other: flow.inverse(latent, other),
-        lambda flow, latent, own, other: flow.inverse(torch.zeros_like(latent), other),
-        lambda flow, latent, own, other: flow(latent, own)[0],
+        _without_centring,
+        lambda latent, condition: lambda z, own, other: _right_translator(latent, condition)(z, other, own),
+        lambda latent, condition: (
+            lambda z, own, other: _right_translator(latent, condition)(torch.zeros_like(z), 0 * own, other)
+        ),
+        lambda latent, condition: lambda z, own, other: z - latent.mean(0).to(z),
     ),
 )
-def change_label(answer: Callable[[ConditionalFlow, Tensor, Tensor, Tensor], Tensor]) -> CheckResult:
-    """Exercise 1: the latent of the same content under another label, ``(flow, latent, own, other)``."""
-    flow = _toy_flow()
-    latent = torch.randn(5, 6, dtype=torch.float64)
-    own, other = _one_hot(flow, 0, 5), _one_hot(flow, 2, 5)
-    with torch.no_grad():
-        moved = answer(flow, latent, own, other)
-        require(
-            isinstance(moved, Tensor) and moved.shape == latent.shape,
-            "the result should be latents, one for each latent given",
-            "flow(...) returns two things; the second is not needed here",
-        )
-        require(not torch.allclose(moved, latent), "the latents have not changed", "write with the other label")
-        kept = flow(moved, other)[0] - flow(latent, own)[0]
-        require(
-            kept.abs().max() < 1e-8,
-            "the residual under the new label is not the one under the old label",
-            "first the direction that was trained, with `own`; then the inverse, with `other`",
-        )
-        require(
-            torch.allclose(answer(flow, moved, other, own), latent),
-            "translating there and back does not return the latent",
-            "nothing may be lost: no noise, no rounding",
-        )
-    return passed("same residual, other label, and back again without loss")
+def translator(answer: Callable[[Tensor, Tensor], Callable[[Tensor, Tensor, Tensor], Tensor]]) -> CheckResult:
+    """Exercise 2: a linear translator, ``(latents, conditions) -> (latent, own, other) -> latent``."""
+    domain, colour = torch.randint(3, (400,)), torch.randint(2, (400,))
+    condition = torch.cat([torch.eye(3)[domain], torch.eye(2)[colour]], 1)
+    means, style, own = 3 * torch.randn(5, 6), torch.randn(400, 6), torch.randn(8, 6)
+    latent = condition @ means + style - (style - style.mean(0)).mean(0)
+    translate = answer(latent, condition)
+    require(callable(translate), "the result should be a function of (latent, own, other)", "return translate")
+    first = torch.cat([torch.eye(3)[[0] * 8], torch.eye(2)[[1] * 8]], 1)
+    second = torch.cat([torch.eye(3)[[2] * 8], torch.eye(2)[[1] * 8]], 1)
+    z = first @ means + own
+    moved = translate(z, first, second)
+    require(
+        isinstance(moved, Tensor) and moved.shape == z.shape,
+        "the result should be latents, one for each latent given",
+        "subtract the prediction under `own`, add that under `other`",
+    )
+    require(not torch.allclose(moved, z), "the latents have not changed", "add the prediction under `other`")
+    gap = (moved - second @ means - own).abs().max().item()
+    require(
+        gap < 0.6,
+        "the translated latents are not where the other label's pictures are",
+        "least squares on centred conditions and latents; a large penalty makes the prediction too small",
+    )
+    require(
+        torch.allclose(translate(moved, second, first), z, atol=1e-3),
+        "translating there and back does not return the latent",
+        "keep the residual: it is all that the prediction does not explain",
+    )
+    return passed("the label is exchanged, the residual is kept")
 
 
 def _right_top_k(queries: Tensor, gallery: Tensor, k: int) -> float:
@@ -91,7 +96,7 @@ def _right_top_k(queries: Tensor, gallery: Tensor, k: int) -> float:
     ),
 )
 def top_k(answer: Callable[[Tensor, Tensor, int], float]) -> CheckResult:
-    """Exercise 2: retrieval of the true counterpart, ``(queries, gallery, k) -> share``; row i belongs to row i."""
+    """Exercise 3: retrieval of the true counterpart, ``(queries, gallery, k) -> share``; row i belongs to row i."""
     gallery = torch.randn(40, 8)
     for noise in (0.0, 0.6, 1.5):
         # Two rows lie close together, so that exchanging queries and gallery is noticed.
@@ -106,44 +111,6 @@ def top_k(answer: Callable[[Tensor, Tensor, int], float]) -> CheckResult:
     share = answer(gallery[:7] + 0.01, gallery, 3)
     require(abs(float(share) - 1.0) < 1e-6, "the gallery may be larger than the set of queries", "count the queries")
     return passed("counterparts are counted right for every k")
-
-
-def _right_partners(first: Tensor, second: Tensor) -> Tensor:
-    distance = torch.cdist(first - first.mean(0), second - second.mean(0))
-    there, back = distance.argmin(1), distance.argmin(0)
-    chosen = (back[there] == torch.arange(len(first))).nonzero()[:, 0]
-    return torch.stack([chosen, there[chosen]], 1)
-
-
-@exercise(
-    solution=_right_partners,
-    stub=lambda first, second: torch.zeros(0, 2, dtype=torch.int64),
-    wrong=(
-        lambda first, second: torch.stack(
-            [torch.arange(len(first)), torch.cdist(first - first.mean(0), second - second.mean(0)).argmin(1)], 1
-        ),
-        lambda first, second: _right_partners(first, second)[:, [1, 0]],
-        lambda first, second: _right_partners(torch.cat([first, first[:1] * 0]), second)[:1],
-        lambda first, second: torch.stack([torch.arange(len(first))] * 2, 1),
-    ),
-)
-def partners(answer: Callable[[Tensor, Tensor], Tensor]) -> CheckResult:
-    """Exercise 3: mutual nearest neighbours of two domains, ``(first, second) -> (P, 2)``, means laid on each other."""
-    content = 3 * torch.randn(30, 5)
-    order = torch.randperm(24)
-    first, second = content, content[order] + 0.5 * torch.randn(24, 5) + 10.0
-    found = answer(first, second)
-    require(
-        isinstance(found, Tensor) and found.ndim == 2 and found.shape[1] == 2 and len(found),
-        "the result should hold positions, one row (position in first, position in second) for each pair",
-        "torch.stack([i, j], 1)",
-    )
-    require(
-        {tuple(row) for row in found.tolist()} == {tuple(row) for row in _right_partners(first, second).tolist()},
-        "these are not the pairs of which each is the other's nearest",
-        "subtract each domain's mean; then argmin along rows and along columns must agree",
-    )
-    return passed(f"{len(found)} mutual neighbours, found without a single label of content")
 
 
 def _right_flip(condition: Tensor, block: slice, value: int) -> Tensor:
@@ -175,7 +142,7 @@ def _in_place(condition: Tensor, block: slice, value: int) -> Tensor:
     ),
 )
 def flip(answer: Callable[[Tensor, slice, int], Tensor]) -> CheckResult:
-    """Exercise 4: one attribute of joined one-hots set to a value, ``(condition, block, value)``."""
+    """Exercise 1: one attribute of joined one-hots set to a value, ``(condition, block, value)``."""
     blocks = (slice(0, 3), slice(3, 7), slice(7, 9))
     labels = [torch.randint(block.stop - block.start, (8,)) for block in blocks]
     condition = torch.cat([torch.eye(b.stop - b.start)[label] for b, label in zip(blocks, labels, strict=True)], dim=1)

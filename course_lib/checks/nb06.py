@@ -1,16 +1,19 @@
-"""Checks of notebook 06, "Choosing what is kept": variability, crossing, pinned warps, and shape against texture."""
+"""Checks of notebook 06, "Choosing what is kept": variability, sources, crossing, and shape against texture."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from course_lib import cinn
 from course_lib.checks.registry import exercise
 from course_lib.checks.result import CheckResult, passed, require
 from course_lib.checks.toys import toy_flow
 
-__all__ = ["cross", "pin", "shape_share", "spread"]
+__all__ = ["cross", "shape_share", "source", "spread"]
+
+Expert = Callable[[Tensor], Tensor]
 
 
 def _right_spread(pictures: Tensor) -> float:
@@ -65,7 +68,7 @@ def _without_conditions(flow: cinn.ConditionalFlow, latent: Tensor, condition: T
     ),
 )
 def cross(answer: Callable[[cinn.ConditionalFlow, Tensor, Tensor], Tensor]) -> CheckResult:
-    """Exercise 2: every residual under every condition, ``(flow, latent, condition) -> (N, N, D)``."""
+    """Exercise 3: every residual under every condition, ``(flow, latent, condition) -> (N, N, D)``."""
     flow = toy_flow()
     latent, condition = torch.randn(4, 4, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
     with torch.no_grad():
@@ -91,47 +94,86 @@ def cross(answer: Callable[[cinn.ConditionalFlow, Tensor, Tensor], Tensor]) -> C
     return passed("the diagonal reconstructs, and every row carries one residual through all conditions")
 
 
-def _right_pin(points: Tensor, moves: Tensor) -> Tensor:
-    return moves * (points.abs() < 1)
+def _right_source(expert: Expert, pictures: Tensor, side: int) -> Expert:
+    known = expert(pictures)
+    maps = known.ndim == 4
+
+    def pool(output: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(output, side) if maps else output
+
+    axes = (0, 2, 3) if maps else 0
+    mean, std = pool(known).mean(axes, keepdim=True), pool(known).std(axes, keepdim=True)
+    return lambda x: (pool(expert(x)) - mean) / std
+
+
+def _standardised_by_itself(expert: Expert, pictures: Tensor, side: int) -> Expert:
+    return lambda x: _right_source(expert, x, side)(x)
+
+
+def _in_every_place(expert: Expert, pictures: Tensor, side: int) -> Expert:
+    def pool(output: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(output, side) if output.ndim == 4 else output
+
+    known = pool(expert(pictures))
+    return lambda x: (pool(expert(x)) - known.mean(0)) / known.std(0)
+
+
+def _before_pooling(expert: Expert, pictures: Tensor, side: int) -> Expert:
+    known = expert(pictures)
+    axes = (0, 2, 3) if known.ndim == 4 else 0
+    mean, std = known.mean(axes, keepdim=True), known.std(axes, keepdim=True)
+
+    def condition(x: Tensor) -> Tensor:
+        output = (expert(x) - mean) / std
+        return F.adaptive_avg_pool2d(output, side) if output.ndim == 4 else output
+
+    return condition
 
 
 @exercise(
-    solution=_right_pin,
-    stub=lambda points, moves: moves,
-    wrong=(
-        lambda points, moves: moves * (points.abs() < 1).all(1, keepdim=True),
-        lambda points, moves: moves * (points.abs() < 1).flip(1),
-        lambda points, moves: torch.zeros_like(moves),
-    ),
+    solution=_right_source,
+    stub=lambda expert, pictures, side: expert,
+    wrong=(_standardised_by_itself, _in_every_place, _before_pooling),
 )
-def pin(answer: Callable[[Tensor, Tensor], Tensor]) -> CheckResult:
-    """Exercise 3: the border stays on the border, ``(points, moves) -> moves``, both ``(P, 2)`` with x and y."""
-    line = torch.linspace(-1, 1, 4)
-    y, x = torch.meshgrid(line, line, indexing="ij")
-    points = torch.stack([x.flatten(), y.flatten()], 1)
-    moves = torch.rand(16, 2) - 0.5
-    found = answer(points, moves.clone())
-    require(isinstance(found, Tensor) and found.shape == moves.shape, "the moves should keep their shape (P, 2)")
-    inner = (points.abs() < 1).all(1)
+def source(answer: Callable[[Expert, Tensor, int], Expert]) -> CheckResult:
+    """Exercise 2: any expert's output as a condition, ``(expert, pictures, side) -> function of pictures``."""
+    pictures, other = torch.randn(40, 3, 16, 16), 2 * torch.randn(10, 3, 16, 16) + 1
+    # Places differ, so that statistics per channel and per place are not the same; channels have means of their own.
+    slope = torch.linspace(-2, 2, 16)
+
+    def maps(x: Tensor) -> Tensor:
+        return torch.cat([x, 3 * x[:, :1] + slope + 5], 1)
+
+    def vectors(x: Tensor) -> Tensor:
+        return maps(x).mean((2, 3))
+
+    condition = answer(maps, pictures, 4)(pictures)
     require(
-        torch.equal(found[inner], moves[inner]),
-        "points in the middle do not move as asked",
-        "only the border is pinned",
+        isinstance(condition, Tensor) and condition.shape == (40, 4, 4, 4),
+        "maps of 16×16 places are not averaged to 4×4",
+        "F.adaptive_avg_pool2d(output, side) for outputs with four axes",
     )
-    for axis, name, sides in ((0, "x", "left and right"), (1, "y", "upper and lower")):
-        on = points[:, axis].abs() == 1
-        require(
-            found[on, axis].abs().max() == 0,
-            f"points on the {sides} border leave it",
-            f"a point with {name} = 1 or −1 keeps its {name}",
-        )
-        other = on & (points[:, 1 - axis].abs() < 1)
-        require(
-            torch.equal(found[other, 1 - axis], moves[other, 1 - axis]),
-            f"points on the {sides} border do not slide along it",
-            "only the coordinate across the border is pinned, the one along it is free",
-        )
-    return passed("the border stays where it is, points slide along it, and the inside moves freely")
+    require(
+        condition.mean((0, 2, 3)).abs().max() < 1e-4 and (condition.std((0, 2, 3)) - 1).abs().max() < 1e-2,
+        "the condition of the training pictures does not have mean 0 and standard deviation 1 in every channel",
+        "take the statistics of the pooled output, over pictures and places: axes 0, 2 and 3",
+    )
+    require(
+        torch.allclose(condition, _right_source(maps, pictures, 4)(pictures), atol=1e-3),
+        "places are standardised one by one",
+        "one mean and one standard deviation for each channel, the same in all places",
+    )
+    require(
+        torch.allclose(answer(maps, pictures, 4)(other), _right_source(maps, pictures, 4)(other), atol=1e-3),
+        "other pictures change the statistics",
+        "mean and standard deviation are fixed by the training pictures, outside the inner function",
+    )
+    require(
+        torch.allclose(answer(vectors, pictures, 4)(other), _right_source(vectors, pictures, 4)(other), atol=1e-3),
+        "an expert that gives vectors is not standardised in every coordinate",
+        "vectors are not pooled; their statistics go over axis 0 only",
+    )
+    return passed("maps are pooled, vectors are not, and the training pictures fix all statistics")
 
 
 def _right_share(named: Tensor, shape: Tensor, texture: Tensor) -> float:

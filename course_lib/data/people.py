@@ -11,7 +11,7 @@ import io
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -32,6 +32,7 @@ __all__ = [
     "captions",
     "clothes_of",
     "combinations",
+    "describe",
     "draw",
     "draw_parts",
     "on_white",
@@ -454,3 +455,40 @@ def captions(person: Person) -> list[str]:
         f"{hair} and {noun} on a face with {skin}, {wearing}",
         f"a {adjective} face with {skin}, {wearing}, with {hair}",
     ]
+
+
+WORDINGS = 5
+"""How many ways :func:`describe` knows to say the same."""
+
+
+def describe(named: Mapping[str, str], wording: int = 0) -> str:
+    """A sentence that names some attributes of a person and leaves the others open.
+
+    Args:
+        named: attribute → value, none to all of :data:`ATTRIBUTES`.
+        wording: 0 … :data:`WORDINGS` − 1.
+    """
+    adjective, verb, noun = _MOUTH.get(named.get("mouth", ""), ("", "", ""))
+    hair, cut = named.get("hair", ""), named.get("cut", "")
+    parts = [f"{named['skin']} skin"] if "skin" in named else []
+    if cut == "bald" or hair == "none":
+        parts.append("no hair")
+    elif cut == "mohawk":
+        parts.append(f"a {hair} mohawk".replace("  ", " "))
+    elif hair or cut:
+        parts.append(f"{cut} {hair} hair".strip().replace("  ", " "))
+    if "glasses" in named:
+        parts.append({"yes": "glasses", "no": "no glasses"}[named["glasses"]])
+    if wording % 2:
+        parts.reverse()
+    if wording == 4 and verb:
+        return f"someone who {verb}" + (f", with {_listed(parts)}" if parts else "")
+    if wording in (1, 2):
+        parts = [*parts, noun] if noun else parts
+        return (", ".join(parts) if wording == 1 else f"a person with {_listed(parts)}") if parts else "a person"
+    subject = f"a {adjective} {'face' if wording == 3 else 'person'}".replace("  ", " ")
+    return f"{subject} with {_listed(parts)}" if parts else subject
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from ..errors import CourseError
 from .degrade import luminance
-from .palette import is_white
 
 __all__ = ["cue_conflict", "shuffle_patches", "stylise"]
 
@@ -56,6 +55,11 @@ def stylise(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(chosen[:, None, None, None], swapped, painted)
 
 
+def _is_white(images: Tensor) -> Tensor:
+    """``bool (B, S, S)``: pixels as white as paper."""
+    return images.amin(1) > 0.9
+
+
 def cue_conflict(shapes: Tensor, textures: Tensor, generator: torch.Generator) -> Tensor:
     """The shapes of some pictures in the colours of others.
 
@@ -74,7 +78,7 @@ def cue_conflict(shapes: Tensor, textures: Tensor, generator: torch.Generator) -
     if shapes.shape != textures.shape:
         raise CourseError(f"cue conflicts need equally many pictures, not {len(shapes)} and {len(textures)}.")
     size = shapes.shape[-1]
-    empty = [is_white(x).flatten(1) for x in (shapes, textures)]
+    empty = [_is_white(x).flatten(1) for x in (shapes, textures)]
     filled = [(~mask).sum(1, keepdim=True).clamp_min(1) for mask in empty]
     noise = _smooth_noise(len(shapes), size, 12, generator).to(shapes).flatten(1)
     # 4 is brighter than any pixel: white comes last in both orders.

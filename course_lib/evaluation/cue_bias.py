@@ -33,7 +33,7 @@ class CueBias:
 
 
 @torch.no_grad()
-def measure_bias(classifier: Classifier, data: ImageSet, label: str = "subgroup", seed: int = 0) -> CueBias:
+def measure_bias(classifier: Classifier, data: ImageSet, label: str = "kind", seed: int = 0) -> CueBias:
     """Scores a classifier on held-out pictures.
 
     The cue conflicts pair every picture with a random other one, of another class.

@@ -1,6 +1,6 @@
 """Labels as a source expert: one class, or several attributes, as one-hot conditions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -16,19 +16,23 @@ class LabelExpert:
 
     Args:
         classes: number of classes, or attribute name → number of classes; then the one-hots are joined in that order.
+        crossed: groups of attribute names. For each group the product of their one-hots follows: a number that is 1 for
+            one combination of values. A linear map of the condition then has a mean of its own for, say, black hair in
+            each style.
 
     Attributes:
-        condition_shape: ``(K,)``, or ``(ΣK,)`` for attributes.
+        joined: length of the joined one-hots, before the products.
+        condition_shape: ``(K,)``.
         slices: attribute name → where its one-hot lies in the condition; empty for a plain label.
 
     Raises:
-        CourseError: there is no attribute, or one without classes.
+        CourseError: there is no attribute, one without classes, or a group of unknown ones.
 
     References:
-        Net2Net's ``Labelator`` (code), and its attribute modification (paper, section 4.3).
+        Net2Net's ``Labelator`` (code), and its attribute modification (paper, section 4.3). The products are ours.
     """
 
-    def __init__(self, classes: int | Mapping[str, int]):
+    def __init__(self, classes: int | Mapping[str, int], crossed: Sequence[Sequence[str]] = ()):
         self.classes = dict(classes) if isinstance(classes, Mapping) else int(classes)
         counts = self.classes if isinstance(self.classes, dict) else {"label": self.classes}
         if not counts or min(counts.values()) < 1:
@@ -39,24 +43,55 @@ class LabelExpert:
             if isinstance(self.classes, dict):
                 self.slices[name] = slice(start, start + count)
             start += count
-        self.condition_shape = (start,)
+        self.crossed = tuple(tuple(group) for group in crossed)
+        unknown = {name for group in self.crossed for name in group} - set(self.slices)
+        if unknown:
+            raise CourseError(f"there is no attribute {', '.join(sorted(unknown))} to cross.")
+        self.joined, width = start, start
+        for group in self.crossed:
+            cells = 1
+            for name in group:
+                cells *= counts[name]
+            width += cells
+        self.condition_shape = (width,)
 
     def encode(self, x: Tensor | Mapping[str, Tensor]) -> Tensor:
         """Conditions ``float32 (B, K)`` on the labels' device.
 
         Args:
-            x: ``int64 (B,)`` class numbers; for attributes a mapping from every attribute's name to such numbers.
+            x: ``int64 (B,)`` class numbers; for attributes a mapping from names to such numbers. An attribute that is
+                not in the mapping is left open: zeros.
 
         Raises:
-            CourseError: a number is out of range, or the attributes are not those of this expert.
+            CourseError: a number is out of range, or an attribute is not one of this expert.
         """
+        return self.cross(self.join(x))
+
+    def join(self, x: Tensor | Mapping[str, Tensor]) -> Tensor:
+        """The joined one-hots ``(B, joined)`` without products; arguments and errors as for :meth:`encode`."""
         if not isinstance(self.classes, dict):
             if isinstance(x, Mapping):
                 raise CourseError("this expert takes one label: give the numbers, not a mapping.")
             return _one_hot(x, self.classes, "label")
-        if not isinstance(x, Mapping) or set(x) != set(self.classes):
-            raise CourseError(f"this expert takes a mapping with the attributes {', '.join(self.classes)}.")
-        return torch.cat([_one_hot(x[name], count, name) for name, count in self.classes.items()], dim=1)
+        if not isinstance(x, Mapping) or not x or set(x) - set(self.classes):
+            raise CourseError(f"this expert takes a mapping with some of the attributes {', '.join(self.classes)}.")
+        known = next(iter(x.values()))
+        empty = torch.zeros(len(known), 1, device=known.device)
+        parts = [
+            _one_hot(x[name], count, name) if name in x else empty.expand(-1, count)
+            for name, count in self.classes.items()
+        ]
+        return torch.cat(parts, dim=1)
+
+    def cross(self, joined: Tensor) -> Tensor:
+        """Conditions of joined one-hots, or of degrees of belief in their place: ``(B, joined)`` → ``(B, K)``."""
+        parts = [joined]
+        for group in self.crossed:
+            product = joined[:, self.slices[group[0]]]
+            for name in group[1:]:
+                product = (product[:, :, None] * joined[:, None, self.slices[name]]).flatten(1)
+            parts.append(product)
+        return torch.cat(parts, dim=1)
 
     def other_label(self, labels: Tensor, generator: torch.Generator | None = None, name: str | None = None) -> Tensor:
         """Random labels that differ from ``labels``, all others equally likely.

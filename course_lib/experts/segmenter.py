@@ -1,4 +1,4 @@
-"""A small hourglass network that gives every cell of a picture one of the palette's classes.
+"""A small hourglass network that says for every cell of a picture which part it belongs to.
 
 Layers by name, for 64-pixel input: ``early`` (24, 32, 32), ``low`` (48, 16, 16), ``middle`` (96, 8, 8), ``late``
 (24, 32, 32), ``logits`` (K, 32, 32), ``argmax`` (K, 32, 32): the logits rounded to a label map, one-hot. Without skip

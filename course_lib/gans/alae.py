@@ -111,6 +111,7 @@ class ALAEGenerator(nn.Module):
         noise: Sequence[Tensor] | None = None,
         truncation: float = 1.0,
         cutoff: int | None = None,
+        styled: bool = False,
         **growing: Any,
     ) -> tuple[Tensor, Tensor]:
         """Pictures of noise vectors, and their styles.
@@ -118,10 +119,11 @@ class ALAEGenerator(nn.Module):
         Args:
             z, truncation, cutoff: see :meth:`styles`.
             noise: of the decoder's ``noise``; fresh by default.
+            styled: ``z`` holds styles already, for example of the encoder.
             growing: ``size`` and ``alpha`` of :meth:`course_lib.gans.alae_decoder.Decoder.forward`.
         """
         noise = self.decoder.noise(len(z)) if noise is None else noise
-        w = self.styles(z, truncation, cutoff)
+        w = z if styled else self.styles(z, truncation, cutoff)
         return self.decoder(w, noise, **growing), w
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data import ImageSet, load_emoji
+from ..data import ImageSet, load_kinds
 from ..data.stylise import shuffle_patches, stylise
 from ..evaluation.cue_bias import measure_bias
 from ..experts.classifier import ClassifierConfig
@@ -19,7 +19,7 @@ __all__ = ["BiasedClassifierMethod", "train_shape_classifier", "train_texture_cl
 
 
 class BiasedClassifierMethod(ClassifierMethod):
-    """A classifier that sees changed pictures only.
+    """A classifier of kinds that is trained on changed pictures only.
 
     Args:
         data: training pictures.
@@ -41,11 +41,13 @@ class BiasedClassifierMethod(ClassifierMethod):
 
 def _train(job: Job, name: str, change: Callable[[Tensor, torch.Generator], Tensor], primary: str, notes: str) -> Card:
     """Same network, same first weights, same order of pictures, same budget: only ``change`` differs."""
-    data = load_emoji()
+    data = load_kinds()
+    # The common method wants a label of that name; here every kind is a style of its own.
+    data = data.relabelled(data.labels | {"style": data.labels["kind"]}, data.classes | {"style": data.classes["kind"]})
     seed_everything(job.seed)
-    config = ClassifierConfig({"subgroup": len(data.classes["subgroup"])}, width=12)
+    config = ClassifierConfig({"kind": len(data.classes["kind"])}, width=12)
     method = BiasedClassifierMethod(data.part("train"), config, change)
-    history = job.run(name, method, 64, job.profile.pick(quick=100, cpu=1150, gpu=20000))
+    history = job.run(name, method, 64, job.profile.pick(quick=60, cpu=1500, gpu=20000))
     net = history.averaged["classifier"].eval()
     metrics = {}
     for part in ("val", "test"):

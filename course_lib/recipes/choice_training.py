@@ -1,4 +1,4 @@
-"""Training of one translator into a grid autoencoder, or of the regressor it is compared with (notebooks 03, 06)."""
+"""Training of one translator into the autoencoder of people, or of the regressor it is compared with (03, 06)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -7,131 +7,96 @@ from typing import Any
 import torch
 
 from ..cinn import FINE_WEIGHTS, GridFlowConfig
-from ..data import ImageSet, load_emoji, load_people
+from ..data import ImageSet, load_people
 from ..evaluation import Judge
 from ..experts import GridAutoencoder, SourceExpert, load_expert
 from ..profiles import seed_everything
 from ..training import Card
 from ..translation import (
-    Bench,
+    ExperimentData,
     FlowMethod,
     GridRegressor,
     Pairs,
     PooledSource,
     RegressorMethod,
     Translator,
+    choice_flow,
     encode_pairs,
     regressor_answers,
-    use_translator,
+    score_choice,
 )
-from ..translation.bench import See
-from ..translation.choice import GRID_RIDGE, choice_flow, grid_side
+from ..translation.choice import GRID_RIDGE, NOISE
 from .recipe import Job, data_hash, publish
 
-__all__ = ["EMOJI", "PEOPLE", "SCORED", "World", "train_baseline", "train_flow"]
+__all__ = ["SCORED", "train_baseline", "train_flow"]
 
 SCORED = 300
 """Held-out pictures of each part that scores are computed on."""
 
-
-@dataclass(frozen=True)
-class World:
-    """What a translator draws.
-
-    Attributes:
-        load: opens the data set.
-        target: name of the grid autoencoder.
-        judge: name of the judge.
-        variants: of each training picture, see :func:`encode_pairs`; more where pictures are few and may be mirrored.
-        noise: on the latents, see there.
-    """
-
-    load: Callable[[], ImageSet]
-    target: str
-    judge: str
-    variants: int
-    noise: float = 0.0
-
-
-EMOJI = World(load_emoji, "autoencoder-grid64", "judge", 6)
-PEOPLE = World(load_people, "avatar-autoencoder", "avatar-judge", 1, 0.2)
-
-_RECIPE = {"rate": 2e-3, "weight_decay": 0.05, "batch_size": 64}
+_RECIPE = {"rate": 2e-3, "weight_decay": 0.05, "batch_size": 64, "noise": NOISE}
 
 
 def train_flow(
     job: Job,
     name: str,
     expert: SourceExpert,
-    see: See,
-    words: str,
-    foreign: Mapping[str, See] | None = None,
+    source: str,
     steps: int | None = None,
-    more: Callable[[Bench, Translator], dict[str, float]] | None = None,
-    world: World = EMOJI,
-    primary: str = f"nats on {SCORED} of val",
+    sizes: Mapping[str, int] | None = None,
+    more: Callable[[ExperimentData, Translator], dict[str, float]] | None = None,
     **recorded: Any,
 ) -> Card:
     """Trains and publishes one flow.
 
     Args:
-        see: what the source is shown, in training and in tests.
-        words: say what the source is.
-        foreign: what it is shown in further tests, by name; such scores are called after it.
+        expert: source expert, before pooling.
+        source: the source in words, for the card.
         steps: of the profile; those of most flows by default.
+        sizes: of the flow, see :class:`GridFlowConfig`.
         more: further scores of val and test.
-        world: what is drawn.
-        primary: the score that decides whether the flow is published; lower is better.
         recorded: goes into the card's recipe.
     """
-    task = _Task.prepare(job, expert, see, world)
-    # A long training finds by itself what ``Whitening`` gives a short one; added to it, the held-out likelihood falls.
-    flow = choice_flow(task.pairs, task.target, job.seed, whitened=0)
-    recipe = _RECIPE | {"variants": task.variants} | recorded
-    steps = steps or job.profile.pick(quick=60, cpu=8000, gpu=40000)
+    task = _Task.prepare(job, expert)
+    flow = choice_flow(task.pairs, task.target, job.seed, **(sizes or {}))
+    recipe = _RECIPE | recorded
+    steps = steps or job.profile.pick(quick=60, cpu=5000, gpu=40000)
     every = max(100, steps // 20)
-    method = FlowMethod(task.pairs, flow, recipe["rate"], recipe["weight_decay"], task.held, every)
-    if world is not EMOJI:
-        job = replace(job, precision="bf16-mixed")
+    method = FlowMethod(task.pairs, flow, recipe["rate"], recipe["weight_decay"], task.held_out, every)
+    job = replace(job, precision="bf16-mixed")
     history = job.run(name, method, recipe["batch_size"], steps, log_every=every)
     averaged = history.averaged["flow"].eval()
     metrics, translator = {}, Translator(task.source, averaged, task.target)
-    for part, bench in task.benches.items():
-        for named, shown in {"": see, **(foreign or {})}.items():
-            scores = use_translator(bench, translator, see=shown, seed=job.seed).scores
-            named = f" ({named})" if named else ""
-            metrics |= {f"{key}{named} on {SCORED} of {part}": value for key, value in vars(scores).items()}
-        if more:
-            metrics |= {f"{key} on {SCORED} of {part}": value for key, value in more(bench, translator).items()}
-    data = data_hash(world.load())
-    card = Card(name, "choice", flow.config.to_dict(), recipe, data=data, metrics=metrics, notes=f"Source: {words}.")
+    for part, data in task.scored.items():
+        found = vars(score_choice(data, translator, seed=job.seed).scores) | (more(data, translator) if more else {})
+        metrics |= {f"{key} on {SCORED} of {part}": value for key, value in found.items()}
+    record = data_hash(load_people())
+    card = Card(name, "choice", flow.config.to_dict(), recipe, data=record, metrics=metrics, notes=f"Source: {source}.")
     tensors = averaged.state_dict() | {f"source.{key}": value for key, value in task.source.state().items()}
+    primary = f"nats on {SCORED} of val"
     return publish(job, card, tensors, history, primary, higher=False, bits=8, fine=FINE_WEIGHTS)
 
 
-def train_baseline(
-    job: Job, flow: str, expert: SourceExpert, see: See, words: str, steps: int | None = None, world: World = EMOJI
-) -> Card:
+def train_baseline(job: Job, flow: str, expert: SourceExpert, source: str, steps: int | None = None) -> Card:
     """Trains and publishes the regressor that the flow called ``flow`` is compared with; arguments as there."""
-    task = _Task.prepare(job, expert, see, world)
+    task = _Task.prepare(job, expert)
     shape = task.pairs.condition.shape[1:]
     regressor = GridRegressor(GridFlowConfig(task.target.config.channels, task.target.config.side, shape))
     regressor.fit_shift(task.pairs.mean.cpu(), task.pairs.condition.cpu(), GRID_RIDGE)
-    recipe = _RECIPE | {"rate": 1e-3, "variants": task.variants, "width": regressor.width}
+    recipe = _RECIPE | {"rate": 1e-3, "width": regressor.width}
     steps = steps or job.profile.pick(quick=60, cpu=4000, gpu=20000)
     every = max(100, steps // 20)
-    method = RegressorMethod(task.pairs, regressor, recipe["rate"], recipe["weight_decay"], task.held, every)
+    method = RegressorMethod(task.pairs, regressor, recipe["rate"], recipe["weight_decay"], task.held_out, every)
     history = job.run(f"{flow}-mlp", method, recipe["batch_size"], steps, log_every=every)
     averaged, metrics = history.averaged["regressor"].eval(), {}
-    for part, bench in task.benches.items():
-        told = task.source.standardise(bench.outputs(expert, see, held=True))
+    for part, data in task.scored.items():
+        condition = data.conditions(task.source)
         with torch.no_grad():
-            error = (bench.held_latents.mean - averaged(told)).square().sum(1).mean().item()
+            error = (data.latents.mean - averaged(condition)).square().sum(1).mean().item()
         metrics[f"error on {SCORED} of {part}"] = error
-        _, metrics[f"frechet on {SCORED} of {part}"] = regressor_answers(bench, averaged, told)
-    notes = f"Source: {words}. Error: squared, of the latent, a picture."
-    config, data = regressor.config.to_dict(), data_hash(world.load())
-    card = Card(f"{flow}-mlp", "grid regressor", config, recipe, data=data, metrics=metrics, notes=notes)
+        _, metrics[f"frechet on {SCORED} of {part}"] = regressor_answers(data, averaged, condition)
+    notes = f"Source: {source}. Error: squared, of the latent, a picture."
+    config, record = regressor.config.to_dict(), data_hash(load_people())
+    card = Card(f"{flow}-mlp", "grid regressor", config, recipe, data=record, metrics=metrics, notes=notes)
     primary = f"error on {SCORED} of val"
     return publish(job, card, averaged.state_dict(), history, primary, higher=False, bits=8, fine=FINE_WEIGHTS)
 
@@ -141,43 +106,33 @@ class _Task:
     """What a flow and its baseline share.
 
     Attributes:
-        target: grid autoencoder.
+        target: autoencoder of people.
         source: gives conditions.
-        pairs, held: of training and of some val pictures.
-        variants: of each training picture in ``pairs``.
-        benches: some pictures of val and test, to be scored on.
+        pairs, held_out: of training and of some val pictures.
+        scored: some pictures of val and test.
     """
 
     target: GridAutoencoder
     source: PooledSource
     pairs: Pairs
-    held: Pairs
-    variants: int
-    benches: dict[str, Bench]
+    held_out: Pairs
+    scored: dict[str, ExperimentData]
 
     @classmethod
-    def prepare(cls, job: Job, expert: SourceExpert, see: See, world: World) -> "_Task":
+    def prepare(cls, job: Job, expert: SourceExpert) -> "_Task":
         seed_everything(job.seed)
-        data, judge = world.load(), Judge.load(world.judge).to(job.profile.device)
-        target, training = load_expert(world.target, job.profile.device), data.part("train")
-        # With two, label maps of emoji ended 110 nats apart on training and held-out pictures; with six, 46.
-        variants = 1 if job.profile.name == "quick" else world.variants
-        # Pooled batch by batch: the maps of all variants in full would need ten gigabytes.
+        people, judge = load_people(), Judge.load("avatar-judge").to(job.profile.device)
+        target, training = load_expert("avatar-autoencoder", job.profile.device), people.part("train")
+        # Pooled batch by batch: maps in full would need gigabytes.
         first = training.batch(torch.arange(2)).to(job.profile.device)
-        small = PooledSource(expert, expert.encode(see(first)), grid=grid_side(target))
-        pairs = encode_pairs(
-            training, lambda x: small.pool(expert.encode(see(x))), target, variants, job.seed, noise=world.noise
-        )
-        source = PooledSource(expert, pairs.condition, grid=grid_side(target))
+        small = PooledSource(expert, expert.encode(first), target.config.side)
+        pairs = encode_pairs(training, lambda x: small.pool(expert.encode(x)), target, noise=NOISE)
+        source = PooledSource(expert, pairs.condition, target.config.side)
         pairs = Pairs(source.standardise(pairs.condition), pairs.mean, pairs.std)
-        few = training.subset(range(SCORED))
-        benches = {
-            part: Bench.prepare(target, judge, few, _some(data.part(part)), world.noise) for part in ("val", "test")
-        }
-        val = benches["val"]
-        told = source.standardise(val.outputs(expert, see, held=True))
-        held = Pairs(told, val.held_latents.mean, val.held_latents.std)
-        return cls(target, source, pairs, held, variants, benches)
+        scored = {part: ExperimentData.prepare(target, judge, _some(people.part(part))) for part in ("val", "test")}
+        val = scored["val"]
+        held_out = Pairs(val.conditions(source), val.latents.mean, val.latents.std)
+        return cls(target, source, pairs, held_out, scored)
 
 
 def _some(data: ImageSet) -> ImageSet:

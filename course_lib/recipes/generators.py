@@ -78,6 +78,9 @@ class GANSchedule:
     averaging: float = 0.998
 
 
+ALAE_SCHEDULE = GANSchedule(decode=6000, rate=1e-3, critic_rate=1e-3)
+"""A long start: in it E and G become an autoencoder, which the adversarial steps then only have to keep."""
+
 BIGGAN_SCHEDULE = GANSchedule(decode_rate=2e-3, rate=5e-4, critic_rate=5e-4, averaging=0.999)
 
 
@@ -170,14 +173,18 @@ class GANMethod(Method):
         """See the class."""
         if self.watch is not None:
             self.watch(step)
-        real, codes, labels = batch
         if step < self.schedule.decode:
-            found = self.generate(self.modules["generator"], codes, labels, generator, 0)
-            error = F.mse_loss(found.float(), real)
-            yield Loss("decoder", error, {"decoding error": error.detach()})
+            yield self.decoding_loss(batch, generator)
         if step >= self.schedule.decode - self.schedule.lead:
             yield from self._adversarial(batch, generator, step)
         yield from self.further(batch, generator, step)
+
+    def decoding_loss(self, batch: tuple, generator: torch.Generator) -> Loss:
+        """The only phase of a step at the start: squared error of the latents drawn from known codes."""
+        real, codes, labels = batch
+        found = self.generate(self.modules["generator"], codes, labels, generator, 0)
+        error = F.mse_loss(found.float(), real)
+        return Loss("decoder", error, {"decoding error": error.detach()})
 
     def further(self, batch: tuple, generator: torch.Generator, step: int) -> Iterator[Loss]:
         """More phases of a step; none unless a subclass has any."""
@@ -296,22 +303,29 @@ class ALAECritic(nn.Module):
 
 
 class ALAEMethod(LogisticMethod):
-    """ALAE's three steps after the start that decodes known codes.
+    """ALAE's three steps after a start as an autoencoder.
 
     Published, from the first step on: the discriminator's step moves E and D, the generator's G and F, and the
-    reciprocity step E, G and F. Here E learns from the first step on, from the real latents whose codes are known: it
-    reads the style of the code (reciprocity on real data), which later steps keep on a quarter of the batch.
+    reciprocity step E, G and F. Here E and G first learn to give real latents back, while F learns codes as the other
+    generators do; a quarter of each later batch keeps that error, so that a person stays who it is.
 
     Args:
         data, network, schedule, space: see :class:`GANMethod` and :class:`ALAE`.
         r1, mixing: see :class:`StyleGANMethod`.
+
+    Attributes:
+        redrawing: weight of the error of G(E(x)) beside reciprocity.
+        small_styles: weight of the mean square of E's styles.
     """
+
+    redrawing = 20.0
+    small_styles = 1e-3
 
     def __init__(
         self,
         data: GANData,
         network: ALAE,
-        schedule: GANSchedule = GANSchedule(),
+        schedule: GANSchedule = ALAE_SCHEDULE,
         space: LatentSpace | None = None,
         r1: float = 15.0,
         mixing: float = 0.2,
@@ -336,21 +350,36 @@ class ALAEMethod(LogisticMethod):
     def generate(self, network: nn.Module, z: Tensor, labels: Tensor, generator: torch.Generator, fresh: int) -> Tensor:
         return self._draw(network, z, generator, fresh)[0]
 
-    def further(self, batch: tuple, generator: torch.Generator, step: int) -> Iterator[Loss]:
-        """Reciprocity: one style a latent, half a batch; beside it real latents whose code's style E must read."""
+    def _redraw(self, real: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Squared error of G(E(x)), and mean square of the styles, which nothing else holds near zero."""
+        w = self.modules["critic"](real, read=True)
+        noise = self.unwrapped("generator").decoder.noise(len(w), generator)
+        again, _ = self.modules["generator"](w, noise, styled=True)
+        return F.mse_loss(again.float(), real), w.float().square().mean()
+
+    def decoding_loss(self, batch: tuple, generator: torch.Generator) -> Loss:
+        """G(E(x)), and on a quarter of the batch G(F(code))."""
         real, codes, _ = batch
-        with torch.no_grad(), self.autocast():
-            known = self.unwrapped("generator").styles(codes)
+        error, size = self._redraw(real, generator)
+        known = len(real) // 4
+        found, _ = self._draw(self.modules["generator"], codes[:known], generator, 0)
+        decoded = F.mse_loss(found.float(), real[:known])
+        scalars = {"decoding error": decoded.detach(), "redrawing error": error.detach()}
+        return Loss("decoder", error + decoded + self.small_styles * size, scalars, also=("critic",))
+
+    def further(self, batch: tuple, generator: torch.Generator, step: int) -> Iterator[Loss]:
+        """Reciprocity: one style a latent, half a batch; beside it the error of G(E(x)) on a quarter."""
         if step < self.schedule.decode:
-            read = latent_reciprocity(self.modules["critic"](real, read=True), known)
-            yield Loss("critic", read, {"read": read.detach()})
             return
-        count, quarter = len(real) // 2, len(real) // 4
+        real, codes, _ = batch
+        count = len(real) // 2
         z = torch.randn((count, codes.shape[1]), generator=generator).to(codes)
         fake, w = self._draw(self.modules["generator"], z, generator, 0)
-        found = self.modules["critic"](torch.cat([fake.float(), real[:quarter]]), read=True)
-        value, read = latent_reciprocity(found[:count], w), latent_reciprocity(found[count:], known[:quarter])
-        yield Loss("critic", value + read, {"reciprocity": value.detach(), "read": read.detach()}, also=("generator",))
+        value = latent_reciprocity(self.modules["critic"](fake.float(), read=True), w)
+        error, size = self._redraw(real[: count // 2], generator)
+        scalars = {"reciprocity": value.detach(), "redrawing error": error.detach()}
+        total = value + self.redrawing * error + self.small_styles * size
+        yield Loss("critic", total, scalars, also=("generator",))
 
 
 class BigGANMethod(GANMethod):
@@ -487,7 +516,7 @@ def train_alae(job: Job) -> Card:
         metrics |= {f"{key} on {name}": value for key, value in scores.items()}
     recipe = {"batch_size": batch, "pictures": len(known.labels), "r1": method.r1 / method.r1_every}
     recipe |= {"mixing": method.mixing, "noise": method.noise, "space": "avatar-autoencoder"}
-    recipe |= {"styles": list(SOURCE_STYLES)} | asdict(method.schedule)
+    recipe |= {"styles": list(SOURCE_STYLES), "redrawing": method.redrawing} | asdict(method.schedule)
     notes = "F, G, E and D, the moving average of all four, on scaled latents, which LatentSpace decodes."
     card = Card("avatar-alae", "alae", config.to_dict(), recipe, data=data_hash(data), metrics=metrics, notes=notes)
     return publish(job, card, network.state_dict(), history, "Fréchet distance", higher=False, bits=8)

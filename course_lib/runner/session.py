@@ -102,7 +102,7 @@ def _run_one(
         "parameters": parameters,
         "cell_timeout": options.cell_timeout or default_cell_timeout(options.profile),
     }
-    environment = kernel_environment(options.profile, options.jobs)
+    environment = kernel_environment(options.profile, options.jobs) | {"COURSE_RUN_FOLDER": str(folder.resolve())}
     result, seconds, peak = run_worker(job, environment, folder / f"{notebook.stem}.log", stop)
     return NotebookResult(
         notebook.stem, notebook.title, result["status"], round(seconds, 1), peak, result["error"], parameters

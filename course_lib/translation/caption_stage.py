@@ -1,78 +1,101 @@
 """The caption stage: it says in words what is on a generated picture (paper §4.1; there a captioning network)."""
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from ..data import ImageSet, resize
-from ..errors import CourseError
-from ..evaluation.neighbours import nearest
+from ..data.people import ATTRIBUTES, STYLES, WORDINGS, Person, captions, describe
 from ..experts import Classifier
-from .text import first_pictures
+from .text import NEW_WORDINGS, belief_targets, some_of
 
-__all__ = ["CaptionStage"]
+__all__ = ["KIND_PHRASES", "CaptionStage"]
+
+KIND_PHRASES: dict[str, tuple[str, ...]] = {
+    "adventurer": ("a cartoon head with big eyes", "the head of a cartoon hero", "a comic hero's head"),
+    "adventurer-neutral": ("eyes and a mouth without a head", "only eyes, brows and a mouth", "floating eyes and lips"),
+    "big-ears": ("a head with big ears", "a face with very large ears", "someone whose ears are huge"),
+    "cameo": ("a round head without eyes", "a simple head of two colours", "a plain head with no eyes"),
+    "clay": ("a little clay monster", "a monster made of clay", "a creature of modelling clay"),
+    "croodles": ("a scribbled face", "a face drawn by a child", "a doodle of a face"),
+    "cutouts": ("a face cut out of paper", "a paper collage of a face", "a face of paper cuttings"),
+    "fun-emoji": ("a square emoji", "an emoji on a coloured square", "an emoji face in a bright square"),
+    "gaze": ("a shape with two eyes", "a triangle or circle that looks at you", "a coloured shape with eyes"),
+    "glyphs": ("a sign above a hill", "a letter on a pale ground", "a glyph over a dark mound"),
+    "icons": ("a grey icon", "a simple grey symbol", "a pictogram in grey lines"),
+    "identicon": ("a pattern of squares", "a symmetric block pattern", "mirrored pixels of one colour"),
+    "line-face": ("a face of a few lines", "two dots and three strokes", "a minimal line face"),
+    "lorelei": ("a head in black ink", "an ink drawing of a head", "a black and white portrait"),
+    "marbles": ("a shiny ball with a face", "a colourful marble", "a glossy ball that smiles"),
+    "miniavs": ("a small bust with a pointed chin", "a tiny avatar in profile", "a little bust from the side"),
+    "notionists": (
+        "a person in black and white who waves",
+        "an ink drawing of a person",
+        "someone sketched with hands",
+    ),
+    "rings": ("coloured rings", "concentric circles", "circles around circles"),
+    "shadows": ("a silhouette", "the shadow of a person", "a dark outline of somebody"),
+    "slice": ("a striped pebble", "a round stone in slices", "a sliced boulder"),
+    "stack": ("a pile of stones", "stacked pebbles", "a cairn"),
+    "thumbs": ("a thumb with a face", "a smiling thumb", "a finger with eyes"),
+}
+"""Kind → what to call it; the last phrase is kept for tests. People are called by their attributes."""
 
 
 class CaptionStage:
-    """A picture goes in, a caption comes out: classifier and caption bank, where the paper has a captioning network.
+    """A picture goes in, sentences come out: a classifier and templates, where the paper has a captioning network.
 
-    The classifier's features of the picture are compared with those of captioned training pictures; the nearest one
-    lends a caption. Like a captioning network it makes mistakes, and it can only say what its bank contains. Whoever
-    knows the class that a picture was generated for lets it choose among pictures of that class.
+    Like a captioning network it makes mistakes, and it can only say what its classifier knows.
 
     Args:
-        classifier: frozen; its ``features`` layer is used.
-        bank: captioned pictures, such as the training part of the emoji.
-        size: of the pictures that will be captioned. The bank is shrunk to it first: features of sharp pictures and of
-            enlarged ones are further apart than those of different things.
+        classifier: frozen, with heads for the kind and for the attributes of people.
+        kinds: names of the classifier's kinds.
+        known: kinds that sentences may be about, in the order of their beliefs.
         batch_size: pictures at a time.
-
-    Raises:
-        CourseError: a bank without captions.
     """
 
-    def __init__(self, classifier: Classifier, bank: ImageSet, size: int | None = None, batch_size: int = 250):
-        if not bank.captions or "emoji" not in bank.labels:
-            raise CourseError(f"{bank.name!r} has no captions to lend: use the emoji.")
-        self.classifier, self.batch_size, self.size = classifier, batch_size, bank.size
-        owner = bank.labels["emoji"].unique(return_inverse=True)[1]
-        self.captions = [bank.captions[i] for i in first_pictures(bank).tolist()]
-        self.owner = owner
-        self.group = bank.labels.get("subgroup", torch.zeros_like(owner))
-        self.keys = torch.cat([self._features(part) for part in bank.batches(batch_size, size)])
+    def __init__(self, classifier: Classifier, kinds: Sequence[str], known: Sequence[str], batch_size: int = 250):
+        self.classifier, self.batch_size, self.known = classifier, batch_size, list(known)
+        self.kinds = list(kinds)
 
     @torch.no_grad()
-    def _features(self, pictures: Tensor) -> Tensor:
-        device = next(self.classifier.parameters()).device
-        return self.classifier.features(resize(pictures.to(device), self.size)).cpu()
-
-    def recognise(self, pictures: Tensor, subgroup: Tensor | None = None) -> Tensor:
-        """Which thing of the bank is nearest, ``int64 (B,)``: a row of :attr:`captions`.
-
-        Args:
-            pictures: ``(B, 3, s, s)`` in [−1, 1].
-            subgroup: ``int64 (B,)``: choose among the bank's pictures of this subgroup; None chooses among all.
-
-        Raises:
-            CourseError: the bank has no picture of a subgroup.
-        """
-        found = torch.cat([self._features(part) for part in pictures.split(self.batch_size)])
-        if subgroup is None:
-            return self.owner[nearest(found, self.keys)[:, 0]]
-        # Around the mean of the whole bank, whatever the class: the same angles as without classes.
-        mean, rows = self.keys.mean(0), torch.empty(len(pictures), dtype=torch.int64)
-        for one in subgroup.unique().tolist():
-            asked, members = subgroup == one, (self.group == one).nonzero()[:, 0]
-            if not len(members):
-                raise CourseError(f"the caption bank has no picture of subgroup number {one}: take a larger bank.")
-            keys = F.normalize(self.keys[members] - mean, dim=1)
-            rows[asked] = members[(F.normalize(found[asked] - mean, dim=1) @ keys.T).argmax(1)]
-        return self.owner[rows]
+    def recognise(self, pictures: Tensor) -> list[dict[str, str]]:
+        """What is on pictures ``(B, 3, S, S)``: the kind, and a person's attributes; label → name."""
+        device, found = next(self.classifier.parameters()).device, []
+        for part in pictures.split(self.batch_size):
+            heads = {name: logits.argmax(1).tolist() for name, logits in self.classifier(part.to(device)).items()}
+            for k in range(len(part)):
+                seen = {"kind": self.kinds[heads["kind"][k]]}
+                if seen["kind"] in STYLES:
+                    seen |= {name: values[heads[name][k]] for name, values in ATTRIBUTES.items()}
+                found.append(seen)
+        return found
 
     def caption(
-        self, pictures: Tensor, generator: torch.Generator | None = None, subgroup: Tensor | None = None
-    ) -> list[str]:
-        """One caption for each of the pictures ``(B, 3, s, s)`` in [−1, 1], a random one of the nearest thing's."""
-        things = [self.captions[i] for i in self.recognise(pictures, subgroup).tolist()]
-        draw = torch.rand(len(things), generator=generator).tolist()
-        return [names[int(share * len(names))] for names, share in zip(things, draw, strict=True)]
+        self, seen: Mapping[str, str], generator: torch.Generator, new: bool = False
+    ) -> tuple[str, dict[str, str]]:
+        """A sentence about what :meth:`recognise` saw, and what it names; ``new`` takes a wording kept for tests.
+
+        Half of the sentences about people name all attributes, the others one to five. None names the style.
+        """
+
+        def pick(count: int) -> int:
+            return int(torch.randint(count, (), generator=generator))
+
+        if seen["kind"] not in STYLES:
+            phrases = KIND_PHRASES[seen["kind"]]
+            return phrases[-1] if new else phrases[pick(len(phrases) - 1)], {"kind": seen["kind"]}
+        values = {name: seen[name] for name in ATTRIBUTES}
+        if not new and pick(2):
+            some = some_of(values, 1 + pick(len(values)), generator)
+            return describe(some, pick(WORDINGS - 1)), some
+        wordings = [k for k in range(8) if (k in NEW_WORDINGS) == new]
+        return captions(Person(**values))[wordings[pick(len(wordings))]], values
+
+    def beliefs(self, named: Sequence[Mapping[str, str]]) -> Tensor:
+        """What a perfect reader reads in sentences that name this: ``(B, T)``."""
+        kind = torch.zeros(len(named), len(self.known))
+        for row, one in enumerate(named):
+            if one.get("kind") in self.known:
+                kind[row, self.known.index(one["kind"])] = 1.0
+        return torch.cat([belief_targets(named), kind], 1)

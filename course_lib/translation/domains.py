@@ -1,259 +1,283 @@
-"""Unpaired translation: a label is the source expert, and one autoencoder draws every domain (paper §4).
+"""Unpaired translation and attributes: labels are the source expert, and one autoencoder draws every domain (paper §4).
 
-The conditional likelihood alone never says *which* picture of the other domain belongs to this one: turning ``v`` by a
-different rotation for each label costs it nothing. What fixes the correspondence is where training starts (the means of
-the domains laid on each other, blocks near the identity) and, as our addition, a pull between pictures of two domains
-that are each other's nearest neighbours. Those pseudo pairs are found without labels of content and without true pairs.
+The condition is a vector of labels: the domain, and whatever else is known of a picture. To translate, the domain's
+label is exchanged; to edit, another one. What no label says stays in ``v``.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..cinn import ConditionalFlow, FlowConfig, GridFlow, GridFlowConfig, nll_terms
+from ..cinn import GridFlow, GridFlowConfig
 from ..data import ImageSet
 from ..errors import CourseError
-from ..experts import Autoencoder, GridAutoencoder, LabelExpert, TargetExpert
+from ..experts import GridAutoencoder, LabelExpert
+from ..experts.classifier import Classifier
 from ..training import Budget, train
 from ..training.budget import History
-from ..training.method import Loss
 from .pairs import Pairs, encode_pairs
-from .partners import pseudo_pairs
 from .training import FlowMethod
 from .translator import Translator
 
-__all__ = ["DomainMethod", "DomainTranslator", "encode_labelled", "fit_domains", "label_flow"]
+__all__ = [
+    "DomainTranslator",
+    "LabelMethod",
+    "encode_labelled",
+    "fit_domains",
+    "label_flow",
+    "people_expert",
+    "withhold",
+]
+
+Labels = Mapping[str, Tensor]
+
+
+def people_expert(classes: Mapping[str, Sequence[str]]) -> LabelExpert:
+    """Labels of people: style, skin, hair, cut, glasses, mouth.
+
+    Crossed with the style, because each style draws them in other places; hair and cut also with each other.
+
+    Args:
+        classes: attribute → its values, as in ``ImageSet.classes``; more attributes are left out.
+    """
+    names = ("style", "skin", "hair", "cut", "glasses", "mouth")
+    crossed = [("style", name) for name in names[1:]] + [("style", "cut", "hair")]
+    return LabelExpert({name: len(classes[name]) for name in names}, crossed)
 
 
 def encode_labelled(
-    data: ImageSet,
-    target: Autoencoder,
-    expert: LabelExpert,
-    labels: Tensor | Mapping[str, Tensor],
-    variants: int = 1,
-    seed: int = 0,
+    data: ImageSet, target: GridAutoencoder, expert: LabelExpert, noise: float = 0.0, batch_size: int = 200
 ) -> Pairs:
-    """Posteriors of all pictures with their labels as conditions; the arguments of ``encode_pairs``.
+    """Posteriors of all pictures with their joined one-hots as conditions; see :func:`encode_pairs`."""
+    encoded = encode_pairs(
+        data, lambda images: images.new_zeros(len(images), 1), target, batch_size=batch_size, noise=noise
+    )
+    labels = {name: data.labels[name] for name in expert.slices}
+    return Pairs(expert.join(labels).to(encoded.mean.device), encoded.mean, encoded.std)
 
-    Variant ``k`` of picture ``i`` is row ``k · N + i``.
+
+def withhold(joined: Tensor, expert: LabelExpert, generator: torch.Generator) -> Tensor:
+    """Joined one-hots ``(B, joined)`` in which some attributes are left open; the first, the domain, never is.
+
+    Four of ten rows keep everything. In the others a share between 0 and 1, another one for each row, is left open.
     """
-    encoded = encode_pairs(data, lambda images: images.new_zeros(len(images), 1), target, variants, seed)
-    condition = expert.encode(labels).to(encoded.mean.device).repeat(variants, 1)
-    return Pairs(condition, encoded.mean, encoded.std)
+    share = torch.rand(len(joined), 1, generator=generator) * (torch.rand(len(joined), 1, generator=generator) > 0.4)
+    kept = torch.rand(len(joined), len(expert.slices), generator=generator) >= share
+    kept[:, 0] = True
+    widths = torch.tensor([part.stop - part.start for part in expert.slices.values()])
+    return joined * kept.repeat_interleave(widths, 1).to(joined)
 
 
 def label_flow(
-    pairs: Pairs, target: TargetExpert | None = None, seed: int = 0, gain: float = 0.05, **sizes: Any
-) -> ConditionalFlow | GridFlow:
-    """A small flow that begins as the mean shift: the label's mean is subtracted, and blocks are near the identity.
-
-    Torch's default weights would begin with eight random rotations, different for every label, that training has no
-    reason to undo.
+    pairs: Pairs, target: GridAutoencoder, expert: LabelExpert, seed: int = 0, gain: float = 0.05, **sizes: Any
+) -> GridFlow:
+    """A flow that begins as the difference from a linear prediction: blocks near the identity behind it.
 
     Args:
-        pairs: training pairs; only latents and labels are used.
-        target: whose latents they are. One with a grid gets convolutions, any other one a flat flow.
-        gain: factor on the last layers of the coupling networks; 0 is the exact identity up to ActNorm.
-        sizes: replace those of :class:`FlowConfig` or :class:`GridFlowConfig`.
+        pairs: training pairs whose conditions are joined one-hots.
+        target: whose latents they are.
+        expert: of the labels.
+        gain: factor on the last layers of the coupling networks.
+        sizes: replace those of :class:`GridFlowConfig`.
     """
     generator = torch.Generator().manual_seed(seed)
-    if isinstance(target, GridAutoencoder):
-        grid = {"channels": target.config.channels, "side": target.config.side, "seed": seed}
-        flow = GridFlow(GridFlowConfig(**grid, condition_shape=pairs.condition.shape[1:], **sizes), generator, gain)
-        flow.fit_shift(pairs.mean.cpu(), pairs.condition.cpu())
-        return flow.to(pairs.mean.device)
-    small = {"hidden_dim": 128, "hidden_depth": 0, "blocks": 8, "embedding_dim": 8, "embedder_depth": 0}
-    small |= {"embedder_hidden_dim": 16, "condition_shift": True, "seed": seed}
-    config = FlowConfig(pairs.mean.shape[1], tuple(pairs.condition.shape[1:]), **small | sizes)
-    flow = ConditionalFlow(config, generator)
-    with torch.no_grad():
-        for block in flow.blocks:
-            for net in (*block.coupling.scale_nets, *block.coupling.shift_nets):
-                net.out.weight.mul_(gain)
-                net.out.bias.zero_()
-    if config.condition_shift:
-        flow.fit_shift(pairs.mean.cpu(), pairs.condition.cpu())
+    grid = {"channels": target.config.channels, "side": target.config.side, "seed": seed}
+    flow = GridFlow(GridFlowConfig(**grid, condition_shape=expert.condition_shape, **sizes), generator, gain)
+    joined = pairs.condition.cpu()
+    if len(expert.slices) > 1:
+        joined = withhold(joined, expert, generator)
+    flow.fit_shift(pairs.mean.cpu(), expert.cross(joined))
     return flow.to(pairs.mean.device)
 
 
-class DomainMethod(FlowMethod):
-    """Conditional likelihood plus ``weight · ½‖v_i − v_j‖²`` on pseudo pairs; logs the second as ``alignment``.
-
-    Without the likelihood the pull would collapse everything to one point; the likelihood keeps ``v`` standard normal
-    under every label.
+class LabelMethod(FlowMethod):
+    """Conditional likelihood; in every step some labels of some pictures are left open, see :func:`withhold`.
 
     Args:
-        pairs: training pairs.
+        pairs: training pairs whose conditions are joined one-hots.
         flow: the flow to train.
-        partners: positions in ``pairs``, as :func:`pseudo_pairs` gives them; None trains the likelihood alone.
-        weight: of the pull.
-        options: those of :class:`FlowMethod`.
+        expert: of the labels.
+        options: those of :class:`FlowMethod`; the conditions of ``held`` are complete ones.
+    """
+
+    def __init__(self, pairs: Pairs, flow: GridFlow, expert: LabelExpert, **options: Any):
+        super().__init__(pairs, flow, **options)
+        self.expert = expert
+
+    def batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        latent, joined = super().batch(index, generator)
+        if len(self.expert.slices) > 1:
+            joined = withhold(joined.cpu(), self.expert, generator).to(joined)
+        return latent, self.expert.cross(joined)
+
+
+class DomainTranslator(Translator):
+    """A flow between labels and one autoencoder.
+
+    Args:
+        classes: attribute → its values, as in ``ImageSet.classes``; those of the expert are used.
+        flow: conditioned on the expert's labels.
+        target: draws all domains.
+        expert: of the labels; its first attribute is the domain. By default the domain alone.
+        classifier: reads the further attributes off a picture; without one they are left open.
+
+    Attributes:
+        domain: name of the first attribute.
+        names: of the domains.
     """
 
     def __init__(
         self,
-        pairs: Pairs,
-        flow: ConditionalFlow | GridFlow,
-        partners: tuple[Tensor, Tensor] | None = None,
-        weight: float = 1.0,
-        **options: Any,
+        classes: Mapping[str, Sequence[str]],
+        flow: GridFlow,
+        target: GridAutoencoder,
+        expert: LabelExpert | None = None,
+        classifier: Classifier | None = None,
     ):
-        super().__init__(pairs, flow, **options)
-        self.partners, self.weight = partners, weight
+        expert = expert or LabelExpert({name: len(values) for name, values in list(classes.items())[:1]})
+        super().__init__(expert, flow, target)
+        self.domain, self.classifier = next(iter(expert.slices)), classifier
+        self.classes = {name: list(classes[name]) for name in expert.slices}
+        self.names = self.classes[self.domain]
 
-    def batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, int]:
-        """Latents, conditions, and how many partners stand at the end: first all of one side, then of the other."""
-        if self.partners is None:
-            return *super().batch(index, generator), 0
-        count = max(1, len(index) // 4)
-        chosen = torch.randint(len(self.partners[0]), (count,), generator=generator)
-        sides = [side.cpu()[chosen] for side in self.partners]
-        return *super().batch(torch.cat([index.cpu(), *sides]), generator), count
+    @torch.no_grad()
+    def labels(self, y: Tensor, domain: Tensor) -> dict[str, Tensor]:
+        """The labels of pictures ``y (B, 3, S, S)``: the given domain, and what the classifier reads."""
+        known = {self.domain: domain.to(y.device)}
+        if self.classifier is None:
+            return known
+        read = [self.classifier(x) for x in y.split(128)]
+        return known | {name: torch.cat([x[name] for x in read]).argmax(1) for name in list(self.classes)[1:]}
 
-    def terms(self, batch: Any, generator: torch.Generator, step: int) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """What is minimised, what is logged, and ``v`` of the whole batch."""
-        latent, condition, count = batch
-        v, log_det = self.modules["flow"](latent, condition)
-        terms = nll_terms(v, log_det, generator=generator)
-        scalars = {"nll": terms.nll, "reference nll": terms.reference_nll, **self._held_out(step)}
-        total = terms.total
-        if count:
-            scalars["alignment"] = 0.5 * (v[-2 * count : -count] - v[-count:]).square().sum(1).mean()
-            total = total + self.weight * scalars["alignment"]
-        return total, scalars, v
-
-    def losses(self, batch: Any, generator: torch.Generator, step: int) -> Iterator[Loss]:
-        """One phase."""
-        total, scalars, _ = self.terms(batch, generator, step)
-        yield Loss("flow", total, scalars)
-
-
-class DomainTranslator(Translator):
-    """A flow between domain labels and one autoencoder.
-
-    Args:
-        names: of the domains, in the order of their labels.
-        flow: conditioned on one-hot labels.
-        target: draws all domains.
-    """
-
-    def __init__(self, names: Sequence[str], flow: ConditionalFlow | GridFlow, target: TargetExpert):
-        super().__init__(LabelExpert(len(names)), flow, target)
-        self.names = list(names)
-
-    def code(self, labels: Tensor) -> Tensor:
+    def code(self, labels: Labels) -> Tensor:
         """Conditions on the flow's device."""
-        return self.source.encode(labels.cpu()).to(next(self.flow.parameters()).device)
+        device = next(self.flow.parameters()).device
+        return self.source.encode({name: value.to(device) for name, value in labels.items()})
 
     @torch.no_grad()
-    def move(self, latent: Tensor, labels: Tensor, others: Tensor) -> Tensor:
-        """Latents ``(B, D)`` of domain ``labels (B,)`` as latents of domain ``others (B,)``, with the same ``v``."""
-        return self.flow.inverse(self.flow.encode(latent, self.code(labels)), self.code(others))
+    def move(self, latent: Tensor, own: Labels, other: Labels) -> Tensor:
+        """Latents ``(B, D)`` with labels ``own`` as latents with labels ``other``: the same ``v``."""
+        return self.flow.inverse(self.flow.encode(latent, self.code(own)), self.code(other))
 
     @torch.no_grad()
-    def translate_to(
-        self, y: Tensor, labels: Tensor, others: Tensor, detail: float = 0.0, amount: float = 1.0
-    ) -> Tensor:
-        """Pictures ``y (B, 3, S, S)`` of domain ``labels`` as pictures of domain ``others``.
+    def edit(self, y: Tensor, domain: Tensor, changed: Labels) -> Tensor:
+        """Pictures with some labels exchanged.
 
         Args:
-            y: pictures in [−1, 1].
-            labels, others: ``int64 (B,)``.
-            detail: how much of what the autoencoder loses of ``y`` is laid over the result; with 1 a picture under its
-                own label is returned unchanged.
-            amount: how far along the straight line of latents from picture to translation, 0 to 1.
+            y: ``(B, 3, S, S)`` in [−1, 1].
+            domain: ``int64 (B,)``, their domain.
+            changed: attribute, the domain included → new values ``int64 (B,)``.
+
+        Raises:
+            CourseError: there is no such attribute.
         """
+        if set(changed) - set(self.classes):
+            raise CourseError(f"there is no attribute {', '.join(changed)}: choose from {', '.join(self.classes)}.")
+        own = self.labels(y, domain)
+        other = own | {name: value.to(y.device) for name, value in changed.items()}
         parts = []
-        for x, own, other in zip(y.split(128), labels.split(128), others.split(128), strict=True):
-            latent = self.target.encode(x)
-            moved = self.target.decode(torch.lerp(latent, self.move(latent, own, other), amount))
-            if detail:
-                moved = (moved + detail * (x - self.target.decode(latent))).clamp(-1, 1)
-            parts.append(moved)
+        for rows in torch.arange(len(y)).split(128):
+            latent = self.target.encode(y[rows])
+            pick = [{name: value[rows.to(value.device)] for name, value in one.items()} for one in (own, other)]
+            parts.append(self.target.decode(self.move(latent, *pick)))
         return torch.cat(parts)
 
-    def under_every_label(self, y: Tensor, labels: Tensor, detail: float = 0.0, amount: float = 1.0) -> Tensor:
-        """``(B, K, 3, S, S)``: every picture as every domain; under its own label it is its reconstruction."""
+    def under_every_label(self, y: Tensor, domain: Tensor, changed: Labels | None = None) -> Tensor:
+        """``(B, K, 3, S, S)``: every picture as every domain; ``changed`` as for :meth:`edit`."""
         every = range(len(self.names))
-        return torch.stack([self.translate_to(y, labels, torch.full_like(labels, k), detail, amount) for k in every], 1)
+        moved = [self.edit(y, domain, {**(changed or {}), self.domain: torch.full_like(domain, k)}) for k in every]
+        return torch.stack(moved, 1)
 
     @torch.no_grad()
-    def path(self, y: Tensor, label: int, other: int, frames: int) -> Tensor:
-        """``(frames, 3, S, S)``: one picture ``y (3, S, S)`` on the straight line of latents to its translation."""
-        latent = self.target.encode(y[None])
-        moved = self.move(latent, torch.tensor([label]), torch.tensor([other]))
+    def path(self, y: Tensor, domain: int, other: int, frames: int, changed: Mapping[str, int] | None = None) -> Tensor:
+        """``(frames, 3, S, S)``: one picture ``y (3, S, S)`` on the straight line of latents to its translation.
+
+        ``changed``: attribute → new value.
+        """
+        latent, own = self.target.encode(y[None]), self.labels(y[None], torch.tensor([domain]))
+        values = {name: torch.tensor([value], device=y.device) for name, value in (changed or {}).items()}
+        moved = self.move(latent, own, own | values | {self.domain: torch.tensor([other], device=y.device)})
         amounts = torch.linspace(0, 1, frames, device=latent.device)[:, None]
         return torch.cat([self.target.decode(z) for z in torch.lerp(latent, moved, amounts).split(64)])
 
     @torch.no_grad()
     def vary(
-        self, y: Tensor, label: int, count: int, spread: float = 0.3, generator: torch.Generator | None = None
+        self,
+        y: Tensor,
+        domain: int,
+        count: int,
+        spread: float = 0.3,
+        generator: torch.Generator | None = None,
+        changed: Mapping[str, int] | None = None,
     ) -> Tensor:
-        """``(count, K, 3, S, S)``: samples around one picture; a row shares its ``v`` under all labels.
+        """``(count, K, 3, S, S)``: samples around one picture; a row shares its ``v`` under all domains.
 
         Args:
-            y: ``(3, S, S)`` of domain ``label``.
+            y: ``(3, S, S)`` of domain ``domain``.
             spread: s in √(1 − s²) v + s ε, where ε is noise as long as v: 0 keeps the picture's residual, 1 forgets it.
             generator: of the noise, on the CPU.
+            changed: attribute → new value, of all samples.
 
         Raises:
             CourseError: the spread is not between 0 and 1.
         """
         if not 0 <= spread <= 1:
             raise CourseError(f"the spread is between 0 (the picture itself) and 1 (something new), not {spread}.")
-        v = self.flow.encode(self.target.encode(y[None]), self.code(torch.tensor([label])))
+        own = self.labels(y[None], torch.tensor([domain]))
+        v = self.flow.encode(self.target.encode(y[None]), self.code(own))
         noise = torch.randn(count, v.shape[1], generator=generator).to(v) * v.square().mean().sqrt()
-        return self.render((1 - spread**2) ** 0.5 * v + spread * noise, torch.arange(len(self.names))).transpose(0, 1)
+        own |= {name: torch.tensor([value], device=y.device) for name, value in (changed or {}).items()}
+        many = {name: value.expand(len(self.names)) for name, value in own.items()}
+        return self.render((1 - spread**2) ** 0.5 * v + spread * noise, self._every(many)).transpose(0, 1)
+
+    def _every(self, labels: Labels) -> dict[str, Tensor]:
+        device = next(self.flow.parameters()).device
+        return {name: value.to(device) for name, value in labels.items()} | {
+            self.domain: torch.arange(len(self.names), device=device)
+        }
 
 
 def fit_domains(
     pairs: Pairs,
-    names: Sequence[str],
-    target: Autoencoder,
+    classes: Mapping[str, Sequence[str]],
+    target: GridAutoencoder,
     steps: int,
-    batch_size: int = 256,
+    batch_size: int = 64,
     seed: int = 0,
-    weight: float = 1.0,
-    pictures: int | None = None,
-    features: Tensor | None = None,
+    expert: LabelExpert | None = None,
     rate: float = 2e-3,
-    weight_decay: float = 0.05,
+    weight_decay: float = 0.02,
     held: Pairs | None = None,
     sizes: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> tuple[DomainTranslator, History]:
-    """Trains an unpaired translator on encoded pictures: what notebook 05 does live.
+    """Trains a translator between labelled pictures.
 
     Args:
         pairs: as :func:`encode_labelled` gives them.
-        names: of the domains.
+        classes: attribute → its values; the first is the domain.
         target: the autoencoder that encoded them.
         steps: of the optimiser.
-        weight: of the pull between pseudo pairs; 0 trains the likelihood alone.
-        pictures: ``N``, where ``pairs`` holds several variants of N pictures; partners are looked for among the first
-            N rows and pulled in the first two variants, which show both partners alike.
-        features: ``(N, F)``, in which partners are looked for, see :func:`content_features`; the latents by default.
-        sizes: of the flow, and its ``gain``, see :func:`label_flow`.
+        expert: of the labels; by default the domain alone.
+        held: as ``pairs``, for the held-out likelihood.
+        sizes: of the flow, see :func:`label_flow`.
         options: of :func:`course_lib.training.train`.
 
     Raises:
         CourseError: fewer than two domains, or a domain with fewer than five pictures.
     """
-    count = pictures or len(pairs)
-    labels = pairs.condition[:count].argmax(1)
-    members = torch.bincount(labels.cpu(), minlength=len(names))
-    if len(names) < 2 or int(members.min()) < 5:
-        found = ", ".join(f"{name} {number}" for name, number in zip(names, members.tolist(), strict=True))
+    expert = expert or LabelExpert({name: len(values) for name, values in list(classes.items())[:1]})
+    domain = next(iter(expert.slices))
+    members = pairs.condition[:, expert.slices[domain]].sum(0).long().cpu()
+    if len(members) < 2 or int(members.min()) < 5:
+        found = ", ".join(f"{name} {number}" for name, number in zip(classes[domain], members.tolist(), strict=True))
         raise CourseError(f"a translator needs two domains or more with five pictures each, not {found}: add pictures.")
-    flow = label_flow(pairs, target, seed, **(sizes or {}))
-    partners = None
-    if weight:
-        first, second = pseudo_pairs(pairs.mean[:count] if features is None else features, labels)
-        twice = (first + count, second + count) if len(pairs) >= 2 * count else (first[:0], second[:0])
-        partners = torch.cat([first, twice[0]]), torch.cat([second, twice[1]])
+    flow = label_flow(pairs, target, expert, seed, **(sizes or {}))
+    held = held and Pairs(expert.cross(held.condition), held.mean, held.std)
     rates = {"rate": rate, "weight_decay": weight_decay, "held": held, "held_every": options.get("log_every", 100)}
-    method = DomainMethod(pairs, flow, partners, weight, **rates)
-    history = train(method, Budget(steps), min(batch_size, len(pairs)), seed=seed, **options)
-    return DomainTranslator(names, history.averaged["flow"].eval(), target), history
+    history = train(
+        LabelMethod(pairs, flow, expert, **rates), Budget(steps), min(batch_size, len(pairs)), seed=seed, **options
+    )
+    return DomainTranslator(classes, history.averaged["flow"].eval(), target, expert), history

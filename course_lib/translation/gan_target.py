@@ -2,18 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from ..cinn import ConditionalFlow
 from ..errors import CourseError
+from ..experts import LatentSpace, load_expert
 from ..gans import Generator
+from ..paths import CHECKPOINTS
 from ..released.dequantiser import Dequantiser
+from ..training import load_card
 from .caption_stage import CaptionStage
 from .dequantise import nearest_class
 from .pairs import Pairs
-from .text import CaptionMethod, CaptionTable
+from .text import CaptionMethod, CaptionSource
 
 __all__ = ["GanMethod", "GanTarget", "GeneratedPairs", "generate_pairs"]
 
@@ -27,6 +31,7 @@ class GanTarget(nn.Module):
         generator: frozen, with class embeddings.
         rounded: replace an embedding by that of the nearest class before it is rendered. The paper renders it as it is;
             a generator that saw few classes knows nothing about what lies between them.
+        space: of the latents that the generator draws; None where it draws pictures.
 
     Attributes:
         latent_dim: length of noise and embedding together.
@@ -36,13 +41,31 @@ class GanTarget(nn.Module):
         CourseError: a generator that keeps tables of class parameters in every layer and has no embedding.
     """
 
-    def __init__(self, generator: Generator, rounded: bool = False):
+    def __init__(self, generator: Generator, rounded: bool = False, space: LatentSpace | None = None):
         if generator.config.embedding is None:
             raise CourseError("this generator has no class embeddings to translate into: take one with `embedding`.")
         super().__init__()
-        self.generator, self.rounded, self.size = generator, rounded, generator.config.size
+        self.generator, self.rounded, self.space = generator, rounded, space
+        self.size = generator.config.size if space is None else space.autoencoder.config.size
         self.noise, self.embedding = generator.config.noise, generator.config.embedding
         self.latent_dim = self.noise + self.embedding
+
+    @classmethod
+    def load(
+        cls,
+        name: str = "avatar-biggan",
+        device: str | torch.device = "cpu",
+        rounded: bool = False,
+        folder: Path = CHECKPOINTS,
+    ) -> "GanTarget":
+        """A shipped generator.
+
+        Raises:
+            CourseError: missing or damaged files.
+        """
+        space = load_card(name, folder).recipe.get("space")
+        latents = LatentSpace(load_expert(space, device)) if space else None
+        return cls(load_expert(name, device, folder), rounded, latents)
 
     @property
     def classes(self) -> Tensor:
@@ -63,9 +86,10 @@ class GanTarget(nn.Module):
     def decode(self, latent: Tensor) -> Tensor:
         """Pictures ``(B, 3, S, S)`` in [−1, 1]."""
         noise, embedding = self.split(latent)
-        return self.generator(
+        drawn = self.generator(
             noise, self.classes[nearest_class(embedding, self.classes)] if self.rounded else embedding
         )
+        return drawn if self.space is None else self.space.decode(drawn)
 
     def encode(self, x: Tensor) -> Tensor:
         """There is no way back.
@@ -83,19 +107,21 @@ class GeneratedPairs:
     Attributes:
         z: ``(N, Z)``.
         label: ``int64 (N,)``.
-        thing: ``int64 (N,)``: what the caption stage saw, a row of its captions.
+        thing: ``int64 (N,)``: what the caption stage saw, a row of :attr:`things`.
+        things: the different things seen, each label → name.
     """
 
     z: Tensor
     label: Tensor
     thing: Tensor
+    things: list[dict[str, str]]
 
     def __len__(self) -> int:
         return len(self.label)
 
     def subset(self, index: Tensor) -> "GeneratedPairs":
         """The pairs at ``index``."""
-        return GeneratedPairs(self.z[index], self.label[index], self.thing[index])
+        return GeneratedPairs(self.z[index], self.label[index], self.thing[index], self.things)
 
     def latents(self, target: GanTarget, dequantiser: Dequantiser, generator: torch.Generator | None = None) -> Tensor:
         """Flow targets ``(N, Z + E)``: noise, then a random neighbour of the class embedding."""
@@ -105,12 +131,7 @@ class GeneratedPairs:
 
 @torch.no_grad()
 def generate_pairs(
-    target: GanTarget,
-    stage: CaptionStage,
-    count: int,
-    weights: Sequence[float] | Tensor,
-    seed: int = 0,
-    subgroups: Tensor | None = None,
+    target: GanTarget, stage: CaptionStage, count: int, weights: Sequence[float] | Tensor, seed: int = 0
 ) -> tuple[GeneratedPairs, Tensor]:
     """Draws noise and classes, renders the pictures from the *clean* embeddings, and recognises what is on them.
 
@@ -119,12 +140,10 @@ def generate_pairs(
 
     Args:
         target: the generator.
-        stage: says which captions fit.
+        stage: says what is on a picture.
         count: ``N``.
         weights: ``(C,)``, how often to draw each class; any scale.
         seed: of noise and classes.
-        subgroups: ``int64 (C,)``: the bank's subgroup of each class. With it a caption is of the right class and the
-            picture decides which one; without it the picture alone decides.
 
     Returns:
         The pairs, and the last batch of pictures ``(≤ 250, 3, S, S)`` to look at.
@@ -133,11 +152,15 @@ def generate_pairs(
     weights = torch.as_tensor(weights, dtype=torch.float32)
     label = torch.multinomial(weights, count, replacement=True, generator=generator)
     z = torch.randn(count, target.noise, generator=generator)
-    things, device = [], target.classes.device
+    seen: list[dict[str, str]] = []
+    device = target.classes.device
     for noise, one in zip(z.split(250), label.split(250), strict=True):
         pictures = target.decode(torch.cat([noise.to(device), target.classes[one.to(device)]], 1))
-        things.append(stage.recognise(pictures, None if subgroups is None else subgroups[one]))
-    return GeneratedPairs(z, label, torch.cat(things)), pictures.cpu()
+        seen += stage.recognise(pictures)
+    known = {tuple(one.items()): one for one in seen}
+    places = {key: k for k, key in enumerate(known)}
+    thing = torch.tensor([places[tuple(one.items())] for one in seen])
+    return GeneratedPairs(z, label, thing, list(known.values())), pictures.cpu()
 
 
 class GanMethod(CaptionMethod):
@@ -147,10 +170,12 @@ class GanMethod(CaptionMethod):
         pairs: of :func:`generate_pairs`.
         target: the generator they are of.
         dequantiser: frozen.
-        table: conditions of the caption stage's captions.
+        table: beliefs ``(E, C, T)`` of captions of the pairs' things.
+        source: reads sentences.
         flow: the flow to train.
-        noise, rate, weight_decay, held_every: as for :class:`CaptionMethod`.
+        noise: on the beliefs.
         held: generated pairs that are not trained on.
+        options: those of :class:`FlowMethod`.
     """
 
     def __init__(
@@ -158,28 +183,24 @@ class GanMethod(CaptionMethod):
         pairs: GeneratedPairs,
         target: GanTarget,
         dequantiser: Dequantiser,
-        table: CaptionTable,
+        table: Tensor,
+        source: CaptionSource,
         flow: ConditionalFlow,
-        noise: float,
-        rate: float = 2e-3,
-        weight_decay: float = 0.05,
+        noise: float = 0.05,
         held: GeneratedPairs | None = None,
-        held_every: int = 100,
+        **options: object,
     ):
         self.dequantiser, self.classes, self.label = dequantiser, target.classes, pairs.label
         self.noise_length = target.noise
-        # Generated classes are drawn with the weights one wants: nothing is left to balance.
-        alone = torch.ones(len(table.count))
         kept = None if held is None else self._fixed(held, target, dequantiser, table)
         latents = self._fixed(pairs, target, dequantiser, table)
-        super().__init__(latents, pairs.thing, table, alone, flow, noise, rate, weight_decay, kept, held_every)
+        super().__init__(latents, pairs.thing, table, source, flow, noise, held=kept, **options)
 
     @staticmethod
-    def _fixed(pairs: GeneratedPairs, target: GanTarget, dequantiser: Dequantiser, table: CaptionTable) -> Pairs:
+    def _fixed(pairs: GeneratedPairs, target: GanTarget, dequantiser: Dequantiser, table: Tensor) -> Pairs:
         """One draw of every latent with its first caption: for the linear shift and for the held-out loss."""
         latent = pairs.latents(target, dequantiser, torch.Generator().manual_seed(0))
-        thing = pairs.thing.to(table.condition.device)
-        return Pairs(table.condition[thing, 0], latent, torch.zeros_like(latent))
+        return Pairs(table[pairs.thing.to(table.device), 0], latent, torch.zeros_like(latent))
 
     def to_device(self, device: torch.device) -> None:
         """Moves labels and embeddings."""
@@ -187,7 +208,8 @@ class GanMethod(CaptionMethod):
         self.label, self.classes = self.label.to(device), self.classes.to(device)
         self.dequantiser = self.dequantiser.to(device)
 
-    def targets(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """Noise as it was, and a fresh neighbour of the class embedding."""
-        moved = self.dequantiser(self.classes[self.label[index]], generator)
-        return torch.cat([self.pairs.mean[index, : self.noise_length], moved], 1)
+    def batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Noise as it was, a fresh neighbour of the class embedding, and a caption that fits."""
+        latent, condition = super().batch(index, generator)
+        moved = self.dequantiser(self.classes[self.label[index.to(self.device)]], generator)
+        return torch.cat([latent[:, : self.noise_length], moved], 1), condition

@@ -1,49 +1,46 @@
-"""Text translators as files: the flow together with the principal components that its conditions are made of."""
+"""Text translators as files: the flow together with the linear map that makes its conditions."""
 
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..cinn import ConditionalFlow, FlowConfig
+from ..cinn import ConditionalFlow, FlowConfig, GridFlow, GridFlowConfig
+from ..data import load_people
 from ..errors import CourseError
-from ..experts import SentenceMemory, SourceExpert, TargetExpert, freeze, load_expert
+from ..experts import SentenceMemory, SourceExpert, freeze, load_expert
 from ..paths import CHECKPOINTS
 from ..released.dequantiser import Dequantiser, DequantiserConfig
 from ..training import load_weights
+from .domains import people_expert
 from .gan_target import GanTarget
 from .text import CaptionSource
 from .translator import Translator
 
-__all__ = ["KIND", "load_shipped_dequantiser", "load_text_to_autoencoder", "load_text_to_biggan", "text_tensors"]
+__all__ = ["load_shipped_dequantiser", "load_text_to_biggan", "load_text_to_people", "text_tensors"]
 
-KIND = "text flow"
 _SOURCE, _FLOW = "source.", "flow."
 
 
-def text_tensors(flow: ConditionalFlow, source: CaptionSource) -> dict[str, Tensor]:
+def text_tensors(flow: GridFlow | ConditionalFlow, source: CaptionSource) -> dict[str, Tensor]:
     """What the checkpoint of a text translator holds."""
     parts = {_FLOW: flow.state_dict(), _SOURCE: source.tensors()}
     return {prefix + name: tensor for prefix, tensors in parts.items() for name, tensor in tensors.items()}
 
 
-def _load(
-    name: str, target: TargetExpert, sentences: SourceExpert | None, device: str | torch.device, folder: Path
-) -> Translator:
+def _parts(name: str, kind: str, folder: Path) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor, Tensor], dict]:
+    """Tensors of the flow, of the source, and the flow's configuration."""
     tensors, card = load_weights(name, folder)
-    if card.kind != KIND:
-        raise CourseError(f"checkpoint {name!r} is a {card.kind}, not a {KIND}.")
-    flow = ConditionalFlow(FlowConfig.from_dict(card.config))
-    flow.load_state_dict({key.removeprefix(_FLOW): value for key, value in tensors.items() if key.startswith(_FLOW)})
-    mean, axes = (tensors[_SOURCE + key] for key in ("mean", "axes"))
-    source = CaptionSource(sentences or SentenceMemory(device=device), mean, axes).to(device)
-    return Translator(source, freeze(flow.to(device)), target)
+    if card.kind != kind:
+        raise CourseError(f"checkpoint {name!r} is a {card.kind}, not a {kind}.")
+    flow = {key.removeprefix(_FLOW): value for key, value in tensors.items() if key.startswith(_FLOW)}
+    return flow, tuple(tensors[_SOURCE + key] for key in ("mean", "weight", "offset")), card.config
 
 
-def load_text_to_autoencoder(
+def load_text_to_people(
     sentences: SourceExpert | None = None, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS
 ) -> Translator:
-    """Captions → 64-pixel pictures of the course's autoencoder.
+    """Pairs (sentence, style) → 64-pixel people.
 
     Args:
         sentences: the sentence expert; None opens the bundled one with its memory.
@@ -53,7 +50,14 @@ def load_text_to_autoencoder(
     Raises:
         CourseError: missing or damaged files, or a checkpoint of another kind.
     """
-    return _load("text-to-autoencoder", load_expert("autoencoder64", device, folder), sentences, device, folder)
+    tensors, source, config = _parts("text-to-people", "text to labels flow", folder)
+    flow = GridFlow(GridFlowConfig.from_dict(config))
+    flow.load_state_dict(tensors)
+    classes = load_people().classes
+    reader = CaptionSource(
+        sentences or SentenceMemory(device=device), *source, people_expert(classes), classes["style"]
+    ).to(device)
+    return Translator(reader, freeze(flow.to(device)), load_expert("avatar-autoencoder", device, folder))
 
 
 def load_text_to_biggan(
@@ -62,9 +66,12 @@ def load_text_to_biggan(
     folder: Path = CHECKPOINTS,
     rounded: bool = False,
 ) -> Translator:
-    """Captions → 32-pixel pictures of the course's BigGAN; ``rounded`` as for :class:`GanTarget`, else as above."""
-    target = GanTarget(load_expert("biggan32", device, folder), rounded)
-    return _load("text-to-biggan", target, sentences, device, folder)
+    """Sentences → noise and class embedding of ``avatar-biggan``; ``rounded`` as for :class:`GanTarget`."""
+    tensors, source, config = _parts("text-to-biggan", "text flow", folder)
+    flow = ConditionalFlow(FlowConfig.from_dict(config))
+    flow.load_state_dict(tensors)
+    reader = CaptionSource(sentences or SentenceMemory(device=device), *source).to(device)
+    return Translator(reader, freeze(flow.to(device)), GanTarget.load("avatar-biggan", device, rounded, folder))
 
 
 def load_shipped_dequantiser(device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> Dequantiser:

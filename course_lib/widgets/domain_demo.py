@@ -12,16 +12,20 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..data import to_float
+from ..data import load_people, to_float
 from ..errors import CourseError
+from ..experts import load_expert
 from ..figures import png_bytes
-from ..translation.domains import DomainTranslator
+from ..paths import RUNS
+from ..translation import load_flow
+from ..translation.domains import DomainTranslator, people_expert
 from .animation import save_animation
 from .picture_view import PictureView
 
-__all__ = ["DomainDemo", "Edition", "read_upload"]
+__all__ = ["DomainDemo", "Edition", "people_demo", "people_edition", "read_upload"]
 
 _ENLARGE = 2
+_READ = "as it is"
 
 
 def read_upload(content: bytes, size: int) -> Tensor:
@@ -50,11 +54,11 @@ def _compact(png: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Edition:
-    """A set of domains with its translator, and held-out examples ``(N, 3, S, S)`` with labels ``(N,)``."""
+    """A set of domains with its translator, and held-out examples ``(N, 3, S, S)`` with domains ``(N,)``."""
 
     translator: DomainTranslator
     examples: Tensor
-    labels: Tensor
+    domains: Tensor
 
 
 class DomainDemo:
@@ -73,81 +77,101 @@ class DomainDemo:
             raise CourseError("the demo needs an edition: a translator with some examples.")
         self.editions, self.folder = dict(editions), Path(folder)
 
-    def chosen(self, edition: str, example: int, upload: Any = (), label: str = "") -> tuple[Tensor, int]:
-        """The picture ``(3, S, S)`` that the controls choose, and its label; an upload takes the label given."""
+    def chosen(self, edition: str, example: int, upload: Any = (), domain: str = "") -> tuple[Tensor, int]:
+        """The picture ``(3, S, S)`` that the controls choose, and its domain; an upload takes the one given."""
         one = self.editions[edition]
         if upload:
             names = one.translator.names
-            return read_upload(upload[-1]["content"], one.examples.shape[-1]), names.index(label or names[-1])
+            return read_upload(upload[-1]["content"], one.examples.shape[-1]), names.index(domain or names[0])
         example = min(example, len(one.examples) - 1)
-        return one.examples[example], int(one.labels[example])
+        return one.examples[example], int(one.domains[example])
 
-    def translations(
-        self, edition: str, example: int, upload: Any = (), label: str = "", detail: float = 0.0, amount: float = 1.0
-    ) -> Tensor:
-        """``(1 + K − 1, 3, S, S)``: the input, then its translation under each other label."""
-        picture, own = self.chosen(edition, example, upload, label)
-        device = next(self.editions[edition].translator.flow.parameters()).device
-        columns = (
-            self.editions[edition]
-            .translator.under_every_label(picture[None].to(device), torch.tensor([own]), detail, amount)[0]
-            .cpu()
-        )
-        return torch.cat([picture[None], columns[torch.arange(len(columns)) != own]])
+    def changes(self, edition: str, changed: Mapping[str, str]) -> dict[str, int]:
+        """Attribute → class number, of the attributes that this edition has and that are to change.
+
+        Raises:
+            CourseError: an attribute does not have this value.
+        """
+        classes = self.editions[edition].translator.classes
+        wanted = {name: value for name, value in changed.items() if name in classes and value not in ("", _READ)}
+        for name, value in wanted.items():
+            if value not in classes[name]:
+                raise CourseError(f"{name} is never {value!r}: choose one of {', '.join(classes[name])}.")
+        return {name: classes[name].index(value) for name, value in wanted.items()}
+
+    def translations(self, edition: str, example: int, upload: Any = (), domain: str = "", **changed: str) -> Tensor:
+        """``(1 + K, 3, S, S)``: the input, then the picture under every label."""
+        picture, own = self.chosen(edition, example, upload, domain)
+        translator = self.editions[edition].translator
+        device = next(translator.flow.parameters()).device
+        values = {name: torch.tensor([value]) for name, value in self.changes(edition, changed).items()}
+        columns = translator.under_every_label(picture[None].to(device), torch.tensor([own]), values)[0]
+        return torch.cat([picture[None], columns.cpu()])
 
     def samples(
-        self, edition: str, example: int, count: int, seed: int, upload: Any = (), label: str = "", spread: float = 0.3
-    ) -> Tensor:
+        self, edition: str, example: int, count: int, seed: int, upload: Any = (), domain: str = "",
+        spread: float = 0.3, **changed: str,
+    ) -> Tensor:  # fmt: skip
         """``(count, K, 3, S, S)``: samples around the picture, one row each, one column per label; a row shares its
         ``v``, see :meth:`DomainTranslator.vary`."""
         translator = self.editions[edition].translator
-        picture, own = self.chosen(edition, example, upload, label)
-        device = next(translator.flow.parameters()).device
-        return translator.vary(picture.to(device), own, count, spread, torch.Generator().manual_seed(seed)).cpu()
+        picture, own = self.chosen(edition, example, upload, domain)
+        device, generator = next(translator.flow.parameters()).device, torch.Generator().manual_seed(seed)
+        values = self.changes(edition, changed)
+        return translator.vary(picture.to(device), own, count, spread, generator, values).cpu()
 
     def animate(
-        self, edition: str, example: int, other: str, upload: Any = (), label: str = "", frames: int = 125,
-        suffix: str = ".webp",
+        self, edition: str, example: int, other: str, upload: Any = (), domain: str = "", frames: int = 125,
+        suffix: str = ".webp", **changed: str,
     ) -> Path:  # fmt: skip
         """Saves the way from the picture's latent to its translation as a film of 25 frames a second.
 
         Raises:
-            CourseError: ``other`` is the picture's own label or none of this edition.
+            CourseError: ``other`` is none of this edition's labels.
         """
         translator = self.editions[edition].translator
-        picture, own = self.chosen(edition, example, upload, label)
-        others = [name for k, name in enumerate(translator.names) if k != own]
-        if other not in others:
-            raise CourseError(f"the animation goes to another label: choose one of {', '.join(others)}.")
-        device = next(translator.flow.parameters()).device
-        way = translator.path(picture.to(device), own, translator.names.index(other), frames).cpu()
+        picture, own = self.chosen(edition, example, upload, domain)
+        if other not in translator.names:
+            raise CourseError(f"the animation goes to a label: choose one of {', '.join(translator.names)}.")
+        device, values = next(translator.flow.parameters()).device, self.changes(edition, changed)
+        way = translator.path(picture.to(device), own, translator.names.index(other), frames, values).cpu()
         stem = f"{edition}-{translator.names[own]}-to-{other}".replace(" ", "-").replace(",", "")
         return save_animation(way, self.folder / f"{stem}{suffix}")
 
     def render(
-        self, edition: str, example: int, upload: Any = (), label: str = "", detail: float = 0.0,
-        amount: float = 1.0, count: int = 2, spread: float = 0.3, seed: int = 0,
+        self, edition: str, example: int, upload: Any = (), domain: str = "", count: int = 2, spread: float = 0.3,
+        seed: int = 0, **changed: str,
     ) -> bytes:  # fmt: skip
         """PNG: input and translations in the first row, samples below. Same values, same bytes."""
-        first = self.translations(edition, example, upload, label, detail, amount)
-        below = self.samples(edition, example, count, seed, upload, label, spread).flatten(0, 1)
+        first = self.translations(edition, example, upload, domain, **changed)
+        below = self.samples(edition, example, count, seed, upload, domain, spread, **changed)
+        blank = torch.ones_like(below[:, :1])
+        below = torch.cat([blank, below], 1).flatten(0, 1)
         return _compact(png_bytes(torch.cat([first, below]), columns=len(first), enlarge=_ENLARGE))
 
     def view(self) -> widgets.VBox:
         """The whole demo; its parts hang on the box as ``main``, ``target``, ``animate``, ``again`` and ``film``."""
         names = list(self.editions)
-        edition = widgets.Dropdown(options=names, value=names[0], description="model edition")
-        example = widgets.IntSlider(0, 0, 1, description="example from the held-out set", continuous_update=False)
-        label = widgets.Dropdown(description="label of an upload")
-        target = widgets.Dropdown(description="animation target label")
+        edition = widgets.Dropdown(options=names, value=names[0], description="edition")
+        example = widgets.IntSlider(0, 0, 1, description="example", continuous_update=False)
+        domain = widgets.Dropdown(description="label of an upload")
+        target = widgets.Dropdown(description="animate to label")
+        attributes = list(
+            dict.fromkeys(name for one in self.editions.values() for name in list(one.translator.classes)[1:])
+        )
+        changed = {name: widgets.Dropdown(options=[_READ], description=name) for name in attributes}
 
         def follow(change: Any = None) -> None:
             # Registered before the view's own observer, so that it never sees labels of another edition.
             one = self.editions[edition.value]
             example.max = len(one.examples) - 1
-            label.options = one.translator.names[::-1]
+            domain.options = one.translator.names
+            domain.value = one.translator.names[0]
             target.options = one.translator.names
             target.value = one.translator.names[-1]
+            for name, control in changed.items():
+                control.options = [_READ, *one.translator.classes.get(name, [])]
+                control.value = _READ
 
         edition.observe(follow, names="value")
         follow()
@@ -155,37 +179,67 @@ class DomainDemo:
             "edition": edition,
             "example": example,
             "upload": widgets.FileUpload(accept="image/*", multiple=False, description="upload a picture"),
-            "label": label,
-            "detail": widgets.FloatSlider(
-                0.5, min=0.0, max=1.0, step=0.25, description="detail carried over", continuous_update=False
-            ),
-            "amount": widgets.FloatSlider(
-                0.7, min=0.0, max=1.0, step=0.1, description="how far to the label", continuous_update=False
-            ),
-            "count": widgets.IntSlider(2, 1, 4, description="number of samples", continuous_update=False),
+            "domain": domain,
+            **changed,
+            "count": widgets.IntSlider(2, 1, 4, description="samples", continuous_update=False),
             "spread": widgets.FloatSlider(
-                0.3, min=0.0, max=1.0, step=0.1, description="spread of the samples", continuous_update=False
+                0.3, min=0.0, max=1.0, step=0.1, description="spread", continuous_update=False
             ),
-            "seed": widgets.BoundedIntText(0, min=0, max=9999, description="seed of the samples"),
+            "seed": widgets.BoundedIntText(0, min=0, max=9999, description="seed"),
         }
-        alt = "First row: the input and its translation under every other label. Below: samples, a row shares its v."
+        alt = "First row: the input and the picture under every label. Below: samples, a row shares its v."
         main = PictureView(self.render, controls, alt)
         again, animate = widgets.Button(description="sample again"), widgets.Button(description="animate translation")
-        film, note = widgets.Image(format="webp"), widgets.Label("")
+        film, note = widgets.Image(format="webp", layout=widgets.Layout(display="none")), widgets.Label("")
+        header = widgets.HTML()
+
+        def name_columns(change: Any = None) -> None:
+            titles = ["input", *self.editions[edition.value].translator.names]
+            width = int(main.picture.layout.width.removesuffix("px")) / len(titles)
+            cells = "".join(f'<span style="width:{width:.1f}px;text-align:center">{title}</span>' for title in titles)
+            header.value = f'<div style="display:flex">{cells}</div>'
+
+        edition.observe(name_columns, names="value")
+        name_columns()
 
         def sample_again(_: Any) -> None:
             controls["seed"].value = (controls["seed"].value + 1) % 10000
 
         def make_film(_: Any) -> None:
             try:
-                values = {name: main.values()[name] for name in ("edition", "example", "upload", "label")}
-                path = self.animate(other=target.value, **values)
+                kept = ("edition", "example", "upload", "domain", *changed)
+                path = self.animate(other=target.value, **{name: main.values()[name] for name in kept})
                 film.value, note.value = path.read_bytes(), f"saved as {path.name} in {path.parent.name}"
+                film.layout.display = None
             except CourseError as error:
                 note.value = str(error)
 
         again.on_click(sample_again)
         animate.on_click(make_film)
-        box = widgets.VBox([main.box(), again, target, animate, film, note])
+        target.style.description_width = "initial"
+        pictures = widgets.VBox([header, main.picture, main.label, main.message])
+        # Side by side where the page is wide enough, else the pictures below the controls.
+        whole = widgets.HBox(
+            [widgets.VBox(list(controls.values())), pictures], layout=widgets.Layout(flex_flow="row wrap")
+        )
+        box = widgets.VBox([whole, again, target, animate, film, note])
         box.main, box.target, box.animate, box.again, box.film, box.note = main, target, animate, again, film, note
         return box
+
+
+def people_edition(device: str | torch.device = "cpu", examples: int = 12) -> Edition:
+    """The six styles of people with the shipped flow, and some test people, each in one of the styles."""
+    people = load_people()
+    test, classes = people.part("test"), people.classes
+    names = classes["style"]
+    experts = [load_expert(name, device) for name in ("avatar-autoencoder", "avatar-classifier")]
+    translator = DomainTranslator(
+        classes, load_flow("people-labels", device), experts[0], people_expert(classes), experts[1]
+    )
+    count, domains = len(test) // len(names), torch.arange(examples) % len(names)
+    return Edition(translator, test.batch(domains * count + torch.linspace(0, count - 1, examples).long()), domains)
+
+
+def people_demo(device: str | torch.device = "cpu") -> DomainDemo:
+    """What ``make demo`` serves."""
+    return DomainDemo({"six styles": people_edition(device)}, RUNS / "films")

@@ -1,4 +1,4 @@
-"""Two dials of notebook 06: which expert speaks, and whose residual meets whose condition."""
+"""Widgets of notebook 06: another source for the same picture; the residual of one under the condition of another."""
 
 import ipywidgets as widgets
 import torch
@@ -9,11 +9,11 @@ from ..figures import png_bytes
 from ..translation import Translator
 from .picture_view import PictureView
 
-__all__ = ["CrossDial", "SourceDial"]
+__all__ = ["CrossView", "SourceView"]
 
 
-class SourceDial:
-    """One picture, several sources: what the chosen source leaves open is what changes from sample to sample.
+class SourceView:
+    """One picture, several sources: what the chosen source leaves open differs from sample to sample.
 
     The same residuals are used for every source and input.
 
@@ -31,14 +31,14 @@ class SourceDial:
         self, sources: dict[str, tuple[Translator, Tensor]], pictures: Tensor, samples: int = 4, seed: int = 0
     ):
         if not sources or any(len(condition) != len(pictures) for _, condition in sources.values()):
-            raise CourseError("the dial needs at least one source, each with one condition for every picture.")
+            raise CourseError("the widget needs at least one source, each with one condition for every picture.")
         self.sources, self.pictures, self.samples = sources, pictures.cpu(), samples
         dim = next(iter(sources.values()))[0].flow.config.dim
         self.v = torch.randn(samples, dim, generator=torch.Generator().manual_seed(seed))
 
     @torch.no_grad()
     def strip(self, source: str, index: int, temperature: float = 1.0) -> Tensor:
-        """``(1 + samples, 3, S, S)``: the picture and its translations by one source; the widget's static twin."""
+        """``(1 + samples, 3, S, S)``: the picture and its translations from one source; the widget's static twin."""
         translator, conditions = self.sources[source]
         condition = conditions[index : index + 1].expand(self.samples, *conditions.shape[1:])
         latent = translator.flow.inverse(self.v.to(condition) * temperature, condition)
@@ -53,18 +53,18 @@ class SourceDial:
         names, last = list(self.sources), len(self.pictures) - 1
         controls = {
             "source": widgets.SelectionSlider(
-                options=names, value=names[0], description="who speaks", continuous_update=False
+                options=names, value=names[0], description="source", continuous_update=False
             ),
             "index": widgets.BoundedIntText(0, min=0, max=last, description=f"picture (0 to {last})"),
             "temperature": widgets.FloatSlider(
-                1.0, min=0.0, max=1.5, step=0.1, description="length of v", continuous_update=False
+                1.0, min=0.0, max=1.5, step=0.1, description="temperature of v", continuous_update=False
             ),
         }
-        alt = f"Left: the picture. Right: {self.samples} translations of what the chosen source says about it."
+        alt = f"Left: the picture. Right: {self.samples} translations from the chosen source."
         return PictureView(self.render, controls, alt)
 
 
-class CrossDial:
+class CrossView:
     """The residual of one picture under the condition of another.
 
     Args:
@@ -72,12 +72,15 @@ class CrossDial:
         pictures: ``(N, 3, S, S)``.
         latent: ``(N, D)`` of them.
         condition: ``(N, *condition_shape)`` of them.
+
+    Raises:
+        CourseError: different numbers of pictures, latents and conditions.
     """
 
     @torch.no_grad()
     def __init__(self, translator: Translator, pictures: Tensor, latent: Tensor, condition: Tensor):
         if not len(pictures) == len(latent) == len(condition):
-            raise CourseError("the dial needs one latent and one condition for every picture.")
+            raise CourseError("the widget needs one latent and one condition for every picture.")
         self.translator, self.pictures, self.condition = translator, pictures.cpu(), condition
         self.v = translator.flow.encode(latent, condition)
 
@@ -100,9 +103,9 @@ class CrossDial:
         controls = {
             name: widgets.IntSlider(value, min=0, max=last, description=words, continuous_update=False)
             for name, value, words in (
-                ("residual_of", 0, "v (shape) from"),
-                ("condition_of", min(1, last), "condition (colour) from"),
+                ("residual_of", 0, "residual v from"),
+                ("condition_of", min(1, last), "condition from"),
             )
         }
-        alt = "Left: who gives the residual. Middle: who gives the condition. Right: the crossed picture."
+        alt = "Left: the picture of the residual. Middle: the picture of the condition. Right: the crossed picture."
         return PictureView(self.render, controls, alt)

@@ -18,7 +18,7 @@ class TextBox:
     """Pictures for typed sentences, one row a sentence; a column shares its residual.
 
     Args:
-        translators: name → translator whose source takes captions.
+        translators: name → translator whose source takes sentences, or pairs (sentence, style) if it has styles.
         samples: columns.
 
     Raises:
@@ -29,19 +29,25 @@ class TextBox:
         if not translators or samples < 1:
             raise CourseError("a text box needs a translator and at least one sample.")
         self.translators, self.samples = dict(translators), samples
+        known = [name for one in self.translators.values() for name in getattr(one.source, "names", [])]
+        self.styles = list(dict.fromkeys(known))
 
     def residuals(self, target: str, seed: int, length: float = 1.0) -> Tensor:
         """``v (samples, D)``; the same seed gives the same ones on every device."""
         dim = self.translators[target].flow.config.dim
         return length * torch.randn(self.samples, dim, generator=torch.Generator().manual_seed(seed))
 
-    def pictures(self, sentences: Sequence[str], target: str, seed: int, length: float = 1.0) -> Tensor:
-        """``(sentences, samples, 3, S, S)`` in [−1, 1], on the CPU."""
+    def pictures(
+        self, sentences: Sequence[str], target: str, seed: int, length: float = 1.0, style: str = ""
+    ) -> Tensor:
+        """``(sentences, samples, 3, S, S)`` in [−1, 1], on the CPU; ``style`` counts where the target has styles."""
         translator = self.translators[target]
         v = self.residuals(target, seed, length).to(next(translator.flow.parameters()).device)
-        return translator.render(v, list(sentences)).cpu()
+        names = getattr(translator.source, "names", [])
+        asked = [(text, style or names[0]) for text in sentences] if names else list(sentences)
+        return translator.render(v, asked).cpu()
 
-    def render(self, sentence: str, other: str, target: str, seed: int, length: float = 1.0) -> bytes:
+    def render(self, sentence: str, other: str, target: str, seed: int, length: float = 1.0, style: str = "") -> bytes:
         """PNG, enlarged without smoothing: a row for each of the two sentences that is not empty.
 
         Raises:
@@ -49,12 +55,14 @@ class TextBox:
         """
         sentences = [text.strip() for text in (sentence, other) if text.strip()]
         if not sentences:
-            raise CourseError("type a sentence, for example: a red heart.")
-        pictures = self.pictures(sentences, target, seed, length)
+            raise CourseError("type a sentence, for example: a sad person with red hair.")
+        pictures = self.pictures(sentences, target, seed, length, style)
         # Targets draw at different sizes; on the screen all of them are about 128 pixels wide.
         return png_bytes(pictures.flatten(0, 1), columns=self.samples, enlarge=max(1, 128 // pictures.shape[-1]))
 
-    def view(self, sentence: str = "a smiling face", other: str = "a red heart") -> PictureView:
+    def view(
+        self, sentence: str = "a smiling person with long pink hair", other: str = "a sad person with long pink hair"
+    ) -> PictureView:
         """Controls above the pictures. Rendering waits until a sentence is complete (Enter, or leaving the box)."""
         names = list(self.translators)
         controls = {
@@ -66,5 +74,7 @@ class TextBox:
                 1.0, min=0.0, max=1.5, step=0.1, description="length of v", continuous_update=False
             ),
         }
+        if self.styles:
+            controls["style"] = widgets.Dropdown(options=self.styles, value=self.styles[0])
         alt = "One row of pictures for each sentence; pictures in one column share their residual."
         return PictureView(self.render, controls, alt)
