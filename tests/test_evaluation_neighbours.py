@@ -8,7 +8,6 @@ from course_lib.errors import CourseError
 from course_lib.evaluation.neighbours import nearest, retrieval_accuracy
 from course_lib.evaluation.probes import LinearProbe, balanced_accuracy, layer_vectors
 from course_lib.experts import Classifier, ClassifierConfig, freeze
-from course_lib.translation.edits import matched_pairs, mean_difference
 
 
 def generator(seed=0):
@@ -99,29 +98,3 @@ def test_layer_vectors_are_those_of_the_classifier():
     assert torch.allclose(vectors["late"], net.layer(images, "late").flatten(1), atol=1e-5)
     small = layer_vectors(net, data, numbers=64)
     assert small["early"].shape == (6, 4 * 16) and small["late"].shape == (6, 32)
-
-
-def test_matched_pairs_differ_in_one_label_only():
-    data = load_emoji().part("val")
-    for label, first, second in (
-        ("skin_tone", "light", "dark"),
-        ("gender", "man", "woman"),
-        ("style", "noto", "twemoji"),
-    ):
-        left, right = matched_pairs(data, label, first, second)
-        assert len(left) == len(right) > 5
-        assert {data.classes[label][i] for i in data.labels[label][left].tolist()} == {first}
-        assert {data.classes[label][i] for i in data.labels[label][right].tolist()} == {second}
-        for name in {"style", "base", "skin_tone", "gender", "age", "hair"} - {label}:
-            assert torch.equal(data.labels[name][left], data.labels[name][right]), name
-    with pytest.raises(CourseError, match="skin_tone"):
-        matched_pairs(data, "skin_tone", "light", "green")
-    with pytest.raises(CourseError, match="differ only"):
-        matched_pairs(data, "hair", "red", "curly")
-
-
-def test_the_mean_difference_finds_a_planted_direction():
-    own, step = torch.randn(10, 4, generator=generator()), torch.tensor([1.0, 0.0, -2.0, 0.5])
-    latents = torch.cat([own, own + step])
-    found = mean_difference(latents, (torch.arange(10), torch.arange(10, 20)))
-    assert torch.allclose(found, step, atol=1e-6)

@@ -95,6 +95,20 @@ def test_attributes_are_joined_in_order():
     assert expert.condition_shape == (5,) and out[:, expert.slices["hair"]].argmax(1).tolist() == [1, 0]
 
 
+def test_crossed_labels_give_every_combination_a_number_and_open_ones_none():
+    expert = LabelExpert({"style": 2, "skin": 3, "hair": 2}, [("style", "skin"), ("style", "skin", "hair")])
+    labels = {"style": torch.tensor([1, 0]), "skin": torch.tensor([2, 1]), "hair": torch.tensor([0, 1])}
+    out = expert.encode(labels)
+    assert expert.joined == 7 and expert.condition_shape == (7 + 6 + 12,) == out.shape[1:]
+    assert torch.equal(out[:, :7], expert.join(labels)) and torch.equal(expert.cross(out[:, :7]), out)
+    assert out[:, 7:13].argmax(1).tolist() == [1 * 3 + 2, 0 * 3 + 1] and (out[:, 7:13].sum(1) == 1).all()
+    assert out[:, 13:].argmax(1).tolist() == [(1 * 3 + 2) * 2 + 0, (0 * 3 + 1) * 2 + 1]
+    part = expert.encode({"style": labels["style"], "skin": labels["skin"]})
+    assert torch.equal(part[:, 7:13], out[:, 7:13]) and not part[:, 13:].any() and not part[:, 5:7].any()
+    with pytest.raises(CourseError, match="eyes"):
+        LabelExpert({"style": 2}, [("style", "eyes")])
+
+
 @pytest.mark.parametrize(
     ("expert", "labels"),
     [
@@ -105,7 +119,7 @@ def test_attributes_are_joined_in_order():
         (LabelExpert(3), {"label": torch.tensor([0])}),
         (LabelExpert({"a": 2}), torch.tensor([0])),
         (LabelExpert({"a": 2}), {"b": torch.tensor([0])}),
-        (LabelExpert({"a": 2, "b": 2}), {"a": torch.tensor([0])}),
+        (LabelExpert({"a": 2, "b": 2}), {}),
     ],
 )
 def test_impossible_labels(expert, labels):

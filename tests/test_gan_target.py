@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from course_lib.cinn import ConditionalFlow, FlowConfig
-from course_lib.data import ImageSet, to_float
+from course_lib.data import OLD_KINDS
+from course_lib.data.people import ATTRIBUTES
 from course_lib.errors import CourseError
 from course_lib.experts import (
     BlackBox,
@@ -17,10 +18,10 @@ from course_lib.experts import (
 )
 from course_lib.gans import BigGANConfig, Generator
 from course_lib.training import Budget, train
-from course_lib.translation.caption_stage import CaptionStage
+from course_lib.translation.caption_stage import KIND_PHRASES, CaptionStage
 from course_lib.translation.dequantise import start_dequantiser
 from course_lib.translation.gan_target import GanMethod, GanTarget, generate_pairs
-from course_lib.translation.text import CaptionTable
+from course_lib.translation.text import CaptionSource
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +32,12 @@ def target():
 
 
 @pytest.fixture(scope="module")
-def stage(target):
-    """A bank of 20 generated pictures of 10 things, each drawn twice, with captions that name the thing."""
-    generator = torch.Generator().manual_seed(1)
-    pictures = target.decode(torch.randn(20, 10, generator=generator))
-    images = ((pictures + 1) * 127.5).round().to(torch.uint8)
-    labels = {"emoji": torch.arange(10).repeat(2), "subgroup": torch.arange(10).repeat(2) // 2}
-    captions = [[f"thing {k}", f"a picture of thing {k}"] for k in range(10)] * 2
-    bank = ImageSet("bank", images, labels, {name: [str(k) for k in range(10)] for name in labels}, captions)
+def stage():
+    """A classifier with random weights: it recognises something, always the same in the same picture."""
     torch.manual_seed(2)
-    return CaptionStage(freeze(Classifier(ClassifierConfig({"style": 2}, width=8))), bank), bank
+    heads = {"kind": 4, **{name: len(values) for name, values in ATTRIBUTES.items()}}
+    kinds = ["personas", "micah", "clay", "stack"]
+    return CaptionStage(freeze(Classifier(ClassifierConfig(heads, width=8))), kinds, kinds)
 
 
 def test_noise_comes_first_and_the_embedding_second(target):
@@ -72,36 +69,27 @@ def test_what_a_gan_target_refuses(target):
         GanTarget(Generator(BigGANConfig(3, (8, 8), (8, 8), 1, noise=4, embedding=None, attention=())))
 
 
-def test_the_stage_gives_a_picture_of_its_bank_one_of_its_own_captions(stage):
-    stage, bank = stage
-    pictures = to_float(bank.images)
-    assert torch.equal(stage.recognise(pictures), bank.labels["emoji"])
-    found = stage.caption(pictures.repeat(10, 1, 1, 1), torch.Generator().manual_seed(0))
-    for text, thing in zip(found, bank.labels["emoji"].repeat(10).tolist(), strict=True):
-        assert text in bank.captions[thing]
-    assert len(set(found)) == 20, "both captions of every thing are used"
+def test_captions_name_what_was_recognised(stage):
+    draws = torch.Generator().manual_seed(0)
+    person = {"kind": "micah", "skin": "tan", "hair": "red", "cut": "long", "glasses": "no", "mouth": "sad"}
+    said = [stage.caption(person, draws) for _ in range(60)]
+    assert all(named.items() <= person.items() and "kind" not in named for _, named in said)
+    assert len({text for text, _ in said}) > 20 and {len(named) for _, named in said} == {1, 2, 3, 4, 5}
+    new = {stage.caption(person, draws, new=True)[0] for _ in range(20)}
+    assert len(new) == 2 and not new & {text for text, _ in said}
+    things = {stage.caption({"kind": "clay"}, draws)[0] for _ in range(20)}
+    assert things == set(KIND_PHRASES["clay"][:-1])
+    assert stage.caption({"kind": "clay"}, draws, new=True) == (KIND_PHRASES["clay"][-1], {"kind": "clay"})
+    beliefs = stage.beliefs([person, {"kind": "clay"}])
+    assert beliefs[0, -4:].tolist() == [0, 1, 0, 0] and beliefs[1].sum() == 1 and beliefs[1, -2] == 1
 
 
-def test_a_known_class_leaves_the_choice_inside_it_to_the_picture(target, stage):
-    stage, bank = stage
-    pictures = to_float(bank.images)
-    assert torch.equal(stage.recognise(pictures, bank.labels["subgroup"]), bank.labels["emoji"])
-    elsewhere = stage.recognise(pictures, (bank.labels["subgroup"] + 1) % 5)
-    assert torch.equal(elsewhere // 2, (bank.labels["subgroup"] + 1) % 5)
-    subgroups = torch.tensor([3, 1, 4, 0, 2])
-    pairs, _ = generate_pairs(target, stage, 100, [1] * 5, subgroups=subgroups)
-    assert torch.equal(pairs.thing // 2, subgroups[pairs.label]) and len(pairs.thing.unique()) > 5
-    with pytest.raises(CourseError, match="no picture of subgroup"):
-        stage.recognise(pictures[:1], torch.tensor([9]))
-
-
-def test_a_bank_needs_captions(stage):
-    with pytest.raises(CourseError, match="no captions"):
-        CaptionStage(stage[0].classifier, ImageSet("mute", torch.zeros(2, 3, 16, 16, dtype=torch.uint8)))
+def test_every_old_kind_that_is_no_person_can_be_called_something():
+    assert set(KIND_PHRASES) == set(OLD_KINDS)
+    assert len({phrase for phrases in KIND_PHRASES.values() for phrase in phrases}) == 3 * len(OLD_KINDS)
 
 
 def test_pairs_belong_together(target, stage):
-    stage, _ = stage
     before = fingerprint(target.generator)
     pairs, last = generate_pairs(target, stage, 300, [1, 0, 1, 0, 2], seed=3)
     assert len(pairs) == 300 and last.shape == (50, 3, 16, 16)
@@ -109,7 +97,7 @@ def test_pairs_belong_together(target, stage):
     assert counts[1] == counts[3] == 0 and counts[4] > 1.4 * counts[0]
     # Whoever renders the clean embedding again recognises the same thing.
     again = target.decode(torch.cat([pairs.z, target.classes[pairs.label]], 1))
-    assert torch.equal(stage.recognise(again), pairs.thing)
+    assert stage.recognise(again) == [pairs.things[k] for k in pairs.thing.tolist()]
     assert torch.equal(again[-50:], last) and fingerprint(target.generator) == before
     same, _ = generate_pairs(target, stage, 300, torch.tensor([1, 0, 1, 0, 2]), seed=3)
     assert torch.equal(same.z, pairs.z)
@@ -121,7 +109,7 @@ def dequantiser(target):
 
 
 def test_latents_keep_the_noise_and_move_the_embedding(target, stage, dequantiser):
-    pairs, _ = generate_pairs(target, stage[0], 40, [1] * 5)
+    pairs, _ = generate_pairs(target, stage, 40, [1] * 5)
     first = pairs.latents(target, dequantiser, torch.Generator().manual_seed(0))
     second = pairs.latents(target, dequantiser, torch.Generator().manual_seed(1))
     assert torch.equal(first[:, :6], pairs.z) and torch.equal(second[:, :6], pairs.z)
@@ -129,12 +117,14 @@ def test_latents_keep_the_noise_and_move_the_embedding(target, stage, dequantise
 
 
 def test_a_step_draws_fresh_neighbours_and_training_moves_the_flow_alone(target, stage, dequantiser):
-    pairs, _ = generate_pairs(target, stage[0], 60, [1] * 5)
-    table = CaptionTable(torch.randn(10, 2, 3), torch.full((10,), 2))
+    pairs, _ = generate_pairs(target, stage, 60, [1] * 5)
+    table = torch.randn(len(pairs.things), 2, 3)
+    source = CaptionSource(None, torch.zeros(4), torch.zeros(4, 3), torch.zeros(3))
     flow = ConditionalFlow(FlowConfig.quick(10, (3,), hidden_dim=8, blocks=2), torch.Generator().manual_seed(0))
-    method = GanMethod(pairs, target, dequantiser, table, flow, 0.1, held=pairs.subset(torch.arange(10)), held_every=2)
+    held = pairs.subset(torch.arange(10))
+    method = GanMethod(pairs, target, dequantiser, table, source, flow, 0.1, held=held, held_every=2)
     index = torch.tensor([7, 7])
-    first = method.targets(index, torch.Generator().manual_seed(0))
+    first, _ = method.batch(index, torch.Generator().manual_seed(0))
     assert torch.equal(first[:, :6], pairs.z[index]) and (first[0, 6:] != first[1, 6:]).any()
     latent, condition = method.batch(torch.arange(50), torch.Generator().manual_seed(0))
     assert latent.shape == (50, 10) and condition.shape == (50, 3)

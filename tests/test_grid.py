@@ -1,4 +1,4 @@
-"""The grid autoencoder, the flow on its latents, and the look at translated pictures."""
+"""The grid autoencoder and the flow on its latents."""
 
 import pytest
 import torch
@@ -8,20 +8,15 @@ from course_lib.cinn import GridFlow, GridFlowConfig, LocalShift
 from course_lib.data import ImageSet
 from course_lib.errors import CourseError
 from course_lib.experts import (
-    Classifier,
-    ClassifierConfig,
     GridAutoencoder,
     GridAutoencoderConfig,
     GridExpert,
     freeze,
     load_expert,
 )
-from course_lib.training import Budget, Card, save_weights, train
-from course_lib.translation import Pairs, load_flow
-from course_lib.translation.domains import DomainTranslator, label_flow
+from course_lib.training import Card, save_weights
+from course_lib.translation import load_flow
 from course_lib.translation.own_data import adapt_autoencoder
-from course_lib.translation.partners import content_features
-from course_lib.translation.picture_critic import FeatureCritic, PictureDomainMethod, Viewer
 
 SMALL = GridAutoencoderConfig(16, 4, (8, 8), (8, 8))
 QUIET = {"log_every": 10, "checkpoint_every": 0, "preview_every": 0, "progress": False}
@@ -215,161 +210,6 @@ def test_saved_networks_are_opened_by_their_kind(autoencoder, tmp_path):
     assert isinstance(load_flow("flow", folder=tmp_path), GridFlow)
     with pytest.raises(CourseError, match="not a conditional flow or grid flow"):
         load_flow("mine", folder=tmp_path)
-
-
-def latents(autoencoder, count=60, seed=0):
-    """Two domains: the second has twice the spread, which no shift can give."""
-    g = torch.Generator().manual_seed(seed)
-    z = torch.randn(count, autoencoder.latent_dim, generator=g)
-    label = torch.arange(count) % 2
-    z = z * (1 + label[:, None]) + label[:, None]
-    return Pairs(torch.eye(2)[label], z, torch.full_like(z, 0.01))
-
-
-def test_a_grid_target_gets_a_grid_flow_that_begins_as_the_mean_shift(autoencoder):
-    pairs = latents(autoencoder)
-    flow = label_flow(pairs, autoencoder, gain=0.0, hidden_dim=8, blocks=2)
-    assert isinstance(flow, GridFlow) and flow.config.dim == autoencoder.latent_dim
-    translator = DomainTranslator(["a", "b"], flow, autoencoder)
-    own = torch.zeros(30, dtype=torch.int64)
-    z = pairs.mean[::2]
-    shifted = z - z.mean(0) + pairs.mean[1::2].mean(0)
-    assert (translator.move(z, own, own + 1) - shifted).abs().max() < 0.02  # the fit has a small ridge
-    pictures = torch.rand(3, 3, 16, 16) * 2 - 1
-    assert translator.under_every_label(pictures, own[:3]).shape == (3, 2, 3, 16, 16)
-
-
-@pytest.fixture(scope="module")
-def viewers(autoencoder):
-    """Two, whose classifiers differ in size."""
-    torch.manual_seed(0)
-    pairs = latents(autoencoder, 200)
-    classifiers = [freeze(Classifier(ClassifierConfig({"style": 2}, width))) for width in (4, 6)]
-    return [Viewer(autoencoder, one, pairs.mean, pairs.condition.argmax(1)) for one in classifiers]
-
-
-@pytest.fixture(scope="module")
-def viewer(viewers):
-    return viewers[0]
-
-
-def test_a_pictures_content_is_its_own_and_a_common_change_of_style_does_not_count(viewer, autoencoder):
-    z = latents(autoencoder, 40).mean
-    own = torch.arange(40) % 2
-    content = viewer.content(viewer.maps(z))
-    restyled = [layer - mean[own] + mean[1 - own] for layer, mean in zip(content, viewer.means, strict=True)]
-    assert viewer.distance(content, own, content, own) < 1e-6
-    assert viewer.distance(content, own, restyled, 1 - own) < 1e-6
-    assert viewer.distance(content, own, content, 1 - own) > 1e-3
-    assert 0.5 < viewer.distance(content, own, [layer.roll(2, 0) for layer in content], own) < 1.5
-
-
-def test_a_picture_as_a_whole_should_be_where_the_input_was_moved_by_the_means(viewer, autoencoder):
-    own = torch.arange(40) % 2
-    content = viewer.content(viewer.maps(latents(autoencoder, 40).mean))
-    mean, whole = viewer.means[-1], content[-1]
-    arrived = [*content[:-1], whole - mean[own] + mean[1 - own]]
-    assert viewer.shortfall(content, own, arrived, 1 - own) < 1e-6
-    assert viewer.shortfall(content, own, content, own) < 1e-6
-    untouched = (mean[own] - mean[1 - own]).square().sum(1).mean() / viewer.length
-    torch.testing.assert_close(viewer.shortfall(content, own, content, 1 - own), untouched)
-
-
-def test_the_means_are_those_of_each_domain(viewer, autoencoder):
-    pairs = latents(autoencoder, 200)
-    for layer, mean in zip(viewer.content(viewer.maps(pairs.mean)), viewer.means, strict=True):
-        torch.testing.assert_close(mean[1], layer[1::2].mean(0), rtol=1e-3, atol=1e-5)
-
-
-def test_a_domain_without_pictures_has_no_mean(viewer, autoencoder):
-    with pytest.raises(CourseError, match="every domain needs pictures"):
-        Viewer(autoencoder, viewer.classifier, latents(autoencoder, 4).mean, torch.tensor([0, 0, 2, 2]))
-
-
-def test_the_critic_has_an_opinion_for_every_label_and_each_picture_gets_its_own(viewer, autoencoder):
-    critic = FeatureCritic(viewer.scales, 2, width=8).eval()
-    opinions = critic(viewer.maps(latents(autoencoder, 6).mean))
-    assert opinions.shape == (6, 2, 12)  # two by two places in each of the three stages
-    assert not torch.equal(opinions[:, 0], opinions[:, 1])
-    alone = critic(viewer.maps(latents(autoencoder, 6).mean[2:3]))
-    torch.testing.assert_close(opinions[2:3], alone, rtol=1e-4, atol=1e-5)
-
-
-def test_a_shifted_look_sees_the_shifted_picture(viewer, autoencoder):
-    z = latents(autoencoder, 4).mean
-    moved = torch.ones(4, 3, 16, 16)
-    moved[:, :, :14, 3:] = autoencoder.render(z).detach()[:, :, 2:, :13]
-    for a, b in zip(viewer.maps(z, (-3, 2)), viewer.classifier.maps(moved), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-
-
-def test_looking_in_half_precision_sees_nearly_the_same(viewer, autoencoder):
-    pairs = latents(autoencoder, 200)
-    coarse = Viewer(autoencoder, viewer.classifier, pairs.mean, pairs.condition.argmax(1), torch.bfloat16)
-    for a, b in zip(viewer.maps(pairs.mean[:8]), coarse.maps(pairs.mean[:8]), strict=True):
-        assert b.dtype == torch.bfloat16
-        assert (a - b.float()).norm() < 0.05 * a.norm()
-
-
-def looking(autoencoder, viewer, pairs, weights, seed=0):
-    torch.manual_seed(seed)
-    flow = label_flow(pairs, autoencoder, hidden_dim=16, blocks=2)
-    critic = FeatureCritic(viewer.scales, 2, width=8)
-    return PictureDomainMethod(pairs, flow, viewer=viewer, critic=critic, weights=weights, looked_at=8)
-
-
-def test_each_phase_moves_its_own_network_and_no_expert(viewer, autoencoder):
-    weights = {"content": 5.0, "whole": 5.0, "style": 5.0, "critic": 5.0}
-    method = looking(autoencoder, viewer, latents(autoencoder), weights)
-    critic, flow = (method.modules[name] for name in ("critic", "flow"))
-    generator = torch.Generator().manual_seed(0)
-    phases = method.losses(method.batch(torch.arange(16), generator), generator, 0)
-    loss = next(phases)
-    loss.value.backward()
-    assert {"content", "whole", "style", "critic", "taken for the target"} <= loss.scalars.keys()
-    assert all(p.grad is None for p in critic.parameters())
-    assert any(p.grad.abs().max() > 0 for p in flow.parameters())
-    flow.zero_grad()
-    next(phases).value.backward()
-    assert any(p.grad.abs().max() > 0 for p in critic.parameters())
-    assert all(p.grad is None or not p.grad.any() for p in flow.parameters())
-    assert all(p.grad is None for p in [*viewer.classifier.parameters(), *viewer.target.parameters()])
-
-
-@pytest.mark.parametrize("name", ["content", "whole", "style"])
-def test_what_is_asked_for_is_learned(viewer, autoencoder, name):
-    """Both flows fit the same likelihood; what differs is whether the picture's gradient reaches the flow."""
-    pairs = latents(autoencoder, 200)
-
-    def reached(weight):
-        weights = dict.fromkeys(("content", "whole", "style", "critic"), 0.0) | {name: weight}
-        method = looking(autoencoder, viewer, pairs, weights)
-        return train(method, Budget(60), 32, seed=0, **QUIET).curve[name][-1]
-
-    assert reached(1000.0) < reached(0.0)
-
-
-def test_a_viewer_of_a_data_set_is_that_of_its_latents(viewer, autoencoder):
-    images = torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8)
-    data = ImageSet("toy", images, {"style": torch.arange(40) % 2}, {"style": ["a", "b"]})
-    one = Viewer.of(autoencoder, viewer.classifier, data, count=40)
-    other = Viewer(
-        autoencoder, viewer.classifier, autoencoder.encode(data.batch(torch.arange(40))), torch.arange(40) % 2
-    )
-    for a, b in zip(one.means, other.means, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
-
-
-def test_content_features_say_what_is_where():
-    classifier = freeze(Classifier(ClassifierConfig({"style": 2}, width=4)))
-    images = torch.randint(0, 256, (10, 3, 64, 64), dtype=torch.uint8)
-    data = ImageSet("toy", images, {"style": torch.arange(10) % 2}, {"style": ["a", "b"]})
-    features = content_features(classifier, data)
-    assert features.shape == (10, 32 * 16 + 8 * 16)
-    torch.testing.assert_close(features.square().sum(1), torch.full((10,), 2.0))
-    assert torch.equal(features, content_features(classifier, data, batch_size=10)) or torch.allclose(
-        features, content_features(classifier, data, batch_size=10), atol=1e-6
-    )
 
 
 def test_a_copy_of_a_grid_autoencoder_can_be_adapted(autoencoder):

@@ -1,22 +1,24 @@
-"""Captions as conditions: the memory of sentences, principal components, tables of captions, what a batch holds."""
+"""Sentences as conditions: the memory of embeddings, the reading, captions, what a batch holds, scores."""
 
 import pytest
 import torch
 
 from course_lib.cinn import ConditionalFlow, FlowConfig
-from course_lib.data import ImageSet, load_emoji
+from course_lib.data.people import ATTRIBUTES, WORDINGS, combinations, describe
 from course_lib.errors import CourseError
 from course_lib.experts import SentenceMemory
-from course_lib.training import Budget, train
 from course_lib.translation import Pairs
+from course_lib.translation.domains import people_expert
 from course_lib.translation.text import (
     CaptionMethod,
     CaptionSource,
-    CaptionTable,
-    first_pictures,
-    held_out,
-    with_subgroups,
+    belief_targets,
+    new_captions,
+    training_captions,
 )
+from course_lib.translation.text_scores import open_variety, read_as_asked
+
+SKIN = ATTRIBUTES["skin"]
 
 
 class Letters:
@@ -67,112 +69,103 @@ def test_a_memory_takes_lists_of_sentences_only(tmp_path):
             memory(tmp_path).encode(wrong)
 
 
-def embeddings(count=300):
-    """Two wide directions and eight narrow ones around a far mean."""
-    spread = torch.tensor([5.0, 3.0] + [0.1] * 8)
-    return torch.randn(count, 10, generator=torch.Generator().manual_seed(0)) * spread + 7
+def test_a_source_reads_what_captions_name_and_nothing_else(tmp_path):
+    """On made-up embeddings in which every value has a direction of its own."""
+    generator = torch.Generator().manual_seed(0)
+    values = [dict(zip(ATTRIBUTES, one, strict=True)) for one in combinations()[::7]]
+    made = [training_captions(one, 3, generator) for one in values]
+    named = [one for _, several in made for one in several]
+    targets = belief_targets(named)
+    directions = torch.randn(targets.shape[1], 60, generator=generator)
+    embeddings = targets @ directions + 0.01 * torch.randn(len(targets), 60, generator=generator)
+    expert = people_expert({"style": ["a", "b"], **{name: list(known) for name, known in ATTRIBUTES.items()}})
+    source = CaptionSource.fit(Rows(embeddings), embeddings, targets, expert, ["a", "b"], ridge=1e-4)
+    found = source.read([str(k) for k in range(len(targets))])
+    assert (found - targets).abs().max() < 0.2
+    condition = source.encode([("3", "b"), ("3", "a")])
+    assert condition.shape[1:] == source.condition_shape == expert.condition_shape
+    joined = torch.cat([torch.tensor([[0.0, 1.0]]), found[3:4]], 1)
+    assert torch.allclose(condition[:1], expert.cross(joined), atol=1e-5)
+    plain = CaptionSource(source.sentences, source.mean, source.weight, source.offset)
+    assert torch.allclose(plain.encode(["3"]), found[3:4], atol=1e-5) and plain.condition_shape == (targets.shape[1],)
+    for wrong in (["3"], [("3", "c")]):
+        with pytest.raises(CourseError, match="sentence, style"):
+            source.encode(wrong)
 
 
-def test_the_source_keeps_the_wide_directions_at_variance_one():
-    x = embeddings()
-    source = CaptionSource.fit(Letters(), x, 2)
-    condition = source.project(x)
-    assert source.condition_shape == (2,) and condition.shape == (300, 2)
-    assert condition.mean(0).abs().max() < 1e-4 and abs(condition.var(0).mean() - 1) < 0.01
-    direction = torch.linalg.qr(source.axes).Q
-    assert (x @ direction).var(0).sum() / x.var(0).sum() > 0.99
-    restored = CaptionSource(Letters(), *source.tensors().values())
-    assert torch.allclose(restored.project(x), condition, atol=1e-6)
+class Rows:
+    """A sentence expert whose sentences are row numbers."""
+
+    def __init__(self, table):
+        self.table, self.condition_shape = table, table.shape[1:]
+
+    def encode(self, x):
+        return self.table[[int(text) for text in x]]
 
 
-def test_discriminants_find_the_direction_that_tells_classes_apart():
-    labels = torch.arange(300) % 2
-    x = embeddings()
-    x[:, 4] += 2.0 * labels  # a narrow direction: principal components pass it over
-    both = CaptionSource.fit(Letters(), x, 2, labels, 1)
-    condition = both.project(x)
-    assert both.condition_shape == (3,) and abs(condition[:, 2].var() - 1) < 0.01
-    gap = [(c[labels == 1].mean() - c[labels == 0].mean()).abs() / c[labels == 0].std() for c in condition.T]
-    assert gap[2] > 5 > 1 > max(gap[:2])
-    with pytest.raises(CourseError, match="need labels"):
-        CaptionSource.fit(Letters(), x, 2, None, 1)
+def test_captions_say_what_they_name_and_new_wordings_are_never_trained():
+    generator = torch.Generator().manual_seed(1)
+    seen, new = set(), set()
+    for one in combinations()[::5]:
+        values = dict(zip(ATTRIBUTES, one, strict=True))
+        for texts, named in (training_captions(values, 6, generator), new_captions(values, 2, generator)):
+            assert len(texts) == len(named)
+            for text, said in zip(texts, named, strict=True):
+                assert said.items() <= values.items()
+                for name, value in said.items():
+                    if name == "skin" or (name == "hair" and value != "none"):
+                        assert value in text, (text, said)
+                if "glasses" not in said:
+                    assert "glasses" not in text
+                if "skin" not in said:
+                    assert "skin" not in text
+        seen |= set(training_captions(values, 0, generator)[0])
+        new |= set(new_captions(values, 0, generator)[0])
+    assert not seen & new and len(seen) == 3 * len(new)
 
 
-def test_components_need_more_captions_than_there_are_components():
-    with pytest.raises(CourseError, match="take fewer"):
-        CaptionSource.fit(Letters(), embeddings(5), 5)
-    with pytest.raises(CourseError, match="take fewer"):
-        CaptionSource.fit(Letters(), embeddings(), 11)
+@pytest.mark.parametrize("wording", range(WORDINGS))
+def test_a_description_names_everything_once(wording):
+    named = {"skin": "tan", "hair": "red", "cut": "curly", "glasses": "yes", "mouth": "sad"}
+    text = describe(named, wording)
+    assert text.count("tan skin") == text.count("curly red hair") == text.count("glasses") == text.count("sad") == 1
+    assert "  " not in text and describe({}, wording) in ("a person", "a face")
+    assert "no hair" in describe({"cut": "bald"}, wording)
 
 
-@pytest.fixture
-def table():
-    captions = [["aa", "b"], ["c", "dd", "eee"], ["f"]]
-    source = CaptionSource(Letters(), torch.zeros(26), torch.eye(26))
-    return captions, source, CaptionTable.of(captions, source)
+def test_targets_mark_what_is_named_and_the_bald_have_no_hair_colour():
+    rows = belief_targets([{"skin": "tan", "cut": "bald"}, {}])
+    names = [(name, value) for name, values in ATTRIBUTES.items() for value in values]
+    assert {names[k] for k in rows[0].nonzero()[:, 0].tolist()} == {("skin", "tan"), ("cut", "bald"), ("hair", "none")}
+    assert not rows[1].any()
 
 
-def test_a_table_draws_every_caption_of_the_right_thing_and_no_other(table):
-    captions, source, rows = table
-    owner = torch.tensor([0, 1, 2]).repeat(200)
-    drawn = rows.draw(owner, torch.Generator().manual_seed(0))
-    for k, names in enumerate(captions):
-        found, counts = drawn[owner == k].unique(dim=0, return_counts=True)
-        wanted = source.encode(names)
-        assert {tuple(row.tolist()) for row in found} == {tuple(row.tolist()) for row in wanted}
-        assert counts.min() > 0.6 * 200 / len(names)
-    noisy = rows.draw(owner, torch.Generator().manual_seed(0), 0.3) - drawn
-    assert abs(noisy.std() - 0.3) < 0.02
+def test_a_batch_holds_a_caption_of_its_own_combination():
+    expert = people_expert({"style": ["a", "b"], **{name: list(known) for name, known in ATTRIBUTES.items()}})
+    table = torch.arange(6.0).view(3, 2, 1).expand(3, 2, 24)
+    source = CaptionSource(None, torch.zeros(4), torch.zeros(4, 24), torch.zeros(24), expert, ["a", "b"])
+    owner, style = torch.tensor([2, 0, 1, 1]), torch.tensor([1.0, 0.0, 1.0, 0.0])
+    pairs = Pairs(style, torch.zeros(4, 8), torch.zeros(4, 8))
+    flow = ConditionalFlow(FlowConfig.quick(8, expert.condition_shape, hidden_dim=8, blocks=1))
+    method = CaptionMethod(pairs, owner, table, source, flow, noise=0.0)
+    seen = set()
+    for seed in range(20):
+        _, condition = method.batch(torch.arange(4), torch.Generator().manual_seed(seed))
+        assert torch.equal(condition[:, :2].argmax(1), style.long())
+        assert torch.equal(condition[:, 2].long() // 2, owner)
+        seen |= set(condition[:, 2].long().tolist())
+    assert seen == set(range(6)), "every caption is drawn"
 
 
-def test_a_thing_without_captions_is_refused(table):
-    with pytest.raises(CourseError, match="needs a caption"):
-        CaptionTable.of([["a"], []], table[1])
+def test_scores_compare_with_what_was_named():
+    class Sees:
+        def predict(self, pictures, name):
+            return pictures[:, 0, 0, 0].long() % len(ATTRIBUTES[name])
 
-
-def test_batches_pair_a_target_with_its_own_captions_and_relatives_share_their_chance(table):
-    captions, source, rows = table
-    owner = torch.arange(3).repeat(4)
-    latents = Pairs(torch.zeros(12, 1), owner[:, None].float().repeat(1, 4), torch.zeros(12, 4))
-    flow = ConditionalFlow(FlowConfig.quick(4, (26,), hidden_dim=8, blocks=1))
-    method = CaptionMethod(latents, owner, rows, torch.tensor([9, 9, 1]), flow, 0.0)
-    latent, condition = method.batch(torch.arange(3000) % 12, torch.Generator().manual_seed(0))
-    for k, names in enumerate(captions):
-        mine = condition[latent[:, 0] == k]
-        wanted = {tuple(row.tolist()) for row in source.encode(names)}
-        assert {tuple(row.tolist()) for row in mine.unique(dim=0)} == wanted
-    share = torch.bincount(latent[:, 0].long()) / 3000
-    assert torch.allclose(share, torch.tensor([0.2, 0.2, 0.6]), atol=0.04), "1/3, 1/3, 1"
-
-
-def test_training_learns_what_the_caption_says(table):
-    _, source, rows = table
-    owner = torch.arange(3).repeat(100)
-    means = torch.tensor([[3.0, 0, 0, 0], [0, 3.0, 0, 0], [0, 0, 3.0, 0]])
-    latents = Pairs(torch.zeros(300, 1), means[owner], torch.full((300, 4), 0.3))
-    config = FlowConfig.quick(4, (26,), embedding_dim=8, hidden_dim=32, hidden_depth=1, blocks=3, embedder_depth=0)
-    flow = ConditionalFlow(config, torch.Generator().manual_seed(0))
-    method = CaptionMethod(latents, owner, rows, torch.ones(3), flow, 0.05)
-    train(method, Budget(250), 128, progress=False, checkpoint_every=0, preview_every=0)
-    condition = source.encode(["eee", "aa", "f"])
-    drawn = flow.eval().sample(condition.repeat_interleave(50, 0), 1.0, torch.Generator().manual_seed(0))
-    assert drawn.view(3, 50, 4).mean(1).argmax(1).tolist() == [1, 0, 2]
-
-
-def test_first_pictures_held_out_pairs_and_subgroups():
-    images = torch.zeros(6, 3, 4, 4, dtype=torch.uint8)
-    labels = {"emoji": torch.tensor([5, 2, 9, 5, 2, 9]), "subgroup": torch.tensor([0, 1, 2, 0, 1, 2])}
-    names = {"emoji": [str(k) for k in range(10)], "subgroup": ["x", "y", "z"]}
-    data = ImageSet("toy", images, labels, names, [["aa"], ["b", "bb"], ["c"]] * 2)
-    assert data.subset(first_pictures(data)).labels["emoji"].tolist() == [2, 5, 9]
-    source = CaptionSource(Letters(), torch.zeros(26), torch.eye(26))
-    latents = Pairs(torch.zeros(6, 1), torch.arange(6.0)[:, None], torch.zeros(6, 1))
-    pairs = held_out(data, latents, source, 1)
-    assert torch.equal(pairs.condition, source.encode(["aa", "bb", "c"] * 2)) and torch.equal(pairs.mean, latents.mean)
-    assert with_subgroups(data, ["z", "x"]).labels["subgroup"].tolist() == [0, 2, 0, 2]
-
-
-def test_no_caption_of_a_held_out_emoji_is_one_of_the_training_part():
-    data = load_emoji()
-    captions = {part: {text for names in data.part(part).captions for text in names} for part in ("train", "test")}
-    assert captions["train"] and captions["test"] and not captions["train"] & captions["test"]
+    pictures = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 3, 2, 2)
+    named = [{"skin": SKIN[0]}, {"skin": SKIN[1], "glasses": "no"}, {"skin": SKIN[0]}, {}]
+    found = read_as_asked(pictures, named, Sees())
+    assert found == {"skin": pytest.approx(2 / 3), "glasses": 0.0}
+    samples = torch.tensor([[0.0, 0.0, 1.0], [2.0, 2.0, 2.0]]).view(2, 3, 1, 1, 1).expand(2, 3, 3, 2, 2)
+    differ = open_variety(samples, [{"skin": SKIN[0]}, {}], Sees())
+    assert differ["skin"] == (pytest.approx(2 / 3), 0.0) and differ["glasses"][1] == pytest.approx(1 / 3)

@@ -74,6 +74,24 @@ def test_the_view_updates_and_says_what_is_missing(box):
     assert "type a sentence" in view.message.value
 
 
+class Styled(Length):
+    """Takes pairs (sentence, style)."""
+
+    names = ("plain", "loud")
+
+    def encode(self, x):
+        return super().encode([text for text, _ in x]) + torch.tensor([[float(style == "loud"), 0.0] for _, style in x])
+
+
+def test_a_style_counts_where_the_target_has_styles(box):
+    plain = box.translators["blocks"]
+    both = TextBox({"blocks": plain, "styled": Translator(Styled(), plain.flow, Blocks())}, samples=2)
+    drawn = [both.pictures(["a cat"], "styled", 0, style=style) for style in ("", "plain", "loud")]
+    assert torch.equal(drawn[0], drawn[1]) and not torch.allclose(drawn[0], drawn[2])
+    assert torch.equal(both.pictures(["a cat"], "blocks", 0, style="loud"), both.pictures(["a cat"], "blocks", 0))
+    assert list(both.view().controls["style"].options) == ["plain", "loud"] and "style" not in box.view().controls
+
+
 def test_a_box_needs_something_to_show():
     with pytest.raises(CourseError, match="needs a translator"):
         TextBox({})
