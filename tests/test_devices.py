@@ -18,6 +18,7 @@ from course_lib.experts import (
     GridAutoencoder,
     GridAutoencoderConfig,
     GridExpert,
+    LabelExpert,
     LatentSpace,
     LayerExpert,
     Segmenter,
@@ -31,7 +32,9 @@ from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
 from course_lib.gans.stylegan_critic import StyleGANCritic
 from course_lib.hypermod import HyperGenerator
 from course_lib.mind2mind.networks import MindConfig, MindCritic, MindGenerator
-from course_lib.translation import GridRegressor, LowResolution, Translator
+from course_lib.translation import GridRegressor, LowResolution, Pairs, Translator
+from course_lib.translation.domains import LabelMethod
+from course_lib.translation.text import CaptionMethod, CaptionSource
 
 STYLE = StyleGANConfig((8, 8, 8), (8, 8, 8), 6, 2, colours=5, doublings=1)
 GRID = GridAutoencoderConfig(
@@ -113,6 +116,36 @@ def superresolution(device):
     )
 
 
+class Sentences:
+    """Embeddings on the CPU, where a sentence model gives them."""
+
+    condition_shape = (7,)
+
+    def encode(self, x):
+        return torch.zeros(len(x), 7)
+
+
+def labels_and_captions(device):
+    expert = LabelExpert({"style": 2, "hair": 3}, [("style", "hair")])
+    source = CaptionSource(Sentences(), on(device, 7), on(device, 7, 3), on(device, 3), expert, ["a", "b"])
+    flow = GridFlow(GridFlowConfig(4, 8, expert.condition_shape, hidden_dim=8, blocks=2))
+    translator = Translator(source, flow, GridAutoencoder(GRID).eval())
+    style = torch.zeros(6, dtype=torch.int64, device=device)
+    pairs = Pairs(style.float(), on(device, 6, 256), on(device, 6, 256))
+    joined = Pairs(on(device, 6, 5), on(device, 6, 256), on(device, 6, 256))
+    table, owner = on(device, 2, 4, 3), torch.zeros(6, dtype=torch.int64, device=device)
+    methods = LabelMethod(joined, flow, expert), CaptionMethod(pairs, owner, table, source, flow)
+    index, draws = torch.arange(4), torch.Generator().manual_seed(0)
+
+    def run():
+        translator.translate([("x", "a"), ("y", "b")], 2, generator=draws)
+        for method in methods:
+            method.device = torch.device(device)
+            list(method.losses(method.batch(index, draws), draws, 0))
+
+    return run
+
+
 def mindgan(device):
     config = MindConfig(latent=6, noise=4)
     generator, critic = MindGenerator(config), MindCritic(config)
@@ -121,7 +154,7 @@ def mindgan(device):
 
 @pytest.mark.parametrize(
     "make",
-    [stylegan, biggan, alae, hypermod, autoencoders, classifiers, flows, superresolution, mindgan],
+    [stylegan, biggan, alae, hypermod, autoencoders, classifiers, flows, superresolution, labels_and_captions, mindgan],
     ids=lambda make: make.__name__,
 )
 def test_everything_stays_on_the_device_it_was_put_on(make, monkeypatch):

@@ -28,9 +28,9 @@ from course_lib.paths import CHECKPOINTS
 from course_lib.recipes.segmenter import SegmenterMethod, label_cells, segmentation_scores
 from course_lib.training import Budget, Card, save_weights, train
 from course_lib.translation import (
+    ColourPresence,
     ExperimentData,
     FlowMethod,
-    GlobalStatistics,
     GridRegressor,
     Pairs,
     PooledSource,
@@ -179,13 +179,15 @@ def test_pooled_sources_are_standardised_and_stored(segmenter, training, experim
         assert pooled.condition_shape == shape == pooled.standardise(output).shape[1:], "as many places, or twice"
 
 
-def test_statistics_do_not_depend_on_places(experiment):
-    expert = GlobalStatistics(LayerExpert(experiment.judge.network, "early"))
-    output = expert.encode(experiment.real[:2])
-    assert expert.condition_shape == (8,) == output.shape[1:]
-    assert torch.allclose(expert.encode(experiment.real[:2].roll(8, 3))[:, :4], output[:, :4], atol=0.05)
-    grey_expert = TransformedExpert(expert, grey)
-    assert torch.equal(grey_expert.encode(experiment.real[:2]), expert.encode(grey(experiment.real[:2])))
+def test_colours_are_kept_without_places(experiment):
+    expert, pictures = ColourPresence(), experiment.real[:4]
+    found = expert.encode(pictures)
+    assert found.shape == (4, *expert.condition_shape) and found.min() >= 0 and found.max() <= 1 + 1e-6
+    assert torch.allclose(expert.encode(pictures.roll((8, 4), (2, 3))), found, atol=1e-5), "moved, the same"
+    red = torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1).expand(1, 3, 64, 64)
+    assert expert.encode(red).view(4, 4, 4)[3, 0, 0] == 1 and expert.encode(red).sum() == 1
+    without = TransformedExpert(expert, grey)
+    assert torch.equal(without.encode(pictures), expert.encode(grey(pictures)))
 
 
 def test_a_source_that_shows_more_leaves_less_open(segmenter, training, experiment, translator):
@@ -198,9 +200,8 @@ def test_a_source_that_shows_more_leaves_less_open(segmenter, training, experime
 
 
 def test_a_vector_can_be_the_condition(training, experiment):
-    expert = GlobalStatistics(LayerExpert(experiment.judge.network, "low"))
-    flow = trained(expert, training, experiment, 2).flow
-    assert flow.config.condition_shape == (16,) and flow.shift.linear.weight.abs().max() > 0
+    flow = trained(LayerExpert(experiment.judge.network, "features"), training, experiment, 2).flow
+    assert flow.config.condition_shape == (32,) and flow.shift.linear.weight.abs().max() > 0
 
 
 def test_the_regressor_begins_at_the_linear_map_and_learns_beyond_it(tmp_path, training, experiment):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..data import ImageSet, load_kinds
+from ..data.degrade import edges
 from ..data.stylise import shuffle_patches, stylise
 from ..evaluation.cue_bias import measure_bias
 from ..experts.classifier import ClassifierConfig
@@ -58,10 +59,16 @@ def _train(job: Job, name: str, change: Callable[[Tensor, torch.Generator], Tens
     return publish(job, card, net.state_dict(), history, primary, higher=True, bits=8)
 
 
+def _stylised_or_drawn(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Half of the pictures stylised, the others as edges."""
+    drawn = torch.rand(len(images), generator=generator) < 0.5
+    return torch.where(drawn.to(images.device)[:, None, None, None], edges(images), stylise(images, generator))
+
+
 def train_shape_classifier(job: Job) -> Card:
-    """Stylised pictures: colours and textures are random, only shape tells the class."""
-    notes = "Trained on stylised pictures only (course_lib.data.stylise.stylise)."
-    return _train(job, "classifier-shape", stylise, "edges on val", notes)
+    """Stylised pictures and line drawings: colours and textures are random or missing, only shape tells the class."""
+    notes = "Trained on stylised pictures (course_lib.data.stylise.stylise) and edges (.degrade.edges), half and half."
+    return _train(job, "classifier-shape", _stylised_or_drawn, "edges on val", notes)
 
 
 def train_texture_classifier(job: Job) -> Card:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ..cinn import FINE_WEIGHTS, GridFlowConfig
-from ..data import ImageSet, load_people
+from ..data import ImageSet, fresh_people, load_people
 from ..evaluation import Judge
 from ..experts import GridAutoencoder, SourceExpert, load_expert
 from ..profiles import seed_everything
@@ -44,6 +44,7 @@ def train_flow(
     steps: int | None = None,
     sizes: Mapping[str, int] | None = None,
     more: Callable[[ExperimentData, Translator], dict[str, float]] | None = None,
+    style: str | None = None,
     **recorded: Any,
 ) -> Card:
     """Trains and publishes one flow.
@@ -54,11 +55,12 @@ def train_flow(
         steps: of the profile; those of most flows by default.
         sizes: of the flow, see :class:`GridFlowConfig`.
         more: further scores of val and test.
+        style: train and score on people in this style alone, with new ones drawn besides.
         recorded: goes into the card's recipe.
     """
-    task = _Task.prepare(job, expert)
+    task = _Task.prepare(job, expert, style)
     flow = choice_flow(task.pairs, task.target, job.seed, **(sizes or {}))
-    recipe = _RECIPE | recorded
+    recipe = _RECIPE | {"pairs": len(task.pairs)} | ({"style": style} if style else {}) | recorded
     steps = steps or job.profile.pick(quick=60, cpu=5000, gpu=40000)
     every = max(100, steps // 20)
     method = FlowMethod(task.pairs, flow, recipe["rate"], recipe["weight_decay"], task.held_out, every)
@@ -119,14 +121,18 @@ class _Task:
     scored: dict[str, ExperimentData]
 
     @classmethod
-    def prepare(cls, job: Job, expert: SourceExpert) -> "_Task":
+    def prepare(cls, job: Job, expert: SourceExpert, style: str | None = None) -> "_Task":
         seed_everything(job.seed)
         people, judge = load_people(), Judge.load("avatar-judge").to(job.profile.device)
-        target, training = load_expert("avatar-autoencoder", job.profile.device), people.part("train")
+        target, sets = load_expert("avatar-autoencoder", job.profile.device), [people.part("train")]
+        if style:
+            people = people.subset(people.labels["style"] == people.classes["style"].index(style))
+            sets = [people.part("train"), fresh_people(job.profile.pick(quick=1, cpu=8, gpu=20), styles=[style])]
         # Pooled batch by batch: maps in full would need gigabytes.
-        first = training.batch(torch.arange(2)).to(job.profile.device)
+        first = sets[0].batch(torch.arange(2)).to(job.profile.device)
         small = PooledSource(expert, expert.encode(first), target.config.side)
-        pairs = encode_pairs(training, lambda x: small.pool(expert.encode(x)), target, noise=NOISE)
+        parts = [encode_pairs(one, lambda x: small.pool(expert.encode(x)), target, noise=NOISE) for one in sets]
+        pairs = Pairs(*(torch.cat([getattr(part, name) for part in parts]) for name in ("condition", "mean", "std")))
         source = PooledSource(expert, pairs.condition, target.config.side)
         pairs = Pairs(source.standardise(pairs.condition), pairs.mean, pairs.std)
         scored = {part: ExperimentData.prepare(target, judge, _some(people.part(part))) for part in ("val", "test")}

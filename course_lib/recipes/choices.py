@@ -151,15 +151,17 @@ def _score_edges(data: ExperimentData, translator: Translator) -> dict[str, floa
 
 
 def train_appearance(job: Job) -> Card:
-    """Statistics of a low layer of the classifier, of a warped copy: shape goes to the residual.
+    """Colours of a warped copy without their places: shape goes to the residual.
 
-    A grid of any kind as the source would say *where* a colour is, and that is the shape.
+    In one style: the colours give the style away, and a residual of one style under the condition of another had no
+    meaning (measured with statistics of a layer of the classifier as the source: ghosts, Fréchet distance 34).
     """
     return train_flow(
         job,
         *_source(job, "shape-appearance"),
-        sizes={"blocks": 6, "hidden_dim": 32},
+        sizes=_MORE_BLOCKS,
         more=_score_crossings,
+        style="micah",
         warp_strength=WARP_STRENGTH,
     )
 

@@ -50,22 +50,24 @@ class CaptionStage:
     Args:
         classifier: frozen, with heads for the kind and for the attributes of people.
         kinds: names of the classifier's kinds.
-        known: kinds that sentences may be about, in the order of their beliefs.
+        known: kinds that it chooses among and that sentences may be about, in the order of their beliefs.
         batch_size: pictures at a time.
     """
 
     def __init__(self, classifier: Classifier, kinds: Sequence[str], known: Sequence[str], batch_size: int = 250):
         self.classifier, self.batch_size, self.known = classifier, batch_size, list(known)
-        self.kinds = list(kinds)
+        self.kinds, self._places = list(kinds), [list(kinds).index(name) for name in known]
 
     @torch.no_grad()
     def recognise(self, pictures: Tensor) -> list[dict[str, str]]:
         """What is on pictures ``(B, 3, S, S)``: the kind, and a person's attributes; label → name."""
         device, found = next(self.classifier.parameters()).device, []
         for part in pictures.split(self.batch_size):
-            heads = {name: logits.argmax(1).tolist() for name, logits in self.classifier(part.to(device)).items()}
+            logits = self.classifier(part.to(device))
+            logits["kind"] = logits["kind"][:, self._places]
+            heads = {name: value.argmax(1).tolist() for name, value in logits.items()}
             for k in range(len(part)):
-                seen = {"kind": self.kinds[heads["kind"][k]]}
+                seen = {"kind": self.known[heads["kind"][k]]}
                 if seen["kind"] in STYLES:
                     seen |= {name: values[heads[name][k]] for name, values in ATTRIBUTES.items()}
                 found.append(seen)

@@ -66,8 +66,8 @@ def withhold(joined: Tensor, expert: LabelExpert, generator: torch.Generator) ->
     share = torch.rand(len(joined), 1, generator=generator) * (torch.rand(len(joined), 1, generator=generator) > 0.4)
     kept = torch.rand(len(joined), len(expert.slices), generator=generator) >= share
     kept[:, 0] = True
-    widths = torch.tensor([part.stop - part.start for part in expert.slices.values()])
-    return joined * kept.repeat_interleave(widths, 1).to(joined)
+    owner = [k for k, part in enumerate(expert.slices.values()) for _ in range(part.stop - part.start)]
+    return joined * kept[:, owner].to(joined)
 
 
 def label_flow(
