@@ -20,20 +20,24 @@ from course_lib.training.weights import load_card
 __all__ = ["GALLERY", "TABLES", "gallery_file", "refreshed"]
 
 README, ARCHITECTURE = ROOT / "README.md", ROOT / "ARCHITECTURE.md"
+POSTER = ROOT / "docs" / "GALLERY.md"
 PICTURE = ROOT / "docs" / "superresolution.png"
 GALLERY = [
+    ("04", "result-first", "Text to image: a sentence draws a person in six styles"),
+    ("05", "result-first", "Unpaired translation: one person under the label of every style"),
+    ("07", "result-first", "People drawn by a StyleGAN in the latents of the autoencoder: none chosen, no truncation"),
     ("01", "edit-figure", "Arithmetic with latents: one attribute changed by adding a vector"),
     ("03", "answers", "Eight pixels in, many sharp faces out: a flow beside a regression"),
-    ("05", "result-first", "Unpaired translation: one picture under the label of every style"),
+    ("05", "exchange-picture", "One label exchanged at a time"),
     ("06", "fill-picture", "Inpainting and colourisation are the same flow with another source"),
-    ("07", "result-first", "People drawn by a StyleGAN in the latents of the autoencoder: none chosen, no truncation"),
     ("07", "kinds", "A BigGAN of 28 kinds, trained by the same recipe"),
     ("09", "result-first", "New classes that borrow their batch norms from old ones"),
 ]
-"""Notebook, cell and caption of each figure that README shows."""
+"""Notebook, cell and caption of each figure of docs/GALLERY.md; README shows the first three."""
+IN_README = 3
 PLANNED = {
-    "04": ("Text to image", "Net2Net"),
-    "05": ("Unpaired translation, attributes, and what a data set is biased to", "Net2Net"),
+    "04": ("Text to image: a sentence draws a person", "Net2Net"),
+    "05": ("Unpaired translation and attributes: labels as the source expert", "Net2Net"),
     "06": ("Choosing what is kept: classifiers, segmenters, exemplars, disentangling", "Net2Net"),
     "07": ("A generator to reuse: StyleGAN, and a hypernetwork that initialises itself", "Hyper-Modulation"),
     "08": ("From unconditional to conditional: hyper-modulated transfer", "Hyper-Modulation"),
@@ -111,19 +115,20 @@ def gallery_file(number: str, cell_id: str, kind: str) -> Path:
     return ROOT / "docs" / "gallery" / f"{number}-{cell_id}.{kind.removeprefix('image/')}"
 
 
-def gallery() -> str:
-    """One figure an experiment, with the alternative text that its notebook gives."""
+def gallery(beside: Path = README, most: int = IN_README) -> str:
+    """Figures with the alternative text that their notebooks give; paths count from the document ``beside`` them."""
     parts = []
-    for number, cell_id, caption in GALLERY:
+    for number, cell_id, caption in GALLERY[:most]:
         _, kind, text = _figure(number, cell_id)
         alt = " ".join(text.split()).replace("[", "(").replace("]", ")")
-        where = gallery_file(number, cell_id, kind).relative_to(ROOT).as_posix()
+        where = gallery_file(number, cell_id, kind).relative_to(beside.parent).as_posix()
         parts.append(f"![{alt}]({where})\n\n*{caption} (notebook {number})*")
     return "\n\n".join(parts)
 
 
 TABLES = {
     "README.md": {"notebooks": notebooks, "results": results, "gallery": gallery},
+    "GALLERY.md": {"gallery": lambda: gallery(POSTER, len(GALLERY))},
     "ARCHITECTURE.md": {"modules": modules},
 }
 
@@ -168,6 +173,6 @@ def draw_gallery(limit: int = 200_000) -> None:
 if __name__ == "__main__":
     draw()
     draw_gallery()
-    for one in (README, ARCHITECTURE):
+    for one in (README, POSTER, ARCHITECTURE):
         one.write_text(refreshed(one), encoding="utf-8")
-    print(f"wrote {PICTURE.name} and the tables of {README.name} and {ARCHITECTURE.name}")
+    print(f"wrote {PICTURE.name}, the gallery, and the tables of {README.name} and {ARCHITECTURE.name}")

@@ -14,6 +14,7 @@ from course_lib.translation import Pairs
 from course_lib.translation.domains import (
     DomainTranslator,
     LabelMethod,
+    LinearStart,
     encode_labelled,
     fit_domains,
     label_flow,
@@ -81,6 +82,8 @@ def test_a_flow_starts_at_the_mean_of_each_combination(autoencoder):
     change = means[other["style"], other["hair"]] - means[labels["style"], labels["hair"]]
     assert (moved - pairs.mean - change).abs().mean() < 0.15
     assert torch.allclose(translator.move(moved, other, labels), pairs.mean, atol=1e-3)
+    start = DomainTranslator(CLASSES, LinearStart(flow), autoencoder, expert)
+    assert torch.allclose(start.move(pairs.mean, labels, other), moved, atol=0.05), "the blocks are the identity"
 
 
 def test_training_leaves_labels_open_and_logs_the_likelihood(autoencoder):

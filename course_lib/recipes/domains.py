@@ -14,7 +14,7 @@ from ..experts import GridAutoencoder, LabelExpert, load_expert
 from ..profiles import seed_everything
 from ..training import Card
 from ..translation import Pairs, held_out_nats
-from ..translation.domains import DomainTranslator, LabelMethod, encode_labelled, label_flow, people_expert
+from ..translation.domains import DomainTranslator, LabelMethod, LinearStart, encode_labelled, label_flow, people_expert
 from .recipe import Job, data_hash, publish
 
 __all__ = ["LABEL_FLOW", "label_pairs", "train_labels", "translation_metrics"]
@@ -63,9 +63,11 @@ def train_labels(job: Job) -> Card:
     for words, translator in (
         ("", DomainTranslator(data.classes, flow, target, expert, classifier)),
         (", style alone", DomainTranslator(data.classes, flow, target, expert)),
+        (", linear start", DomainTranslator(data.classes, LinearStart(flow), target, expert, classifier)),
     ):
         scores = translation_metrics(translator, paired)
         metrics |= {f"{key}{words} on test": value for key, value in scores.items()}
+    translator = DomainTranslator(data.classes, flow, target, expert)
     metrics |= {f"{key} on test": value for key, value in sample_metrics(translator, test, judge).items()}
     notes = (
         "Condition: labels and their products with the style. Attributes of a picture are read by avatar-classifier."

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..cinn import GridFlow, GridFlowConfig
 from ..data import ImageSet
@@ -24,6 +24,7 @@ from .translator import Translator
 __all__ = [
     "DomainTranslator",
     "LabelMethod",
+    "LinearStart",
     "encode_labelled",
     "fit_domains",
     "label_flow",
@@ -87,9 +88,25 @@ def label_flow(
     flow = GridFlow(GridFlowConfig(**grid, condition_shape=expert.condition_shape, **sizes), generator, gain)
     joined = pairs.condition.cpu()
     if len(expert.slices) > 1:
-        joined = withhold(joined, expert, generator)
+        joined = withhold(joined, expert, torch.Generator().manual_seed(seed))
     flow.fit_shift(pairs.mean.cpu(), expert.cross(joined))
     return flow.to(pairs.mean.device)
+
+
+class LinearStart(nn.Module):
+    """A flow without its blocks: what the linear prediction of the latent leaves is the residual."""
+
+    def __init__(self, flow: GridFlow):
+        super().__init__()
+        self.config, self.shift = flow.config, flow.shift
+
+    def encode(self, latent: Tensor, condition: Tensor) -> Tensor:
+        """The residual ``(B, D)``."""
+        return self.shift(latent, condition)
+
+    def inverse(self, v: Tensor, condition: Tensor) -> Tensor:
+        """The latent ``(B, D)``."""
+        return self.shift.inverse(v, condition)
 
 
 class LabelMethod(FlowMethod):
