@@ -6,10 +6,20 @@ import torch
 from torch import Tensor
 
 from ..data.people import ATTRIBUTES, STYLES, WORDINGS, Person, captions, describe
-from ..experts import Classifier
+from ..experts import Classifier, LabelExpert
 from .text import NEW_WORDINGS, belief_targets, some_of
 
-__all__ = ["KIND_PHRASES", "CaptionStage"]
+__all__ = ["KIND_PHRASES", "STYLE_WORDS", "CaptionStage"]
+
+STYLE_WORDS = {
+    "personas": "flat",
+    "micah": "ink",
+    "big-smile": "cartoon",
+    "pixel-art": "pixel art",
+    "voxel-art": "block",
+    "toon-head": "toon",
+}
+"""How sentences name the styles of people: "a sad person with red hair, ink style"."""
 
 KIND_PHRASES: dict[str, tuple[str, ...]] = {
     "adventurer": ("a cartoon head with big eyes", "the head of a cartoon hero", "a comic hero's head"),
@@ -78,7 +88,7 @@ class CaptionStage:
     ) -> tuple[str, dict[str, str]]:
         """A sentence about what :meth:`recognise` saw, and what it names; ``new`` takes a wording kept for tests.
 
-        Half of the sentences about people name all attributes, the others one to five. None names the style.
+        Half of the sentences about people name all attributes, the others one to five; all of them name the style.
         """
 
         def pick(count: int) -> int:
@@ -89,15 +99,24 @@ class CaptionStage:
             return phrases[-1] if new else phrases[pick(len(phrases) - 1)], {"kind": seen["kind"]}
         values = {name: seen[name] for name in ATTRIBUTES}
         if not new and pick(2):
-            some = some_of(values, 1 + pick(len(values)), generator)
-            return describe(some, pick(WORDINGS - 1)), some
-        wordings = [k for k in range(8) if (k in NEW_WORDINGS) == new]
-        return captions(Person(**values))[wordings[pick(len(wordings))]], values
+            values = some_of(values, 1 + pick(len(values)), generator)
+            sentence = describe(values, pick(WORDINGS - 1))
+        else:
+            wordings = [k for k in range(8) if (k in NEW_WORDINGS) == new]
+            sentence = captions(Person(**values))[wordings[pick(len(wordings))]]
+        return f"{sentence}, {STYLE_WORDS[seen['kind']]} style", {"kind": seen["kind"], **values}
+
+    @property
+    def labels(self) -> LabelExpert:
+        """Of kinds and attributes, crossed, because the generator's noise means something else in each kind."""
+        crossed = [("kind", name) for name in ATTRIBUTES] + [("kind", "cut", "hair")]
+        return LabelExpert({"kind": len(self.known), **{k: len(v) for k, v in ATTRIBUTES.items()}}, crossed)
 
     def beliefs(self, named: Sequence[Mapping[str, str]]) -> Tensor:
-        """What a perfect reader reads in sentences that name this: ``(B, T)``."""
+        """What a perfect reader reads in sentences that name this: joined one-hots of :attr:`labels`, ``(B, T)``."""
         kind = torch.zeros(len(named), len(self.known))
         for row, one in enumerate(named):
             if one.get("kind") in self.known:
                 kind[row, self.known.index(one["kind"])] = 1.0
-        return torch.cat([belief_targets(named), kind], 1)
+        people = [{name: value for name, value in one.items() if name in ATTRIBUTES} for one in named]
+        return torch.cat([kind, belief_targets(people)], 1)

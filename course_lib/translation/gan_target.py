@@ -192,15 +192,18 @@ class GanMethod(CaptionMethod):
     ):
         self.dequantiser, self.classes, self.label = dequantiser, target.classes, pairs.label
         self.noise_length = target.noise
-        kept = None if held is None else self._fixed(held, target, dequantiser, table)
-        latents = self._fixed(pairs, target, dequantiser, table)
+        kept = None if held is None else self._fixed(held, target, dequantiser, table, source)
+        latents = self._fixed(pairs, target, dequantiser, table, source)
         super().__init__(latents, pairs.thing, table, source, flow, noise, held=kept, **options)
 
     @staticmethod
-    def _fixed(pairs: GeneratedPairs, target: GanTarget, dequantiser: Dequantiser, table: Tensor) -> Pairs:
+    def _fixed(
+        pairs: GeneratedPairs, target: GanTarget, dequantiser: Dequantiser, table: Tensor, source: CaptionSource
+    ) -> Pairs:
         """One draw of every latent with its first caption: for the linear shift and for the held-out loss."""
         latent = pairs.latents(target, dequantiser, torch.Generator().manual_seed(0))
-        return Pairs(table[pairs.thing.to(table.device), 0], latent, torch.zeros_like(latent))
+        beliefs = table[pairs.thing.to(table.device), 0]
+        return Pairs(source.condition(beliefs), latent, torch.zeros_like(latent))
 
     def to_device(self, device: torch.device) -> None:
         """Moves labels and embeddings."""

@@ -38,9 +38,8 @@ class CaptionSource:
         sentences: a sentence expert, such as ``SentenceExpert`` or ``SentenceMemory``.
         mean: ``(F,)`` of the embeddings.
         weight, offset: ``(F, T)`` and ``(T,)`` of the map.
-        labels: whose joined one-hots, without those of the first attribute, are read; None makes the reading itself
-            the condition.
-        names: of the classes of that first attribute, the styles.
+        labels: whose joined one-hots are read, those of the first attribute only if there are no ``names``.
+        names: of the classes of that first attribute, the styles; then a style is given beside each sentence.
 
     Attributes:
         condition_shape: ``(K,)``.
@@ -52,12 +51,12 @@ class CaptionSource:
         mean: Tensor,
         weight: Tensor,
         offset: Tensor,
-        labels: LabelExpert | None = None,
+        labels: LabelExpert,
         names: Sequence[str] = (),
     ):
         self.sentences, self.mean, self.weight, self.offset = sentences, mean, weight, offset
         self.labels, self.names = labels, list(names)
-        self.condition_shape = labels.condition_shape if labels else (weight.shape[1],)
+        self.condition_shape = labels.condition_shape
 
     @classmethod
     def fit(
@@ -65,7 +64,7 @@ class CaptionSource:
         sentences: SourceExpert,
         embeddings: Tensor,
         targets: Tensor,
-        labels: LabelExpert | None = None,
+        labels: LabelExpert,
         names: Sequence[str] = (),
         ridge: float = 1e-2,
     ) -> "CaptionSource":
@@ -96,17 +95,19 @@ class CaptionSource:
         Raises:
             CourseError: no such style, or a sentence without one.
         """
-        if self.labels is None:
-            return self.read(x)
+        if not self.names:
+            return self.condition(self.read(x))
         if any(isinstance(one, str) or one[1] not in self.names for one in x):
             raise CourseError(f"give pairs (sentence, style), with a style among {', '.join(self.names)}.")
         style = torch.tensor([self.names.index(style) for _, style in x])
         return self.condition(self.read([sentence for sentence, _ in x]), style)
 
-    def condition(self, beliefs: Tensor, style: Tensor) -> Tensor:
-        """Conditions ``(B, K)`` of beliefs ``(B, T)`` and style numbers ``(B,)``."""
-        one_hot = torch.nn.functional.one_hot(style.long(), len(self.names)).to(beliefs)
-        return self.labels.cross(torch.cat([one_hot, beliefs], 1))
+    def condition(self, beliefs: Tensor, style: Tensor | None = None) -> Tensor:
+        """Conditions ``(B, K)`` of beliefs ``(B, T)``, and of style numbers ``(B,)`` where this source has styles."""
+        if self.names:
+            one_hot = torch.nn.functional.one_hot(style.long(), len(self.names)).to(beliefs)
+            beliefs = torch.cat([one_hot, beliefs], 1)
+        return self.labels.cross(beliefs)
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps of it."""
@@ -204,8 +205,4 @@ class CaptionMethod(FlowMethod):
         pick = torch.randint(self.table.shape[1], (len(index),), generator=generator).to(self.device)
         beliefs = self.table[self.owner[index], pick]
         beliefs = beliefs + self.noise * torch.randn(beliefs.shape, generator=generator).to(beliefs)
-        return latent, self.conditions(beliefs, style)
-
-    def conditions(self, beliefs: Tensor, style: Tensor) -> Tensor:
-        """Conditions of a batch."""
-        return self.source.condition(beliefs, style) if self.source.labels else beliefs
+        return latent, self.source.condition(beliefs, style)

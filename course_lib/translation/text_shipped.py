@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from ..cinn import ConditionalFlow, FlowConfig, GridFlow, GridFlowConfig
-from ..data import load_people
+from ..data import load_kinds, load_people
 from ..errors import CourseError
 from ..experts import SentenceMemory, SourceExpert, freeze, load_expert
 from ..paths import CHECKPOINTS
 from ..released.dequantiser import Dequantiser, DequantiserConfig
-from ..training import load_weights
+from ..training import load_card, load_weights
+from .caption_stage import CaptionStage
 from .domains import people_expert
 from .gan_target import GanTarget
 from .text import CaptionSource
@@ -70,7 +71,9 @@ def load_text_to_biggan(
     tensors, source, config = _parts("text-to-biggan", "text flow", folder)
     flow = ConditionalFlow(FlowConfig.from_dict(config))
     flow.load_state_dict(tensors)
-    reader = CaptionSource(sentences or SentenceMemory(device=device), *source).to(device)
+    kinds, known = load_kinds().classes["kind"], load_card("avatar-biggan", folder).recipe["classes"]
+    stage = CaptionStage(load_expert("avatar-classifier", device, folder), kinds, known)
+    reader = CaptionSource(sentences or SentenceMemory(device=device), *source, stage.labels).to(device)
     return Translator(reader, freeze(flow.to(device)), GanTarget.load("avatar-biggan", device, rounded, folder))
 
 
