@@ -6,7 +6,7 @@ import torch
 from course_lib.cinn import ConditionalFlow, FlowConfig
 from course_lib.data.people import ATTRIBUTES, WORDINGS, combinations, describe
 from course_lib.errors import CourseError
-from course_lib.experts import SentenceMemory
+from course_lib.experts import LabelExpert, SentenceMemory
 from course_lib.translation import Pairs
 from course_lib.translation.domains import people_expert
 from course_lib.translation.text import (
@@ -84,10 +84,12 @@ def test_a_source_reads_what_captions_name_and_nothing_else(tmp_path):
     assert (found - targets).abs().max() < 0.2
     condition = source.encode([("3", "b"), ("3", "a")])
     assert condition.shape[1:] == source.condition_shape == expert.condition_shape
-    joined = torch.cat([torch.tensor([[0.0, 1.0]]), found[3:4]], 1)
-    assert torch.allclose(condition[:1], expert.cross(joined), atol=1e-5)
-    plain = CaptionSource(source.sentences, source.mean, source.weight, source.offset)
-    assert torch.allclose(plain.encode(["3"]), found[3:4], atol=1e-5) and plain.condition_shape == (targets.shape[1],)
+    joined = torch.cat([torch.tensor([[0.0, 1.0]]), targets[3:4]], 1)
+    assert torch.equal(condition[:1], expert.cross(joined)), "beliefs are rounded to labels"
+    assert torch.equal(source.decide(found), targets), "and what is not named stays open"
+    plain = LabelExpert({name: len(known) for name, known in ATTRIBUTES.items()})
+    alone = CaptionSource(source.sentences, source.mean, source.weight, source.offset, plain)
+    assert torch.equal(alone.encode(["3"]), targets[3:4]) and alone.condition_shape == (targets.shape[1],)
     for wrong in (["3"], [("3", "c")]):
         with pytest.raises(CourseError, match="sentence, style"):
             source.encode(wrong)
@@ -142,18 +144,20 @@ def test_targets_mark_what_is_named_and_the_bald_have_no_hair_colour():
 
 def test_a_batch_holds_a_caption_of_its_own_combination():
     expert = people_expert({"style": ["a", "b"], **{name: list(known) for name, known in ATTRIBUTES.items()}})
-    table = torch.arange(6.0).view(3, 2, 1).expand(3, 2, 24)
+    table = torch.zeros(3, 2, 24)
+    table.view(6, 24)[torch.arange(6), torch.tensor([0, 1, 2, 3, 4, 5])] = 1.0  # five skins, and "none" for hair
     source = CaptionSource(None, torch.zeros(4), torch.zeros(4, 24), torch.zeros(24), expert, ["a", "b"])
     owner, style = torch.tensor([2, 0, 1, 1]), torch.tensor([1.0, 0.0, 1.0, 0.0])
     pairs = Pairs(style, torch.zeros(4, 8), torch.zeros(4, 8))
     flow = ConditionalFlow(FlowConfig.quick(8, expert.condition_shape, hidden_dim=8, blocks=1))
-    method = CaptionMethod(pairs, owner, table, source, flow, noise=0.0)
+    method = CaptionMethod(pairs, owner, table, source, flow)
     seen = set()
     for seed in range(20):
         _, condition = method.batch(torch.arange(4), torch.Generator().manual_seed(seed))
         assert torch.equal(condition[:, :2].argmax(1), style.long())
-        assert torch.equal(condition[:, 2].long() // 2, owner)
-        seen |= set(condition[:, 2].long().tolist())
+        number = condition[:, 2:26].argmax(1)
+        assert torch.equal(number // 2, owner)
+        seen |= set(number.tolist())
     assert seen == set(range(6)), "every caption is drawn"
 
 

@@ -96,7 +96,8 @@ class CaptionStage:
 
         if seen["kind"] not in STYLES:
             phrases = KIND_PHRASES[seen["kind"]]
-            return phrases[-1] if new else phrases[pick(len(phrases) - 1)], {"kind": seen["kind"]}
+            phrase = phrases[-1] if new else phrases[pick(len(phrases) - 1)]
+            return ("", "a picture of ", "a drawing of ", "please draw ")[pick(4)] + phrase, {"kind": seen["kind"]}
         values = {name: seen[name] for name in ATTRIBUTES}
         if not new and pick(2):
             values = some_of(values, 1 + pick(len(values)), generator)

@@ -173,7 +173,6 @@ class GanMethod(CaptionMethod):
         table: beliefs ``(E, C, T)`` of captions of the pairs' things.
         source: reads sentences.
         flow: the flow to train.
-        noise: on the beliefs.
         held: generated pairs that are not trained on.
         options: those of :class:`FlowMethod`.
     """
@@ -186,7 +185,6 @@ class GanMethod(CaptionMethod):
         table: Tensor,
         source: CaptionSource,
         flow: ConditionalFlow,
-        noise: float = 0.05,
         held: GeneratedPairs | None = None,
         **options: object,
     ):
@@ -194,7 +192,7 @@ class GanMethod(CaptionMethod):
         self.noise_length = target.noise
         kept = None if held is None else self._fixed(held, target, dequantiser, table, source)
         latents = self._fixed(pairs, target, dequantiser, table, source)
-        super().__init__(latents, pairs.thing, table, source, flow, noise, held=kept, **options)
+        super().__init__(latents, pairs.thing, table, source, flow, held=kept, **options)
 
     @staticmethod
     def _fixed(

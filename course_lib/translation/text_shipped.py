@@ -1,11 +1,11 @@
-"""Text translators as files: the flow together with the linear map that makes its conditions."""
+"""Text translators as files: the linear map that makes conditions of sentences, and the flow that it feeds."""
 
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..cinn import ConditionalFlow, FlowConfig, GridFlow, GridFlowConfig
+from ..cinn import ConditionalFlow, FlowConfig
 from ..data import load_kinds, load_people
 from ..errors import CourseError
 from ..experts import SentenceMemory, SourceExpert, freeze, load_expert
@@ -15,6 +15,7 @@ from ..training import load_card, load_weights
 from .caption_stage import CaptionStage
 from .domains import people_expert
 from .gan_target import GanTarget
+from .shipped import load_flow
 from .text import CaptionSource
 from .translator import Translator
 
@@ -23,19 +24,10 @@ __all__ = ["load_shipped_dequantiser", "load_text_to_biggan", "load_text_to_peop
 _SOURCE, _FLOW = "source.", "flow."
 
 
-def text_tensors(flow: GridFlow | ConditionalFlow, source: CaptionSource) -> dict[str, Tensor]:
+def text_tensors(flow: ConditionalFlow, source: CaptionSource) -> dict[str, Tensor]:
     """What the checkpoint of a text translator holds."""
     parts = {_FLOW: flow.state_dict(), _SOURCE: source.tensors()}
     return {prefix + name: tensor for prefix, tensors in parts.items() for name, tensor in tensors.items()}
-
-
-def _parts(name: str, kind: str, folder: Path) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor, Tensor], dict]:
-    """Tensors of the flow, of the source, and the flow's configuration."""
-    tensors, card = load_weights(name, folder)
-    if card.kind != kind:
-        raise CourseError(f"checkpoint {name!r} is a {card.kind}, not a {kind}.")
-    flow = {key.removeprefix(_FLOW): value for key, value in tensors.items() if key.startswith(_FLOW)}
-    return flow, tuple(tensors[_SOURCE + key] for key in ("mean", "weight", "offset")), card.config
 
 
 def load_text_to_people(
@@ -51,14 +43,14 @@ def load_text_to_people(
     Raises:
         CourseError: missing or damaged files, or a checkpoint of another kind.
     """
-    tensors, source, config = _parts("text-to-people", "text to labels flow", folder)
-    flow = GridFlow(GridFlowConfig.from_dict(config))
-    flow.load_state_dict(tensors)
-    classes = load_people().classes
-    reader = CaptionSource(
-        sentences or SentenceMemory(device=device), *source, people_expert(classes), classes["style"]
-    ).to(device)
-    return Translator(reader, freeze(flow.to(device)), load_expert("avatar-autoencoder", device, folder))
+    tensors, card = load_weights("text-to-people", folder)
+    if card.kind != "sentence reader":
+        raise CourseError(f"checkpoint 'text-to-people' is a {card.kind}, not a sentence reader.")
+    classes, memory = load_people().classes, sentences or SentenceMemory(device=device)
+    source = [tensors[key] for key in ("mean", "weight", "offset")]
+    reader = CaptionSource(memory, *source, people_expert(classes), classes["style"]).to(device)
+    flow = load_flow(card.recipe["flow"], device, folder)
+    return Translator(reader, flow, load_expert("avatar-autoencoder", device, folder))
 
 
 def load_text_to_biggan(
@@ -68,9 +60,12 @@ def load_text_to_biggan(
     rounded: bool = False,
 ) -> Translator:
     """Sentences → noise and class embedding of ``avatar-biggan``; ``rounded`` as for :class:`GanTarget`."""
-    tensors, source, config = _parts("text-to-biggan", "text flow", folder)
-    flow = ConditionalFlow(FlowConfig.from_dict(config))
-    flow.load_state_dict(tensors)
+    tensors, card = load_weights("text-to-biggan", folder)
+    if card.kind != "text flow":
+        raise CourseError(f"checkpoint 'text-to-biggan' is a {card.kind}, not a text flow.")
+    flow = ConditionalFlow(FlowConfig.from_dict(card.config))
+    flow.load_state_dict({key.removeprefix(_FLOW): value for key, value in tensors.items() if key.startswith(_FLOW)})
+    source = [tensors[_SOURCE + key] for key in ("mean", "weight", "offset")]
     kinds, known = load_kinds().classes["kind"], load_card("avatar-biggan", folder).recipe["classes"]
     stage = CaptionStage(load_expert("avatar-classifier", device, folder), kinds, known)
     reader = CaptionSource(sentences or SentenceMemory(device=device), *source, stage.labels).to(device)
