@@ -30,6 +30,7 @@ def cross_grid(translator: Translator, latent: Tensor, condition: Tensor) -> Ten
     return pictures.view(count, count, *pictures.shape[1:])
 
 
+@torch.no_grad()
 def inherited(judge: Judge, grid: Tensor, labels: dict[str, Tensor]) -> dict[str, tuple[float, float]]:
     """From which of its two pictures a crossed picture has an attribute.
 
@@ -45,12 +46,13 @@ def inherited(judge: Judge, grid: Tensor, labels: dict[str, Tensor]) -> dict[str
     Raises:
         CourseError: the grid has not N rows and N columns.
     """
-    found = {}
+    count = len(next(iter(labels.values())))
+    if grid.shape[:2] != (count, count):
+        raise CourseError(f"{count} pictures need a grid of as many rows and columns, not {tuple(grid.shape[:2])}.")
+    found, heads = {}, judge.network.heads
+    features = judge.features(grid.flatten(0, 1)).to(next(heads.parameters()).device)
     for name, classes in labels.items():
-        count = len(classes)
-        if grid.shape[:2] != (count, count):
-            raise CourseError(f"{count} pictures need a grid of as many rows and columns, not {tuple(grid.shape[:2])}.")
-        read = judge.predict(grid.flatten(0, 1), name).view(count, count)
+        read = heads[name](features).argmax(1).cpu().view(count, count)
         row, column = classes[:, None].expand(count, count), classes[None].expand(count, count)
         differs = row != column
         found[name] = tuple((read == own)[differs].float().mean().item() for own in (row, column))
