@@ -29,7 +29,7 @@ GALLERY = [
     ("01", "edit-figure", "Arithmetic with latents: one attribute changed by adding a vector"),
     ("03", "answers", "Eight pixels in, many sharp faces out: a flow beside a regression"),
     ("05", "exchange-picture", "One label exchanged at a time"),
-    ("06", "fill-picture", "Inpainting and colourisation are the same flow with another source"),
+    ("06", "result-first", "What is kept depends on the source: grey, a hole, parts, edges"),
     ("07", "kinds", "A BigGAN of 28 kinds, trained by the same recipe"),
     ("09", "result-first", "New classes that borrow their batch norms from old ones"),
 ]

@@ -88,28 +88,24 @@ class PairedPictures:
         self.chosen = torch.linspace(0, len(rows[0]) - 1, min(most or len(rows[0]), len(rows[0]))).long()
         self.pictures = [data.batch(index[self.chosen]) for index in rows]
         self.labels = {name: data.labels[name][rows[0][self.chosen]] for name in ATTRIBUTES}
-        self._real = [self._spaces(data.batch(index)) for index in rows]
+        self._real = [self._spaces(data.batch(index))[0] for index in rows]
 
     def __len__(self) -> int:
         return len(self.pictures[0])
 
-    def _spaces(self, pictures: Tensor) -> dict[str, Tensor]:
+    def _spaces(self, pictures: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Where neighbours are looked for, and what the judge reads."""
         latents = torch.cat([self.encode(x) for x in pictures.split(128)]).cpu()
-        return {
-            "judge features": self.judge.features(pictures),
-            "pixels": pictures.flatten(1).cpu(),
-            "latents": latents,
-        }
+        features, seen = self.judge.read(pictures)
+        return {"judge features": features, "pixels": pictures.flatten(1).cpu(), "latents": latents}, seen
 
     def score(self, pictures: Tensor, target: int) -> DomainScores:
         """Scores translations ``(len(self), 3, S, S)`` of all people into style number ``target``."""
         names = load_kinds().classes["kind"]
-        style = self.judge.predict(pictures, "kind") == names.index(self.names[target])
-        agreement = {
-            name: (self.judge.predict(pictures, name) == truth).float().mean().item()
-            for name, truth in self.labels.items()
-        }
-        here, real = self._spaces(pictures), self._real[target]
+        here, seen = self._spaces(pictures)
+        style = seen["kind"] == names.index(self.names[target])
+        agreement = {name: (seen[name] == truth).float().mean().item() for name, truth in self.labels.items()}
+        real = self._real[target]
         everybody = torch.arange(len(real["pixels"]))
         found = {space: retrieval_accuracy(here[space], real[space], self.chosen, everybody) for space in here}
         distance = frechet_distance(real["judge features"], here["judge features"])
@@ -185,8 +181,9 @@ class EditScores:
 
 def score_edit(edited: Tensor, one: Flip, data: ImageSet, judge: Judge) -> EditScores:
     """Scores edited pictures ``(M, 3, S, S)`` of the people in ``one``."""
-    kept = [judge.predict(edited, name) == data.labels[name][one.rows] for name in ATTRIBUTES if name != one.name]
-    changed = judge.predict(edited, one.name) == one.values
+    _, seen = judge.read(edited)
+    kept = [seen[name] == data.labels[name][one.rows] for name in ATTRIBUTES if name != one.name]
+    changed = seen[one.name] == one.values
     real = data.batch(one.rows)
 
     def distance(pictures: Tensor) -> float:

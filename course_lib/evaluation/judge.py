@@ -47,6 +47,14 @@ class Judge:
         return self._map(images, self.network.features, batch_size)
 
     @torch.no_grad()
+    def read(self, images: Tensor, batch_size: int = 250) -> tuple[Tensor, dict[str, Tensor]]:
+        """Features ``(N, F)``, and for each of its labels the class it sees, ``(N,)``, in one pass; on the CPU."""
+        features = self.features(images, batch_size)
+        device = next(self.network.parameters()).device
+        seen = {name: head(features.to(device)).argmax(1).cpu() for name, head in self.network.heads.items()}
+        return features, seen
+
+    @torch.no_grad()
     def embeddings(self, images: Tensor, batch_size: int = 250) -> Tensor:
         """``(N, 128)`` on the CPU, unit length: what is shown, whatever the style; for retrieval."""
         return self._map(images, lambda x: self.network(x)["projection"], batch_size)
