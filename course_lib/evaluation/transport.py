@@ -1,16 +1,11 @@
-"""Linear maps between domains that need no training: what an unpaired translator must be compared with."""
+"""A linear map between domains that needs no training: what an unpaired translator must be compared with."""
 
 import torch
 from torch import Tensor
 
 from ..errors import CourseError
 
-__all__ = ["GaussianTransport", "mean_shift"]
-
-
-def mean_shift(latent: Tensor, own: Tensor, other: Tensor) -> Tensor:
-    """Moves latents ``(B, D)`` by the difference of the domain means; ``own, other: (N, D)`` are training latents."""
-    return latent - own.mean(0) + other.mean(0)
+__all__ = ["GaussianTransport"]
 
 
 def _powers(matrix: Tensor, *exponents: float) -> list[Tensor]:
