@@ -31,7 +31,7 @@ def images(test):
 
 
 def test_reconstructions_are_sharp_and_keep_what_the_judge_reads(test, images, autoencoder):
-    again, judge = autoencoder.decode(autoencoder.encode(images)), Judge.load("avatar-judge")
+    again, judge = autoencoder.decode(autoencoder.encode(images)), Judge.load()
     assert psnr(images, again) > 31
     for label in ATTRIBUTES:
         assert (judge.predict(images, label) == test.labels[label]).float().mean() > 0.95, label

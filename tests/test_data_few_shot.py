@@ -3,14 +3,7 @@
 import pytest
 import torch
 
-from course_lib.data import (
-    TRANSFER_CLASSES,
-    ImageSet,
-    few_per_class,
-    load_emoji,
-    regroup,
-    transfer_classes,
-)
+from course_lib.data import NEW_KINDS, ImageSet, few_per_class, regroup, source_classes, target_classes
 from course_lib.errors import CourseError
 
 
@@ -54,10 +47,30 @@ def test_few_pictures_are_nested_balanced_and_chosen_by_the_seed(data):
         few_per_class(data, 1)
 
 
-def test_transfer_classes_are_large_enough_and_no_faces():
-    data = transfer_classes(load_emoji())
-    assert data.classes["class"] == list(TRANSFER_CLASSES)
-    assert data.part("train").labels["class"].bincount().min() >= 90
-    assert data.subset(data.split > 0).labels["class"].bincount().min() >= 25
-    names = {data.classes["subgroup"][k] for k in data.labels["subgroup"].unique().tolist()}
-    assert not any(name.startswith(("face", "person")) for name in names)
+def test_targets_are_the_new_kinds_and_only_their_training_part_shrinks():
+    whole, few = target_classes(), target_classes(per_class=20, seed=1)
+    assert whole.classes["class"] == list(NEW_KINDS)
+    for part, count in (("train", 20), ("val", 40), ("test", 40)):
+        assert few.part(part).labels["class"].bincount().tolist() == [count] * len(NEW_KINDS)
+    assert torch.equal(few.part("test").images, whole.part("test").images)
+    two = target_classes(names=["planets", "moods"])
+    assert two.classes["class"] == ["planets", "moods"]
+    assert torch.equal(two.subset(two.labels["class"] == 1).images, source_classes(["moods"]).images)
+    with pytest.raises(CourseError, match="no value 'stars'"):
+        target_classes(names=["stars"])
+    with pytest.raises(CourseError, match="at least one"):
+        target_classes(per_class=0)
+
+
+def test_a_folder_of_classes_is_split_and_must_have_classes(tmp_path):
+    from PIL import Image
+
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for k in range(20):
+            Image.new("RGB", (8, 8), (k, 0, 0)).save(tmp_path / name / f"{k}.png")
+    data = target_classes(f"folder:{tmp_path}", per_class=5, size=16)
+    assert data.part("train").labels["class"].bincount().tolist() == [5, 5]
+    assert data.part("test").labels["class"].bincount().tolist() == [2, 2] and data.size == 16
+    with pytest.raises(CourseError, match="no label 'class'"):
+        target_classes("people")

@@ -147,7 +147,7 @@ def some_people():
 
 
 def test_true_counterparts_score_perfectly_and_the_untranslated_do_not(some_people):
-    judge = Judge.load("avatar-judge")
+    judge = Judge.load()
     paired = PairedPictures(some_people, judge, lambda x: x.flatten(1), most=8)
     truth = paired.score(paired.pictures[4], 4)
     assert truth.style == 1 and min(truth.agreement.values()) > 0.85 and min(truth.found.values()) == 1
@@ -162,7 +162,7 @@ def test_true_counterparts_score_perfectly_and_the_untranslated_do_not(some_peop
 
 @pytest.mark.parametrize("name", ATTRIBUTES)
 def test_a_flip_is_drawn_exactly_and_scores_perfectly(some_people, name):
-    judge, one = Judge.load("avatar-judge"), flip(some_people, name, 12)
+    judge, one = Judge.load(), flip(some_people, name, 12)
     assert (one.values != some_people.labels[name][one.rows]).all()
     best, still = (
         score_edit(one.truth, one, some_people, judge),

@@ -14,15 +14,9 @@ from course_lib.gans import BigGANConfig
 from course_lib.gans.alae import ALAE
 from course_lib.gans.alae_config import ALAEConfig
 from course_lib.gans.stylegan import StyleGANConfig
+from course_lib.gans.training import ALAEMethod, BigGANMethod, GANData, GANSchedule, StyleGANMethod
 from course_lib.recipes.generator_scores import class_accuracy, score_samples
-from course_lib.recipes.generators import (
-    ALAEMethod,
-    BigGANMethod,
-    GANData,
-    GANSchedule,
-    StyleGANMethod,
-    old_kinds,
-)
+from course_lib.recipes.generators import old_kinds
 from course_lib.training import Budget, train
 
 SCHEDULE = GANSchedule(decode=4, lead=2)
@@ -132,7 +126,7 @@ def test_old_kinds_are_all_but_the_new_ones_and_fresh_ones_are_in_no_file():
 def test_scores_of_the_data_themselves_are_those_of_a_perfect_generator():
     data = old_kinds(load_kinds())
     part, train_part = data.part("test"), data.part("val")
-    judge = Judge.load("avatar-judge")
+    judge = Judge.load()
     pictures = torch.cat(list(part.batches(250)))
     scores = score_samples(lambda count, draws: pictures[:count], part, train_part, judge)
     assert scores["Fréchet distance"] < 1e-3 and scores["Fréchet ratio"] < 0.01

@@ -2,7 +2,7 @@
 
 from .avatars import KINDS, NEW_KINDS, OLD_KINDS, fresh_kinds, fresh_people, load_kinds, load_people, people_parts
 from .emoji import check_files, load_emoji
-from .few_shot import TRANSFER_CLASSES, few_per_class, regroup, transfer_classes
+from .few_shot import few_per_class, few_training_pictures, regroup, source_classes, target_classes
 from .file_set import FileSet
 from .image_set import ImageSet, concatenate, resize, to_float
 from .registry import find, load
@@ -13,12 +13,12 @@ __all__ = [
     "NEW_KINDS",
     "NEW_SUBGROUPS",
     "OLD_KINDS",
-    "TRANSFER_CLASSES",
     "FileSet",
     "ImageSet",
     "check_files",
     "concatenate",
     "few_per_class",
+    "few_training_pictures",
     "find",
     "fresh_kinds",
     "fresh_people",
@@ -29,6 +29,7 @@ __all__ = [
     "people_parts",
     "regroup",
     "resize",
+    "source_classes",
+    "target_classes",
     "to_float",
-    "transfer_classes",
 ]

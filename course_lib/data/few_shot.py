@@ -1,28 +1,20 @@
-"""Classes made of several label values, and a few pictures of each: the data of class-conditional transfer."""
+"""The classes of a transfer, old and new, and a few pictures of each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from ..errors import CourseError
+from .avatars import NEW_KINDS
 from .image_set import ImageSet
+from .registry import load
 
-__all__ = ["TRANSFER_CLASSES", "few_per_class", "regroup", "transfer_classes"]
-
-TRANSFER_CLASSES: dict[str, tuple[str, ...]] = {
-    "hearts": ("heart",),
-    "clocks": ("time",),
-    "hands": ("hand-fingers-open",),
-    "fruit": ("food-fruit", "food-vegetable"),
-    "buttons": ("keycap", "av-symbol"),
-    "signs": ("zodiac", "religion"),
-}
-"""Class → subgroups of the emoji set: what the generator of faces is transferred to in notebook 08. Each class has 90
-to 270 training pictures that look alike, for 32 pixels and a few thousand steps; none shows a face."""
+__all__ = ["few_per_class", "few_training_pictures", "regroup", "source_classes", "target_classes"]
 
 
-def regroup(data: ImageSet, groups: Mapping[str, Sequence[str]], label: str = "subgroup") -> ImageSet:
+def regroup(data: ImageSet, groups: Mapping[str, Sequence[str]], label: str) -> ImageSet:
     """The pictures whose ``label`` is in one of the groups, with a new label ``class``: which group.
 
     Args:
@@ -51,9 +43,74 @@ def regroup(data: ImageSet, groups: Mapping[str, Sequence[str]], label: str = "s
     return replace(kept, labels=labels, classes=classes)
 
 
-def transfer_classes(data: ImageSet) -> ImageSet:
-    """:func:`regroup` of the emoji set by :data:`TRANSFER_CLASSES`."""
-    return regroup(data, TRANSFER_CLASSES)
+def source_classes(names: Sequence[str]) -> ImageSet:
+    """Pictures of bundled kinds, such as the old classes of a generator, with ``labels["class"]`` in that order.
+
+    Args:
+        names: of kinds, people styles included.
+    """
+    return regroup(load("kinds"), {name: (name,) for name in names}, "kind")
+
+
+def target_classes(
+    dataset: str = "kinds", names: Sequence[str] = (), per_class: int | None = None, seed: int = 0, size: int = 64
+) -> ImageSet:
+    """The classes that a transfer learns, with ``labels["class"]`` from 0, in parts ``train``, ``val`` and ``test``.
+
+    Args:
+        dataset: ``kinds``: bundled ones; ``folder:PATH`` with one folder a class, or another set of
+            :func:`course_lib.data.load` with the label ``class``.
+        names: of the classes to take; by default :data:`course_lib.data.NEW_KINDS`, or all of another set.
+        per_class: at most so many training pictures a class; None for all. The other parts stay whole.
+        seed: of the choice, and of the split where the set has none.
+        size: pixels, of sets from files.
+
+    Raises:
+        CourseError: the set cannot be opened, has no classes or lacks one of ``names``, or a class has no training
+            picture.
+    """
+    data = load(dataset, size)
+    label = "kind" if dataset == "kinds" else "class"
+    if label not in data.labels:
+        raise CourseError(f"{data.name!r} has no label 'class': give folder:PATH with one folder per class.")
+    wanted = list(names) or (list(NEW_KINDS) if dataset == "kinds" else data.classes[label])
+    data = regroup(data, {name: (name,) for name in wanted}, label)
+    if not len(data.split):
+        data = replace(data, split=_split(data.labels["class"], seed))
+    present = data.labels["class"][data.split == 0].bincount(minlength=len(wanted))
+    if (present == 0).any():
+        name = wanted[int((present == 0).nonzero()[0])]
+        raise CourseError(f"the class {name!r} has no training picture: add some, or leave the class out.")
+    return data if per_class is None else few_training_pictures(data, per_class, seed)
+
+
+def few_training_pictures(data: ImageSet, per_class: int, seed: int = 0) -> ImageSet:
+    """``data`` with at most ``per_class`` training pictures of each class; its other parts stay whole.
+
+    Args:
+        data: with ``labels["class"]`` and a split.
+        per_class: at least 1.
+        seed: of the choice, which is nested as in :func:`few_per_class`.
+
+    Raises:
+        CourseError: ``per_class`` is below one.
+    """
+    if per_class < 1:
+        raise CourseError(f"a class needs at least one picture, not {per_class}.")
+    train = (data.split == 0).nonzero()[:, 0]
+    few = train[_few(data.labels["class"][train], len(data.classes["class"]), per_class, seed)]
+    return data.subset(torch.cat([few, (data.split != 0).nonzero()[:, 0]]))
+
+
+def _split(labels: Tensor, seed: int) -> Tensor:
+    """A tenth of each class for ``val`` and for ``test``; classes of fewer than ten pictures train with all."""
+    split, draw = torch.zeros_like(labels), torch.Generator().manual_seed(seed)
+    for label in labels.unique():
+        members = (labels == label).nonzero()[:, 0]
+        members = members[torch.randperm(len(members), generator=draw)]
+        tenth = len(members) // 10
+        split[members[:tenth]], split[members[tenth : 2 * tenth]] = 1, 2
+    return split
 
 
 def few_per_class(data: ImageSet, count: int, seed: int = 0, label: str = "class") -> ImageSet:
@@ -72,7 +129,10 @@ def few_per_class(data: ImageSet, count: int, seed: int = 0, label: str = "class
         raise CourseError(f"a class needs at least one picture, not {count}.")
     if label not in data.labels:
         raise CourseError(f"{data.name!r} has no label {label!r}: it has {', '.join(data.labels) or 'none'}.")
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
-    shuffled = data.labels[label][order]
-    chosen = [order[shuffled == value][:count] for value in range(len(data.classes[label]))]
-    return data.subset(torch.cat(chosen).sort().values)
+    return data.subset(_few(data.labels[label], len(data.classes[label]), count, seed))
+
+
+def _few(labels: Tensor, classes: int, count: int, seed: int) -> Tensor:
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    shuffled = labels[order]
+    return torch.cat([order[shuffled == value][:count] for value in range(classes)]).sort().values

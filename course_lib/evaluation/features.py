@@ -45,10 +45,10 @@ def _hash(network: nn.Module) -> str:
 
 
 def judge_features(judge: Judge | None = None) -> FeatureNetwork:
-    """The judge's features and the subgroups it sees; the shipped judge by default."""
+    """The judge's features and the kinds it sees; the shipped judge by default."""
     judge = Judge.load() if judge is None else judge
     return FeatureNetwork(
-        "judge", _hash(judge.network), judge.features, lambda images: judge.probabilities(images, "subgroup")
+        "judge", _hash(judge.network), judge.features, lambda images: judge.probabilities(images, "kind")
     )
 
 

@@ -27,8 +27,8 @@ class Judge:
         self.network = network
 
     @classmethod
-    def load(cls, name: str = "judge", folder: Path = CHECKPOINTS) -> "Judge":
-        """The shipped judge: ``judge`` of emoji, ``avatar-judge`` of people and kinds."""
+    def load(cls, name: str = "avatar-judge", folder: Path = CHECKPOINTS) -> "Judge":
+        """The shipped judge of people and kinds."""
         return cls(load_expert(name, folder=folder))
 
     def to(self, device: torch.device | str) -> "Judge":

@@ -257,7 +257,7 @@ def _train_decoder(job: Job, net: GridAutoencoder, before: History) -> Card:
     net = history.averaged["decoder"].net.eval()
     state = net.state_dict()
     history = replace(before, steps=before.steps + history.steps, seconds=before.seconds + history.seconds)
-    judge = Judge.load("avatar-judge").to(next(net.parameters()).device)
+    judge = Judge.load().to(next(net.parameters()).device)
     metrics = {k: v for part in ("val", "test") for k, v in _scores(net, people, kinds, judge, part).items()}
     card = Card(
         "avatar-autoencoder",

@@ -123,7 +123,7 @@ class _Task:
     @classmethod
     def prepare(cls, job: Job, expert: SourceExpert, style: str | None = None) -> "_Task":
         seed_everything(job.seed)
-        people, judge = load_people(), Judge.load("avatar-judge").to(job.profile.device)
+        people, judge = load_people(), Judge.load().to(job.profile.device)
         target, sets = load_expert("avatar-autoencoder", job.profile.device), [people.part("train")]
         if style:
             people = people.subset(people.labels["style"] == people.classes["style"].index(style))

@@ -57,7 +57,7 @@ def train_labels(job: Job) -> Card:
     history = job.run("people-labels", method, recipe["batch_size"], steps, log_every=every)
     flow = history.averaged["flow"].eval()
     metrics = {"nats per picture on val": held_out_nats(flow, held)}
-    classifier, judge = load_expert("avatar-classifier", device), Judge.load("avatar-judge").to(device)
+    classifier, judge = load_expert("avatar-classifier", device), Judge.load().to(device)
     test = data.part("test")
     paired = PairedPictures(test, judge, target.encode, most=SCORED)
     for words, translator in (

@@ -78,7 +78,7 @@ def train_text_to_people(job: Job) -> Card:
     source, table = _read_captions(data.part("train"), memory, data.classes, partial, job.seed)
     seconds = time.perf_counter() - started
     flow, target = load_flow("people-labels", device, job.out), load_expert("avatar-autoencoder", device)
-    translator, judge = Translator(source, flow, target), Judge.load("avatar-judge").to(device)
+    translator, judge = Translator(source, flow, target), Judge.load().to(device)
     metrics = {}
     for part in ("val", "test"):
         seeds = [score_text(translator, data.part(part), judge, job.seed + k) for k in range(3)]
@@ -160,7 +160,7 @@ def train_text_to_biggan(job: Job) -> Card:
     flow.shift.fit(method.pairs.mean.cpu(), method.pairs.condition.cpu(), ridge=1e-2)
     steps = job.profile.pick(quick=50, cpu=8000, gpu=20000)
     history = job.run(f"text-to-biggan-{digest[:8]}", method, recipe["batch_size"], steps)
-    flow, judge = history.averaged["flow"].eval(), Judge.load("avatar-judge").to(device)
+    flow, judge = history.averaged["flow"].eval(), Judge.load().to(device)
     metrics = {"nats per picture on held-out pairs": held_out_nats(flow, method.held)}
     for part in ("val", "test"):
         scores = score_biggan(Translator(source, flow, target), load_people().part(part), stage, judge)

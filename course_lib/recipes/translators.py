@@ -63,7 +63,7 @@ class _Task:
         parts = [encode_pairs(one, source.encode, target, noise=NOISE) for one in sets]
         pairs = Pairs(*(torch.cat([getattr(p, f) for p in parts]) for f in ("condition", "mean", "std")))
         held = {part: encode_pairs(data.part(part), source.encode, target, noise=NOISE) for part in ("val", "test")}
-        return cls(data, source, target, pairs, held, Judge.load("avatar-judge").to(device))
+        return cls(data, source, target, pairs, held, Judge.load().to(device))
 
     def config(self, **sizes: int) -> GridFlowConfig:
         """Of a flow between these experts."""
