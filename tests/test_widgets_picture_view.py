@@ -1,11 +1,13 @@
 """The widget shell, moved without a browser."""
 
+import base64
+
 import ipywidgets as widgets
 import pytest
 import torch
 
 from course_lib.figures import png_bytes
-from course_lib.widgets import PictureView
+from course_lib.widgets import PictureView, choice
 
 
 def render(amount, flip_it):
@@ -54,10 +56,29 @@ def test_error_in_the_picture_is_shown_and_goes_away(view):
     assert view.message.value == "" and view.picture.value == render(0.6, False)
 
 
-def test_show_displays_the_box(view, monkeypatch):
+def test_show_displays_the_widget_and_a_picture_for_pages_without_widgets(view, monkeypatch):
     from IPython import display
 
     shown = []
-    monkeypatch.setattr(display, "display", shown.append)
+    monkeypatch.setattr(display, "display", lambda data, raw: shown.append(data))
+    view.label.value = 'A "grey" square.'
     view.show()
-    assert isinstance(shown[0], widgets.VBox)
+    assert "application/vnd.jupyter.widget-view+json" in shown[0]
+    assert 'alt="A &quot;grey&quot; square."' in shown[0]["text/html"]
+    assert base64.b64encode(view.picture.value).decode() in shown[0]["text/html"]
+
+
+def test_a_slow_picture_says_that_it_is_drawn(view):
+    seen = []
+    view.message.observe(lambda change: seen.append(change["new"]), names="value")
+    view.controls["amount"].value = 0.2
+    assert seen == []
+    view.seconds = 1.0
+    view.controls["amount"].value = 0.3
+    assert seen == ["drawing …", ""] and view.seconds < 1
+
+
+def test_a_choice_is_buttons_for_a_few_names_and_a_slider_for_many():
+    few, many = choice(["w", "z"]), choice([f"sample number {k}" for k in range(9)], "sample number 3", "which")
+    assert isinstance(few, widgets.ToggleButtons) and few.value == "w"
+    assert isinstance(many, widgets.SelectionSlider) and many.value == "sample number 3"

@@ -1,5 +1,5 @@
 """Interactive views: each is a pure render function plus a thin ipywidgets shell around it."""
 
-from .picture_view import PictureView
+from .picture_view import PictureView, choice
 
-__all__ = ["PictureView"]
+__all__ = ["PictureView", "choice"]

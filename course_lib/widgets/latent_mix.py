@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..errors import CourseError
 from ..figures import png_bytes
-from .picture_view import PictureView
+from .picture_view import PictureView, choice
 
 __all__ = ["latent_mix_view", "mix", "mix_pictures"]
 
@@ -73,12 +73,12 @@ def latent_mix_view(
 
     # The decoder runs once per change: updating only when the mouse is released keeps a slow machine from queueing.
     controls = {
-        "first": widgets.Dropdown(options=names, value=names[0], description="left"),
-        "second": widgets.Dropdown(options=names, value=names[1], description="right"),
+        "first": choice(names, description="left"),
+        "second": choice(names, names[1], "right"),
         "amount": widgets.FloatSlider(
             value=0.5, min=-0.5, max=1.5, step=0.05, description="left to right", continuous_update=False
         ),
-        "attribute": widgets.Dropdown(options=list(directions), description="direction"),
+        "attribute": choice(list(directions), description="direction"),
         "strength": widgets.FloatSlider(
             value=0.0, min=-2.0, max=2.0, step=0.1, description="how much of it", continuous_update=False
         ),

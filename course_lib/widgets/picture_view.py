@@ -4,14 +4,40 @@ It uses ``widgets.Image`` and ``observe`` rather than ``interact``: the picture 
 pages without a kernel show it, and a test can move a slider without a browser.
 """
 
+import base64
+import html
 import io
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets as widgets
 from PIL import Image
 
-__all__ = ["PictureView"]
+__all__ = ["PictureView", "choice"]
+
+SLOW = 0.2
+"""Seconds of a picture from which the widget says that it works."""
+
+
+def choice(options: Sequence[str], value: str | None = None, description: str = "") -> widgets.Widget:
+    """A control for one of several names: buttons for a few short ones, else a slider.
+
+    Not a drop-down: with one focused, JupyterLab takes the arrow keys and letters for its own commands.
+
+    Args:
+        options: names.
+        value: chosen at the start; the first by default.
+        description: label.
+    """
+    options = list(options)
+    few = len(options) <= 6 and sum(map(len, options)) <= 60
+    start = options[0] if value is None else value
+    if few:
+        buttons = widgets.ToggleButtons(options=options, value=start, description=description)
+        buttons.style.button_width = "auto"
+        return buttons
+    return widgets.SelectionSlider(options=options, value=start, description=description, continuous_update=False)
 
 
 class PictureView:
@@ -40,20 +66,28 @@ class PictureView:
             control.style.description_width = f"{widest + 1}ch"
             if not isinstance(control, widgets.ToggleButtons):
                 control.layout.width = f"calc({widest + 1}ch + 300px)"
-        self.picture = widgets.Image(value=render(**self.values()), format="png")
+        self.picture = widgets.Image(format="png")
+        self.label, self.message = widgets.Label(alt), widgets.Label("")
+        self.seconds = 0.0
+        self._render()
         width, height = Image.open(io.BytesIO(self.picture.value)).size
         # Of its own size: a box would stretch it to the width of the page.
         self.picture.layout = widgets.Layout(width=f"{width}px", height=f"{height}px", align_self="flex-start")
-        self.label = widgets.Label(alt)
-        self.message = widgets.Label("")
 
     def values(self) -> dict[str, Any]:
         """Current value of every control."""
         return {name: control.value for name, control in self.controls.items()}
 
+    def _render(self) -> None:
+        started = time.perf_counter()
+        self.picture.value = self.render(**self.values())
+        self.seconds = time.perf_counter() - started
+
     def _update(self, change: Any = None) -> None:
+        if self.seconds > SLOW:  # as the last picture was; for a fast one the words would only flicker
+            self.message.value = "drawing …"
         try:
-            self.picture.value = self.render(**self.values())
+            self._render()
             self.message.value = ""
         except Exception as error:  # an exception in a callback would vanish in the kernel's log
             self.message.value = f"{type(error).__name__}: {error}"
@@ -63,7 +97,11 @@ class PictureView:
         return widgets.VBox([*self.controls.values(), self.picture, self.label, self.message])
 
     def show(self) -> None:
-        """Displays it."""
+        """Displays it. Where no widget can live, as in a notebook that is not trusted yet, the first picture stands in
+        its place."""
         from IPython.display import display
 
-        display(self.box())
+        found = self.box()._repr_mimebundle_()
+        encoded = base64.b64encode(self.picture.value).decode()
+        picture = f'<img alt="{html.escape(self.label.value)}" src="data:image/png;base64,{encoded}">'
+        display(found | {"text/html": picture}, raw=True)

@@ -11,7 +11,7 @@ from ..experts.latent_space import LatentSpace
 from ..figures import png_bytes
 from ..gans.stylegan import StyleGAN
 from ..generation.interpolation import slerp
-from .picture_view import PictureView
+from .picture_view import PictureView, choice
 
 __all__ = ["StyleWalk"]
 
@@ -108,9 +108,9 @@ class StyleWalk:
         controls = {
             "first": widgets.IntSlider(0, description="left sample", **sample),
             "second": widgets.IntSlider(1, description="right sample", **sample),
-            "space": widgets.Dropdown(options=["w", "z"], value="w", description="walk in"),
+            "space": choice(["w", "z"], description="walk in"),
             "way": widgets.FloatSlider(0.5, description="way from left to right", **part),
-            "cut": widgets.Dropdown(options=self._cuts(), value="nowhere", description="right style rules from"),
+            "cut": choice(self._cuts(), description="right style rules from"),
             "truncation": widgets.FloatSlider(0.7, description="truncation", **(part | {"max": 1.5})),
             "noise": widgets.IntSlider(0, min=0, max=9, description="noise maps", continuous_update=False),
         }

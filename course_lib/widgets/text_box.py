@@ -9,7 +9,7 @@ from torch import Tensor
 from ..errors import CourseError
 from ..figures import png_bytes
 from ..translation import Translator
-from .picture_view import PictureView
+from .picture_view import PictureView, choice
 
 __all__ = ["TextBox"]
 
@@ -68,13 +68,13 @@ class TextBox:
         controls = {
             "sentence": widgets.Text(sentence, continuous_update=False),
             "other": widgets.Text(other, description="second sentence", continuous_update=False),
-            "target": widgets.Dropdown(options=names, value=names[0], description="translate into"),
+            "target": choice(names, description="translate into"),
             "seed": widgets.BoundedIntText(0, min=0, max=9999, description="sample again (seed of v)"),
             "length": widgets.FloatSlider(
                 1.0, min=0.0, max=1.5, step=0.1, description="length of v", continuous_update=False
             ),
         }
         if self.styles:
-            controls["style"] = widgets.Dropdown(options=self.styles, value=self.styles[0])
+            controls["style"] = choice(self.styles)
         alt = "One row of pictures for each sentence; pictures in one column share their residual."
         return PictureView(self.render, controls, alt)
