@@ -8,6 +8,8 @@ VENV ?= .venv
 PROFILE ?= quick
 JOBS ?= 1
 ARGS ?=
+# Which builds of torch the set-up takes: cpu (small, no CUDA), auto (those that fit the driver); empty: what the lock says.
+TORCH ?=
 # The first interpreter that is new enough; set PYTHON=... to choose another one.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
@@ -20,7 +22,7 @@ STAMP := $(VENV)/.course-ready
 WITH_ENV := eval "$$($(BIN)/course env)";
 LOCK_EXTRAS := --extra dev
 
-.PHONY: help setup course test lab demo train bench lint format lock clean
+.PHONY: help setup course test lab demo site train bench lint format lock clean
 
 help: ## show this list
 	@echo "usage: make TARGET [NAME=...] [PROFILE=quick|cpu|gpu] [JOBS=1] [ARGS=...]"; echo
@@ -36,10 +38,15 @@ test: $(STAMP) ## run every test, the notebooks included
 	@$(WITH_ENV) $(PY) -m pytest $(ARGS)
 
 lab: $(STAMP) ## open JupyterLab on the notebooks
+	@test "$$(id -u)" != 0 -o -n "$(findstring --allow-root,$(ARGS))" || { \
+		echo "JupyterLab does not start as root unless it is told to: make lab ARGS=--allow-root" >&2; exit 2; }
 	@$(WITH_ENV) $(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks $(ARGS)
 
 demo: $(STAMP) $(VENV)/.demo-ready ## serve the demo of notebook 05 as a web page
 	@$(WITH_ENV) $(BIN)/voila demo/unpaired_translation.ipynb $(ARGS)
+
+site: $(STAMP) $(VENV)/.site-ready ## build the course as web pages in runs/site
+	@$(WITH_ENV) $(PY) docs/sphinx/build.py
 
 # A quick training would only be thrown away, so this target's own default is cpu.
 train: TRAIN_PROFILE = $(if $(filter file,$(origin PROFILE)),cpu,$(PROFILE))
@@ -71,9 +78,12 @@ $(STAMP): requirements.lock pyproject.toml
 		rm -rf $(VENV); echo "python could not make a virtual environment; on Debian or Ubuntu install python3-venv" >&2; exit 2; }
 	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "$(VENV) was made with an older python; remove it (make clean) and try again" >&2; exit 2; }
-	@test -x $(UV) || { $(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null; $(PY) -m pip install -q 'uv>=0.5'; }
+	@test -x $(UV) || { $(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null; $(PY) -m pip install -q 'uv>=0.7'; }
 	@echo "installing the course into $(VENV) (several minutes and some gigabytes the first time)"
-	@$(UV) pip install -q --python $(PY) --require-hashes -r requirements.lock || { \
+	@if test -n "$(TORCH)"; then $(UV) pip install -q --python $(PY) --torch-backend=$(TORCH) --no-verify-hashes \
+		--constraint requirements.lock --extra dev -r pyproject.toml; \
+	else $(UV) pip install -q --python $(PY) --require-hashes -r requirements.lock; fi || { \
+		test -z "$(TORCH)" || exit 1; \
 		echo "uv could not install; trying pip with its own configuration" >&2; \
 		$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null; \
 		$(PY) -m pip install -q --require-hashes -r requirements.lock; }
@@ -82,6 +92,10 @@ $(STAMP): requirements.lock pyproject.toml
 
 $(VENV)/.demo-ready: $(STAMP)
 	@$(UV) pip install -q --python $(PY) --constraint requirements.lock --no-build-isolation -e '.[demo]'
+	@touch $@
+
+$(VENV)/.site-ready: $(STAMP)
+	@$(UV) pip install -q --python $(PY) --constraint requirements.lock --no-build-isolation -e '.[site]'
 	@touch $@
 
 $(VENV)/.bench-ready: $(STAMP)

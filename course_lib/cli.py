@@ -1,6 +1,10 @@
-"""The ``course`` command. Everything heavy is imported when a command needs it, so that ``--help`` is instant."""
+"""The ``course`` command. Everything heavy is imported when a command needs it, so that ``--help`` is instant.
 
-import errno
+Whatever somebody types is checked first: bad input ends with one line and status 2, before anything long runs.
+"""
+
+import math
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -8,9 +12,11 @@ from typing import Annotated
 
 import typer
 
-from course_lib.errors import CourseError
+from course_lib.errors import CourseError, explain
 
 __all__ = ["app", "main"]
+
+UsageError = typer.BadParameter.mro()[2]  # click's exception, or by version typer's copy of it
 
 app = typer.Typer(
     help="Run, list and look after the notebooks of the course.",
@@ -35,6 +41,7 @@ ProfileOption = Annotated[ProfileName, typer.Option(help="How much to compute.")
 SettingOption = Annotated[
     list[str] | None, typer.Option("--param", "-p", metavar="NAME=VALUE", help="May be repeated.")
 ]
+SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of z and of the noise maps.")]
 
 
 @app.command()
@@ -49,7 +56,7 @@ def run(
 ) -> None:
     """Execute notebooks headlessly into runs/<time>/ with pages, an index and summary.json."""
     from course_lib.runner import RunOptions, find_notebooks, run_notebooks
-    from course_lib.runner.parameters import split_assignments
+    from course_lib.runner.catalog import split_assignments
 
     given = split_assignments(param or [])
     if given and (store or measure):
@@ -63,7 +70,7 @@ def run(
 
         for notebook, result in passed:
             if store:
-                store_outputs(notebook, folder / f"{notebook.stem}.ipynb", result, profile.value)
+                store_outputs(notebook, folder / f"{result.notebook}.ipynb", result, profile.value)
             else:
                 record_measurement(notebook, result, profile.value)
     typer.echo(f"{len(passed)} of {len(results)} notebooks passed; see {folder / 'index.html'}")
@@ -76,9 +83,14 @@ def run(
 def list_notebooks() -> None:
     """List the notebooks with their parameters and what they were measured to cost."""
     from course_lib.runner import find_notebooks
-    from course_lib.runner.parameters import notebook_parameters
+    from course_lib.runner.catalog import notebook_parameters
 
     for notebook in find_notebooks(["all"]):
+        try:
+            notebook.node  # noqa: B018 - one broken file must not hide the others
+        except CourseError as error:
+            typer.echo(f"{notebook.number}  {error}")
+            continue
         typer.echo(f"{notebook.number}  {notebook.title}")
         for profile, cost in notebook.measured.items():
             typer.echo(f"      measured, {profile}: {cost['seconds']} s, {cost['memory_mb']} MB")
@@ -109,14 +121,20 @@ def train(
     show: Annotated[bool, typer.Option("--list", help="List what can be trained.")] = False,
 ) -> None:
     """Train a shipped checkpoint from scratch."""
-    from course_lib import recipes
-    from course_lib.runner.environment import restart_with_settings
-    from course_lib.runner.parameters import split_assignments
+    from course_lib import paths, recipes
+    from course_lib.profiles import Profile
+    from course_lib.recipes.recipe import Job
+    from course_lib.runner.catalog import split_assignments
+    from course_lib.runner.session import restart_with_settings
 
     if show or name is None:
         typer.echo("\n".join(recipes.RECIPES))
         raise typer.Exit(0 if show else 2)
     options = _job_options(split_assignments(param or []))
+    job = Job(Profile(profile.value), **options)
+    job.profile.device  # noqa: B018 - a missing GPU is reported first
+    for folder in (job.out, job.work):
+        paths.ensure_writable(folder)
     restart_with_settings()
     recipes.train(name, profile.value, **options)
 
@@ -126,12 +144,24 @@ def _job_options(given: dict[str, str]) -> dict[str, object]:
     from dataclasses import fields
 
     from course_lib.recipes.recipe import Job
-    from course_lib.runner.parameters import guess_value
+    from course_lib.runner.catalog import parse_value
 
-    types = {field.name: field.type for field in fields(Job) if field.name != "profile"}
-    if unknown := sorted(set(given) - set(types)):
-        raise CourseError(f"there is no option '{unknown[0]}'; valid: {', '.join(types)}")
-    return {name: Path(text) if types[name] is Path else guess_value(text) for name, text in given.items()}
+    lowest = {"steps": 1, "seconds": 1e-9, "seed": 0}
+    kinds = {one.name: getattr(one.type, "__name__", str(one.type)).split(" | ")[0] for one in fields(Job)}
+    del kinds["profile"]
+    options: dict[str, object] = {}
+    for name, text in given.items():
+        if name not in kinds:
+            raise CourseError(f"there is no option '{name}'; valid: {', '.join(kinds)}")
+        try:
+            value = parse_value(text, kinds[name].replace("Path", "str"), lowest.get(name, -math.inf))
+        except ValueError as error:
+            raise CourseError(f"{text!r} {error} for the option '{name}'") from None
+        options[name] = Path(text).expanduser() if kinds[name] == "Path" else value
+    precisions = ("32-true", "bf16-mixed", "16-mixed")
+    if options.get("precision", precisions[0]) not in precisions:
+        raise CourseError(f"there is no precision {options['precision']!r}: choose one of {', '.join(precisions)}")
+    return options
 
 
 @app.command()
@@ -144,7 +174,7 @@ def released(path: Annotated[Path, typer.Argument(help="A checkpoint that the au
 
 @app.command()
 def generate(
-    checkpoint: Annotated[str, typer.Argument(help="A shipped generator such as biggan32, or the path of one.")],
+    checkpoint: Annotated[str, typer.Argument(help="A shipped generator such as avatar-biggan, or the path of one.")],
     kind: Annotated[
         str,
         typer.Option(
@@ -154,22 +184,25 @@ def generate(
     ] = "class-grid",
     out: Annotated[Path, typer.Option(help="File for the picture.")] = Path("generated.png"),
     classes: Annotated[str, typer.Option(help="Names, with commas between; by default the generator's own.")] = "",
-    steps: Annotated[int, typer.Option(help="Columns.")] = 8,
-    rows: Annotated[int, typer.Option(help="Rows, where classes do not make them.")] = 4,
-    seed: Annotated[int, typer.Option(help="Of z and of the noise maps.")] = 0,
-    truncation: Annotated[float, typer.Option(help="1: everything; 0: the mean.")] = 1.0,
-    cut: Annotated[int, typer.Option(help="Coarse layers, where layers are mixed.")] = 2,
-    reach: Annotated[float | None, typer.Option(help="How far the shifts go.")] = None,
+    steps: Annotated[int, typer.Option(min=2, max=100, help="Columns.")] = 8,
+    rows: Annotated[int, typer.Option(min=1, max=100, help="Rows, where classes do not make them.")] = 4,
+    seed: SeedOption = 0,
+    truncation: Annotated[float, typer.Option(min=-2, max=5, help="1: everything; 0: the mean.")] = 1.0,
+    cut: Annotated[int, typer.Option(min=0, max=20, help="Coarse layers, where layers are mixed.")] = 2,
+    reach: Annotated[float | None, typer.Option(min=-100, max=100, help="How far the shifts go.")] = None,
     spherical: Annotated[
         bool | None, typer.Option("--spherical/--straight", help="The way: by default z on an arc, classes straight.")
     ] = None,
     fresh_noise: Annotated[bool, typer.Option("--fresh-noise", help="New noise maps for every picture.")] = False,
-    zoom: Annotated[float, typer.Option(min=0.2, help="1 draws a picture 0.75 inch wide.")] = 1.0,
+    zoom: Annotated[float, typer.Option(min=0.2, max=10, help="1 draws a picture 0.75 inch wide.")] = 1.0,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
 ) -> None:
     """Draw from a trained generator: classes, truncation, mixed styles, walks."""
     from course_lib.generation import Walk, open_generator
-    from course_lib.generation.kinds import Request, draw_kind, save_grid
+    from course_lib.generation.walks import Request, draw_kind, save_grid
 
+    if out.exists() and not force:
+        raise CourseError(f"{out} exists: give another --out, or --force to replace it")
     walk = Walk(steps, rows, seed, spherical, fresh_noise, truncation)
     request = Request(_names(classes), walk, cut, reach)
     save_grid(draw_kind(open_generator(checkpoint), kind, request), out, zoom=zoom)
@@ -179,22 +212,29 @@ def generate(
 @app.command()
 def evaluate(
     checkpoint: Annotated[str, typer.Argument(help="A folder of generators and their cards, or one generator.")],
-    dataset: Annotated[str, typer.Option(help="emoji, folder:PATH, or another set of real pictures.")] = "emoji",
+    dataset: Annotated[str, typer.Option(help="kinds, folder:PATH, or another set of real pictures.")] = "kinds",
     part: Annotated[str, typer.Option(help="train, val, test; all for a set without parts.")] = "test",
     features: Annotated[str, typer.Option(help="judge or inception.")] = "judge",
     classes: Annotated[str, typer.Option(help="Only these, with commas between.")] = "",
-    samples: Annotated[int | None, typer.Option(min=6, help="Generated pictures a class; default: as real.")] = None,
-    seed: Annotated[int, typer.Option(help="Of z and of the noise maps.")] = 0,
+    samples: Annotated[
+        int | None, typer.Option(min=6, max=100_000, help="Generated pictures a class; default: as real.")
+    ] = None,
+    seed: SeedOption = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for scores.json and scores.png.")] = None,
     profile: ProfileOption = ProfileName.cpu,
 ) -> None:
     """Score generators against held-out pictures: all classes together (and the mean over classes)."""
     from course_lib import paths
-    from course_lib.generation.folder import Evaluation
-    from course_lib.generation.folder import evaluate as evaluate_checkpoints
+    from course_lib.data import check
+    from course_lib.generation.scoring import Evaluation
+    from course_lib.generation.scoring import evaluate as evaluate_checkpoints
     from course_lib.profiles import Profile
 
-    folder = out or paths.RUNS / "scores" / Path(checkpoint).resolve().stem
+    for given, choices in ((part, ("train", "val", "test", "all")), (features, ("judge", "inception"))):
+        if given not in choices:
+            raise CourseError(f"{given!r} is not possible here: choose {', '.join(choices[:-1])} or {choices[-1]}")
+    check(dataset)
+    folder = paths.ensure_writable(out or paths.RUNS / "scores" / Path(checkpoint).resolve().stem)
     evaluation = Evaluation(dataset, part, features, _names(classes), samples, seed)
     evaluate_checkpoints(checkpoint, evaluation, folder, Profile(profile.value).device, typer.echo)
     typer.echo(f"wrote {folder / 'scores.json'} and {folder / 'scores.png'}")
@@ -203,6 +243,43 @@ def evaluate(
 def _names(text: str) -> tuple[str, ...]:
     """``"a, b"`` as names."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+@app.command()
+def fetch(
+    name: Annotated[str | None, typer.Argument(help="Which; without a name all are listed.")] = None,
+    to: Annotated[Path | None, typer.Option(help="Folder; by default downloads/NAME.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Agree to the terms without being asked.")] = False,
+) -> None:
+    """Download released weights or a public data set; size and licence are shown first."""
+    from course_lib.fetch import fetch_command
+
+    fetch_command(name, to, yes)
+
+
+@app.command()
+def student(
+    out: Annotated[Path | None, typer.Option(help="Folder; by default student/ in the repository.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace notebooks that are there.")] = False,
+) -> None:
+    """Write the notebooks without their solutions, for a class."""
+    from course_lib import paths
+    from course_lib.teaching import write_student_notebooks
+
+    written = write_student_notebooks(out or paths.ROOT / "student", force)
+    typer.echo(f"wrote {len(written)} notebooks to {written[0].parent}")
+
+
+@app.command()
+def grade(
+    notebooks: Annotated[list[Path], typer.Argument(help="Notebooks that were handed in; they are executed.")],
+    out: Annotated[Path, typer.Option(help="File for the results, as JSON.")] = Path("results.json"),
+) -> None:
+    """Execute notebooks and write which checks of their exercises pass."""
+    from course_lib.teaching import grade as grade_notebooks
+
+    grade_notebooks(notebooks, out, typer.echo)
+    typer.echo(f"wrote {out}")
 
 
 @app.command(hidden=True)
@@ -247,17 +324,24 @@ def data_check() -> None:
 
 
 def main() -> None:
-    """Entry point: bad input ends with one line and status 2, a full disk with one line and status 1."""
+    """Entry point: bad input ends with one line and status 2, what the system refuses with one line and status 1."""
+    status = 2
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or 0)
+    except UsageError as error:
+        asked = type(error).__name__ == "NoArgsIsHelpError"  # a command alone: its help is the answer
+        message = error.format_message() if asked else f"error: {' '.join(error.format_message().split())}"
     except CourseError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        print("error: no space left on the disk: free some and run again", file=sys.stderr)
+        message = f"error: {' '.join(str(error).split())}"
+    except typer.Abort:
+        status, message = 130, "interrupted"
+    except BrokenPipeError:  # the reader of our output has gone, as in `course list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        status, message = 1, f"error: {explain(error)}"
+    print(message, file=sys.stderr)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

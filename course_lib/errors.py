@@ -1,6 +1,8 @@
-"""The one exception a learner should ever read."""
+"""The one exception a learner should ever read, and what to do about files that cannot be read or written."""
 
-__all__ = ["CourseError"]
+import errno
+
+__all__ = ["CourseError", "explain"]
 
 
 class CourseError(Exception):
@@ -8,3 +10,28 @@ class CourseError(Exception):
 
     The ``course`` command prints it without a traceback and exits with status 2.
     """
+
+
+_ELSEWHERE = "make it writable, or set COURSE_RUNS (results) or COURSE_CACHE (rebuildable files) to another folder"
+_ADVICE = {
+    errno.ENOSPC: "no space left on the disk: free some and run again",
+    errno.EDQUOT: "your disk quota is used up: free some space and run again",
+    errno.EFBIG: "the file would exceed the largest size allowed here: raise the limit (ulimit -f)",
+    errno.EROFS: f"the place is read-only: {_ELSEWHERE}",
+    errno.EACCES: f"permission denied: {_ELSEWHERE}",
+    errno.EPERM: f"the operation is not permitted: {_ELSEWHERE}",
+    errno.ENOENT: "no such file or folder: check the path",
+    errno.ENOTDIR: "a file stands where a folder is needed: give another path, or move the file",
+    errno.EISDIR: "it is a folder: give the path of a file",
+    errno.EEXIST: "it exists already: give another path, or move it",
+    errno.ENAMETOOLONG: "the name is too long: give a shorter path",
+    errno.EMFILE: "too many files are open: raise the limit (ulimit -n), or use fewer jobs",
+    errno.ENOMEM: "there is too little memory: close other programs",
+    errno.EIO: "the disk does not answer (input/output error): check it, or use another",
+}
+
+
+def explain(error: OSError) -> str:
+    """An operating system's error as one line: which file, what is wrong, and what to do."""
+    what = _ADVICE.get(error.errno) or " ".join((error.strerror or str(error) or type(error).__name__).split())
+    return f"{error.filename}: {what}" if error.filename is not None else what

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from matplotlib.text import Text
 from PIL import Image
 from torch import Tensor
 
@@ -30,11 +31,27 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
+class _LiteralFigure(Figure):
+    """A figure whose labels are literal: class names such as ``US$ and A$`` are no mathematics.
+
+    Numbers at logarithmic axes, which Matplotlib itself writes as mathematics, stay.
+    """
+
+    def draw(self, renderer: Any) -> None:
+        """Marks every text before it is drawn."""
+        for axes in self.axes:
+            axes.get_xticklabels(), axes.get_yticklabels()  # made only when they are asked for
+        for text in self.findobj(Text):
+            if "$" in text.get_text() and not text.get_text().startswith("$\\mathdefault{"):
+                text.set_parse_math(False)
+        super().draw(renderer)
+
+
 def new_figure(width: float = 7.0, height: float = 3.2, columns: int = 1, rows: int = 1) -> tuple[Figure, list]:
     """An empty figure (inches) and its axes as a flat list, with light grids and no upper and right spines."""
     settings = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25}
     with matplotlib.rc_context(settings | {"axes.prop_cycle": matplotlib.cycler(color=COLOURS)}):
-        figure = Figure(figsize=(width, height), layout="constrained", dpi=100)
+        figure = _LiteralFigure(figsize=(width, height), layout="constrained", dpi=100)
         axes = [figure.add_subplot(rows, columns, k + 1) for k in range(rows * columns)]
     return figure, axes
 
@@ -134,7 +151,7 @@ def picture_grid(
     lines = max((text.count("\n") for text in column_titles or []), default=0)
     top = (0.24 + 0.13 * lines if column_titles else 0.04) + (0.3 if title else 0.0)
     width, height = left + columns * side, top + len(rows) * (side + line) + 0.04
-    figure = Figure(figsize=(width, height), dpi=max(100, round(64 / side) if zoom <= 1 else 100))
+    figure = _LiteralFigure(figsize=(width, height), dpi=max(100, round(64 / side) if zoom <= 1 else 100))
     for r, row in enumerate(rows):
         for c, picture in enumerate(row):
             box = [(left + c * side + margin) / width, 1 - (top + (r + 1) * (side + line) - margin) / height]
@@ -157,12 +174,13 @@ def picture_grid(
 def curves(lines: dict[str, tuple], x_label: str, y_label: str, title: str = "", log_y: bool = False) -> Figure:
     """Lines ``name → (x, y)`` that differ in colour and in marker, with a legend."""
     figure, (axes,) = new_figure()
-    for k, (name, (x, y)) in enumerate(lines.items()):
+    drawn = []
+    for k, (x, y) in enumerate(lines.values()):
         every = max(1, len(list(x)) // 8)
-        axes.plot(x, y, color=COLOURS[k % 7], marker=MARKERS[k % 7], markevery=every, markersize=5, label=name)
+        drawn += axes.plot(x, y, color=COLOURS[k % 7], marker=MARKERS[k % 7], markevery=every, markersize=5)
     axes.set(xlabel=x_label, ylabel=y_label, title=title, yscale="log" if log_y else "linear")
     # A fixed place: "best" warns on a slow machine that it takes long.
-    axes.legend(frameon=False, loc="upper right")
+    axes.legend(drawn, list(lines), frameon=False, loc="upper right")  # named here: a label "_a" would be left out
     return figure
 
 

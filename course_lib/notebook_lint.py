@@ -14,6 +14,7 @@ from pathlib import Path
 
 import nbformat
 
+from course_lib.bootstrap import CELL, TAG
 from course_lib.errors import CourseError
 from course_lib.runner.catalog import all_notebooks
 
@@ -34,7 +35,7 @@ HEADINGS = (
 
 KNOWN_TAGS = frozenset(
     {
-        *("parameters", "setup", "exercise", "solution", "widget", "static-twin"),
+        *("bootstrap", "parameters", "setup", "exercise", "solution", "widget", "static-twin"),
         *("nbval-check-output", "nbval-ignore-output", "nbval-skip", "skip-execution"),
         *("hide-input", "hide-output", "hide-cell"),
     }
@@ -148,6 +149,13 @@ def skips_are_complete(draft: Draft) -> Iterator[str]:
     for cell in draft.node.cells:
         if ("skip-execution" in tags(cell)) != ("nbval-skip" in tags(cell)):
             yield f"cell '{cell.id}' needs both tags, skip-execution and nbval-skip, or neither"
+
+
+@rule
+def bootstrap_is_the_same(draft: Draft) -> Iterator[str]:
+    """Every notebook opens elsewhere (Colab, Kaggle, a bare Jupyter) by the same first code cell."""
+    if not draft.code or TAG not in tags(draft.code[0]) or draft.code[0].source != CELL:
+        yield f"the first code cell is not the course's: `python -m course_lib.bootstrap {draft.path}` puts it there"
 
 
 @rule

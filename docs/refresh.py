@@ -7,6 +7,7 @@ compare the documents with cards, notebooks and modules.
 import ast
 import base64
 import re
+import tomllib
 from pathlib import Path
 
 import nbformat
@@ -14,13 +15,25 @@ import nbformat
 from course_lib.errors import CourseError
 from course_lib.paths import CHECKPOINTS, ROOT
 from course_lib.runner import all_notebooks
-from course_lib.runner.pictures import PICTURE_TYPES, alt_text
-from course_lib.training.weights import load_card
+from course_lib.runner.catalog import Notebook
+from course_lib.runner.store import PICTURE_TYPES, alt_text
+from course_lib.training.weights import Card, load_card
 
-__all__ = ["GALLERY", "TABLES", "gallery_file", "refreshed"]
+__all__ = [
+    "GALLERY",
+    "TABLES",
+    "exercises_of",
+    "gallery_file",
+    "group_of",
+    "hosted",
+    "refreshed",
+    "repository",
+    "shipped_cards",
+    "shown_scores",
+]
 
 README, ARCHITECTURE = ROOT / "README.md", ROOT / "ARCHITECTURE.md"
-POSTER = ROOT / "docs" / "GALLERY.md"
+POSTER, RESULTS, SYLLABUS = (ROOT / "docs" / name for name in ("GALLERY.md", "RESULTS.md", "SYLLABUS.md"))
 PICTURE = ROOT / "docs" / "superresolution.png"
 GALLERY = [
     ("04", "result-first", "Text to image: a sentence draws a person in six styles"),
@@ -35,53 +48,153 @@ GALLERY = [
 ]
 """Notebook, cell and caption of each figure of docs/GALLERY.md; README shows the first three."""
 IN_README = 3
+SYSTEMS = {"07": "Hyper-Modulation", "08": "Hyper-Modulation", "09": "cGANTransfer", "10": "Mind2Mind"} | dict.fromkeys(
+    ("00", "11", "12"), "all"
+)
 PLANNED = {
-    "04": ("Text to image: a sentence draws a person", "Net2Net"),
-    "05": ("Unpaired translation and attributes: labels as the source expert", "Net2Net"),
-    "06": ("Choosing what is kept: classifiers, segmenters, exemplars, disentangling", "Net2Net"),
-    "07": ("A generator to reuse: StyleGAN, and a hypernetwork that initialises itself", "Hyper-Modulation"),
-    "08": ("From unconditional to conditional: hyper-modulated transfer", "Hyper-Modulation"),
-    "09": ("Propagating batch norm across classes", "cGANTransfer"),
-    "10": ("Freezing the low-level layers: Mind2Mind", "Mind2Mind"),
-    "11": ("Which method when: one target, one budget, all methods", "all"),
-    "12": ("Your own data, released weights, more GPUs", "all"),
+    "11": "Which method when: one target, one budget, all methods",
+    "12": "Your own data, released weights, more GPUs",
 }
+GROUPS = ("Experts, judges and generators to reuse", "Net2Net", "Hyper-Modulation", "cGANTransfer", "Mind2Mind")
+"""Headings of docs/RESULTS.md."""
+WORDS_A_MINUTE, MINUTES_A_CODE_CELL = 150, 0.5
+
+
+def repository() -> str:
+    """The address that ``[project.urls]`` gives; badges and links to hosted notebooks are made from it."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
+
+
+def hosted(path: str) -> dict[str, str]:
+    """Addresses that open one notebook of the repository elsewhere."""
+    name = repository().removeprefix("https://github.com/")
+    return {
+        "Colab": f"https://colab.research.google.com/github/{name}/blob/main/{path}",
+        "Kaggle": f"https://kaggle.com/kernels/welcome?src={repository()}/blob/main/{path}",
+        "Binder": f"https://mybinder.org/v2/gh/{name}/main?labpath={path}",
+    }
+
+
+def badges() -> str:
+    """Tests, and the first notebook in three places."""
+    first = hosted(all_notebooks()[0].path.relative_to(ROOT).as_posix())
+    pictures = {
+        "Colab": "https://colab.research.google.com/assets/colab-badge.svg",
+        "Kaggle": "https://kaggle.com/static/images/open-in-kaggle.svg",
+        "Binder": "https://mybinder.org/badge_logo.svg",
+    }
+    tests = f"{repository()}/actions/workflows/tests.yml"
+    shown = [f"[![Do the tests of the main branch pass?]({tests}/badge.svg)]({tests})"]
+    shown += [f"[![Open the first notebook in {name}]({pictures[name]})]({first[name]})" for name in pictures]
+    return " ".join(shown)
 
 
 def notebooks() -> str:
     """All notebooks; time and memory are those that ``course run --store`` measured."""
-    lines = ["| no. | title | system | quick profile, measured |", "|---|---|---|---|"]
+    lines = ["| no. | title | system | quick profile, measured | open in |", "|---|---|---|---|---|"]
     written = {notebook.number: notebook for notebook in all_notebooks()}
     for number, notebook in written.items():
         cost = notebook.measured.get("quick")
         measured = f"{cost['seconds']} s, {cost['memory_mb'] / 1024:.1f} GB" if cost else "not yet measured"
-        system = "all" if number == "00" else PLANNED.get(number, ("", "Net2Net"))[1]
-        lines.append(f"| {number} | [{notebook.title}](notebooks/{notebook.path.name}) | {system} | {measured} |")
-    for number, (title, system) in PLANNED.items():
+        path = notebook.path.relative_to(ROOT).as_posix()
+        links = " · ".join(f"[{name}]({address})" for name, address in hosted(path).items() if name != "Binder")
+        system = SYSTEMS.get(number, "Net2Net")
+        lines.append(f"| {number} | [{notebook.title}]({path}) | {system} | {measured} | {links} |")
+    for number, title in PLANNED.items():
         if number not in written:
-            lines.append(f"| {number} | {title} | {system} | planned |")
+            lines.append(f"| {number} | {title} | {SYSTEMS[number]} | planned | |")
     return "\n".join(lines)
 
 
-def results() -> str:
-    """Every metric that a card holds for the test part, or for the val part where there is no other.
+def shipped_cards() -> dict[str, Card]:
+    """The cards in ``checkpoints/`` that have weights beside them, by name."""
+    files = sorted(CHECKPOINTS.glob("*.json"))
+    return {path.stem: load_card(path.stem) for path in files if path.with_suffix(".safetensors").exists()}
+
+
+def shown_scores(card: Card) -> dict[str, str]:
+    """Every metric of the test part, or all where there is none.
 
     A comparison has dozens of lines, which mean something only beside each other: its notebook draws them.
     """
-    lines = ["| checkpoint | kind | size | trained | metric | value |", "|---|---|---|---|---|---|"]
-    for path in sorted(CHECKPOINTS.glob("*.json")):
-        card = load_card(path.stem)
-        size = path.with_suffix(".safetensors").stat().st_size / 2**20
-        training = f"{card.steps:,} steps, {card.seconds / 60:.0f} min, {card.device}"
-        about = f"`{card.name}` | {card.kind} | {size:.1f} MB | {training}"
-        scores = {key: value for key, value in card.metrics.items() if key.endswith("on test")} or card.metrics
-        if card.kind == "comparison":
-            name, value = next(iter(scores.items()))
-            scores = {f"{name} (and {len(scores) - 1} more in the card)": value}
-        for name, value in scores.items():
-            lines.append(f"| {about} | {name} | {value:.3g} |")
-            about = " | | | "
-    return "\n".join(lines)
+    scores = {key: value for key, value in card.metrics.items() if key.endswith("on test")} or card.metrics
+    if card.kind == "comparison" and scores:
+        name, value = next(iter(scores.items()))
+        scores = {f"{name} (and {len(scores) - 1} more in the card)": value}
+    return {name: f"{value:.3g}" for name, value in scores.items()}
+
+
+def group_of(card: Card) -> str:
+    """The heading under which a checkpoint stands: three methods by their names, Net2Net's parts by their kind."""
+    for word, heading in (("hypermod", GROUPS[2]), ("bn-transfer", GROUPS[3]), ("mind2mind", GROUPS[4])):
+        if word in card.name:
+            return heading
+    expert = re.search("autoencoder|classifier|segmenter|alae|stylegan|biggan|code space", card.kind)
+    return GROUPS[0] if expert else GROUPS[1]
+
+
+def results() -> str:
+    """A table for each group of checkpoints."""
+    parts = []
+    cards = shipped_cards()
+    for heading in GROUPS:
+        lines = ["| checkpoint | kind | size | trained | metric | value |", "|---|---|---|---|---|---|"]
+        for name, card in cards.items():
+            if group_of(card) != heading:
+                continue
+            size = (CHECKPOINTS / f"{name}.safetensors").stat().st_size / 2**20
+            training = f"{card.steps:,} steps, {card.seconds / 60:.0f} min, {card.device}"
+            about = f"`{name}` | {card.kind} | {size:.1f} MB | {training}"
+            for metric, value in shown_scores(card).items():
+                lines.append(f"| {about} | {metric} | {value} |")
+                about = " | | | "
+        if len(lines) > 2:
+            parts.append(f"## {heading}\n\n" + "\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def exercises_of(notebook: Notebook) -> list[tuple[str, str, int]]:
+    """Title, difficulty in words, and minutes of each exercise, as the notebook states them."""
+    text = "\n".join(cell.source for cell in notebook.node.cells if cell.cell_type == "markdown")
+    pattern = r"^### (?:\d+\. )?(.+)\n+\*(\w+)[^*\n]*?(\d+) minutes?[^*\n]*\*"
+    return [(title, level.lower(), int(minutes)) for title, level, minutes in re.findall(pattern, text, re.MULTILINE)]
+
+
+def sections_of(notebook: Notebook) -> dict[str, float]:
+    """Minutes to read each section: by its words and code cells, exercises apart."""
+    minutes: dict[str, float] = {}
+    heading = "Opening"
+    for cell in notebook.node.cells:
+        if cell.cell_type == "code":
+            minutes[heading] = minutes.get(heading, 0) + MINUTES_A_CODE_CELL
+            continue
+        for part in re.split(r"^(?=## )", cell.source, flags=re.MULTILINE):
+            if found := re.match(r"## (?:\d+\. )?(.+)", part):
+                heading = found[1]
+            minutes[heading] = minutes.get(heading, 0) + len(part.split()) / WORDS_A_MINUTE
+    minutes["Opening"] += minutes.pop("You will learn", 0) + minutes.pop("You need", 0)
+    apart = ("Exercises", "References", "Credits", "Parameters", "Setup")
+    return {name: time for name, time in minutes.items() if name not in apart}
+
+
+def syllabus() -> str:
+    """Hours, difficulty, exercises; then the minutes of each section."""
+    lines = ["| no. | notebook | reading | exercises | together | difficulty |", "|---|---|---|---|---|---|"]
+    details, total = [], 0.0
+    for notebook in all_notebooks():
+        tasks, sections = exercises_of(notebook), sections_of(notebook)
+        reading, working = sum(sections.values()), sum(minutes for *_, minutes in tasks)
+        total += reading + working
+        levels = ", ".join(dict.fromkeys(level for _, level, _ in tasks))
+        lines.append(
+            f"| {notebook.number} | {notebook.title} | {reading:.0f} min | {len(tasks)}, {working} min | "
+            f"{(reading + working) / 60:.1f} h | {levels} |"
+        )
+        parts = " · ".join(f"{name} {max(1, round(minutes))}" for name, minutes in sections.items())
+        work = " · ".join(f"{name} {minutes} ({level})" for name, level, minutes in tasks)
+        details.append(f"**{notebook.number}.** {parts}. *Exercises:* {work}.")
+    lines.append(f"| | all | | | {total / 60:.0f} h | |")
+    return "\n".join(lines) + "\n\n## Minutes by section\n\n" + "\n\n".join(details)
 
 
 def modules() -> str:
@@ -127,8 +240,10 @@ def gallery(beside: Path = README, most: int = IN_README) -> str:
 
 
 TABLES = {
-    "README.md": {"notebooks": notebooks, "results": results, "gallery": gallery},
+    "README.md": {"badges": badges, "notebooks": notebooks, "gallery": gallery},
     "GALLERY.md": {"gallery": lambda: gallery(POSTER, len(GALLERY))},
+    "RESULTS.md": {"results": results},
+    "SYLLABUS.md": {"syllabus": syllabus},
     "ARCHITECTURE.md": {"modules": modules},
 }
 
@@ -173,6 +288,6 @@ def draw_gallery(limit: int = 200_000) -> None:
 if __name__ == "__main__":
     draw()
     draw_gallery()
-    for one in (README, POSTER, ARCHITECTURE):
+    for one in (README, POSTER, RESULTS, SYLLABUS, ARCHITECTURE):
         one.write_text(refreshed(one), encoding="utf-8")
-    print(f"wrote {PICTURE.name}, the gallery, and the tables of {README.name} and {ARCHITECTURE.name}")
+    print("wrote the pictures and the tables of README, ARCHITECTURE, docs/GALLERY, docs/RESULTS and docs/SYLLABUS")

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import torch
 
-from course_lib.data import ImageSet
 from course_lib.experts import fingerprint
+from course_lib.experts.source import SourceModel
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
 from course_lib.gans.stylegan_critic import StyleGANCritic
-from course_lib.hypermod import SelfAlignmentMethod, TransferSettings, build_variant
-from course_lib.hypermod.contrastive import barlow_twins
+from course_lib.gans.training import GANData, GANSchedule
+from course_lib.hypermod import SelfAlignmentMethod
+from course_lib.hypermod.training import barlow_twins
+from course_lib.recipes.hypermod import build_variant
 from course_lib.training import Budget, train
 
 
@@ -22,17 +24,18 @@ def main(out):
     rank = int(os.environ["RANK"])
     torch.manual_seed(0)
     config = StyleGANConfig((8, 8, 4), (8, 8, 4), 6, 2)
-    source, critic = StyleGAN(config), StyleGANCritic(config)
-    images = torch.randint(0, 256, (18, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    data = ImageSet("tiny", images, {"class": torch.arange(18) % 3}, {"class": ["a", "b", "c"]})
+    source = SourceModel("toy", StyleGAN(config), StyleGANCritic(config), None)
+    draws = torch.Generator().manual_seed(0)
+    images, codes = torch.rand(18, 3, 16, 16, generator=draws), torch.randn(18, 6, generator=draws)
+    data, schedule = GANData(images, codes, torch.arange(18) % 3), GANSchedule(decode=1, lead=0)
     results = {}
-    for variant in ("contrastive", "finetune", "all weights", "from scratch"):
+    for variant in ("contrastive", "fine-tuned copies", "all weights", "from scratch"):
         # Weights that begin at random begin differently in each process: the wrapper must make them one.
-        method = build_variant(variant, data, source, critic, TransferSettings(r1_every=2), seed=rank, width=5)
+        method = build_variant(variant, data, source, schedule, seed=rank, width=5)
         history = train(method, Budget(3), 4, accumulate=2, progress=False)
         networks = [method.modules["generator"], method.modules["critic"], history.averaged["generator"]]
         results[variant] = [fingerprint(network) for network in networks]
-    hyper = build_variant("random start", data, source, critic, seed=rank, width=5).modules["generator"].with_classes(1)
+    hyper = build_variant("random start", data, source, seed=rank, width=5).modules["generator"].with_classes(1)
     train(SelfAlignmentMethod(hyper), Budget(2), 4, progress=False)
     results["aligned"] = fingerprint(hyper)
     # After training the processes still form one group: their correlation matrices become one.

@@ -19,7 +19,8 @@ from course_lib.released import (
     Dequantiser,
     DequantiserConfig,
     GeneratorConfig,
-    export_flow,
+    export_state,
+    flow_layout,
 )
 
 MANIFESTS = Path(__file__).parent / "manifests"
@@ -45,8 +46,8 @@ def read_manifest(name):
 
 
 def as_text(layout):
-    """A layout with dtypes as manifests write them."""
-    return {key: (shape, str(dtype).removeprefix("torch.")) for key, (shape, dtype) in layout.items()}
+    """A layout as manifests write it."""
+    return {key: (entry.shape, str(entry.dtype).removeprefix("torch.")) for key, entry in layout.items()}
 
 
 @cache
@@ -79,7 +80,9 @@ def small_flow(dim, condition_dim, seed=0):
     generator = torch.Generator().manual_seed(seed)
     flow = ConditionalFlow(config, generator)
     flow(3 * torch.randn(16, dim, generator=generator) + 1, torch.randn(16, condition_dim, generator=generator))
-    return flow.eval(), {f"flow.{name}": tensor for name, tensor in export_flow(flow).items()}
+    return flow.eval(), {
+        f"flow.{name}": tensor for name, tensor in export_state(flow, flow_layout(flow.config)).items()
+    }
 
 
 def prefixed(prefix, network):

@@ -11,26 +11,21 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from course_lib.bn_transfer import (
-    TransferGenerator,
-    class_cost,
-    class_means,
+from course_lib.bn_transfer.propagation import TransferGenerator, propagate
+from course_lib.bn_transfer.released import export_released, load_released, load_released_discriminator
+from course_lib.bn_transfer.transfer import (
     fit_mixtures,
-    one_hot_mixtures,
     penalty,
     set_stage,
     stage_table,
-    transfer_critic,
+    transfer_discriminator,
 )
-from course_lib.bn_transfer.propagation import propagate
-from course_lib.bn_transfer.released import export_released, load_released, load_released_critic
 from course_lib.errors import CourseError
 from course_lib.experts import fingerprint
 from course_lib.gans import CIFAR32, IMAGENET128, BigGANConfig, Discriminator, Generator
 from course_lib.gans.class_norm import ClassNorm
 from course_lib.gans.spectral import SNLinear
-from course_lib.released.renamed import shapes_of
-from course_lib.released.transfer_names import critic_layout, transfer_layout
+from course_lib.released import transferred_discriminator_layout, transferred_layout
 
 MANIFESTS = Path(__file__).parent / "manifests"
 SHARED = BigGANConfig(7, (16, 16, 8, 8), (8, 8, 16, 16), 3, 16, 6, (16,))
@@ -89,7 +84,7 @@ def test_imagenet_variant_is_the_published_formula():
     z = torch.randn(5, SHARED.chunk).double()
     for index in range(NEW):
         e = F.one_hot(torch.full((5,), index), NEW).double()
-        a = p["scores.weight"] / sigma(p["scores.weight"], p["scores.u0"], 1e-12) @ e[0] + p["scores.bias"]
+        a = p["mixing.weight"] / sigma(p["mixing.weight"], p["mixing.u0"], 1e-12) @ e[0] + p["mixing.bias"]
         offset = p["table.weight"] / sigma(p["table.weight"], p["table.u0"], SHARED.sn_eps) @ a
         z_map = p["noise.weight"] / sigma(p["noise.weight"], p["noise.u0"], 1e-12)
         expected = offset + z @ z_map.T + p["noise.bias"] + p["residual.weight"][:, index]
@@ -104,7 +99,7 @@ def test_cifar_variant_is_the_published_formula():
     p = dict(layer.named_parameters())
     assert torch.equal(p["table.weight"], old.weight.T) and layer.noise is None
     for index in range(NEW):
-        a = p["scores.weight"][:, index] + p["scores.bias"]
+        a = p["mixing.weight"][:, index] + p["mixing.bias"]
         expected = p["table.weight"] @ a + p["table.bias"] + p["residual.weight"][:, index]
         found = layer(F.one_hot(torch.tensor([index]), NEW).double())[0]
         assert torch.allclose(found, expected, atol=1e-12, rtol=0)
@@ -127,7 +122,7 @@ def test_our_variant_is_the_published_one_with_the_scale_of_the_checkpoint(confi
         table, z_map, z = kept[:, :6] @ embedding.T, kept[:, 6:], torch.randn(1, config.chunk)
     z_map, z = z_map.double(), z.double()
     for index in range(NEW):
-        a = p["scores.weight"][:, index] + p["scores.bias"]
+        a = p["mixing.weight"][:, index] + p["mixing.bias"]
         expected = (table + p["update.weight"]) @ a + p["residual.weight"][:, index]
         if embedding is not None:
             expected = expected + (z_map + p["noise.weight"]) @ z[0] + p["noise.bias"]
@@ -153,7 +148,7 @@ def test_a_one_hot_start_is_an_old_class_bit_for_bit(config):
     base = source(config)
     generator = TransferGenerator(base, NEW).eval()
     picked = torch.tensor([5, 0, 3])
-    generator.start_at(F.one_hot(picked, 7).float())
+    generator.init_at(F.one_hot(picked, 7).float())
     z, labels = torch.randn(6, 16), torch.arange(6) % NEW
     assert torch.equal(generator(z, generator.embed(labels)), base(z, base.embed(picked[labels])))
     assert torch.equal(generator.old(z, picked[labels]), base(z, base.embed(picked[labels])))
@@ -163,7 +158,7 @@ def test_the_published_imagenet_variant_cannot_copy_an_old_class():
     base = source(SHARED)
     generator = TransferGenerator(base, NEW, "imagenet").eval()
     picked = torch.tensor([5, 0, 3])
-    generator.start_at(F.one_hot(picked, 7).float())
+    generator.init_at(F.one_hot(picked, 7).float())
     z = torch.randn(NEW, 16)
     assert not torch.allclose(generator(z, generator.embed(torch.arange(NEW))), base(z, base.embed(picked)), atol=1e-2)
 
@@ -172,7 +167,7 @@ def test_a_mixture_of_old_classes_is_that_of_their_embeddings():
     base = source(SHARED)
     weights = torch.rand(2, 7).softmax(1)
     generator = TransferGenerator(base, 2).eval()
-    generator.start_at(weights)
+    generator.init_at(weights)
     z = torch.randn(2, 16)
     expected = base(z, weights @ base.shared.weight)
     assert torch.allclose(generator(z, generator.embed(torch.arange(2))), expected, atol=1e-5)
@@ -189,7 +184,7 @@ def train_step(generator, lr=0.05):
     optimizer.step()
 
 
-@pytest.mark.parametrize("variant", ["kept", "imagenet"])
+@pytest.mark.parametrize("variant", ["additive", "imagenet"])
 @pytest.mark.parametrize("stages", [("bn",), ("free",), ("bn", "ft")])
 def test_old_classes_are_drawn_as_before_after_training(variant, stages):
     base = source(SHARED)
@@ -222,14 +217,14 @@ def test_a_copy_is_independent_and_shares_inside_itself():
 # --- stages -----------------------------------------------------------------------------------------------------------
 
 FROZEN_BN = ("conv", "linear", "theta", "phi", ".g.", ".o.", "gamma", "output_layer")
-MIXING = ("scores", "table", "update")
+MIXING = ("mixing", "table", "update")
 
 
 @pytest.mark.parametrize("config", [SHARED, TABLE])
 @pytest.mark.parametrize("published", [False, True])
 @pytest.mark.parametrize("stage", ["bn", "ft", "free"])
 def test_one_step_moves_exactly_what_the_stage_names(config, published, stage):
-    variant = ("imagenet" if config.embedding else "cifar") if published else "kept"
+    variant = ("imagenet" if config.embedding else "cifar") if published else "additive"
     generator = set_stage(TransferGenerator(source(config), NEW, variant), stage)
     fill(generator)
     with torch.no_grad():  # an attention that is switched off has no gradients inside
@@ -250,9 +245,9 @@ def test_one_step_moves_exactly_what_the_stage_names(config, published, stage):
         assert parameter.requires_grad == expected, name
         assert torch.equal(parameter, before[name]) != expected, name
     rows = stage_table(generator)
-    assert sum(row.numbers for row in rows) == sum(p.numel() for p in generator.parameters())
+    assert sum(row[1] for row in rows) == sum(p.numel() for p in generator.parameters())
     moved = sum(p.numel() for name, p in generator.named_parameters() if not torch.equal(p, before[name]))
-    trained = sum(row.numbers for row in rows if row.trained)
+    trained = sum(row[1] for row in rows if row[2])
     assert trained == sum(p.numel() for p in generator.parameters() if p.requires_grad)
     assert 0.5 * trained < moved <= trained
 
@@ -262,7 +257,7 @@ def test_in_our_bn_stage_nothing_of_the_old_network_moves_not_even_spectral_vect
     before = {name: t.clone() for name, t in generator.state_dict().items()}
     train_step(generator)
     moved = {name for name, t in generator.state_dict().items() if not torch.equal(t, before[name])}
-    words = ("scores", "update", "noise", "residual", "stored_mean", "stored_var")
+    words = ("mixing", "update", "noise", "residual", "stored_mean", "stored_var")
     assert moved and all(name.startswith("target.") and any(word in name for word in words) for name in moved)
 
 
@@ -275,7 +270,7 @@ def test_unknown_stages_variants_and_shapes_are_refused():
     with pytest.raises(CourseError, match="tables"):
         TransferGenerator(source(TABLE), NEW, "imagenet")
     with pytest.raises(CourseError, match="mixtures"):
-        generator.start_at(torch.zeros(NEW, 6))
+        generator.init_at(torch.zeros(NEW, 6))
     with pytest.raises(CourseError, match="class weights"):
         generator(torch.randn(2, 16), torch.randn(2, 5))
     with pytest.raises(CourseError, match="new class"):
@@ -287,7 +282,7 @@ def test_penalty_is_a_mean_over_each_tensor_and_a_sum_over_tensors():
     fill(generator)
     parts = list(generator.propagations())
     assert len(parts) == 12  # three blocks, two norms, gain and bias
-    l1 = sum(t.abs().mean() for part in parts for t in (part.scores.weight, part.scores.bias))
+    l1 = sum(t.abs().mean() for part in parts for t in (part.mixing.weight, part.mixing.bias))
     l2 = sum(part.residual.weight.square().mean() for part in parts)
     assert penalty(generator, 0.3, 0.7).item() == pytest.approx((0.3 * l1 + 0.7 * l2).item(), rel=1e-5)
 
@@ -296,13 +291,10 @@ def test_penalty_is_a_mean_over_each_tensor_and_a_sum_over_tensors():
 
 
 def test_a_new_class_costs_what_the_facts_say():
-    cost = class_cost(IMAGENET128)
-    assert (cost.scores, cost.residual, cost.generator, cost.critic) == (20_000, 14_784, 34_784, 1_536)
-    cost = class_cost(replace(CIFAR32, classes=80))
-    assert (cost.scores, cost.residual, cost.generator, cost.critic) == (960, 3_072, 4_032, 256)
     one, two = (TransferGenerator(source(SHARED), new) for new in (1, 2))
     more = sum(p.numel() for p in two.parameters()) - sum(p.numel() for p in one.parameters())
-    assert more == class_cost(SHARED).generator
+    widths = [16, 16, 16, 8, 8, 8]  # of the six batch norms
+    assert more == 2 * sum(7 + width for width in widths)
 
 
 @pytest.mark.parametrize(
@@ -315,8 +307,9 @@ def test_a_new_class_costs_what_the_facts_say():
 )
 def test_names_shapes_and_order_are_the_published_ones(config, new, name, parameters):
     buffers = (".u0", ".sv0", "stored_mean", "stored_var", "pretrain_embedding_w")  # the last is shared.weight again
-    for layout, kind, total in zip((transfer_layout, critic_layout), "GD", parameters, strict=True):
-        found = {key: [list(shape), "float32"] for key, (shape, _) in shapes_of(layout(config, new)).items()}
+    layouts = (transferred_layout, transferred_discriminator_layout)
+    for layout, kind, total in zip(layouts, "GD", parameters, strict=True):
+        found = {key: [list(entry.shape), "float32"] for key, entry in layout(config, new).items()}
         expected = manifest(f"{name}_{kind}")
         assert found == expected and list(found) == list(expected)
         sizes = [torch.Size(shape).numel() for key, (shape, _) in found.items() if not key.endswith(buffers)]
@@ -348,32 +341,32 @@ def test_a_released_file_that_does_not_fit_is_refused(tmp_path):
     save_file(state, tmp_path / "G.safetensors")
     with pytest.raises(CourseError, match=r"unknown blocks\.0\.0\.bn1\.comb_layer_g\.extra"):
         load_released(tmp_path / "G.safetensors", TABLE)
-    with pytest.raises(CourseError, match="res_g"):
+    with pytest.raises(CourseError, match=r"sizes|no cGANTransfer|holds"):
         save_file({"shared.weight": torch.zeros(2, 2)}, tmp_path / "H.safetensors")
         load_released(tmp_path / "H.safetensors")
     with pytest.raises(CourseError, match="no such variant"):
         export_released(TransferGenerator(source(TABLE), NEW))
 
 
-# --- critic and start -------------------------------------------------------------------------------------------------
+# --- discriminator and start ------------------------------------------------------------------------------------------
 
 
-def test_the_critic_keeps_all_but_its_class_embedding(tmp_path):
+def test_the_discriminator_keeps_all_but_its_class_embedding(tmp_path):
     torch.manual_seed(0)
     old = Discriminator(SHARED).eval()
-    critic = transfer_critic(old, NEW)
+    new = transfer_discriminator(old, NEW)
     state = old.state_dict()
-    for name, tensor in critic.state_dict().items():
+    for name, tensor in new.state_dict().items():
         assert name == "embed.sv0" or torch.equal(tensor, state[name]) != name.startswith("embed."), name
     mixtures = torch.rand(NEW, 7)
-    assert torch.allclose(transfer_critic(old, NEW, mixtures).embed.weight, mixtures @ old.embed.weight)
+    assert torch.allclose(transfer_discriminator(old, NEW, mixtures).embed.weight, mixtures @ old.embed.weight)
     with pytest.raises(CourseError, match="mixtures"):
-        transfer_critic(old, NEW, mixtures.T)
-    file = {name.replace("embed.", "new_embed."): tensor for name, tensor in critic.state_dict().items()}
+        transfer_discriminator(old, NEW, mixtures.T)
+    file = {name.replace("embed.", "new_embed."): tensor for name, tensor in new.state_dict().items()}
     torch.save(file, tmp_path / "D.pth")
-    found = load_released_critic(tmp_path / "D.pth", SHARED)
+    found = load_released_discriminator(tmp_path / "D.pth", SHARED)
     images, labels = torch.rand(4, 3, 32, 32), torch.arange(4) % NEW
-    assert torch.equal(found(images, labels), critic.eval()(images, labels))
+    assert torch.equal(found(images, labels), new.eval()(images, labels))
 
 
 def test_mixtures_find_what_they_were_made_of():
@@ -385,22 +378,12 @@ def test_mixtures_find_what_they_were_made_of():
     shrunk = fit_mixtures(weights @ old, old, ridge=3.0)
     assert torch.allclose(shrunk.sum(1), torch.ones(2), atol=1e-5) and (shrunk >= 0).all()
     assert shrunk.max() < found.max() and torch.equal(shrunk.argmax(1), weights.argmax(1))
-    assert torch.equal(one_hot_mixtures(shrunk), F.one_hot(weights.argmax(1), 6).float())
 
 
-def test_class_means():
-    features, labels = torch.tensor([[1.0, 0], [3, 2], [5, 5]]), torch.tensor([1, 1, 0])
-    assert class_means(features, labels, 2).tolist() == [[5, 5], [2, 1]]
-    with pytest.raises(CourseError, match="class 2"):
-        class_means(features, labels, 3)
-    with pytest.raises(CourseError, match="lengths"):
-        fit_mixtures(torch.zeros(1, 3), torch.zeros(2, 4))
-
-
-def test_scores_with_spectral_norm_are_reported_as_the_layer_uses_them():
+def test_mixing_weights_with_spectral_norm_are_reported_as_the_layer_uses_them():
     layer = propagate(SNLinear(8, 4, bias=False).eval(), torch.randn(7, 6), NEW, "imagenet").train()
     layer(torch.randn(2, NEW + 2))
     before = fingerprint(layer)
-    found = layer.mixtures()
-    assert fingerprint(layer) == before and layer.scores.training
-    assert torch.equal(found, layer.eval().scores(torch.eye(NEW))) and found.shape == (NEW, 7)
+    found = layer.mixing_weights()
+    assert fingerprint(layer) == before and layer.mixing.training
+    assert torch.equal(found, layer.eval().mixing(torch.eye(NEW))) and found.shape == (NEW, 7)

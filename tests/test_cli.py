@@ -4,7 +4,6 @@ import errno
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -32,7 +31,10 @@ def course(monkeypatch, capsys):
 def folder(make_notebook, monkeypatch, tmp_path):
     """A course of two notebooks in ``tmp_path``."""
     cell = code(
-        "parameters", "steps: int = 3  # how often\nrate: float = 0.5  # how fast\ntrain: bool = False", "parameters"
+        "parameters",
+        "steps: int = 3  # how often\nrate: float = 0.5  # how fast\ntrain: bool = False\n"
+        'share: float = 0.5  # of all [0 to 1]\ndataset: str = "people"  # pictures',
+        "parameters",
     )
     path = make_notebook("00_start.ipynb", text("title", "# Start here"), cell, code("show", "print(steps)"))
     make_notebook("01_broken.ipynb", text("title", "# Broken"), code("bad", "1 / 0"))
@@ -56,6 +58,16 @@ def test_help_is_instant_and_imports_nothing_heavy():
         (("run", "00", "-p", "steps=2.5"), ("'2.5' is no int",)),
         (("run", "00", "-p", "train=perhaps"), ("is no bool",)),
         (("run", "00", "-p", "steps"), ("not of the form name=value",)),
+        (("run", "00", "-p", "steps=0"), ("'0' is out of range (1 to", "'steps'")),
+        (("run", "00", "-p", "steps=99999999999999999999"), ("is out of range",)),
+        (("run", "00", "-p", "steps=1", "-p", "steps=2"), ("'steps' is given twice",)),
+        (("run", "00", "-p", "rate=nan"), ("'nan' is not a finite number",)),
+        (("run", "00", "-p", "rate=-1"), ("'-1' is out of range (0 to inf)",)),
+        (("run", "00", "-p", "rate=1e999"), ("is not a finite number",)),
+        (("run", "00", "-p", "share=1.5"), ("'1.5' is out of range (0 to 1)",)),
+        (("run", "00", "-p", "dataset=folder:nowhere"), ("there is no folder", "nowhere")),
+        (("run", "00", "-p", "dataset=imagenet"), ("no data set 'imagenet'", "folder:PATH")),
+        (("run", "00", "--profile", "gpu"), ("no", "gpu")),
         (("run", "all", "-p", "steps=3"), ("01_broken has no parameter 'steps'", "valid: none")),
         (("run", "07"), ("no notebook '07'", "00_start", "01_broken")),
         (("run", "00", "-p", "steps=3", "--store"), ("leave out -p",)),
@@ -70,11 +82,58 @@ def test_bad_input_ends_with_status_2_and_one_line(course, folder, tmp_path, arg
 
 
 @pytest.mark.parametrize(
-    "arguments", [("run", "00", "--profile", "huge"), ("run",), ("fly",), ("run", "00", "--jobs", "0")]
+    "arguments",
+    [
+        "run 00 --profile huge",
+        "run",
+        "fly",
+        "run 00 --jobs 0",
+        "run 00 --jobs many",
+        "run 00 --cell-timeout nan",
+        "generate x --seed 99999999999999999999",
+        "generate x --seed -1",
+        "generate x --seed 1.5",
+        "generate x --steps 1",
+        "generate x --rows 0",
+        "generate x --truncation nan",
+        "generate x --reach inf",
+        "generate x --zoom 1e9",
+        "generate x --cut -1",
+        "generate nowhere/x.safetensors",
+        "evaluate x --samples 5",
+        "evaluate x --part dev",
+        "evaluate x --features clip",
+        "evaluate x --dataset folder:/nowhere",
+        "train",
+        "train judge -p",
+        "train judge -p steps=abc",
+        "train judge -p steps=0",
+        "train judge -p seed=1.5",
+        "train judge -p seed=-1",
+        "train judge -p seconds=nan",
+        "train judge -p seconds=0",
+        "train judge -p precision=8-mixed",
+        "train judge -p force=perhaps",
+        "train judge -p profile=cpu",
+        "train judge --profile gpu",
+        "released nowhere.ckpt",
+    ],
 )
-def test_usage_errors_end_with_status_2(course, folder, arguments):
-    result = course(*arguments)
-    assert result.code == 2 and result.err
+def test_what_is_typed_is_checked_first_with_status_2_and_one_line(course, folder, arguments, monkeypatch):
+    """The gate for values: type, range, finiteness, choice. One line a case."""
+    monkeypatch.setattr("course_lib.recipes.train", lambda *_, **__: pytest.fail("it began to train"))
+    monkeypatch.setattr("course_lib.runner.session.restart_with_settings", lambda: None)
+    result = course(*arguments.split())
+    assert result.code == 2
+    assert arguments == "train" or (result.err.count("\n") == 1 and result.err.startswith("error: "))
+    assert "Traceback" not in result.err
+
+
+def test_a_string_is_taken_as_it_is(folder):
+    from course_lib.runner.catalog import parse_value, split_assignments
+
+    for typed in ('"Hello" she said "Bye"', "'a'", '"', " a\tb ", "a=b", "\\n", "é 👩‍🚀", "", "$HOME"):
+        assert parse_value(split_assignments([f"sentence={typed}"])["sentence"], "str") == typed
 
 
 def test_run_goes_on_after_a_failure_and_ends_with_status_1(course, folder):
@@ -97,15 +156,20 @@ def test_list_shows_titles_parameters_and_cost(course, folder):
         assert line in result.out
 
 
-def test_train_passes_typed_options_on_and_lists_names(course, monkeypatch):
+def test_train_passes_typed_options_on_and_lists_names(course, monkeypatch, tmp_path):
     calls = []
     monkeypatch.setattr(
         "course_lib.recipes.train", lambda name, profile, **options: calls.append((name, profile, options))
     )
     monkeypatch.setattr("course_lib.recipes.RECIPES", {"autoencoder": (), "judge": ()})
-    monkeypatch.setattr("course_lib.runner.environment.restart_with_settings", lambda: None)
-    assert course("train", "judge", "--profile", "quick", "-p", "steps=5", "-p", "force=true", "-p", "out=x").code == 0
-    assert calls == [("judge", "quick", {"steps": 5, "force": True, "out": Path("x")})]
+    monkeypatch.setattr("course_lib.runner.session.restart_with_settings", lambda: None)
+    assert (
+        course(
+            "train", "judge", "--profile", "quick", "-p", "steps=5", "-p", "force=true", "-p", f"out={tmp_path}"
+        ).code
+        == 0
+    )
+    assert calls == [("judge", "quick", {"steps": 5, "force": True, "out": tmp_path})]
     assert course("train", "--list").out.split() == ["autoencoder", "judge"]
     unknown = course("train", "judge", "-p", "stepz=5")
     assert unknown.code == 2 and "valid: " in unknown.err and "steps" in unknown.err and len(calls) == 1
@@ -134,6 +198,10 @@ def test_list_without_notebooks_is_an_error(course, monkeypatch, tmp_path):
     [
         (CourseError("the file is not what it should be: fetch it again"), 2, "error: the file"),
         (OSError(errno.ENOSPC, "No space left on device"), 1, "error: no space left on the disk"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x/y"), 1, "error: /x/y: permission denied: make it"),
+        (OSError(errno.EROFS, "Read-only file system", "/x"), 1, "error: /x: the place is read-only"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "a"), 1, "error: a: no such file or folder: check"),
+        (OSError("strange\nthings"), 1, "error: strange things"),
     ],
 )
 def test_errors_become_one_line(course, monkeypatch, error, code_expected, words):

@@ -1,5 +1,7 @@
 """Folders of pictures: layouts, decoding, and every kind of bad input a learner can bring."""
 
+import os
+import shutil
 from collections import namedtuple
 from pathlib import Path
 
@@ -93,6 +95,87 @@ def test_split_folders_of_two_kinds(tmp_path):
     picture(tmp_path / "set/test/a.png")
     with pytest.raises(CourseError, match="test has no sub-folders for classes"):
         load_folder(tmp_path / "set", 4)
+
+
+# Layout (a path and how many pictures) → classes and, where it has parts, their counts; or what the error says.
+LAYOUTS = {
+    "split and classes": ("train/a 3, train/b 3, test/a 1, test/b 1", ["a", "b"], [6, 0, 2]),
+    "other names of parts": ("Training/a 2, valid/a 1, TESTING/a 1", ["a"], [2, 1, 1]),
+    "unpaired": ("trainA 3, trainB 2, testA 1, testB 1", ["A", "B"], [5, 0, 2]),
+    "unpaired, three parts": ("trainA 1, valA 1, testA 1, trainB 1", ["A", "B"], [2, 1, 1]),
+    "unpaired by name": ("train_horse 2, train_zebra 2, test_horse 1, test_zebra 1", ["horse", "zebra"], [4, 0, 2]),
+    "unpaired, only training": ("trainA 2, trainB 2", ["A", "B"], [4]),
+    "classes that begin like parts": ("trains 2, testers 1, valley 1", ["testers", "trains", "valley"], None),
+    "a class that looks joined": ("train_station 2, bus 1", ["bus", "train_station"], None),
+    "nested classes": ("cat/indoor 1, cat/outdoor 2, dog 1", ["cat", "dog"], None),
+    "composed names": ("train/e\u0301 2, test/\u00e9 1", ["\u00e9"], [2, 0, 1]),
+    "long joined emoji": ("\U0001f469\u200d\U0001f680 1, b 1", ["b", "\U0001f469\u200d\U0001f680"], None),
+    "part beside others": ("train/a 1, test/a 1, unlabeled 1", "parts test, train beside unlabeled", None),
+    "part beside classes": ("train 1, cat 1, dog 1", "part train beside cat, dog", None),
+    "unpaired beside others": ("trainA 1, testA 1, extra 1", "parts testA, trainA beside extra", None),
+    "a level too high": ("set/train/a 1, set/test/a 1", "lies a level too high", None),
+    "a level too high, two sets": ("one/train/a 1, two 1", "one holds the parts train", None),
+    "a level too high, classes": ("set/a 1, set/b 1", "holds one folder, set, with the folders a, b", None),
+    "one part twice": ("val/a 1, validation/a 1", "two of them are the part 'val'", None),
+    "one joined part twice": ("trainA 1, train_A 1", "two folders for the part 'train' of 'A'", None),
+    "a class without training": ("train/a 1, test/b 1", "'b' .* is in the part 'test' and not in 'train'", None),
+    "domain without training": ("trainA 1, testA 1, testB 1", "'B' .* is in the part 'test' and not in 'train'", None),
+    "empty part": ("train/a 1, test/a 0", "a has no images", None),
+    "empty domain": ("trainA 1, testA 0", "has no images", None),
+    "picture beside parts": ("train/a 1, test/a 1, . 1", "lies beside the parts", None),
+    "name with a line break": ("a\nb 1, c 1", "rename it", None),
+    "name with a blank": ("a 1, b\u0020 1", "rename it", None),
+    "name of broken letters": ("a 1, \udcff 1", "rename it", None),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_layout_is_read_as_meant_or_refused(tmp_path, name, capsys):
+    layout, expected, parts = LAYOUTS[name]
+    for entry in layout.split(", "):
+        place, _, count = entry.rpartition(" ")
+        (tmp_path / "mine" / place).mkdir(parents=True, exist_ok=True)
+        for number in range(int(count)):
+            picture(tmp_path / "mine" / place / f"{number}.png")
+    if isinstance(expected, str):
+        with pytest.raises(CourseError, match=expected) as caught:
+            load_folder(tmp_path / "mine", 4)
+        assert "\n" not in str(caught.value) and capsys.readouterr().out == ""
+        return
+    data = load_folder(tmp_path / "mine", 4)
+    assert data.classes["class"] == expected
+    assert (data.split.bincount().tolist() if len(data.split) else None) == (
+        [count for k, count in enumerate(parts) if any(parts[k:])] if parts else None
+    )
+    said = capsys.readouterr().out
+    counts = data.labels["class"].bincount().tolist()
+    assert all(f"{label} {count}" in said for label, count in zip(expected, counts, strict=True))
+    assert said.startswith(f"mine: {len(data)} pictures, ") and said.count("\n") == 1
+
+
+def test_pipes_links_in_circles_and_endless_names(tmp_path, folder):
+    (folder / "cat" / "round").symlink_to(folder)
+    with pytest.raises(CourseError, match="link to a folder that holds it"):
+        load_folder(folder, 8)
+    (folder / "cat" / "round").unlink()
+    os.mkfifo(folder / "cat" / "pipe.png")
+    with pytest.raises(CourseError, match=r"pipe\.png is no file"):
+        load_folder(folder, 8)
+    for path in ("x" * 5000, "a\0b"):
+        with pytest.raises(CourseError, match=r"cannot be opened|no folder"):
+            load_folder(path, 8)
+
+
+def test_a_set_is_known_by_its_content(folder, tmp_path):
+    data = load_folder(folder, 8)
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    moved = load_folder(tmp_path / "elsewhere", 8)
+    assert moved.name != data.name and moved.content_hash() == data.content_hash()
+    (tmp_path / "elsewhere/cat/d.PNG").rename(tmp_path / "elsewhere/dog/d.PNG")
+    regrouped = load_folder(tmp_path / "elsewhere", 8)
+    assert regrouped.content_hash() != data.content_hash()
+    picture(folder / "cat/d.PNG", "blue")
+    assert load_folder(folder, 8).content_hash(labels=False) != data.content_hash(labels=False)
 
 
 def test_text_file_is_named(folder):

@@ -60,7 +60,13 @@ def test_an_error_in_the_answer_is_a_verdict_not_an_exception(capsys):
     def bare(x):
         raise ValueError
 
-    assert "ValueError: no message" in double.judge(bare).message
+    line = bare.__code__.co_firstlineno + 1
+    assert f"ValueError in line {line}: no message" in double.judge(bare).message
+    assert f"RuntimeError in line {line - 5}:" in result.message, "of the answer, not of torch or of the check"
+    cell = compile("def broken(x):\n    y = x\n    return y.view(7, 7)\n", "/tmp/ipykernel_1/2.py", "exec")
+    names = {}
+    exec(cell, names)
+    assert "in line 3" in double.judge(names["broken"]).message
 
 
 def test_a_check_leaves_the_random_state_alone():

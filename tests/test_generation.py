@@ -11,7 +11,7 @@ from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
 from course_lib.generation import Walk, grids, open_generator, walks
 from course_lib.generation.adapters import BigGANPictures, HyperPictures, StylePictures
 from course_lib.generation.interpolation import slerp, way
-from course_lib.generation.kinds import KINDS, Request, draw_kind
+from course_lib.generation.walks import KINDS, Request, draw_kind
 from course_lib.hypermod import HyperGenerator
 from course_lib.training import Card, save_weights
 
@@ -319,9 +319,10 @@ def test_generators_open_by_name_and_by_path(tmp_path):
         assert (generator.name, generator.classes, generator.blocks) == ("toy", NAMES, 3)
         z = torch.randn(2, 12)
         close(generator.draw(z, generator.vectors_of(["cat", "owl"])), network(z, network.embed(torch.tensor([0, 2]))))
-    assert len(open_generator("biggan32").classes) == 75
-    with pytest.raises(CourseError, match=r"judge.*not a generator"):
-        open_generator("judge")
+    shipped = open_generator("avatar-biggan")
+    assert len(shipped.classes) == 28 and shipped.size == 64
+    with pytest.raises(CourseError, match=r"avatar-judge.*not a generator"):
+        open_generator("avatar-judge")
     with pytest.raises(CourseError, match="no checkpoint 'missing'"):
         open_generator(tmp_path / "missing")
 

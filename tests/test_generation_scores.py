@@ -17,8 +17,7 @@ from course_lib.experts import freeze
 from course_lib.gans import BigGANConfig, Generator, start_weights
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
 from course_lib.generation.adapters import BigGANPictures, StylePictures
-from course_lib.generation.folder import Evaluation, evaluate, find_checkpoints
-from course_lib.generation.scoring import match_classes, score_generator
+from course_lib.generation.scoring import Evaluation, evaluate, find_checkpoints, match_classes, score_generator
 from course_lib.training import Card, save_weights
 
 BIG = BigGANConfig(3, (16, 8, 8), (8, 8), 2, 12, 6, ())
@@ -84,15 +83,6 @@ def test_labels_follow_the_generators_order():
         match_classes(data, generator, ["yak"])
     with pytest.raises(CourseError, match=r"'toy' has no pictures of the classes of toy \(cat, dog, owl"):
         match_classes(labelled([2, 2], ["cat", "dog"]), generator)
-
-
-def test_groups_of_subgroups_are_known():
-    subgroups = ["heart", "time", "flag", "food-fruit", "food-vegetable", "zodiac"]
-    data = ImageSet(
-        "toy", torch.zeros(6, 3, 8, 8, dtype=torch.uint8), {"subgroup": torch.arange(6)}, {"subgroup": subgroups}
-    )
-    generator = BigGANPictures(network(0), ["clocks", "hearts", "fruit"])
-    assert match_classes(data, generator).labels["class"].tolist() == [1, 0, 2, 2]
 
 
 def test_scores_are_those_of_the_two_sets_of_features(tmp_path, monkeypatch):
@@ -242,7 +232,6 @@ def test_the_shifts_go_as_far_as_asked(folder, tmp_path):
         (("--kind", "class", "--classes", "cat"), "between two classes, not 1: name two, for example --classes cat,"),
         (("--kind", "noise", "--classes", "cat,dog"), "one class, not 2"),
         (("--kind", "mixing", "--cut", "7"), "after layer 1 to 2, not after 7"),
-        (("--steps", "1"), "two steps"),
         (("--out", "picture.txt"), "picture.txt is no picture file"),
     ],
 )
@@ -254,7 +243,7 @@ def test_generate_says_what_is_wrong(folder, tmp_path, monkeypatch, options, wor
 
 
 def test_generate_help_names_every_kind():
-    from course_lib.generation.kinds import KINDS
+    from course_lib.generation.walks import KINDS
 
     _, text = course("generate", "--help")
     assert all(kind in text.replace("\n", " ") for kind in KINDS)
@@ -283,7 +272,7 @@ def test_evaluate_says_what_is_wrong(folder, pictures, tmp_path, monkeypatch):
         ((folder, "--dataset", pictures, "--part", "all", "--features", "vgg"), "choose judge or inception"),
         ((folder, "--dataset", pictures, "--part", "all", "--features", "inception"), "not on this machine"),
         ((folder / "missing",), "no checkpoint 'missing'"),
-        ((folder, "--part", "test"), "'emoji' has no pictures of the classes of run-100"),
+        ((folder, "--part", "test"), "'kinds' has no pictures of the classes of run-100"),
     ):
         code, text = course("evaluate", *options, "--out", tmp_path / "out")
         assert code == 2 and words in text, text

@@ -4,16 +4,17 @@ import pytest
 import torch
 
 from course_lib.bn_transfer import TransferGenerator
+from course_lib.bn_transfer.shipped import KIND as TRANSFERRED
 from course_lib.bn_transfer.shipped import new_tensors, transfer_config
 from course_lib.errors import CourseError
-from course_lib.experts import freeze, load_expert
+from course_lib.experts import LatentSpace, freeze, load_expert
 from course_lib.gans import BigGANConfig, Generator, start_weights
 from course_lib.gans.alae import ALAE
 from course_lib.gans.alae_config import ALAEConfig
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
 from course_lib.generation import Walk, grids, open_generator, walks
 from course_lib.hypermod import HyperGenerator
-from course_lib.hypermod.shipped import KIND, hyper_config, hyper_tensors
+from course_lib.hypermod.files import KIND, hyper_config, hyper_tensors
 from course_lib.training import Card, save_weights
 
 NAMES = ["cat", "dog", "owl"]
@@ -36,20 +37,25 @@ def test_a_hyper_modulated_generator_opens(tmp_path):
     torch.testing.assert_close(generator.draw(z, None, noise), plain.draw(z, None, noise))
 
 
-def test_the_source_may_be_a_shipped_one(tmp_path):
-    """A run of your own writes its own part into its own folder."""
-    shipped = load_expert("stylegan32")
+def test_the_source_may_be_a_shipped_one_that_draws_latents(tmp_path):
+    """A run of your own writes its own part into its own folder; the card says what decodes."""
+    shipped, space = load_expert("avatar-stylegan"), LatentSpace(load_expert("avatar-autoencoder"))
     network = HyperGenerator(shipped, 2, width=8, rank=1)
-    card = Card("mine", KIND, hyper_config("stylegan32", ["cat", "dog"], 8, 1))
+    card = Card("mine", KIND, hyper_config("avatar-stylegan", ["cat", "dog"], 8, 1), {"space": "avatar-autoencoder"})
     save_weights(hyper_tensors(network), card, tmp_path, bits=32)
     generator = open_generator(tmp_path / "mine")
+    assert generator.size == 64 and generator.blocks == 3
     z, noise = torch.randn(2, generator.latent), generator.noise(2, 0)
-    expected = shipped(z, noise).clamp(-1, 1)
+    expected = space.decode(shipped(z, noise)).clamp(-1, 1)
     torch.testing.assert_close(generator.draw(z, None, noise), expected, atol=1e-4, rtol=0)
-    made = TransferGenerator(load_expert("biggan32"), 2).eval()
-    card = Card("new", "transferred biggan", transfer_config(made, "biggan32", ["cat", "dog"]))
-    save_weights(new_tensors(made), card, tmp_path, bits=32)
-    assert open_generator(tmp_path / "new").draw(torch.randn(1, 64), torch.eye(2)[:1]).shape == (1, 3, 32, 32)
+    torch.testing.assert_close(generator.draw(z, generator.vectors_of(["dog"] * 2), noise), expected, atol=1e-3, rtol=0)
+    made = TransferGenerator(load_expert("avatar-biggan"), 2).eval()
+    config = transfer_config(made, "avatar-biggan", ["cat", "dog"])
+    save_weights(
+        new_tensors(made), Card("new", TRANSFERRED, config, {"space": "avatar-autoencoder"}), tmp_path, bits=32
+    )
+    opened = open_generator(tmp_path / "new")
+    assert opened.draw(opened.latents(1, 0), torch.eye(2)[:1]).shape == (1, 3, 64, 64)
 
 
 def test_an_alae_opens_and_mixes_styles(tmp_path):
@@ -74,9 +80,9 @@ def test_new_classes_of_a_biggan_open_and_mix(tmp_path):
     card = Card("old", "biggan generator", config.to_dict(), {"classes": ["a", "b", "c", "d"]})
     save_weights(source.state_dict(), card, tmp_path, bits=32)
     made = TransferGenerator(freeze(source), 3).eval()
-    made.start_at(torch.eye(4)[[2, 0, 1]])
+    made.init_at(torch.eye(4)[[2, 0, 1]])
     config = transfer_config(made, "old", NAMES)
-    save_weights(new_tensors(made), Card("new", "transferred biggan", config), tmp_path, bits=32)
+    save_weights(new_tensors(made), Card("new", TRANSFERRED, config), tmp_path, bits=32)
     new, old = open_generator(tmp_path / "new"), open_generator(tmp_path / "old")
     assert new.classes == NAMES and new.blocks == 3
     z = torch.randn(3, 12)

@@ -6,18 +6,19 @@ import torch
 from course_lib.bench import hypermod
 from course_lib.bench.__main__ import main, parse
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
-from course_lib.hypermod import HyperGenerator, adafm
+from course_lib.hypermod import HyperGenerator
+from course_lib.hypermod import generator as hyper_generator
 
 
 def test_all_ways_draw_the_same_pictures_and_leave_the_setting_alone():
     torch.manual_seed(0)
     hyper = HyperGenerator(StyleGAN(StyleGANConfig((8, 8, 4), (8, 8, 4), 8)), 3, width=5, start="random")
     source, *ways = hypermod._ways(hyper, 6, 3)
-    before = adafm.GROUPED_FROM
+    before = hyper_generator.GROUPED_FROM
     first, *others = [way.run() for way in ways]
     assert not torch.allclose(source.run(), first, atol=1e-2)
     assert all(torch.allclose(first, other, atol=1e-4) for other in others)
-    assert before == adafm.GROUPED_FROM and [way.trains for way in ways] == [True, True, True, False, False]
+    assert before == hyper_generator.GROUPED_FROM and [way.trains for way in ways] == [True, True, True, False, False]
 
 
 def test_medians_are_of_the_clock_and_ratios_to_the_source(monkeypatch):

@@ -13,6 +13,7 @@ from conftest import code, text
 from nbformat.v4 import new_output
 
 from course_lib import notebook_lint, paths
+from course_lib.bootstrap import CELL, CELL_ID, TAG
 from course_lib.notebook_lint import HEADINGS, RULES, lint_notebook, main
 
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -31,6 +32,7 @@ def good_notebook() -> nbformat.NotebookNode:
     solution = text("first-exercise-solution", "<details><summary>Solution</summary>\n\n`return 2`\n\n</details>")
     cells = [
         text("title", "# A good notebook\n\n![A red dot](dot.png)"),
+        code(CELL_ID, CELL, "hide-cell", TAG),
         parts["You will learn"],
         parts["You need"],
         parts["Parameters"],
@@ -107,6 +109,11 @@ FAULTS = {
     "skips_are_complete": [
         lambda n: get(n, "figure").metadata.update(tags=["static-twin", "skip-execution"]),
         lambda n: get(n, "figure").metadata.update(tags=["static-twin", "nbval-skip"]),
+    ],
+    "bootstrap_is_the_same": [
+        lambda n: remove(n, CELL_ID),
+        lambda n: get(n, CELL_ID).update(source=CELL + " "),
+        lambda n: n.cells.append(n.cells.pop(n.cells.index(get(n, CELL_ID)))),
     ],
     "headings_are_there": [
         *(lambda n, h=heading: remove(n, h.lower().replace(" ", "-")) for heading in HEADINGS),
@@ -211,6 +218,17 @@ def test_command_prints_findings_and_says_so_by_its_status(tmp_path, capsys):
     assert "00_case.ipynb: headings_are_there: the heading 'Recap' is missing" in capsys.readouterr().out
     done = subprocess.run([sys.executable, "-m", notebook_lint.__name__, str(path)], capture_output=True, text=True)
     assert done.returncode == 1 and "Recap" in done.stdout
+
+
+def test_a_bootstrap_cell_that_came_after_the_run_needs_no_count(tmp_path):
+    node = good_notebook()
+    first, *others = [cell for cell in node.cells if cell.cell_type == "code"]
+    first.execution_count = None
+    for number, cell in enumerate(others, start=1):
+        cell.execution_count = number
+    path = tmp_path / "00_case.ipynb"
+    nbformat.write(node, path)
+    assert not [finding for finding in lint_notebook(path) if finding.startswith("executed_in_order")]
 
 
 @pytest.mark.parametrize("command", [("check",), ("format", "--check")])

@@ -1,15 +1,29 @@
-"""Mind2Mind: published sizes, the bypass, the game in latent space, recomposition, and what is kept on disk."""
+"""Mind2Mind: published sizes, the bypass, the game in latent space, recomposition, transfers, and what is on disk."""
+
+import io
 
 import pytest
 import torch
+from PIL import Image
 from released_tools import manifest
-from torch import nn
+from torch.nn import functional as F
 
 from course_lib.data import ImageSet
+from course_lib.data.digits import load_digits
 from course_lib.errors import CourseError
 from course_lib.evaluation.distances import frechet_distance
 from course_lib.evaluation.features import FeatureNetwork
-from course_lib.experts import Autoencoder, AutoencoderConfig, fingerprint, freeze
+from course_lib.experts import (
+    Autoencoder,
+    AutoencoderConfig,
+    GridAutoencoder,
+    GridAutoencoderConfig,
+    LatentSpace,
+    TargetExpert,
+    fingerprint,
+    freeze,
+)
+from course_lib.experts.digits import DigitAutoencoder
 from course_lib.gans.alae import ALAE
 from course_lib.gans.alae_config import ALAEConfig
 from course_lib.mind2mind import (
@@ -18,16 +32,23 @@ from course_lib.mind2mind import (
     MindCritic,
     MindGenerator,
     MindMethod,
+    StyleExpert,
     TransferredGAN,
-    auto_encoding_ceiling,
+    decoded_distance,
+    draw_gaussian,
     encode_set,
-    gaussian_baseline,
     gradient_penalty,
+    load_halves,
     load_released,
+    open_transferred,
     score_transfer,
+    transfer,
     uniform_noise,
 )
-from course_lib.training import Budget, train
+from course_lib.mind2mind.halves import MainDirections
+from course_lib.mind2mind.transfer import KIND, new_tensors
+from course_lib.training import Budget, Card, save_weights, train
+from course_lib.widgets.code_walk import CodeWalk
 
 QUIET = {"progress": False, "checkpoint_every": 0, "preview_every": 0}
 SMALL = MindConfig(5, 4, (16, 16), (16, 16))
@@ -191,12 +212,18 @@ def test_a_set_is_encoded_once(alae, data, tmp_path):
         encode_set(alae, data, tmp_path, progress=False)
 
 
+def style_expert():
+    grid = GridAutoencoderConfig(16, 3, (4,), (4,), (0.1, 0.2, 0.3), (1.0, 2.0, 3.0))
+    return StyleExpert(ALAE(ALAEConfig((8, 6), 5, 2, colours=3, bounded=False)), GridAutoencoder(grid))
+
+
 def experts():
     config = AutoencoderConfig(16, 5, (4, 4), (4, 4))
-    return {"alae": ALAE(ALAEConfig((8, 6, 4), 5, 2)), "autoencoder": Autoencoder(config)}
+    plain = {"alae": ALAE(ALAEConfig((8, 6, 4), 5, 2)), "autoencoder": Autoencoder(config)}
+    return plain | {"alae of latents": style_expert()}
 
 
-@pytest.mark.parametrize("name", ["alae", "autoencoder"])
+@pytest.mark.parametrize("name", ["alae", "autoencoder", "alae of latents"])
 def test_any_expert_that_encodes_and_decodes_will_do(name, data, tmp_path):
     expert = freeze(experts()[name])
     before = fingerprint(expert)
@@ -209,8 +236,6 @@ def test_any_expert_that_encodes_and_decodes_will_do(name, data, tmp_path):
     torch.testing.assert_close(pictures, expert.decode(gan.codes(gan.noise(6, 3))))
     torch.testing.assert_close(gan.score(pictures), gan.critic(expert.encode(pictures)))
     torch.testing.assert_close(gan.codes(gan.noise(2), 0.0), codes.mean(0).expand(2, -1), rtol=1e-4, atol=1e-5)
-    scores = score_transfer(gan, data, FEATURES, folder=tmp_path)
-    assert scores.features == "pixels" and scores.ceiling == auto_encoding_ceiling(expert, data, FEATURES, tmp_path)
     assert fingerprint(expert) == before
 
 
@@ -231,39 +256,158 @@ def test_only_a_style_based_decoder_mixes(alae):
             call()
 
 
-def test_a_perfect_mindgan_reaches_the_ceiling(alae, data, tmp_path):
-    """With the real codes in place of generated ones nothing is left but the autoencoder's error."""
+def test_a_style_expert_is_the_alae_on_the_latents_of_its_autoencoder():
+    expert, x = freeze(style_expert()), torch.rand(3, 3, 16, 16) * 2 - 1
+    space = LatentSpace(expert.autoencoder)
+    styles = expert.encode(x)
+    torch.testing.assert_close(styles, expert.alae.encode(space.encode(x)))
+    torch.testing.assert_close(expert.decode(styles), space.decode(expert.alae.decode(styles)))
+    expert.alae.generator.decoder.blocks[0].noise1.strength.data.fill_(1.0)
+    assert not torch.equal(expert.render(styles, fresh=True), expert.render(styles, fresh=True))
+    assert torch.equal(expert.render(styles), expert.render(styles))
+    assert "centre" not in expert.state_dict(), "the file of the autoencoder has it"
 
-    class Oracle(nn.Module):
-        config = MindConfig(5, 4)
 
+def test_main_directions_lose_what_they_leave_out(data, tmp_path):
+    grid = GridAutoencoderConfig(16, 3, (4,), (4,), (0.1, 0.2, 0.3), (1.0, 2.0, 3.0))
+    autoencoder = freeze(GridAutoencoder(grid))
+    x = data.batch(torch.arange(20))
+    full, few = (MainDirections.fit(autoencoder, data, count) for count in (19, 4))
+    torch.testing.assert_close(
+        full.decode(full.encode(x)), autoencoder.decode(autoencoder.encode(x)), atol=0.02, rtol=0
+    )
+    codes = few.encode(x)
+    assert codes.shape == (20, 4) and codes.var(0).mean().item() == pytest.approx(1, rel=0.02)
+    errors = [(one.decode(one.encode(x)) - full.decode(full.encode(x))).square().mean() for one in (few, full)]
+    assert errors[0] > errors[1] and isinstance(few, TargetExpert)
+    assert encode_set(few, data, tmp_path, progress=False).shape == (20, 4)
+
+
+def test_shipped_halves_read_and_draw_pictures():
+    expert = load_halves("avatar-alae")
+    assert isinstance(expert, StyleExpert) and expert.latent_dim == 64 and expert.config.size == 64
+    assert load_halves("avatar-autoencoder").latent_dim == 1024
+    with pytest.raises(CourseError, match="does not decode"):
+        load_halves("avatar-classifier")
+
+
+def test_the_ceiling_is_what_a_perfect_generator_scores(alae, data, tmp_path, monkeypatch):
+    codes = encode_set(alae, data, tmp_path, progress=False)
+    assert decoded_distance(alae, codes, data, FEATURES, tmp_path) > 0
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
+
+    class Oracle(MindGenerator):
         def forward(self, z):
-            return encode_set(alae, data, tmp_path, progress=False)
+            return codes
 
-    scores = score_transfer(TransferredGAN(Oracle(), alae), data, FEATURES, folder=tmp_path)
-    assert scores.real == pytest.approx(scores.ceiling) and scores.codes == pytest.approx(0, abs=1e-9)
-    assert scores.to_ceiling == pytest.approx(0, abs=1e-9) and scores.ceiling > 0
+    scores = score_transfer(TransferredGAN(Oracle(SMALL), alae), codes, data, FEATURES)
+    assert scores["Mind2Mind"] == pytest.approx(scores["ceiling"]) and scores["codes"] == pytest.approx(0, abs=1e-9)
+    assert scores["Gaussian"] > 0
 
 
-def test_a_gaussian_of_the_codes_has_their_moments(alae, data, tmp_path):
-    class Shown:
-        """Keeps what it is asked to decode."""
-
-        config, parameters = alae.config, alae.parameters
-
-        def decode(self, codes):
-            self.seen = codes
-            return alae.decode(codes)
-
-    many = ImageSet("many", data.images.repeat(200, 1, 1, 1))
+def test_a_gaussian_of_the_codes_has_their_moments():
     codes = torch.randn(500, 5) @ torch.randn(5, 5) + 3
-    shown, seen = Shown(), []
-    decode = shown.decode
-    shown.decode = lambda part: seen.append(part) or decode(part)
-    assert gaussian_baseline(shown, codes, many, FEATURES, folder=tmp_path) > 0
-    drawn = torch.cat(seen)
-    assert drawn.shape == (4000, 5)
+    drawn = draw_gaussian(codes, 4000)
     torch.testing.assert_close(drawn.mean(0), codes.mean(0), atol=0.3, rtol=0)
     torch.testing.assert_close(torch.cov(drawn.T), torch.cov(codes.T), atol=0.15 * codes.var(0).max().item(), rtol=0)
-    few = gaussian_baseline(alae, codes[:3], data, FEATURES, folder=tmp_path)
-    assert few > 0, "fewer codes than numbers in one"
+    assert draw_gaussian(codes[:3], 7).isfinite().all(), "fewer codes than numbers in one"
+
+
+# --- transfers ----------------------------------------
+
+
+def test_a_transfer_trains_the_small_pair_only_and_repeats(alae, data, tmp_path):
+    before, state = fingerprint(alae), torch.get_rng_state()
+    sizes = MindConfig(9, 4, (16, 16), (16, 16))
+    found, again = (transfer(alae, data, 24, sizes, data, 8, seed=3, folder=tmp_path) for _ in range(2))
+    assert fingerprint(alae) == before and torch.equal(torch.get_rng_state(), state)
+    assert found.gan.generator.config.latent == 5, "the expert's, whatever the sizes said"
+    assert torch.equal(found.gan.mean, found.codes.mean(0))
+    networks = (found.gan.generator, found.gan.critic)
+    assert found.parameters == sum(p.numel() for network in networks for p in network.parameters())
+    assert torch.equal(found.gan.sample(4), again.gan.sample(4))
+    other = transfer(alae, data, 24, sizes, seed=4, folder=tmp_path)
+    assert not torch.equal(found.gan.sample(4), other.gan.sample(4))
+    assert found.history.steps == 24 and len(found.history.curve["Fréchet distance of codes"]) == 12
+    with pytest.raises(CourseError, match="at least two"):
+        transfer(alae, data.subset(torch.arange(1)), 2, sizes)
+
+
+def test_a_mindgan_of_new_digits_on_an_autoencoder_of_others(tmp_path):
+    """Source: 0 to 4. Target: 5 to 9, which the autoencoder has never seen. Published sizes."""
+    data, expert = load_digits(), DigitAutoencoder()
+    assert sum(p.numel() for p in expert.encoder.parameters()) == 617_664
+    assert sum(p.numel() for p in expert.decoder.parameters()) == 399_105 and isinstance(expert, TargetExpert)
+    with pytest.raises(CourseError, match="28 pixels"):
+        expert(torch.zeros(1, 3, 32, 32))
+    low = data.labels["class"] < 5
+    x = data.subset(low).batch(torch.arange(256))
+    optimizer, errors = torch.optim.Adam(expert.parameters(), 1e-3, (0.9, 0.9)), []
+    for step in range(60):
+        part = x[torch.arange(64) + 64 * (step % 4)]
+        loss = F.mse_loss(expert(part), part[:, :1])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        errors.append(loss.item())
+    assert errors[-1] < errors[0] / 2
+    before = fingerprint(freeze(expert))
+    found = transfer(expert, data.subset(~low), 60, DIGITS, folder=tmp_path, average=None)
+    z, blank = found.gan.noise(len(found.codes)), MindGenerator(DIGITS).eval()
+    untrained = frechet_distance(found.codes, blank(z).detach())
+    assert frechet_distance(found.codes, found.gan.codes(z)) < untrained / 2
+    assert found.gan.sample(4).shape == (4, 3, 28, 28) and fingerprint(expert) == before
+
+
+# --- files and the walk ----------------------------------------
+
+
+@pytest.fixture
+def gan(alae):
+    return TransferredGAN(MindGenerator(SMALL), alae, MindCritic(SMALL), torch.randn(20, 5))
+
+
+def test_what_is_stored_comes_back(gan, tmp_path):
+    alae_card = Card("some-alae", "alae", gan.expert.config.to_dict())
+    save_weights(gan.expert.state_dict(), alae_card, tmp_path, bits=32)
+    card = Card("some", KIND, {"source": "some-alae", "target": "tiny", "networks": SMALL.to_dict()})
+    save_weights(new_tensors(gan), card, tmp_path, bits=32)
+    opened = open_transferred("some", folder=tmp_path)
+    torch.testing.assert_close(opened.draw(gan.noise(4)), gan.draw(gan.noise(4)))
+    assert torch.allclose(opened.mean, gan.mean) and not any(p.requires_grad for p in opened.generator.parameters())
+    save_weights({}, Card("other", "classifier", {}), tmp_path)
+    with pytest.raises(CourseError, match="not a MindGAN"):
+        open_transferred("other", folder=tmp_path)
+    with pytest.raises(CourseError, match="critic="):
+        new_tensors(TransferredGAN(gan.generator, gan.expert))
+
+
+def test_both_walks_begin_and_end_at_the_samples_and_differ_between(gan):
+    walk = CodeWalk({"one": gan}, samples=3)
+    ends = gan.draw(walk.noise["one"][[0, 2]])
+    strips = {space: walk.strip("one", 0, 2, (0.0, 0.5, 1.0), space) for space in ("z", "w")}
+    for strip in strips.values():
+        torch.testing.assert_close(strip[[0, 2]], ends)
+    assert not torch.allclose(strips["z"][1], strips["w"][1])
+    flat = walk.strip("one", 0, 1, (0.0, 1.0), truncation=0.0)
+    torch.testing.assert_close(flat[0], flat[1])
+    for call in (
+        lambda: CodeWalk({}, 3),
+        lambda: CodeWalk({"one": gan}, 1),
+        lambda: walk.strip("one", 0, 1, (0.5,), "x"),
+    ):
+        with pytest.raises(CourseError):
+            call()
+
+
+def test_the_view_moves_and_is_pure(gan):
+    walk = CodeWalk({"one": gan, "two": TransferredGAN(MindGenerator(SMALL), gan.expert, codes=torch.randn(9, 5))})
+    view = walk.view()
+    base = view.values()
+    assert walk.render(**base) == walk.render(**base) == view.picture.value
+    assert Image.open(io.BytesIO(view.picture.value)).width >= 3 * 16 * 5
+    changes = {"target": "two", "first": 3, "second": 4, "way": 0.1, "truncation": 0.3, "space": "z"}
+    for name, value in changes.items():
+        assert walk.render(**(base | {name: value})) != walk.render(**base), name
+        view.controls[name].value = value
+    assert view.picture.value == walk.render(**(base | changes)) and not view.message.value

@@ -29,9 +29,8 @@ def test_exact_distance_in_one_dimension_is_that_of_sorted_points():
 def test_stretch_of_a_diagonal_map():
     a, b = torch.randn(30, 3, generator=noise(0)), torch.randn(30, 3, generator=noise(1))
     factors = torch.tensor([0.5, 3.0, 1.0])
-    everywhere = stretch((a, b), (a * factors, b * factors))
     coupled = stretch((a, b), (a * factors, b * factors), couple(a, b)[1])
-    assert 2 < everywhere <= 3 + 1e-6 and coupled <= everywhere
+    assert 1 < coupled <= 3 + 1e-6 and stretch((a, b), (2 * a, 2 * b), torch.arange(30)) == pytest.approx(2)
 
 
 def linear(shift=0.0, off=0.0, spread=1.0):
@@ -61,7 +60,6 @@ def test_the_bound_holds_for_a_linear_autoencoder(case):
     bound.check()
     assert bound.lower <= bound.distance <= bound.tighter <= bound.upper
     assert bound.lip_decoder == pytest.approx(1.0) and max(bound.lip_autoencoder, bound.lip_encoder) <= 1 + 1e-9
-    assert bound.target_error <= bound.target_reconstruction + 1e-12
     assert sum(bound.terms.values()) == bound.upper
 
 
@@ -73,18 +71,15 @@ def test_which_term_moves_when_something_moves():
     assert bad.latent > shifted.latent + 1 and bad.distance > shifted.distance + 1
 
 
-@pytest.mark.parametrize("all_pairs", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_bound_holds_for_random_networks(seed, all_pairs):
+def test_the_bound_holds_for_random_networks(seed):
     torch.manual_seed(seed)
     encode = torch.nn.Sequential(torch.nn.Linear(12, 16), torch.nn.Tanh(), torch.nn.Linear(16, 4))
     decode = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 12))
     target, source = torch.randn(COUNT, 12), 1.5 * torch.randn(COUNT, 12) + 0.5
-    bound = measure_bound(target, source, torch.randn(COUNT, 4), encode, decode, all_pairs)
+    bound = measure_bound(target, source, torch.randn(COUNT, 4), encode, decode)
     bound.check()
     assert bound.lower > 0 and bound.tighter <= bound.upper * 1.5
-    loose = measure_bound(target, source, torch.randn(COUNT, 4), encode, decode, True)
-    assert bound.lip_autoencoder <= loose.lip_autoencoder
 
 
 def test_a_broken_bound_is_noticed():

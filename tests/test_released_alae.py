@@ -3,10 +3,9 @@
 import sys
 import types
 
-import numpy as np
 import pytest
 import torch
-from released_tools import manifest
+from released_tools import as_text, manifest
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
@@ -14,12 +13,16 @@ from course_lib.errors import CourseError
 from course_lib.experts import fingerprint
 from course_lib.gans.alae import ALAE
 from course_lib.gans.alae_config import PUBLISHED_ALAE, ALAEConfig
-from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
-from course_lib.hypermod import HyperGenerator
-from course_lib.hypermod.released import export_released
-from course_lib.released import ALAE_PARTS, describe, export_alae, export_stylegan, load_alae, read_parts
-from course_lib.released.alae import alae_layouts
-from course_lib.released.renamed import shapes_of
+from course_lib.gans.alae_mlp import MLPALAE, MLPALAEConfig
+from course_lib.released import (
+    ALAE_PARTS,
+    alae_layouts,
+    describe,
+    export_state,
+    load_alae,
+    mlp_alae_layouts,
+    read_file,
+)
 
 # Six sizes, so that the largest block is fused.
 SMALL = ALAEConfig((6, 6, 5, 4, 4, 3), 7, 2, 1)
@@ -37,24 +40,25 @@ def flat(parts):
     return {f"{part}/{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
 
 
+def export_alae(network, layouts=alae_layouts):
+    return {part: export_state(network, layout) for part, layout in layouts(network.config).items()}
+
+
 @pytest.mark.parametrize("name", PUBLISHED_ALAE)
-def test_names_shapes_and_order_equal_the_manifest(name):
-    expected = manifest(f"alae_{name}", "m2m")
+def test_names_and_shapes_equal_the_manifest(name):
     layouts = alae_layouts(PUBLISHED_ALAE[name])
-    found = flat({part: shapes_of(layout) for part, layout in layouts.items()})
-    assert {key: (shape, "float32") for key, (shape, _) in found.items()} == expected
-    assert list(found) == list(expected)
+    assert as_text(flat(layouts)) == manifest(f"alae_{name}", "m2m")
     with torch.device("meta"):
         ours = {key: tensor.numel() for key, tensor in ALAE(PUBLISHED_ALAE[name]).state_dict().items()}
     entries = [entry for layout in layouts.values() for entry in layout.values() if entry.ours]
     assert {e.ours: torch.Size(e.shape).numel() for e in entries} == ours
 
 
-def reference_style(state, x):
+def reference_style(state, x, epsilon=0.0):
     """E once more, from its tensors' names alone."""
 
     def moments(x, i, half):
-        read = torch.cat([x.mean((2, 3)), x.std((2, 3), unbiased=False)], 1)
+        read = torch.cat([x.mean((2, 3)), (x.var((2, 3), unbiased=False) + epsilon).sqrt()], 1)
         return read @ state[f"encode_block.{i}.style_{half}.weight"].T + state[f"encode_block.{i}.style_{half}.bias"]
 
     def norm(x):
@@ -136,7 +140,7 @@ def released_file(tmp_path, monkeypatch):
 
 def test_a_file_of_the_authors_opens_although_it_holds_a_class(released_file):
     path, raw, average = released_file
-    assert set(read_parts(path)) == {*ALAE_PARTS, *(f"{name}_s" for name in ALAE_PARTS if name != "dlatent_avg")}
+    assert set(read_file(path).parts) == {*ALAE_PARTS, *(f"{name}_s" for name in ALAE_PARTS if name != "dlatent_avg")}
     loaded, plain = load_alae(path), load_alae(path, averaged=False)
     average.generator.mean.copy_(raw.generator.mean)
     assert fingerprint(plain) == fingerprint(raw) and fingerprint(loaded) == fingerprint(average)
@@ -151,46 +155,59 @@ def test_safetensors_with_slashes_open_too(tmp_path):
     network = stirred()
     save_file(flat(export_alae(network)), tmp_path / "alae.safetensors")
     assert fingerprint(load_alae(tmp_path / "alae.safetensors")) == fingerprint(network)
-    with pytest.raises(CourseError, match="explicit=False"):
-        export_alae(ALAE(ALAEConfig((4, 4), 3, 1, explicit=True)))
 
 
-class Bomb:
-    """A pickle that would run code."""
-
-    def __reduce__(self):
-        return (print, ("it ran",))
+# --- the version without convolutions ----------------------------------------
 
 
-def test_code_in_a_file_is_refused_and_not_run(tmp_path, capsys):
-    torch.save({"models": export_alae(stirred()), "auxiliary": Bomb()}, tmp_path / "bad.pth")
-    with pytest.raises(CourseError, match="asks to run code"):
-        load_alae(tmp_path / "bad.pth")
-    assert "it ran" not in capsys.readouterr().out
+@pytest.fixture
+def digits_alae():
+    torch.manual_seed(0)
+    network = MLPALAE(MLPALAEConfig(8, 32, 3))
+    for parameter in network.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape)
+    network.generator.mean.normal_()
+    return network.requires_grad_(False)
 
 
-def test_reports(released_file, tmp_path):
-    report = describe(released_file[0])
-    assert "generator_s:" in report and "ALAE's G" in report and "course_lib.released.load_alae" in report
-    base = StyleGAN(StyleGANConfig((4, 4, 4), (4, 4, 4), 5, 2))
-    parts = export_released(HyperGenerator(base, 2, 5, published=True, start="random"))
-    torch.save({**parts, "g_running": export_stylegan(base)}, tmp_path / "h.model")
-    report = describe(tmp_path / "h.model")
-    assert "hyper-modulated generator (16 pixels)" in report and "class network (2 rows of 5)" in report
-    assert "StyleGAN generator" in report and "all names and shapes" in report
-    parts["task"].pop("task.1.linear.bias")
-    torch.save(parts, tmp_path / "h.model")
-    with pytest.raises(CourseError, match="does not fit class network"):
-        describe(tmp_path / "h.model")
-
-
-def test_report_on_mindgan_with_its_array_of_times(tmp_path):
-    networks = {
-        name: {key: torch.zeros(shape) for key, (shape, _) in manifest(f"mindgan_{kind}", "m2m").items()}
-        for name, kind in (("Generator", "generator"), ("Critic", "critic"))
+def test_the_version_without_convolutions_has_the_names_of_the_authors_branch():
+    layouts = mlp_alae_layouts(MLPALAEConfig())
+    found = {name: entry.shape for name, entry in flat(layouts).items()}
+    ends = {
+        "discriminator": ((1024, 784), (1024, 1024), (50, 1024)),
+        "generator": ((1024, 50), (1024, 1024), (784, 1024)),
     }
-    content = {"Time": np.arange(3.0), **networks, "Critic loss": [1.0], "optims": [{"state": {}}]}
-    torch.save(content, tmp_path / "model_299.pth")
-    report = describe(tmp_path / "model_299.pth")
-    assert "MindGAN (128 → 128 → 256 → 512 → 512): 8 tensors, 443,776" in report
-    assert "MindGAN (512 → 512 → 256 → 128 → 1): 8 tensors, 427,009" in report
+    expected = {f"{part}/fc_{k + 1}.weight": shape for part, shapes in ends.items() for k, shape in enumerate(shapes)}
+    expected |= {f"mapping_tl/map_blocks.{k}.weight": (50, 50) for k in range(3)}
+    expected |= {f"mapping_fl/map_blocks.{k}.fc.weight": (50, 50) for k in range(6)}
+    expected |= {name.replace("weight", "bias"): shape[:1] for name, shape in expected.items()}
+    assert found == expected | {"dlatent_avg/buff": (1, 50)}
+
+
+@pytest.mark.parametrize("mean", [True, False])
+def test_the_version_without_convolutions_opens_from_a_file(tmp_path, digits_alae, mean):
+    models = export_alae(digits_alae, mlp_alae_layouts)
+    models["dlatent_avg"]["buff"] = models["dlatent_avg"]["buff"].repeat(6, 1)  # one for each slot of a styled decoder
+    if not mean:  # early revisions keep none
+        del models["dlatent_avg"]
+        digits_alae.generator.mean.zero_()
+    torch.save(
+        {"models": {**models, "generator_s": models["generator"]}, "auxiliary": {}}, tmp_path / "model_final.pth"
+    )
+    assert describe(tmp_path / "model_final.pth").count("of ALAE without convolutions") == 4
+    loaded = load_alae(tmp_path / "model_final.pth")
+    assert isinstance(loaded, MLPALAE) and loaded.config == digits_alae.config
+    assert fingerprint(loaded) == fingerprint(digits_alae)
+
+
+# --- precision ----------------------------------------
+
+
+def test_the_encoder_computes_in_double_precision():
+    """Against its tensors' names once more, with the 1e-8 under the root that keeps its gradient finite."""
+    network = stirred()
+    state = {name: tensor.double() for name, tensor in export_alae(network)["discriminator"].items()}
+    images = torch.randn(1, 1, 128, 128, dtype=torch.float64)
+    torch.testing.assert_close(
+        network.double().encode(images), reference_style(state, images, 1e-8), rtol=1e-9, atol=1e-9
+    )

@@ -1,33 +1,33 @@
-"""Released Net2Net flows: names and shapes, the round trip, and every way in which a file can be wrong."""
+"""Released Net2Net flows: names and shapes, the round trip through a file, flows without condition."""
 
-import os
-import pickle
-import sys
-import types
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
 from released_tools import manifest
 from safetensors.torch import save_file
+from torch.nn import functional as F
 
 from course_lib.cinn import ConditionalFlow, FlowConfig
 from course_lib.errors import CourseError
 from course_lib.released import (
     RELEASED_FLOWS,
-    export_flow,
+    export_state,
     flow_layout,
-    infer_flow_config,
     load_flow,
-    load_flow_state,
-    read_state_dict,
 )
+from course_lib.released.strict import identify
 
 SMALL = FlowConfig(6, (3,), 4, hidden_dim=8, blocks=2, embedder_hidden_dim=5, embedder_batch_norm=True)
 
 
 def described(config):
     return {key: (entry.shape, str(entry.dtype).removeprefix("torch.")) for key, entry in flow_layout(config).items()}
+
+
+def export_flow(flow):
+    return export_state(flow, flow_layout(flow.config))
 
 
 def small_flow():
@@ -47,8 +47,11 @@ def test_names_shapes_and_order_equal_the_manifest(name):
 @pytest.mark.parametrize("name", RELEASED_FLOWS)
 def test_sizes_are_read_off_full_size_shapes(name):
     with torch.device("meta"):
-        state = {key: torch.empty(entry.shape) for key, entry in flow_layout(RELEASED_FLOWS[name]).items()}
-    assert infer_flow_config(state) == RELEASED_FLOWS[name]
+        state = {
+            key: torch.empty(entry.shape, dtype=entry.dtype) for key, entry in flow_layout(RELEASED_FLOWS[name]).items()
+        }
+    kind, state = identify(state)
+    assert kind.fit(state)[0] == RELEASED_FLOWS[name] == kind.fit(state, name)[0]
 
 
 def test_parameter_counts_of_the_released_flows():
@@ -117,14 +120,15 @@ def test_leaky_activation_with_and_without_the_missing_log_det(tmp_path):
     assert not torch.equal(plain(x, c)[0], wrong(x, c)[0])
 
 
-def test_every_difference_is_listed_at_once():
+def test_every_difference_is_listed_at_once(tmp_path):
     state = export_flow(small_flow())
     del state["sub_layers.0.norm_layer.loc"]
     state["sub_layers.1.norm_layer.scale"] = torch.ones(1, 5, 1, 1)
     state["sub_layers.9.extra"] = torch.ones(1)
     state["sub_layers.1.shuffle.forward_shuffle_idx"] = torch.ones(6)
+    save_file(state, tmp_path / "flow.safetensors")
     with pytest.raises(CourseError) as error:
-        load_flow_state(state, SMALL)
+        load_flow(tmp_path / "flow.safetensors", SMALL)
     for part in (
         "missing sub_layers.0.norm_layer.loc",
         "unknown sub_layers.9.extra",
@@ -134,82 +138,88 @@ def test_every_difference_is_listed_at_once():
         assert part in str(error.value)
 
 
-def test_a_damaged_permutation_is_refused():
+def test_a_damaged_permutation_is_refused(tmp_path):
     state = export_flow(small_flow())
     state["sub_layers.0.shuffle.forward_shuffle_idx"][0] = state["sub_layers.0.shuffle.forward_shuffle_idx"][1]
+    save_file(state, tmp_path / "flow.safetensors")
     with pytest.raises(CourseError, match="no permutation"):
-        load_flow_state(state, SMALL)
+        load_flow(tmp_path / "flow.safetensors")
+    with pytest.raises(CourseError, match="no released Net2Net flow 'animals'"):
+        load_flow(tmp_path / "flow.safetensors", "animals")
 
 
-class _Bomb:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
+# --- flows without condition ----------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-@pytest.mark.parametrize("legacy", [False, True])
-@pytest.mark.parametrize("writer", ["torch", "pickle"])
-def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, writer, legacy):
-    path, trap = tmp_path / "evil.ckpt", tmp_path / "trap"
-    content = {"state_dict": {"a": torch.zeros(1)}, "callbacks": _Bomb(trap)}
-    if writer == "torch":
-        torch.save(content, path, _use_new_zipfile_serialization=not legacy)
-    else:
-        path.write_bytes(pickle.dumps(content))
-    with pytest.raises(CourseError, match=r"evil\.ckpt"):
-        read_state_dict(path)
-    assert not trap.exists()
+def unconditional_state(dim=6, hidden=8, blocks=2, seed=0):
+    """Tensors as the released class names and shapes them, with two couplings, ActNorm and a permutation a block."""
+    generator = torch.Generator().manual_seed(seed)
+    state, half = {}, dim // 2
+    for i in range(blocks):
+        block = f"sub_layers.{i}"
+        for name, value in (("loc", 0.0), ("scale", 1.0)):
+            noise = 0.3 * torch.randn(1, dim, 1, 1, generator=generator)
+            state[f"{block}.norm_layer.{name}"] = value + noise
+        state[f"{block}.norm_layer.initialized"] = torch.tensor(1, dtype=torch.uint8)
+        for net in ("s.0", "s.1", "t.0", "t.1"):
+            widths = [dim - half, hidden, hidden, hidden, half]
+            for k, (a, b) in enumerate(pairwise(widths)):
+                name = f"{block}.coupling.{net}.main.{2 * k}"
+                state[f"{name}.weight"] = torch.randn(b, a, generator=generator) / a**0.5
+                state[f"{name}.bias"] = torch.randn(b, generator=generator)
+        order = torch.randperm(dim, generator=generator)
+        state[f"{block}.shuffle.forward_shuffle_idx"] = order
+        state[f"{block}.shuffle.backward_shuffle_idx"] = order.argsort()
+    return state
 
 
-def test_code_is_named_as_the_reason(tmp_path):
-    path = tmp_path / "evil.ckpt"
-    torch.save({"state_dict": {}, "callbacks": _Bomb(tmp_path / "trap")}, path)
-    with pytest.raises(CourseError, match=r"run code.*mkdir"):
-        read_state_dict(path)
+def reference_flow(state, x, blocks=2):
+    """The released unconditional flow once more, from its tensors' names alone: v and the log-determinant."""
+
+    def net(name, h):
+        for k in range(4):
+            h = F.linear(h, state[f"{name}.{2 * k}.weight"].double(), state[f"{name}.{2 * k}.bias"].double())
+            h = F.leaky_relu(h, 0.01) if k < 3 else h
+        return h.tanh() if ".s." in name else h
+
+    log_det = x.new_zeros(len(x))
+    for i in range(blocks):
+        block = f"sub_layers.{i}"
+        loc, scale = (state[f"{block}.norm_layer.{name}"].double().flatten() for name in ("loc", "scale"))
+        x, log_det = scale * (x + loc), log_det + scale.abs().log().sum()
+        a, b = x.chunk(2, 1)
+        for step in (0, 1):
+            s, t = (net(f"{block}.coupling.{letter}.{step}.main", a) for letter in "st")
+            a, b, log_det = b * s.exp() + t, a, log_det + s.sum(1)
+        x = torch.cat([b, a], 1)[:, state[f"{block}.shuffle.forward_shuffle_idx"]]
+    return x, log_det
 
 
-def test_classes_of_an_old_lightning_checkpoint_are_not_needed(tmp_path, monkeypatch):
-    module = types.ModuleType("pytorch_lightning.callbacks.model_checkpoint")
-
-    class ModelCheckpoint:
-        pass
-
-    ModelCheckpoint.__module__, ModelCheckpoint.__qualname__ = module.__name__, "ModelCheckpoint"
-    module.ModelCheckpoint = ModelCheckpoint
-    path = tmp_path / "old.ckpt"
-    with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "pytorch_lightning", types.ModuleType("pytorch_lightning"))
-        patch.setitem(sys.modules, module.__name__, module)
-        held = ModelCheckpoint()
-        held.best = 3
-        torch.save({"state_dict": {"a": torch.ones(2)}, "callbacks": {ModelCheckpoint: 1}, "held": held}, path)
-    assert torch.equal(read_state_dict(path)["a"], torch.ones(2))
+def test_an_unconditional_flow_has_the_names_of_the_manifest():
+    expected = manifest("uncond_flow_example_128_20_512_2")
+    state = unconditional_state(128, 512, 20)
+    found = {name: (tuple(t.shape), str(t.dtype).removeprefix("torch.")) for name, t in state.items()}
+    assert found == expected
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
-@pytest.mark.parametrize("keep", [0.0, 0.02, 0.5, 0.98])
-def test_a_truncated_file_is_refused(tmp_path, suffix, keep):
-    path = tmp_path / f"flow{suffix}"
-    (save_file if suffix == ".safetensors" else torch.save)(export_flow(small_flow()), path)
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
-    with pytest.raises(CourseError, match="damaged"):
-        load_flow(path)
+@pytest.mark.parametrize("prefix", ["", "flow.", "module.flow."])
+def test_an_unconditional_flow_is_what_its_tensors_say(tmp_path, prefix):
+    state = unconditional_state()
+    torch.save({"state_dict": {prefix + name: t for name, t in state.items()}}, tmp_path / "flow.ckpt")
+    flow = load_flow(tmp_path / "flow.ckpt").double()
+    x, nothing = torch.randn(5, 6, dtype=torch.float64), torch.zeros(5, 1)
+    v, log_det = flow(x, nothing)
+    expected = reference_flow(state, x)
+    torch.testing.assert_close((v, log_det), expected)
+    torch.testing.assert_close(flow.inverse(v, torch.randn(5, 1)), x)
 
 
-def test_other_files_are_refused(tmp_path):
-    with pytest.raises(CourseError, match="There is no checkpoint"):
-        read_state_dict(tmp_path / "absent.pt")
-    torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(CourseError, match="no state dictionary"):
-        read_state_dict(tmp_path / "list.pt")
-    torch.save({"a": 1, "b": torch.zeros(1)}, tmp_path / "mixed.pt")
-    with pytest.raises(CourseError, match="not tensors"):
-        read_state_dict(tmp_path / "mixed.pt")
-    torch.save({"a": torch.zeros(1)}, tmp_path / "other.pt")
-    with pytest.raises(CourseError, match="cannot be read off"):
-        load_flow(tmp_path / "other.pt")
-    with pytest.raises(CourseError, match="no released flow"):
-        load_flow(tmp_path / "other.pt", "animals")
+def test_what_an_unconditional_flow_cannot_be(tmp_path):
+    for state, reason in (
+        (unconditional_state(7), "odd size 7"),
+        ({n: t if not n.endswith("main.0.weight") else torch.zeros(8, 5) for n, t in unconditional_state().items()},
+         "ready embedding of 2"),
+    ):  # fmt: skip
+        torch.save(state, tmp_path / "flow.pt")
+        with pytest.raises(CourseError, match=reason):
+            load_flow(tmp_path / "flow.pt")

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from course_lib.errors import CourseError
 from course_lib.experts import SourceExpert, TargetExpert, fingerprint
 from course_lib.released import (
-    RELEASED_AUTOENCODERS,
+    RELEASED_EXPERTS,
     BasicAutoencoder,
     BasicAutoencoderConfig,
     BigAutoencoder,
@@ -24,18 +24,20 @@ from course_lib.released import (
     Dequantiser,
     DequantiserConfig,
     GeneratorConfig,
+    net2net_experts,
 )
-from course_lib.released import captioner as captioner_module
-from course_lib.released.biggan import Generator
-from course_lib.released.layers import ActNorm, posterior_of
-from course_lib.released.spectral_norm import SpectralNorm, normalised_weight
+from course_lib.released.net2net_biggan import FrozenActNorm, PortedGenerator, SpectralNorm, posterior_of
 from course_lib.released.strict import layout_of
 
 FULL = {
-    **{f"autoencoder_{name}": (BigAutoencoder, config) for name, config in RELEASED_AUTOENCODERS.items()},
+    **{
+        f"autoencoder_{name}": (BigAutoencoder, config)
+        for name, config in RELEASED_EXPERTS.items()
+        if isinstance(config, BigAutoencoderConfig)
+    },
     "autoencoder_faces32": (BasicAutoencoder, BasicAutoencoderConfig()),
-    "biggan_generator128": (Generator, GeneratorConfig(128)),
-    "biggan_generator256": (Generator, GeneratorConfig(256)),
+    "biggan_generator128": (PortedGenerator, GeneratorConfig(128)),
+    "biggan_generator256": (PortedGenerator, GeneratorConfig(256)),
     "biggan_wrapper256": (BigGan, GeneratorConfig(256)),
     "dequant_vae": (Dequantiser, DequantiserConfig()),
     "captioner_img2text": (Captioner, CaptionerConfig()),
@@ -68,13 +70,13 @@ def test_names_shapes_dtypes_and_order_equal_the_manifest(name):
 
 def test_every_norm_of_the_encoder_is_an_actnorm():
     encoder = on_meta(BigAutoencoder, BigAutoencoderConfig()).encoder
-    assert sum(isinstance(module, ActNorm) for module in encoder.modules()) == 104
+    assert sum(isinstance(module, FrozenActNorm) for module in encoder.modules()) == 104
     assert not any(isinstance(module, nn.BatchNorm2d) for module in encoder.modules())
 
 
 def test_only_the_last_norm_of_the_decoder_is_an_actnorm():
     generator = on_meta(BigAutoencoder, BigAutoencoderConfig()).decoder.decoder
-    assert [name for name, module in generator.named_modules() if isinstance(module, ActNorm)] == [
+    assert [name for name, module in generator.named_modules() if isinstance(module, FrozenActNorm)] == [
         "ScaledCrossReplicaBN"
     ]
     assert sum(isinstance(module, nn.BatchNorm2d) for module in generator.modules()) == 12
@@ -144,13 +146,26 @@ def test_spectral_norm_is_one_step_from_a_vector_that_stays(layer):
     assert abs(sigma - np.linalg.svd(matrix, compute_uv=False)[0]) > 1e-3
 
 
+@torch.no_grad()
 def test_the_epsilon_is_added_to_the_length():
-    weight, u = torch.tensor([[1e-3]]), torch.tensor([1.0])
+    layer = SpectralNorm(nn.Linear(1, 1, bias=False))
+    layer.module.weight_bar.fill_(1e-3)
+    layer.module.weight_u.fill_(1.0)
     v = 1e-3 / (1e-3 + 1e-4)
-    torch.testing.assert_close(normalised_weight(weight, u), torch.tensor([[1 / (v * (v * 1e-3) / (v * 1e-3 + 1e-4))]]))
+    expected = 1 / (v * (v * 1e-3) / (v * 1e-3 + 1e-4))
+    torch.testing.assert_close(layer(torch.ones(1, 1)), torch.tensor([[expected]]))
 
 
 # --- the generator ----------------------------------------
+
+
+def normalised_weight(weight, u):
+    """One power iteration from ``u``, with ε added to the lengths."""
+    matrix = weight.flatten(1)
+    v = matrix.T @ u
+    v = v / (v.norm() + 1e-4)
+    w = matrix @ v
+    return weight / (w / (w.norm() + 1e-4) @ w)
 
 
 def reference_picture(state, code, embedding, first, blocks):
@@ -389,8 +404,8 @@ def test_the_search_keeps_states_and_beams_together(monkeypatch, seed):
     for parameter in captioner.decoder.init_h.parameters():
         parameter.zero_()
     captioner.decoder.step = script
-    monkeypatch.setattr(captioner_module, "_BEAMS", 2000)
-    monkeypatch.setattr(captioner_module, "_STEPS", 3)
+    monkeypatch.setattr(net2net_experts, "_BEAMS", 2000)
+    monkeypatch.setattr(net2net_experts, "_STEPS", 3)
     endings = [(5, *beam, 6) for length in range(4) for beam in product(range(6), repeat=length)]
     assert tuple(captioner._search(torch.zeros(9, 2048))) == max(endings, key=script.score)
 

@@ -1,7 +1,5 @@
 """Whole released translators: names, sizes read off a file, the way through a file, and every way to be wrong."""
 
-import os
-from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -9,33 +7,24 @@ import torch
 from released_tools import BASIC, BIG, CAPTIONS, GAN, NETWORKS, VAE, as_text, manifest, prefixed, small, small_flow
 from safetensors.torch import save_file
 from torch.nn import functional as F
-from typer.testing import CliRunner
 
-from course_lib.cli import app
 from course_lib.errors import CourseError
 from course_lib.experts import LabelExpert
 from course_lib.released import (
+    RELEASED_EXPERTS,
     RELEASED_TRANSLATORS,
     BasicAutoencoder,
     BigAutoencoder,
     BigGan,
     Captioner,
     Dequantiser,
-    describe,
-    export_flow,
-    load_basic_ae,
-    load_big_ae,
-    load_biggan,
-    load_captioner,
-    load_dequantiser,
+    GeneratorConfig,
+    TranslatorConfig,
+    load_expert,
     load_translator_parts,
     translator_layout,
 )
-from course_lib.released.big_ae import RELEASED_AUTOENCODERS, infer_big_config
-from course_lib.released.biggan import GeneratorConfig, infer_generator_config
-from course_lib.released.dequantiser import DequantiserConfig, infer_dequantiser_config
-from course_lib.released.strict import load_exactly
-from course_lib.released.translator import infer_translator_config
+from course_lib.released.strict import layout_of, load_state
 from course_lib.translation import CaptionerPrompts, load_released
 
 FULL = {
@@ -99,10 +88,11 @@ def test_names_shapes_dtypes_and_order_equal_the_manifest(name):
 @pytest.mark.parametrize("name", RELEASED_TRANSLATORS)
 def test_sizes_are_read_off_full_size_shapes(name):
     config = RELEASED_TRANSLATORS[name]
-    layout = {k: torch.empty(shape, dtype=dtype, device="meta") for k, (shape, dtype) in layout_named(name).items()}
+    entries = layout_named(name).items()
+    layout = {k: torch.empty(entry.shape, dtype=entry.dtype, device="meta") for k, entry in entries}
     if config.kind == "sentences":
         layout.update(SENTENCES)
-    assert infer_translator_config(layout) == replace(config, labels=())
+    assert TranslatorConfig.read(layout) == config
 
 
 def test_sizes_of_single_experts_are_read_off_full_size_shapes():
@@ -110,11 +100,10 @@ def test_sizes_of_single_experts_are_read_off_full_size_shapes():
         entries = manifest(name).items()
         return {key: torch.empty(shape, device="meta") for key, (shape, _) in entries if not key.startswith("loss.")}
 
-    for name, config in RELEASED_AUTOENCODERS.items():
-        assert infer_big_config(shapes(f"autoencoder_{name}")) == config
-    for size in (128, 256):
-        assert infer_generator_config(shapes(f"biggan_generator{size}")) == GeneratorConfig(size)
-    assert infer_dequantiser_config(shapes("dequant_vae")) == DequantiserConfig()
+    files = {"biggan128": "biggan_generator128", "biggan256": "biggan_generator256", "dequantiser": "dequant_vae"}
+    files["captioner"] = "captioner_img2text"
+    for name, config in RELEASED_EXPERTS.items():
+        assert type(config).read(shapes(files.get(name, f"autoencoder_{name}"))) == config
 
 
 # --- the way through a file ----------------------------------------
@@ -215,14 +204,6 @@ def test_a_sentence_model_is_asked_for_and_must_fit(tmp_path):
 
 # --- single experts ----------------------------------------
 
-LOADERS = {
-    "big_ae": load_big_ae,
-    "basic_ae": load_basic_ae,
-    "biggan": load_biggan,
-    "dequantiser": load_dequantiser,
-    "captioner": lambda path: load_captioner(path, WORDS),
-}
-
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_an_expert_through_a_file(tmp_path, name):
@@ -233,7 +214,7 @@ def test_an_expert_through_a_file(tmp_path, name):
     }
     path = tmp_path / "weights.safetensors"
     save_file(state, path)
-    loaded = LOADERS[name](path)
+    loaded = load_expert(path)
     path.write_bytes(b"")
     assert not loaded.training and loaded.notes == ()
     for key, tensor in loaded.state_dict().items():
@@ -244,7 +225,7 @@ def test_an_expert_through_a_file(tmp_path, name):
 def test_words_come_in_the_order_of_their_numbers(tmp_path):
     torch.save(small(Captioner, CAPTIONS).state_dict(), tmp_path / "captioner.ckpt")
     shuffled = dict(sorted(WORDS.items()))
-    assert load_captioner(tmp_path / "captioner.ckpt", shuffled).words == tuple(WORDS)
+    assert load_expert(tmp_path / "captioner.ckpt", word_map=shuffled).words == tuple(WORDS)
 
 
 def test_a_generator_is_read_with_and_without_its_wrapper(tmp_path):
@@ -253,9 +234,9 @@ def test_a_generator_is_read_with_and_without_its_wrapper(tmp_path):
     torch.save(gan.state_dict(), tmp_path / "wrapped.pth")
     latent = torch.randn(1, 125)
     for name in ("plain", "wrapped"):
-        assert torch.equal(load_biggan(tmp_path / f"{name}.pth").decode(latent), gan.decode(latent))
+        assert torch.equal(load_expert(tmp_path / f"{name}.pth").decode(latent), gan.decode(latent))
     with pytest.raises(CourseError, match="does not fit"):
-        load_biggan(tmp_path / "plain.pth", GeneratorConfig(128))
+        load_expert(tmp_path / "plain.pth", GeneratorConfig(128))
 
 
 def test_counters_of_old_batch_norms_may_be_absent(tmp_path):
@@ -263,11 +244,11 @@ def test_counters_of_old_batch_norms_may_be_absent(tmp_path):
     state = {key: tensor for key, tensor in gan.state_dict().items() if not key.endswith("num_batches_tracked")}
     torch.save(state, tmp_path / "old.pth")
     latent = torch.randn(1, 125)
-    assert torch.equal(load_biggan(tmp_path / "old.pth").decode(latent), gan.decode(latent))
+    assert torch.equal(load_expert(tmp_path / "old.pth").decode(latent), gan.decode(latent))
     del state["decoder.GBlock.0.HyperBN.bn.running_mean"]
     torch.save(state, tmp_path / "old.pth")
-    with pytest.raises(CourseError, match=r"missing decoder\.GBlock\.0\.HyperBN\.bn\.running_mean"):
-        load_biggan(tmp_path / "old.pth")
+    with pytest.raises(CourseError, match=r"missing GBlock\.0\.HyperBN\.bn\.running_mean"):
+        load_expert(tmp_path / "old.pth")
 
 
 def test_the_training_loss_is_left_out_with_a_note(tmp_path):
@@ -278,13 +259,13 @@ def test_the_training_loss_is_left_out_with_a_note(tmp_path):
         if key.startswith("loss.")
     }
     state = {**network.state_dict(), **loss}
-    loaded = load_basic_ae(lightning(tmp_path / "ae.ckpt", state))
+    loaded = load_expert(lightning(tmp_path / "ae.ckpt", state))
     assert loaded.notes == (f"left out {len(loss)} tensors of the training loss (loss.*): "
-                            "perceptual network, critic, learned variance",)  # fmt: skip
+                            "perceptual network, patch discriminator, learned variance",)  # fmt: skip
     images = torch.rand(1, 3, 32, 32)
     assert torch.equal(loaded.encode(images), network.encode(images))
     with pytest.raises(CourseError, match=r"unknown loss\.other"):
-        load_basic_ae(lightning(tmp_path / "ae.ckpt", {**state, "loss.other": torch.zeros(1)}))
+        load_expert(lightning(tmp_path / "ae.ckpt", {**state, "loss.other": torch.zeros(1)}))
 
 
 # --- ways to be wrong ----------------------------------------
@@ -297,7 +278,7 @@ def test_every_difference_is_listed_at_once(tmp_path):
     state["first_stage_model.decoder.decoder.attention.gamma"] = torch.zeros(1, dtype=torch.int64)
     state["optimiser.step"] = torch.zeros(1)
     path = lightning(tmp_path / "run.ckpt", state)
-    config = infer_translator_config(label_state()[2])
+    config = TranslatorConfig.read(label_state()[2])
     with pytest.raises(CourseError) as error:
         load_translator_parts(path, config)
     for part in (
@@ -316,73 +297,26 @@ def test_a_released_name_wants_the_released_sizes(tmp_path):
     with pytest.raises(CourseError, match=r"missing first_stage_model.*and \d+ more") as error:
         load_released(path, "anime")
     assert len(str(error.value)) < 5000
-    with pytest.raises(CourseError, match="no released translator"):
+    with pytest.raises(CourseError, match="no released Net2Net translator"):
         load_released(path, "animals")
-    with pytest.raises(CourseError, match="no released autoencoder"):
-        load_big_ae(path, "animals")
+    with pytest.raises(CourseError, match="no released expert"):
+        load_expert(path, "animals")
 
 
-@pytest.mark.parametrize("loader", [*LOADERS.values(), load_translator_parts, describe])
-def test_files_of_another_kind_are_refused(tmp_path, loader):
-    torch.save({"a.b": torch.zeros(1)}, tmp_path / "other.pt")
-    with pytest.raises(CourseError, match=r"cannot be read off|no weights that the course knows"):
-        loader(tmp_path / "other.pt")
-
-
-class Bomb:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
-@pytest.mark.parametrize("loader", [*LOADERS.values(), load_translator_parts, load_released, describe])
-def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, loader):
-    state = small(Dequantiser, VAE).state_dict()
-    torch.save({"state_dict": state, "callbacks": Bomb(tmp_path / "trap")}, tmp_path / "evil.ckpt")
-    with pytest.raises(CourseError, match=r"evil\.ckpt asks to run code"):
-        loader(tmp_path / "evil.ckpt")
-    assert not (tmp_path / "trap").exists()
+def test_a_flow_alone_opens_where_the_target_comes_from_outside(tmp_path):
+    _, state = small_flow(6, 3)
+    parts = load_translator_parts(lightning(tmp_path / "run.ckpt", state))
+    assert parts.target is None and parts.config.kind == "labels"
+    with pytest.raises(CourseError, match=r"pass target="):
+        load_released(tmp_path / "run.ckpt")
+    with pytest.raises(CourseError, match=r"holds Net2Net flow \(state_dict\), not .*open it with .*load_flow"):
+        load_expert(tmp_path / "run.ckpt")
 
 
 def test_loading_shares_no_memory_with_the_state():
     network, state = small(Dequantiser, VAE), {k: t.clone() for k, t in small(Dequantiser, VAE).state_dict().items()}
     with torch.device("meta"):
-        loaded = load_exactly(Dequantiser(VAE), state, "it")
+        empty = Dequantiser(VAE)
+    loaded = load_state(empty, state, layout_of(empty), "it")
     state["encoder.main.0.weight"].zero_()
     assert torch.equal(loaded.encoder.main[0].weight, network.encoder.main[0].weight)
-
-
-# --- the report ----------------------------------------
-
-
-def test_reports_on_files(tmp_path):
-    _, _, state = label_state()
-    text = describe(lightning(tmp_path / "run.ckpt", {**state, **SENTENCES}))
-    assert "translator from sentences" in text and "1234" in text and "no released model" in text
-    assert "note: left out 1 tensors of the sentence model" in text
-    flow, _ = small_flow(6, 3)
-    save_file(export_flow(flow), tmp_path / "flow.safetensors")
-    assert "flow\n" in describe(tmp_path / "flow.safetensors")
-    for name, kind in {
-        "basic_ae": "32-pixel autoencoder",
-        "biggan": "BigGAN generator",
-        "dequantiser": "dequantiser",
-        "captioner": "captioner",
-        "big_ae": "256-pixel autoencoder",
-    }.items():
-        network = small(*NETWORKS[name])
-        torch.save(network.state_dict(), tmp_path / f"{name}.pt")
-        text = describe(tmp_path / f"{name}.pt")
-        assert kind in text and f"{sum(t.numel() for t in network.state_dict().values()):,} numbers" in text
-
-
-def test_the_command_prints_the_report(tmp_path):
-    torch.save(small(Dequantiser, VAE).state_dict(), tmp_path / "vae.pt")
-    result = CliRunner().invoke(app, ["released", str(tmp_path / "vae.pt")])
-    assert result.exit_code == 0 and "dequantiser" in result.output
-    damaged = {**small(Dequantiser, VAE).state_dict(), "other": torch.zeros(1)}
-    torch.save(damaged, tmp_path / "vae.pt")
-    result = CliRunner().invoke(app, ["released", str(tmp_path / "vae.pt")])
-    assert isinstance(result.exception, CourseError) and "unknown other" in str(result.exception)

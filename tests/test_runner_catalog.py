@@ -11,16 +11,17 @@ from hypothesis import strategies as st
 
 from course_lib import paths
 from course_lib.errors import CourseError
-from course_lib.runner import Notebook, all_notebooks, environment, find_notebooks
-from course_lib.runner.files import read_executed, write_text_atomically
-from course_lib.runner.parameters import (
+from course_lib.runner import Notebook, all_notebooks, find_notebooks, session
+from course_lib.runner.catalog import (
+    LARGEST,
     Parameter,
     check_parameters,
-    guess_value,
     notebook_parameters,
+    parse_value,
     split_assignments,
 )
-from course_lib.runner.store import portable
+from course_lib.runner.store import portable, write_text_atomically
+from course_lib.runner.worker import read_executed
 
 
 @pytest.fixture
@@ -74,35 +75,52 @@ def test_title_and_parameters(folder):
 def test_values_get_their_declared_type(folder):
     third = find_notebooks(["3"], folder)[0]
     values = check_parameters(third, split_assignments(["steps=5", "rate=2", "name='x=y'", "train=Yes"]))
-    assert values == {"steps": 5, "rate": 2.0, "name": "x=y", "train": True}
+    assert values == {"steps": 5, "rate": 2.0, "name": "'x=y'", "train": True}
     assert [type(value) for value in values.values()] == [int, float, str, bool]
 
 
-@given(st.one_of(st.integers(), st.floats(allow_nan=False), st.booleans()))
-def test_a_guessed_value_is_what_was_written(value):
-    assert guess_value(str(value)) == value
+@given(st.integers(-LARGEST, LARGEST), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.text())
+def test_a_value_is_what_was_written(whole, number, flag, text):
+    for value in (whole, number, flag, text):
+        assert parse_value(str(value), type(value).__name__) == value
+
+
+def test_a_data_set_is_found_from_here_or_else_from_the_notebook(make_notebook, tmp_path, monkeypatch):
+    from PIL import Image
+
+    path = make_notebook("00_own.ipynb", code("parameters", 'dataset: str = "people"  # pictures', "parameters"))
+    for place in (tmp_path / "here/pets", path.parent / "toys"):
+        place.mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(place / "a.png")
+    monkeypatch.chdir(tmp_path / "here")
+    for dataset, place in (("folder:pets", tmp_path / "here/pets"), ("folder:toys", path.parent / "toys")):
+        assert check_parameters(Notebook(path), {"dataset": dataset}) == {"dataset": f"folder:{place}"}
+    assert check_parameters(Notebook(path), {"dataset": "kinds"}) == {"dataset": "kinds"}
+    (path.parent / "toys/a.png").rename(path.parent / "toys/a.txt")
+    with pytest.raises(CourseError, match=r"a\.txt is not an image"):
+        check_parameters(Notebook(path), {"dataset": "folder:toys"})
 
 
 def test_kernels_get_profile_silence_and_allocator(monkeypatch):
     from course_lib.profiles import process_environment
 
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    settings = environment.kernel_environment("cpu", jobs=2)
+    settings = session.kernel_environment("cpu", jobs=2)
     assert settings["COURSE_PROFILE"] == "cpu" and settings["TQDM_DISABLE"] == "1"
     assert int(settings["OMP_NUM_THREADS"]) >= 1
     assert set(process_environment()) <= set(settings)
-    assert "OMP_NUM_THREADS" not in environment.kernel_environment("cpu")
+    assert "OMP_NUM_THREADS" not in session.kernel_environment("cpu")
 
 
 def test_a_process_restarts_once_with_its_settings(monkeypatch):
     calls = []
     monkeypatch.setattr("course_lib.profiles.process_environment", lambda: {"COURSE_TEST_SETTING": "1"})
-    monkeypatch.setattr(environment.os, "execve", lambda *arguments: calls.append(arguments))
-    environment.restart_with_settings()
+    monkeypatch.setattr(session.os, "execve", lambda *arguments: calls.append(arguments))
+    session.restart_with_settings()
     [(_, command, settings)] = calls
     assert command[1:3] == ["-m", "course_lib.cli"] and settings["COURSE_TEST_SETTING"] == "1"
     monkeypatch.setenv("COURSE_TEST_SETTING", "1")
-    environment.restart_with_settings()
+    session.restart_with_settings()
     assert len(calls) == 1
 
 
@@ -119,7 +137,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_half(tmp_path, monkeypatch)
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("course_lib.runner.files.os.fsync", full)
+    monkeypatch.setattr("course_lib.runner.store.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         write_text_atomically(path, "new")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
@@ -128,8 +146,8 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_half(tmp_path, monkeypatch)
 
 
 def test_storing_refuses_a_notebook_that_changed_meanwhile(folder, tmp_path):
-    from course_lib.runner.process import NotebookResult
     from course_lib.runner.store import record_measurement, store_outputs
+    from course_lib.runner.worker import NotebookResult
 
     notebook = Notebook(folder / "10_tenth.ipynb")
     executed = tmp_path / "10_tenth.ipynb"

@@ -38,7 +38,19 @@ def test_budget_progress():
     assert Budget(0).progress(0, 0.0) == 1.0 and Budget(seconds=0).progress(0, 0.0) == 1.0
 
 
-@pytest.mark.parametrize("arguments", [{}, {"steps": -1}, {"steps": 3, "seconds": -0.1}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"steps": -1},
+        {"steps": "abc"},
+        {"steps": 1.5},
+        {"steps": 3, "seconds": -0.1},
+        {"seconds": float("nan")},
+        {"seconds": float("inf")},
+        {"seconds": "1"},
+    ],
+)
 def test_impossible_budgets(arguments):
     with pytest.raises(CourseError):
         Budget(**arguments)
@@ -61,6 +73,10 @@ def test_budget_in_seconds():
     "options",
     [
         {"batch_size": 0},
+        {"batch_size": 2.5},
+        {"seed": 1.5},
+        {"clip_norm": float("nan")},
+        {"clip_norm": 0.0},
         {"accumulate": 0},
         {"log_every": 0},
         {"checkpoint_every": -1},

@@ -5,15 +5,17 @@ import multiprocessing
 import os
 import random
 import signal
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 import training_script
 from training_script import STEPS, LineMethod, PairMethod, digest, run_pair, scaled_launch
 
+from course_lib.data import ImageSet
 from course_lib.errors import CourseError
 from course_lib.training import Budget, loop, train
-from course_lib.training.checkpoints import load_state
+from course_lib.training.checkpoints import load_state, save_state
 
 STATE = "state.safetensors"
 
@@ -180,6 +182,86 @@ def test_resume_refuses_a_part_of_a_method_and_another_size(tmp_path):
     wider.modules["critic"] = torch.nn.Linear(3, 1)
     with pytest.raises(CourseError, match="another method or size"):
         train(wider, Budget(4), 4, folder=tmp_path, resume=True, seed=9, progress=False)
+
+
+# What is not as it was when the run began → what the message names. One line a case.
+@dataclass(frozen=True)
+class Told:
+    weight: float = 1.0
+
+
+def other_optimizer(method, kind=torch.optim.Adam, rate=0.05, **options):
+    method.optimizers = {"line": kind(method.modules["line"].parameters(), rate, **options)}
+
+
+CHANGES = {
+    "batch size 4, not 3": ({"batch_size": 3}, None),
+    "accumulation 1, not 2": ({"accumulate": 2}, None),
+    "precision 32-true, not bf16-mixed": ({"precision": "bf16-mixed"}, None),
+    "gradient clipping none, not 1.0": ({"clip_norm": 1.0}, None),
+    "seed 0, not 5": ({"seed": 5}, None),
+    "learning rate of line 0.05, not 0.1": ({}, lambda m: other_optimizer(m, rate=0.1)),
+    "optimiser of line .*Adam.*, not .*AdamW": ({}, lambda m: other_optimizer(m, torch.optim.AdamW)),
+    "optimiser of line": ({}, lambda m: other_optimizer(m, betas=(0.5, 0.9))),
+    "learning-rate schedule": ({}, lambda m: setattr(m, "learning_rate", lambda progress: 1 - 0.5 * progress)),
+    "told.weight 1.0, not 2.0": ({}, lambda m: setattr(m, "told", Told(2.0))),
+    "number of items 24, not 20": ({}, lambda m: (setattr(m, "length", 20), setattr(m, "x", m.x[:20]))),
+    "other data": ({}, lambda m: setattr(m, "x", m.x.flip(0))),
+    "with other data": ({}, lambda m: setattr(m, "x", torch.cat([m.x[:-1], m.x[:1]]))),
+    "other data:": ({}, lambda m: setattr(m, "parts", {"label": torch.arange(24).flip(0)})),
+}
+
+
+@pytest.mark.parametrize("said", CHANGES)
+def test_resume_refuses_other_settings_and_names_them(tmp_path, said):
+    def method():
+        made = LineMethod()
+        made.told, made.parts, made.note = Told(), {"label": torch.arange(24)}, "free"
+        return made
+
+    train(method(), Budget(2), 4, folder=tmp_path, progress=False)
+    before = (tmp_path / STATE).read_bytes()
+    options, change = CHANGES[said]
+    other = method()
+    if change:
+        change(other)
+    with pytest.raises(CourseError, match=said) as caught:
+        train(other, Budget(4), **{"batch_size": 4} | options, folder=tmp_path, resume=True, progress=False)
+    assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+    assert (tmp_path / STATE).read_bytes() == before
+    # Logging, notes and a longer budget are free; so are the last digits of what a network has encoded.
+    free = method()
+    free.note, free.x = "changed", free.x + 1e-7
+    options = {"log_every": 1, "checkpoint_every": 1, "preview_every": 0}
+    assert train(free, Budget(4), 4, folder=tmp_path, resume=True, progress=False, **options).steps == 4
+
+
+def test_pictures_are_compared_bit_by_bit(tmp_path):
+    images = torch.randint(0, 256, (24, 3, 4, 4), dtype=torch.uint8)
+
+    def method(pictures):
+        made = LineMethod()
+        made.data = ImageSet("mine", pictures, {"class": torch.zeros(24, dtype=torch.int64)}, {"class": ["a"]})
+        return made
+
+    train(method(images), Budget(1), 4, folder=tmp_path, progress=False)
+    moved = method(images.clone())
+    moved.data = replace(moved.data, name="elsewhere")
+    assert train(moved, Budget(2), 4, folder=tmp_path, resume=True, progress=False).steps == 2
+    images[20, 1, 2, 3] ^= 1
+    with pytest.raises(CourseError, match="other data"):
+        train(method(images), Budget(3), 4, folder=tmp_path, resume=True, progress=False)
+
+
+def test_a_state_of_the_course_before_settings_were_kept_still_resumes(tmp_path):
+    train(LineMethod(), Budget(2), 4, folder=tmp_path, progress=False)
+    tensors, plain = load_state(tmp_path / STATE)
+    del plain["settings"], plain["data"]
+    save_state(tmp_path / STATE, tensors, plain)
+    assert train(LineMethod(), Budget(3), 4, folder=tmp_path, resume=True, progress=False).steps == 3
+    save_state(tmp_path / STATE, tensors, plain)
+    with pytest.raises(CourseError, match="seed 0, not 1"):
+        train(LineMethod(), Budget(3), 4, folder=tmp_path, resume=True, progress=False, seed=1)
 
 
 def test_without_resume_a_run_starts_again(tmp_path):

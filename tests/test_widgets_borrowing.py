@@ -7,7 +7,7 @@ from course_lib.errors import CourseError
 from course_lib.widgets.borrowing import borrowing_map, reading_order
 
 
-def scores():
+def weights():
     """Eight new classes in two families that borrow from two groups of old classes, shuffled."""
     table = 0.01 * torch.randn(8, 30, generator=torch.Generator().manual_seed(0))
     for row in range(8):
@@ -17,7 +17,7 @@ def scores():
 
 
 def test_classes_that_borrow_alike_stand_together():
-    rows, kept = reading_order(scores(), columns=8)
+    rows, kept = reading_order(weights(), columns=8)
     assert sorted(rows) == list(range(8))
     assert {row % 2 for row in rows[:4]} in ({0}, {1}), "the two families do not alternate"
     assert sorted(kept) == [0, 1, 2, 3, 10, 11, 12, 13], "the columns that are used"
@@ -25,8 +25,8 @@ def test_classes_that_borrow_alike_stand_together():
     assert all(column // 10 == first for column in kept[:4]), "columns follow the rows that use them"
 
 
-def test_the_map_names_both_axes_and_writes_the_largest_scores():
-    table = scores()
+def test_the_map_names_both_axes_and_writes_the_largest_weights():
+    table = weights()
     new, old = [f"new {k}" for k in range(8)], [f"old {k}" for k in range(30)]
     figure = borrowing_map(table, new, old, columns=8, written=2)
     axes = figure.axes[0]

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
-from course_lib.hypermod import HyperGenerator, adafm
+from course_lib.hypermod import HyperGenerator
+from course_lib.hypermod import generator as hyper_generator
 
 __all__ = ["SHAPES", "Way", "main", "measure"]
 
@@ -43,11 +44,11 @@ def _ways(hyper: HyperGenerator, batch: int, classes: int) -> list[Way]:
 
     def forced(limit: float, given: Any, owner: Tensor | None = None) -> Callable[[], Tensor]:
         def run() -> Tensor:
-            before, adafm.GROUPED_FROM = adafm.GROUPED_FROM, limit
+            before, hyper_generator.GROUPED_FROM = hyper_generator.GROUPED_FROM, limit
             try:
                 return hyper(z, given, noise, owner=owner)
             finally:
-                adafm.GROUPED_FROM = before
+                hyper_generator.GROUPED_FROM = before
 
         return run
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from course_lib.mind2mind.by_size import BATCHES, measure_step
+from course_lib.recipes.mind2mind_cost import BATCHES, measure_step
 
 __all__ = ["SIZES", "main", "table"]
 

@@ -1,54 +1,50 @@
 """Class propagation: the gain (or bias) of a new class is a learned mixture of those of all old classes.
 
-A class-conditional batch norm asks two maps for the gain and the bias of a class. Here each map is replaced by one that
-answers for new classes, with ``e`` the one-hot vector of a new class (or a mixture of several) and ``z`` the layer's
-part of the noise::
+A class-conditional batch norm asks two maps for the gain and the bias of a class. Here each map is replaced by one for
+new classes, with ``e`` the one-hot vector of a new class (or a mixture of several) and ``z`` the layer's part of the
+noise::
 
-    scores  a = A e + a0                       how much of every old class
-    offset    = P a + Z z + z0 + R e           mixture, noise, and what the new class has of its own
+    mixing weights  a = A e + a0               how much of every old class
+    offset            = P a + Z z + z0 + R e   mixture, noise, and the residual: what the new class has of its own
 
 The gain is 1 + offset: the mixture acts on offsets, never on 1 + offset, whose sum would depend on how large the
-scores are. Gain and bias have scores of their own, at every layer. Source: Shahbazi et al. 2021 and its code.
+weights are. Gain and bias have weights of their own, at every layer. Source: Shahbazi et al. 2021 and its code.
 """
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import CourseError
+from ..experts import freeze
+from ..gans import Generator, start_weights
+from ..gans.class_norm import ClassNorm
 from ..gans.spectral import SNLinear
 
-__all__ = ["VARIANTS", "KeptPropagation", "PublishedPropagation", "propagate"]
+__all__ = ["VARIANTS", "AdditivePropagation", "PublishedPropagation", "TransferGenerator", "class_norms", "propagate"]
 
-VARIANTS = ("kept", "imagenet", "cifar")
-"""``kept`` is ours; the other two are the published ones, which differ from each other."""
-_SCORE_EPS = 1e-12
-"""Of the published spectral norm on scores and noise map; that on the old classes has the generator's."""
+VARIANTS = ("additive", "imagenet", "cifar")
+"""``additive`` is ours; the other two are the published ones, which differ from each other."""
+_MIXING_EPS = 1e-12
+"""Of the published spectral norm on mixing weights and noise map; that on the old classes has the generator's."""
 
 
 def _linear(inputs: int, outputs: int, bias: bool, spectral: bool, eps: float) -> nn.Linear:
     return SNLinear(inputs, outputs, bias, eps) if spectral else nn.Linear(inputs, outputs, bias)
 
 
-def _zero(*layers: nn.Linear | None) -> None:
-    for layer in layers:
-        for parameter in () if layer is None else layer.parameters():
-            nn.init.zeros_(parameter)
-
-
 class _Propagation(nn.Module):
-    """What all variants share.
+    """What all variants share: numbers of old and new classes and of channels, and the length of the layer's part of z,
+    0 where it sees none."""
 
-    Args:
-        old: number of old classes.
-        new: number of new classes.
-        channels: of the batch norm.
-        noise: length of the layer's part of z, 0 where the layer sees none.
-    """
-
-    scores: nn.Linear
+    mixing: nn.Linear
     residual: nn.Linear
     noise: nn.Linear | None
+    from_checkpoint: tuple[str, ...] = ()
 
     def __init__(self, old: int, new: int, channels: int, noise: int):
         super().__init__()
@@ -63,45 +59,45 @@ class _Propagation(nn.Module):
         return condition[:, : self.new], condition[:, self.new :]
 
     @torch.no_grad()
-    def mixtures(self) -> Tensor:
-        """The scores of each new class over the old ones, ``(new, old)``; not normalised, of either sign."""
-        training = self.scores.training
-        self.scores.eval()  # a look must not move the spectral vector
-        found = self.scores(torch.eye(self.new).to(self.scores.weight))
-        self.scores.train(training)
+    def mixing_weights(self) -> Tensor:
+        """Of each new class over the old ones, ``(new, old)``; not normalised, of either sign."""
+        training = self.mixing.training
+        self.mixing.eval()  # a look must not move the spectral vector
+        found = self.mixing(torch.eye(self.new).to(self.mixing.weight))
+        self.mixing.train(training)
         return found
 
     @torch.no_grad()
-    def start_at(self, mixtures: Tensor) -> None:
-        """Sets the scores to ``mixtures: (new, old)``, and everything that is added to the mixture to zero."""
-        self.scores.weight.copy_(mixtures.T)
-        _zero(self.residual)
-        self.scores.bias.zero_()
-        if self.noise is not None:
-            self.noise.bias.zero_()
+    def init_at(self, mixtures: Tensor) -> None:
+        """Sets the mixing weights to ``mixtures: (new, old)``, and everything that is added to the mixture to zero."""
+        for name, parameter in self.named_parameters():
+            if name not in self.from_checkpoint:
+                parameter.zero_()
+        self.mixing.weight.copy_(mixtures.T)
 
 
 class PublishedPropagation(_Propagation):
     """Both published variants.
 
-    ``spectral`` (ImageNet): scores, old classes and noise map are each divided by their own largest singular value. The
-    scale that the checkpoint had is lost, and an old class cannot be copied. Without (CIFAR): plain linear maps, and a
-    bias on the old classes.
+    ``spectral`` (ImageNet): mixing weights, old classes and noise map are each divided by their own largest singular
+    value. The scale that the checkpoint had is lost, and an old class cannot be copied. Without (CIFAR): plain linear
+    maps, and a bias on the old classes.
 
     Args:
-        table: ``(channels, old)``: raw offsets of the old classes; copied.
-        noise: ``(channels, chunk)``: the checkpoint's raw weights of z, or None; copied.
+        table, noise: ``(channels, old)`` and ``(channels, chunk)``, or None: the checkpoint's raw weights; copied.
         new: number of new classes.
         spectral: which variant.
         eps: of the spectral norm of the old classes.
     """
 
+    from_checkpoint = ("table.weight", "noise.weight")
+
     def __init__(self, table: Tensor, noise: Tensor | None, new: int, spectral: bool, eps: float = 1e-6):
         channels, old = table.shape
         super().__init__(old, new, channels, 0 if noise is None else noise.shape[1])
-        self.scores = _linear(new, old, True, spectral, _SCORE_EPS)
+        self.mixing = _linear(new, old, True, spectral, _MIXING_EPS)
         self.table = _linear(old, channels, not spectral, spectral, eps)
-        self.noise = None if noise is None else _linear(self.chunk, channels, True, spectral, _SCORE_EPS)
+        self.noise = None if noise is None else _linear(self.chunk, channels, True, spectral, _MIXING_EPS)
         self.residual = nn.Linear(new, channels, bias=False)
         self.to(table)
         with torch.no_grad():
@@ -111,31 +107,23 @@ class PublishedPropagation(_Propagation):
 
     def forward(self, condition: Tensor) -> Tensor:
         """Class weights with the layer's part of z ``(B, new + chunk)`` → offsets ``(B, channels)``."""
-        weights, z = self._split(condition)
-        offset = self.table(self.scores(weights)) + self.residual(weights)
+        classes, z = self._split(condition)
+        offset = self.table(self.mixing(classes)) + self.residual(classes)
         return offset if self.noise is None else offset + self.noise(z)
 
-    @torch.no_grad()
-    def start_at(self, mixtures: Tensor) -> None:
-        """See :meth:`KeptPropagation.start_at`; the bias on the old classes becomes zero as well."""
-        super().start_at(mixtures)
-        if self.table.bias is not None:
-            self.table.bias.zero_()
 
-
-class KeptPropagation(_Propagation):
+class AdditivePropagation(_Propagation):
     """Ours: the old map stays as it is, with the scale it had, and what is learned is added to it.
 
-    The scores mix what the old map reads (class embeddings, or the rows of its table). A one-hot score with everything
-    else at zero is an old class, bit for bit. P and Z are the old ones plus ``update`` and the weight of ``noise``,
-    both zero at the start.
+    The weights mix what the old map reads (class embeddings, or the rows of its table). A one-hot mixture with
+    everything else at zero is an old class, bit for bit. P and Z are the old ones plus ``update`` and the weight of
+    ``noise``, both zero at the start.
 
     Args:
         knowledge: ``(old, E)`` class embeddings, or ``(old, channels)`` rows of a table; copied.
         matrix: ``(channels, E + chunk)``: the old map, already divided by its σ, which never changes again; None for
             a table. Copied.
-        new: number of new classes.
-        channels: of the batch norm.
+        new, channels: numbers of new classes, and of channels.
     """
 
     def __init__(self, knowledge: Tensor, matrix: Tensor | None, new: int, channels: int):
@@ -144,42 +132,33 @@ class KeptPropagation(_Propagation):
         # Not in the state dict: they are the old checkpoint's, which is shipped once.
         self.register_buffer("knowledge", knowledge.detach().clone(), persistent=False)
         self.register_buffer("matrix", None if matrix is None else matrix.detach().clone(), persistent=False)
-        self.scores = nn.Linear(new, old)
+        self.mixing = nn.Linear(new, old)
         self.update = nn.Linear(old, channels, bias=False)
         self.noise = nn.Linear(self.chunk, channels) if self.chunk else None
         self.residual = nn.Linear(new, channels, bias=False)
+        for parameter in (*self.update.parameters(), *(self.noise.parameters() if self.chunk else ())):
+            nn.init.zeros_(parameter)
         self.to(knowledge)
-        self.reset()
-
-    def reset(self) -> None:
-        """The changes of the old map go back to zero; scores and residuals stay as they are."""
-        _zero(self.update, self.noise)
 
     def forward(self, condition: Tensor) -> Tensor:
         """Class weights with the layer's part of z ``(B, new + chunk)`` → offsets ``(B, channels)``."""
-        weights, z = self._split(condition)
-        scores = self.scores(weights)
-        old = scores @ self.knowledge
+        classes, z = self._split(condition)
+        weights = self.mixing(classes)
+        old = weights @ self.knowledge
         if self.matrix is not None:
             old = F.linear(torch.cat([old, z], 1), self.matrix)
-        offset = old + self.update(scores) + self.residual(weights)
+        offset = old + self.update(weights) + self.residual(classes)
         return offset if self.noise is None else offset + self.noise(z)
-
-    def start_at(self, mixtures: Tensor) -> None:
-        """Sets the scores to ``mixtures: (new, old)``, and everything that is added to the mixture to zero."""
-        super().start_at(mixtures)
-        self.reset()
 
 
 @torch.no_grad()
-def propagate(old: nn.Module, embedding: Tensor | None, new: int, variant: str = "kept") -> _Propagation:
+def propagate(old: nn.Module, embedding: Tensor | None, new: int, variant: str = "additive") -> _Propagation:
     """The map for new classes in the place of ``old``, a gain or bias of :class:`course_lib.gans.class_norm.ClassNorm`.
 
     Args:
         old: an :class:`~course_lib.gans.spectral.SNLinear` over embedding and z, in evaluation mode, or a table.
         embedding: ``(old classes, E)``, or None for a table.
-        new: number of new classes.
-        variant: one of :data:`VARIANTS`.
+        new, variant: number of new classes, and one of :data:`VARIANTS`.
 
     Raises:
         CourseError: there is no such variant, or ``imagenet`` for tables, which have no spectral norm.
@@ -190,12 +169,118 @@ def propagate(old: nn.Module, embedding: Tensor | None, new: int, variant: str =
         raise CourseError("there must be at least one new class.")
     if embedding is None:
         if variant == "imagenet":
-            raise CourseError("this generator keeps tables of classes: take the variant 'cifar' or 'kept'.")
-        if variant == "kept":
-            return KeptPropagation(old.weight, None, new, old.weight.shape[1])
+            raise CourseError("this generator keeps tables of classes: take the variant 'cifar' or 'additive'.")
+        if variant == "additive":
+            return AdditivePropagation(old.weight, None, new, old.weight.shape[1])
         return PublishedPropagation(old.weight.T, None, new, spectral=False)
-    if variant == "kept":
-        return KeptPropagation(embedding, old.normalised(), new, len(old.weight))
+    if variant == "additive":
+        return AdditivePropagation(embedding, old.normalised(), new, len(old.weight))
     width = embedding.shape[1]
     table, noise = old.weight[:, :width] @ embedding.T, old.weight[:, width:]
     return PublishedPropagation(table, noise, new, variant == "imagenet", old.sn_eps)
+
+
+def class_norms(generator: Generator) -> Iterator[ClassNorm]:
+    """The class-conditional batch norms, from the first to the last."""
+    for block in generator.blocks:
+        yield block[0].bn1
+        yield block[0].bn2
+
+
+def thawed(source: Generator) -> Generator:
+    """A copy of a frozen generator that trains again."""
+    copy = Generator(source.config)
+    copy.load_state_dict(source.state_dict())
+    return copy.to(source.linear.weight.device)
+
+
+class TransferGenerator(nn.Module):
+    """BigGAN whose new classes are mixtures of its old ones.
+
+    Everything of the old classes is kept in ``source``, which is frozen: tables, running statistics, spectral vectors.
+    ``target`` draws the new classes. Its batch norms have statistics of their own, and propagation layers instead of
+    tables. In our variant its other layers *are* those of ``source`` until :meth:`unshare`, so that one network draws
+    both kinds of classes and nothing else is stored; the published variants, whose spectral vectors move in every step,
+    have copies from the start.
+
+    Args:
+        source: trained generator; copied.
+        classes: number of new classes.
+        variant: one of :data:`VARIANTS`.
+        init: how mixing weights and residuals begin: ``orthogonal`` or ``normal``, as published, see
+            :func:`course_lib.gans.start_weights`. :meth:`init_at` begins at mixtures of old classes instead.
+
+    Attributes:
+        config: that of ``source`` with the number of new classes.
+        class_names, old_names: of new and of old classes, where they are known.
+    """
+
+    def __init__(self, source: Generator, classes: int, variant: str = "additive", init: str = "orthogonal"):
+        super().__init__()
+        self.variant, self.config = variant, replace(source.config, classes=classes)
+        self.class_names: list[str] = []
+        self.old_names: list[str] = []
+        self.source = freeze(deepcopy(source))
+        self.target = thawed(self.source)
+        embedding = self.source.shared.weight if source.config.embedding is not None else None
+        for old, new in zip(class_norms(self.source), class_norms(self.target), strict=True):
+            for side in ("gain", "bias"):
+                setattr(new, side, propagate(getattr(old, side), embedding, classes, variant))
+        if embedding is not None:
+            del self.target.shared
+        for part in self.propagations():
+            start_weights(part.mixing, init)
+            start_weights(part.residual, init)
+        if variant == "additive":
+            self._set_layers(self.source)
+        self.to(next(source.parameters()).device)
+
+    def _set_layers(self, owner: Generator) -> None:
+        """Everything except batch norms comes from ``owner``, by reference."""
+        self.target.linear, self.target.output_layer[2] = owner.linear, owner.output_layer[2]
+        for block, other in zip(self.target.blocks, owner.blocks, strict=True):
+            for name in ("conv1", "conv2", "conv_sc"):
+                setattr(block[0], name, getattr(other[0], name))
+            for index in range(1, len(block)):
+                block[index] = other[index]
+
+    @property
+    def shared(self) -> bool:
+        """Whether old and new classes are drawn by the same convolutions."""
+        return self.target.linear is self.source.linear
+
+    def unshare(self) -> None:
+        """Gives ``target`` copies of the layers it shares, which can then be trained without harm to ``source``."""
+        if self.shared:
+            self._set_layers(thawed(self.source).to(memory_format=torch.channels_last))
+
+    def propagations(self) -> Iterator[_Propagation]:
+        """The maps to gains and biases, from the first layer to the last, gain before bias."""
+        for norm in class_norms(self.target):
+            yield norm.gain
+            yield norm.bias
+
+    def init_at(self, mixtures: Tensor) -> None:
+        """Begins new classes at mixtures ``(new, old)``, at every layer; a one-hot row is an old class, ours to the bit.
+
+        Raises:
+            CourseError: another shape.
+        """
+        wanted = (self.config.classes, self.source.config.classes)
+        if tuple(mixtures.shape) != wanted:
+            raise CourseError(f"mixtures must be {wanted} (new classes, old classes), not {tuple(mixtures.shape)}.")
+        for part in self.propagations():
+            part.init_at(mixtures.to(part.mixing.weight))
+
+    def embed(self, labels: Tensor) -> Tensor:
+        """New classes ``(B,)`` → condition ``(B, new)``, one-hot; rows in between are mixtures of new classes."""
+        return F.one_hot(labels, self.config.classes).to(next(self.parameters()).dtype)
+
+    def forward(self, z: Tensor, condition: Tensor) -> Tensor:
+        """What the source draws, latents or pictures, of new classes: z ``(B, noise)``, condition of :meth:`embed`."""
+        return self.target(z, condition)
+
+    @torch.no_grad()
+    def old(self, z: Tensor, labels: Tensor) -> Tensor:
+        """The same of old classes ``(B,)``: that of the source, whatever was trained."""
+        return self.source(z, self.source.embed(labels))

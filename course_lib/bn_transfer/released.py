@@ -1,27 +1,22 @@
-"""Opens generators and critics in the files of the authors' code, and writes ours as such."""
+"""Opens generators and discriminators in the files of the authors' code, and writes ours as such."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
 from ..errors import CourseError
-from ..gans import CIFAR32, IMAGENET128, BigGANConfig, Discriminator, Generator
-from ..released import read_state_dict
-from ..released.renamed import export_renamed, load_renamed
-from ..released.strict import reading_sizes
-from ..released.transfer_names import critic_layout, transfer_layout
-from .generator import TransferGenerator
+from ..gans import BigGANConfig, Discriminator, Generator
+from ..released import (
+    export_state,
+    load_state,
+    read_transferred,
+    transferred_discriminator_layout,
+    transferred_layout,
+)
+from .propagation import TransferGenerator
 
-__all__ = ["export_released", "load_released", "load_released_critic"]
-
-
-def _config(state: Mapping[str, Tensor]) -> BigGANConfig:
-    with reading_sizes("a transferred BigGAN"):
-        if "shared.weight" in state:
-            return replace(IMAGENET128, classes=len(state["shared.weight"]))
-        return replace(CIFAR32, classes=len(state["blocks.0.0.bn1.gain.weight"]))
+__all__ = ["export_released", "load_released", "load_released_discriminator"]
 
 
 def load_released(
@@ -31,7 +26,8 @@ def load_released(
 
     Args:
         path: its file, ``G*.pth`` or the same as ``.safetensors``.
-        config: of the generator that was transferred; by default the published one at 128 pixels, or at 32.
+        config: of the generator that was transferred; by default that of ``base``, or what the
+            file says.
         base: that generator. The file keeps its tables, but its running statistics went on, and after the second stage
             its convolutions as well: without ``base`` old classes are drawn with those, and are no longer what they
             were.
@@ -39,13 +35,10 @@ def load_released(
     Raises:
         CourseError: the file cannot be read, or its names and shapes are not exactly those of the configuration.
     """
-    state = read_state_dict(path)
-    config = config or (base.config if base is not None else _config(state))
-    with reading_sizes("a transferred BigGAN"):
-        new = state["blocks.0.0.bn1.res_g.weight"].shape[1]
+    config, new, state = read_transferred(path, config or (base.config if base is not None else None))
     variant = "cifar" if config.embedding is None else "imagenet"
     network = TransferGenerator(base or Generator(config).eval(), new, variant)
-    load_renamed(network, state, transfer_layout(config, new), "this transferred BigGAN")
+    load_state(network, state, transferred_layout(config, new), "this transferred BigGAN")
     if base is None:
         kept = network.source.state_dict()
         for name, tensor in network.target.state_dict().items():
@@ -63,13 +56,13 @@ def export_released(network: TransferGenerator) -> dict[str, Tensor]:
     Raises:
         CourseError: our own variant, which that code cannot compute.
     """
-    if network.variant == "kept":
+    if network.variant == "additive":
         raise CourseError("the authors' code has no such variant: make the generator with 'imagenet' or 'cifar'.")
-    return export_renamed(network, transfer_layout(network.source.config, network.config.classes))
+    return export_state(network, transferred_layout(network.source.config, network.config.classes))
 
 
-def load_released_critic(path: str | Path, config: BigGANConfig) -> Discriminator:
-    """A critic that the authors' code trained.
+def load_released_discriminator(path: str | Path, config: BigGANConfig) -> Discriminator:
+    """A discriminator that the authors' code trained.
 
     Args:
         path: its file, ``D*.pth`` or the same as ``.safetensors``.
@@ -78,9 +71,7 @@ def load_released_critic(path: str | Path, config: BigGANConfig) -> Discriminato
     Raises:
         CourseError: as :func:`load_released`.
     """
-    state = read_state_dict(path)
-    with reading_sizes("a transferred critic"):
-        new = len(state["new_embed.weight"])
-    critic = Discriminator(replace(config, classes=new))
-    load_renamed(critic, state, critic_layout(config, new), "this transferred critic")
-    return critic.eval()
+    config, new, state = read_transferred(path, config, discriminator=True)
+    discriminator = Discriminator(replace(config, classes=new))
+    load_state(discriminator, state, transferred_discriminator_layout(config, new), "this transferred discriminator")
+    return discriminator.eval()

@@ -1,4 +1,4 @@
-"""Transferred generators as files: only what is new is stored; old classes stay in the checkpoint they come from."""
+"""Transfers as files: only what is new is stored; old classes stay in the checkpoint they come from."""
 
 from pathlib import Path
 from typing import Any
@@ -6,16 +6,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import CourseError
 from ..experts import load_over_source
 from ..gans import Generator
+from ..gans.codes import CodeSpace
 from ..paths import CHECKPOINTS
-from ..training import load_card
+from ..training import load_card, load_weights
 from ..training.weights import folder_of
-from .generator import TransferGenerator
+from .propagation import TransferGenerator
 
-__all__ = ["KIND", "load_bn_transfer", "new_tensors", "transfer_config"]
+__all__ = ["CODES_KIND", "KIND", "load_bn_transfer", "load_codes", "new_tensors", "transfer_config"]
 
-KIND = "transferred biggan"
+KIND, CODES_KIND = "transferred biggan", "code space"
+
+
+def load_codes(source: str = "avatar-biggan", folder: Path = CHECKPOINTS) -> CodeSpace:
+    """The space of the codes that a shipped generator learned to decode, from the checkpoint ``SOURCE-codes``.
+
+    Raises:
+        CourseError: missing or damaged files, or a checkpoint of another kind.
+    """
+    tensors, card = load_weights(f"{source}-codes", folder)
+    if card.kind != CODES_KIND:
+        raise CourseError(f"checkpoint {card.name!r} is a {card.kind}, not a {CODES_KIND}.")
+    return CodeSpace(tensors["directions"], tensors["common"])
 
 
 def transfer_config(generator: TransferGenerator, source: str, classes: list[str]) -> dict[str, Any]:
@@ -33,14 +47,11 @@ def new_tensors(generator: TransferGenerator) -> dict[str, Tensor]:
 
 
 def load_bn_transfer(
-    name: str = "bn-transfer32", device: str | torch.device = "cpu", folder: Path = CHECKPOINTS
+    name: str = "avatar-bn-transfer", device: str | torch.device = "cpu", folder: Path = CHECKPOINTS
 ) -> TransferGenerator:
     """A shipped transfer, frozen; ``class_names`` are its new classes and ``old_names`` those of its source.
 
-    Args:
-        name: of the checkpoint.
-        device: where to put it.
-        folder: where weights and card are; the source may also be a shipped one.
+    The source is looked for in ``folder`` and among the shipped ones.
 
     Raises:
         CourseError: missing or damaged files, or a checkpoint of another kind.

@@ -1,16 +1,14 @@
-"""Checks of notebook 08, "From unconditional to conditional": own score, Barlow Twins, copies, mean over classes."""
+"""Checks of notebook 08, "From unconditional to conditional": own score, Barlow Twins, a head of low rank."""
 
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from course_lib.checks.registry import exercise
 from course_lib.checks.result import CheckResult, passed, require
 
-__all__ = ["copied", "over_classes", "own_score", "twins"]
-
-Score = Callable[[Tensor, Tensor], float]
+__all__ = ["low_rank", "own_score", "twins"]
 
 
 @exercise(
@@ -90,102 +88,102 @@ def twins(answer: Callable[[Tensor, Tensor, float], Tensor]) -> CheckResult:
     return passed("equal views pull the diagonal to one, and different features are decorrelated")
 
 
-def _nearest(x: Tensor, among: Tensor) -> Tensor:
-    return torch.cdist(x, among).amin(1)
+class _LowRank(nn.Module):
+    def __init__(self, gain: Tensor, shift: Tensor, width: int, rank: int):
+        super().__init__()
+        self.gain, self.shift, self.rank = gain, shift, rank
+        rows, columns = gain.shape
+        self.left, self.right = nn.Linear(width, 2 * rows * rank), nn.Linear(width, 2 * rank * columns)
+        nn.init.zeros_(self.left.weight)
+        nn.init.zeros_(self.left.bias)
+
+    def forward(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        left = self.left(u).view(len(u), 2, -1, self.rank)
+        right = self.right(u).view(len(u), 2, self.rank, -1)
+        change, other = (left @ right / self.rank).unbind(1)
+        return self.gain * (1 + change), self.shift + self.gain * other
 
 
-def _right_copied(fake: Tensor, train: Tensor, held: Tensor) -> float:
-    return float((_nearest(fake, train) < _nearest(held, train).median()).float().mean())
+class _FullRank(nn.Module):
+    def __init__(self, gain: Tensor, shift: Tensor, width: int, rank: int):
+        super().__init__()
+        self.gain, self.shift = gain, shift
+        self.linear = nn.Linear(width, 2 * gain.numel())
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        change, other = self.linear(u).view(len(u), 2, *self.gain.shape).unbind(1)
+        return self.gain * (1 + change), self.shift + self.gain * other
 
 
-@exercise(
-    solution=_right_copied,
-    stub=lambda fake, train, held: 0.0,
-    wrong=(
-        lambda fake, train, held: float((_nearest(fake, train) < _nearest(fake, held)).float().mean()),
-        lambda fake, train, held: float((_nearest(fake, held) < _nearest(train, held).median()).float().mean()),
-        lambda fake, train, held: float((_nearest(fake, train) < _nearest(train, train).median()).float().mean()),
-    ),
-)
-def copied(answer: Callable[[Tensor, Tensor, Tensor], float]) -> CheckResult:
-    """Exercise 3: are samples nearer to the training set than unseen real pictures are?, ``(fake, train, held)``."""
-    train, held = torch.randn(200, 6), torch.randn(400, 6)
+class _BothZero(_LowRank):
+    def __init__(self, gain: Tensor, shift: Tensor, width: int, rank: int):
+        super().__init__(gain, shift, width, rank)
+        nn.init.zeros_(self.right.weight)
+        nn.init.zeros_(self.right.bias)
+
+
+class _RandomStart(_LowRank):
+    def __init__(self, gain: Tensor, shift: Tensor, width: int, rank: int):
+        super().__init__(gain, shift, width, rank)
+        nn.init.normal_(self.left.weight)
+
+
+class _Constant(nn.Module):
+    def __init__(self, gain: Tensor, shift: Tensor, width: int, rank: int):
+        super().__init__()
+        self.gain, self.shift, self.unused = gain, shift, nn.Linear(width, rank)
+
+    def forward(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        return self.gain.expand(len(u), -1, -1), self.shift.expand(len(u), -1, -1)
+
+
+@exercise(solution=_LowRank, stub=_Constant, wrong=(_FullRank, _BothZero, _RandomStart))
+def low_rank(answer: Callable[[Tensor, Tensor, int, int], nn.Module]) -> CheckResult:
+    """Exercise 3: a head of low rank, ``(gain (O, I), shift (O, I), width, rank) -> module``; see the notebook."""
+    gain, shift, u = torch.rand(12, 10) + 0.5, torch.randn(12, 10), torch.randn(3, 5)
+    head = answer(gain, shift, 5, 2)
+    found = head(u)
     require(
-        float(answer(train[:50] + 1e-4 * torch.randn(50, 6), train, held)) > 0.99,
-        "samples that are training pictures do not give 1",
-        "for each sample the distance to its nearest training vector, compared with what is usual for held-out vectors",
-    )
-    honest = float(answer(torch.randn(400, 6), train, held))
-    require(
-        abs(honest - 0.5) < 0.1,
-        f"fresh samples of the same distribution give {honest:.2f} and should give about 0.5",
-        "the yardstick is the median distance of *held-out* vectors to their nearest training vector",
+        len(found) == 2 and all(part.shape == (3, 12, 10) for part in found),
+        "head(u) should give γ and β, each (N, O, I)",
     )
     require(
-        float(answer(held + 1e-4 * torch.randn(400, 6), train, held)) < 0.6,
-        "copies of held-out pictures count as copies of training pictures",
-        "look at distances to the training set only",
-    )
-    require(
-        float(answer(torch.randn(50, 6) + 20, train, held)) < 0.01,
-        "samples that are far from everything give more than 0",
-    )
-    return passed("1 for copies, one half for honest samples, 0 for samples that resemble nothing")
-
-
-def _right_over_classes(
-    score: Score, real: Tensor, fake: Tensor, real_labels: Tensor, fake_labels: Tensor, classes: int
-) -> float:
-    return sum(score(real[real_labels == k], fake[fake_labels == k]) for k in range(classes)) / classes
-
-
-def _weighted(
-    score: Score, real: Tensor, fake: Tensor, real_labels: Tensor, fake_labels: Tensor, classes: int
-) -> float:
-    parts = [score(real[real_labels == k], fake[fake_labels == k]) for k in range(classes)]
-    return sum(part * float((real_labels == k).float().mean()) for k, part in enumerate(parts))
-
-
-@exercise(
-    solution=_right_over_classes,
-    stub=lambda score, real, fake, real_labels, fake_labels, classes: score(real, fake),
-    wrong=(
-        lambda score, real, fake, real_labels, fake_labels, classes: (
-            sum(score(real[real_labels == k], fake) for k in range(classes)) / classes
+        all(
+            torch.allclose(part, one.expand(3, -1, -1), atol=1e-5)
+            for part, one in zip(found, (gain, shift), strict=True)
         ),
-        lambda score, real, fake, real_labels, fake_labels, classes: _right_over_classes(
-            score, real, fake, real_labels, fake_labels.roll(1), classes
-        ),
-        _weighted,
-    ),
-)
-def over_classes(answer: Callable[..., float]) -> CheckResult:
-    """Exercise 4: mean of a score over classes, ``(score, real, fake, real_labels, fake_labels, classes) -> float``."""
-
-    def score(first: Tensor, second: Tensor) -> float:
-        return float((first.mean(0) - second.mean(0)).square().sum())
-
-    real_labels = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
-    fake_labels = torch.arange(90) % 3
-    centres = torch.tensor([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]])
-    real = centres[real_labels] + 0.1 * torch.randn(100, 2)
-    fake = centres[fake_labels] + 0.1 * torch.randn(90, 2)
-    require(
-        float(answer(score, real, fake, real_labels, fake_labels, 3)) < 0.05,
-        "a generator that draws every class rightly gets a large distance",
-        "compare real and generated pictures of the same class, class by class",
+        "an untrained head does not give the source's γ and β for every class vector",
+        "start with one of the two thin factors at zero (weights and biases): then their product is zero",
     )
-    swapped = fake_labels.roll(1)
+    free = sum(p.numel() for p in head.parameters() if p.requires_grad)
     require(
-        float(answer(score, real, fake, real_labels, swapped, 3)) > 1.0,
-        "a generator that ignores or confuses its classes is not found out",
-        "pooled over classes the sets look alike: score each class by itself",
+        free <= 2 * 2 * (12 + 10) * (5 + 1),
+        f"the head has {free} parameters; of rank 2 it needs no more than 2 · 2 · (O + I) · (width + 1) = 528",
+        "two linear layers: u → 2 · O · rank numbers and u → 2 · rank · I numbers",
     )
-    moved = fake + torch.tensor([[0.0, 0.0], [0.0, 0.0], [3.0, 0.0]])[fake_labels]
-    found = float(answer(score, real, moved, real_labels, fake_labels, 3))
+    goal = torch.randn(3, 12, 10)
+    sum((part * goal).sum() for part in found).backward()
     require(
-        abs(found - 3.0) < 0.3,
-        f"one class of three is off by 9: the mean over classes should be about 3, not {found:.2f}",
-        "every class counts the same, however many pictures it has",
+        any(p.grad is not None and bool(p.grad.abs().max() > 0) for p in head.parameters()),
+        "no parameter has a gradient at the start, so the head never learns",
+        "with both factors at zero each gradient is a product with zero: leave one of them random",
     )
-    return passed("each class by itself, and all classes alike")
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    gains, shifts = head(u)
+    for name, moved in (("γ / S − 1", gains / gain - 1), ("(β − M) / S", (shifts - shift) / gain)):
+        values = torch.linalg.svdvals(moved.detach())
+        require(
+            bool((values[:, 2:] < 1e-3 * values[:, :1]).all() and (values[:, 1] > 1e-3 * values[:, 0]).all()),
+            f"{name} of a trained head should be a matrix of rank 2 for every class",
+            "γ = S · (1 + left @ right / rank) and β = M + S · (left' @ right' / rank)",
+        )
+    require(
+        not torch.allclose(gains[0], gains[1], atol=1e-3),
+        "two class vectors give the same γ",
+        "both factors depend on u",
+    )
+    return passed("it starts at the source, it can learn, and every class moves its kernels by a matrix of low rank")

@@ -1,119 +1,123 @@
-"""Checks of notebook 09, "Propagating batch norm across classes": propagation, installation, counting, KMMD."""
+"""Checks of notebook 09, "Propagating batch norm across classes": a propagation layer, what a class costs, KMMD."""
 
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from course_lib.checks.registry import exercise
 from course_lib.checks.result import CheckResult, passed, require
 from course_lib.evaluation import kernel
 
-__all__ = ["install", "kmmd", "parameters_per_class", "propagate"]
+__all__ = ["kmmd", "parameters_per_class", "propagation_layer"]
 
 
-def _right_propagate(gamma: Tensor, beta: Tensor, scores: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
-    return 1 + scores[0] @ (gamma - 1) + residual[0], scores[1] @ beta + residual[1]
+class _Right(nn.Module):
+    def __init__(self, table: Tensor, mixtures: Tensor):
+        super().__init__()
+        self.offsets = nn.Parameter(table.T.clone())
+        self.mixing = nn.Parameter(mixtures.T.clone())
+        self.shared = nn.Parameter(torch.zeros(len(table)).to(table))
+        self.residual = nn.Parameter(torch.zeros(table.shape[1], len(mixtures)).to(table))
+
+    def forward(self, classes: Tensor) -> Tensor:
+        weights = classes @ self.mixing.T + self.shared
+        return weights @ self.offsets.T + classes @ self.residual.T
 
 
-def _whole_gamma(gamma: Tensor, beta: Tensor, scores: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
-    return scores[0] @ gamma + residual[0], scores[1] @ beta + residual[1]
+class _View(_Right):
+    def __init__(self, table: Tensor, mixtures: Tensor):
+        super().__init__(table, mixtures)
+        self.offsets = nn.Parameter(table.T)
 
 
-def _softmax_first(gamma: Tensor, beta: Tensor, scores: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
-    return _right_propagate(gamma, beta, scores.softmax(1), residual)
+class _Softmax(_Right):
+    def forward(self, classes: Tensor) -> Tensor:
+        return (classes @ self.mixing.T + self.shared).softmax(1) @ self.offsets.T + classes @ self.residual.T
 
 
-def _one_set(gamma: Tensor, beta: Tensor, scores: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
-    return _right_propagate(gamma, beta, scores[:1].expand(2, -1), residual)
+class _NoResidual(_Right):
+    def forward(self, classes: Tensor) -> Tensor:
+        return (classes @ self.mixing.T + self.shared) @ self.offsets.T
 
 
-@exercise(
-    solution=_right_propagate,
-    stub=lambda gamma, beta, scores, residual: (gamma[0], beta[0]),
-    wrong=(
-        _whole_gamma,
-        _softmax_first,
-        _one_set,
-        lambda gamma, beta, scores, residual: (1 + scores[0] @ (gamma - 1), scores[1] @ beta),
-    ),
-)
-def propagate(answer: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]) -> CheckResult:
-    """Exercise 1: one new class at one layer, ``(gamma, beta, scores, residual) -> (new_gamma, new_beta)``.
+class _Frozen(_Right):
+    def __init__(self, table: Tensor, mixtures: Tensor):
+        super().__init__(table, mixtures)
+        self.mixing.requires_grad_(False)
 
-    ``gamma, beta: (N_o, C)`` of the old classes, ``scores: (2, N_o)`` and ``residual: (2, C)``, each for γ and for β.
+
+class _RandomResidual(_Right):
+    def __init__(self, table: Tensor, mixtures: Tensor):
+        super().__init__(table, mixtures)
+        nn.init.normal_(self.residual)
+
+
+class _Stub(nn.Module):
+    def __init__(self, table: Tensor, mixtures: Tensor):
+        super().__init__()
+        self.table = table
+
+    def forward(self, classes: Tensor) -> Tensor:
+        return self.table[:1].expand(len(classes), -1)
+
+
+@exercise(solution=_Right, stub=_Stub, wrong=(_View, _Softmax, _NoResidual, _Frozen, _RandomResidual))
+def propagation_layer(answer: Callable[[Tensor, Tensor], nn.Module]) -> CheckResult:
+    """Exercise 1: a module ``(table (N_o, C), mixtures (N_n, N_o))`` that maps class weights ``(B, N_n)`` to offsets.
+
+    It begins at the mixtures, all of it trains, and training does not touch ``table``.
     """
-    gamma, beta = 1 + 0.1 * torch.randn(7, 5, dtype=torch.float64), 0.1 * torch.randn(7, 5, dtype=torch.float64)
-    scores, nothing = torch.randn(2, 7, dtype=torch.float64), torch.zeros(2, 5, dtype=torch.float64)
-    silent = answer(gamma, beta, torch.zeros_like(scores), nothing)
+    table, picked = torch.randn(7, 5), torch.tensor([4, 0, 4])
+    kept, one_hot = table.clone(), torch.eye(7)[picked]
+    classes = torch.eye(3)
+    layer = answer(table, one_hot)
+    found = layer(classes)
+    require(isinstance(found, Tensor) and found.shape == (3, 5), "three class vectors should give offsets (3, C)")
     require(
-        torch.allclose(silent[0], torch.ones_like(gamma[0])) and torch.allclose(silent[1], nothing[1]),
-        "a class that borrows nothing and has no residual does not get γ = 1 and β = 0",
-        "combine the offsets γ − 1, and add 1 at the end",
+        torch.allclose(found, table[picked], atol=1e-5),
+        "a one-hot mixture does not give the offsets of that old class at the start",
+        "no softmax: weights are used as they are; the residual and a0 begin at zero",
     )
-    copied = answer(gamma, beta, torch.eye(7, dtype=torch.float64)[[3, 3]], nothing)
+    mixtures = torch.randn(3, 7)
+    layer = answer(table, mixtures)
+    half = torch.full((1, 3), 0.5)
     require(
-        torch.allclose(copied[0], gamma[3]) and torch.allclose(copied[1], beta[3]),
-        "with all of the score on one old class its γ and β do not come back",
-        "no softmax: scores are used as they are",
+        torch.allclose(layer(classes), mixtures @ table, atol=1e-5)
+        and torch.allclose(layer(half), half @ mixtures @ table, atol=1e-5),
+        "mixtures that do not sum to 1 do not give the weighted sum of old offsets",
+        "P (A e + a0) + R e is linear in e and in A",
     )
-    once = answer(gamma, beta, scores, nothing)
-    for row, other, name in ((0, 1, "γ"), (1, 0, "β")):
-        changed = scores.clone()
-        changed[row] += 1
-        now = answer(gamma, beta, changed, nothing)
-        require(
-            not torch.allclose(once[row], now[row]) and torch.equal(once[other], now[other]),
-            f"the scores in row {row} do not move {name} and nothing else",
-            "scores[0] belongs to γ, scores[1] to β",
-        )
-    mixed = 0.5 * (gamma[0] - 1) + 0.75 * (gamma[1] - 1)
-    part = torch.zeros_like(scores)
-    part[:, 0], part[:, 1] = 0.5, 0.75
+    numbers = sum(p.numel() for p in layer.parameters() if p.requires_grad)
     require(
-        torch.allclose(answer(gamma, beta, part, nothing)[0] - 1, mixed),
-        "scores that do not sum to 1 do not give the weighted sum of offsets",
-        "the weight of each old class multiplies γ − 1",
+        numbers == 7 * 3 + 7 + 5 * 7 + 5 * 3,
+        f"{numbers} numbers train instead of {7 * 3 + 7 + 5 * 7 + 5 * 3}",
+        "A (N_o, N_n), a0 (N_o), P (C, N_o) and R (C, N_n), all of them nn.Parameter",
     )
-    own = torch.randn(2, 5, dtype=torch.float64)
-    moved = answer(gamma, beta, scores, own)
-    require(
-        torch.allclose(moved[0] - once[0], own[0]) and torch.allclose(moved[1] - once[1], own[1]),
-        "the residual of the class is not added as it is",
-        "residual[0] is added to γ, residual[1] to β",
-    )
-    return passed("nothing borrowed is neutral, one old class comes back exactly, offsets add up, residuals are added")
-
-
-def _right_install(table: Tensor) -> Tensor:
-    return table.T.clone()
-
-
-@exercise(
-    solution=_right_install,
-    stub=torch.t,
-    wrong=(
-        lambda table: table.T.detach(),
-        lambda table: table.clone(),
-        lambda table: torch.zeros_like(table.T),
-        lambda table: table.transpose(0, 1).requires_grad_(),
-    ),
-)
-def install(answer: Callable[[Tensor], Tensor]) -> CheckResult:
-    """Exercise 2: the old classes' table as a trainable matrix, ``(N_o, C) -> (C, N_o)``."""
-    table = torch.randn(7, 5)
-    kept = table.clone()
-    found = answer(table)
-    require(isinstance(found, Tensor) and found.shape == (5, 7), "the result is not (C, N_o)", "transpose the table")
-    require(torch.equal(found, kept.T), "the values are not those of the table, transposed")
-    with torch.no_grad():
-        found.add_(1)  # what an optimiser does
+    optimizer = torch.optim.SGD(layer.parameters(), 0.1)
+    layer(classes)[1].sum().backward()
+    optimizer.step()
     require(
         torch.equal(table, kept),
-        "a training step on the result has rewritten the old classes",
-        "a transpose is a view into the same memory, and so is what detach gives: make a copy",
+        "a training step has rewritten the old classes",
+        "a transpose is a view into the same memory: clone it",
     )
-    return passed("same values, memory of its own: the old classes survive a training step")
+    moved = layer(classes) - mixtures @ table
+    require(
+        moved[1].abs().max() > 1e-4, "a step on the second class does not move it", "register what trains as Parameter"
+    )
+    target, layer = torch.randn(3, 5), answer(torch.zeros(7, 5), torch.zeros(3, 7))
+    optimizer = torch.optim.Adam(layer.parameters(), 0.1)
+    for _ in range(300):
+        optimizer.zero_grad()
+        (layer(classes) - target).square().sum().backward()
+        optimizer.step()
+    require(
+        torch.allclose(layer(classes), target, atol=0.05),
+        "three classes that borrow nothing cannot learn offsets of their own",
+        "add R e: the residual of the class",
+    )
+    return passed("old classes come back exactly, mixtures add up, residuals learn, and the old table is untouched")
 
 
 def _right_count(old: int, widths: Sequence[int]) -> tuple[int, int]:
@@ -130,20 +134,20 @@ def _right_count(old: int, widths: Sequence[int]) -> tuple[int, int]:
     ),
 )
 def parameters_per_class(answer: Callable[[int, Sequence[int]], tuple[int, int]]) -> CheckResult:
-    """Exercise 3: numbers that each further class adds, ``(old, widths) -> (with propagation, free γ and β)``."""
+    """Exercise 2: numbers that each further class adds, ``(old, widths) -> (with propagation, free γ and β)``."""
     found = tuple(answer(3, [4]))
     require(found[1] == 8, "one layer of 4 channels has not 8 free numbers a class", "one γ and one β a channel")
     require(
         found[0] == 14,
         "one layer of 4 channels and 3 old classes has not 14 numbers a class",
-        "two sets of scores over the old classes, and a residual of γ and of β",
+        "two sets of mixing weights over the old classes, and a residual of γ and of β",
     )
     wide = [1536, 1536, 1536, 768, 768, 384, 384, 192, 192, 96]
     for old, widths, expected in ((80, [256] * 6, (4032, 3072)), (1000, wide, (34784, 14784))):
         require(
             tuple(answer(old, widths)) == expected,
             f"{old} old classes and {len(widths)} layers are not counted as published",
-            "every layer has scores of its own",
+            "every layer has weights of its own",
         )
     return passed("4,032 numbers a class for the published CIFAR network, 34,784 for the ImageNet one")
 
@@ -172,7 +176,7 @@ def _diagonal_left_out(real: Tensor, fake: Tensor) -> float:
     ),
 )
 def kmmd(answer: Callable[[Tensor, Tensor], float]) -> CheckResult:
-    """Exercise 4: KMMD with a Gaussian kernel, ``(real, fake) -> distance``, features ``(N, F)`` and ``(M, F)``."""
+    """Exercise 3: KMMD with a Gaussian kernel, ``(real, fake) -> distance``, features ``(N, F)`` and ``(M, F)``."""
     real = torch.randn(40, 6, dtype=torch.float64)
     require(
         abs(float(answer(real, real.flip(0)))) < 1e-6,

@@ -1,12 +1,20 @@
 """Turns a function that inspects an answer into an exercise that never raises."""
 
+import json
+import os
+import sysconfig
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from course_lib.checks.result import CheckResult, NotYet
 
-__all__ = ["Exercise", "exercise"]
+__all__ = ["RECORD_VARIABLE", "Exercise", "exercise"]
+
+RECORD_VARIABLE = "COURSE_CHECKS"
+"""Environment variable with the file to which each verdict is appended as a line of JSON; ``course grade`` sets it."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,9 @@ class Exercise:
         """Check an answer, print the one-line verdict, return it; whatever the answer does, nothing is raised."""
         result = self.judge(answer)
         print(result)
+        if record := os.environ.get(RECORD_VARIABLE):
+            with open(record, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"name": self.name, "passed": result.passed, "message": result.message}) + "\n")
         return result
 
     def judge(self, answer: Any) -> CheckResult:
@@ -47,7 +58,14 @@ class Exercise:
             return verdict.result
         except Exception as error:
             reason = str(error).strip().splitlines() or ["no message"]
-            return CheckResult(False, f"your answer raised {type(error).__name__}: {reason[0]}")
+            return CheckResult(False, f"your answer raised {type(error).__name__}{_line_of(error)}: {reason[0]}")
+
+
+def _line_of(error: Exception) -> str:
+    """Where in the learner's own cell it happened: the last line that is neither the course's nor a library's."""
+    others = (str(Path(__file__).parents[1]), sysconfig.get_paths()["stdlib"], sysconfig.get_paths()["purelib"])
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith(others)]
+    return f" in line {frames[-1].lineno}" if frames else ""
 
 
 def exercise(*, solution: Any, stub: Any, wrong: tuple[Any, ...]) -> Callable[[Callable[..., CheckResult]], Exercise]:

@@ -1,11 +1,11 @@
-"""Data sets: the bundled emoji, folders of images, and the torchvision sets. Start with :func:`load`."""
+"""Data sets: bundled avatars, folders of images, and the torchvision sets. Start with :func:`load`."""
 
 from .avatars import KINDS, NEW_KINDS, OLD_KINDS, fresh_kinds, fresh_people, load_kinds, load_people, people_parts
 from .emoji import check_files, load_emoji
 from .few_shot import few_per_class, few_training_pictures, regroup, source_classes, target_classes
 from .file_set import FileSet
 from .image_set import ImageSet, concatenate, resize, to_float
-from .registry import find, load
+from .registry import check, find, load
 from .splits import NEW_SUBGROUPS
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "OLD_KINDS",
     "FileSet",
     "ImageSet",
+    "check",
     "check_files",
     "concatenate",
     "few_per_class",

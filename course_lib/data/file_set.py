@@ -3,27 +3,42 @@
 A :class:`FileSet` is loaded into memory as an ``ImageSet``, or streamed when it is too large for that.
 """
 
+import io
 import os
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import CourseError
 from ..progress import progress_bar
 from .image_set import ImageSet, in_split
+from .splits import SPLITS
 
-__all__ = ["FileSet", "check_memory", "read_image", "spread"]
+__all__ = ["SUFFIXES", "FileSet", "check_memory", "read_image", "spread"]
 
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jp2"),
+    *(".pbm", ".pgm", ".ppm", ".pnm", ".tga", ".ico", ".npy"),
+)
+"""Endings of picture files, in lower case. What a file holds is seen from its content alone."""
 PROGRESS_FROM = 2000
+_UPRIGHT = dict(enumerate(("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270"), 2))
+_UPRIGHT |= {7: "TRANSVERSE", 8: "ROTATE_90"}
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+
+# Pillow warns about metadata, which decides nothing here; what it cannot decode it raises.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def _from_array(path: Path) -> Image.Image:
@@ -37,15 +52,85 @@ def _from_array(path: Path) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    """RGB version: upright as its EXIF tag says, transparency laid on white, 16 bits reduced to 8."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+def _decoded(path: Path) -> Image.Image:
+    """The first frame as 8-bit RGB: upright, transparency laid on white."""
+    try:
+        return _as_rgb(path)
+    except OSError as error:
+        if error.errno is not None:  # the system's, not the decoder's
+            raise
+        reason: Exception = error
+    except (SyntaxError, ValueError) as error:
+        reason = error
+    content = path.read_bytes()
+    if not content.startswith(_PNG_START):
+        raise reason
+    return _as_rgb(io.BytesIO(_pixels_of_png(content)))
+
+
+def _as_rgb(source: Path | io.BytesIO) -> Image.Image:
+    with Image.open(source) as image:
+        arguments = image.tile[0].args if image.tile else ""
+        layout = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+        image.load()
+        return _on_white(_upright(image), str(layout), image.format, getattr(image, "tag_v2", {}))
+
+
+def _pixels_of_png(content: bytes) -> bytes:
+    """The file without text, time and colour profile: such a chunk, damaged or huge, says nothing of the pixels."""
+    kept, place = [_PNG_START], len(_PNG_START)
+    while place + 8 <= len(content):
+        end = place + 12 + int.from_bytes(content[place : place + 4], "big")
+        if content[place + 4 : place + 8] in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
+            kept.append(content[place:end])
+        place = end
+    return b"".join(kept)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF tag says; a tag that is damaged or unknown says nothing."""
+    orientation = None
+    with suppress(Exception):
+        orientation = image.getexif().get(0x0112)
+    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image.transpose(Image.Transpose[turn]) if turn else image
+
+
+def _on_white(image: Image.Image, layout: str, form: str | None, tags: Mapping[int, Any]) -> Image.Image:
+    """8-bit RGB version, transparency laid on white.
+
+    Args:
+        image: as decoded.
+        layout: how the file packs its samples, as Pillow calls it.
+        form: of the file.
+        tags: of a TIFF.
+    """
+    key = image.info.get("transparency")
+    # The transparent colour stands in the file's own scale, the pixels in that of 8 bits.
+    if image.mode == "L" and isinstance(key, int) and layout in ("L;2", "L;4"):
+        image.info["transparency"] = key * (85 if layout == "L;2" else 17)
+    elif image.mode == "RGB" and isinstance(key, tuple) and layout.startswith("RGB;16"):
+        image.info["transparency"] = tuple(level >> 8 for level in key)
+    if image.mode == "F" or {2, 3} & set(tags.get(339, ())):
+        raise ValueError("its samples are floats or signed numbers, which have no fixed range: save it with 8 bits")
+    if image.mode == "I" and form not in ("PPM", "PNG"):
+        raise ValueError("its samples are 32-bit numbers, whose range is unknown: save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        image = _scaled(image, 4095 if layout == "I;12" else 65535, inverted=tags.get(262) == 0)
     if image.has_transparency_data:
-        image = image.convert("RGBA")
+        image = image.convert("LA" if image.mode == "La" else image.mode).convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
+
+
+def _scaled(image: Image.Image, largest: int, inverted: bool) -> Image.Image:
+    """Grey levels 0 to ``largest`` as 0 to 255; Pillow would cut them off. What is transparent gets an alpha of 0."""
+    levels, key = np.asarray(image).astype(np.int64), image.info.get("transparency")
+    shown = (largest - levels if inverted else levels) * 255 / largest
+    grey = Image.fromarray(shown.clip(0, 255).round().astype(np.uint8))
+    if isinstance(key, int):
+        grey.putalpha(Image.fromarray(np.where(levels == key, 0, 255).astype(np.uint8)))
+    return grey
 
 
 @contextmanager
@@ -55,8 +140,9 @@ def _damage_named(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise CourseError(f"the image {path} is missing: put it back, or unpack the data set again.") from error
     except Exception as error:  # Decoders raise a dozen unrelated types on damaged bytes.
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:300] or type(error).__name__
         raise CourseError(
-            f"{path} cannot be read as an image ({error}): replace it, or move it out of the folder."
+            f"{path} cannot be read as an image ({reason}): replace it, or move it out of the folder."
         ) from error
 
 
@@ -73,7 +159,8 @@ def read_image(path: Path, size: int, crop: int | None = None) -> Tensor:
     """One picture as ``uint8 (3, size, size)``: the centred square of the shortest side, resized.
 
     Shrinking averages over areas (which cannot alias), enlarging is bicubic, as in :func:`course_lib.data.resize`.
-    Transparent pixels become white, phone pictures are turned upright, and of an animation the first frame is taken.
+    Transparent pixels become white, phone pictures are turned upright, samples of more than 8 bits are scaled to their
+    range, and of an animation the first frame is taken. Content decides what a file is; its name and metadata do not.
 
     Args:
         path: an image file, or ``.npy`` with a ``uint8`` array (see CelebA-HQ).
@@ -81,14 +168,13 @@ def read_image(path: Path, size: int, crop: int | None = None) -> Tensor:
         crop: first cut out a centred square of this side; the whole shortest side by default.
 
     Raises:
-        CourseError: the file is missing, is no image, or is damaged.
+        CourseError: the file is missing, is no image, is damaged, or has samples without a fixed range.
     """
     with _damage_named(path):
         if path.suffix.lower() == ".npy":
             image = _from_array(path)
         else:
-            with Image.open(path) as file:
-                image = _on_white(file)
+            image = _decoded(path)
     side = min(*image.size, crop or max(image.size))
     left, top = (image.width - side) // 2, (image.height - side) // 2
     filtering = Image.Resampling.BOX if size < side else Image.Resampling.BICUBIC
@@ -186,6 +272,17 @@ class FileSet:
                     "size, or larger pictures."
                 )
         return self.subset(kept)
+
+    def summary(self) -> str:
+        """Name, classes and counts in one line, with those of each part."""
+        names, label = self.classes["class"], self.labels["class"]
+        counts = label.bincount(minlength=len(names)).tolist()
+        listed = ", ".join(f"{name} {count}" for name, count in list(zip(names, counts, strict=True))[:12])
+        more = f", and {len(names) - 12} more" if len(names) > 12 else ""
+        parts = self.split.bincount(minlength=3).tolist() if len(self.split) else []
+        split = "; " + ", ".join(f"{part} {count}" for part, count in zip(SPLITS, parts, strict=False)) if parts else ""
+        kinds = "1 class" if len(names) == 1 else f"{len(names)} classes"
+        return f"{self.name}: {len(self)} pictures, {kinds} ({listed}{more}){split}"
 
     def load(self, size: int, max_images: int | None = None) -> ImageSet:
         """Decodes the files into memory, ``3 · size²`` bytes each: 12 kB at 64 px, 48 kB at 128 px.

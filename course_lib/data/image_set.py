@@ -1,5 +1,7 @@
 """Images with labels and captions, held as one tensor: no worker processes, no per-item decoding."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -75,6 +77,20 @@ class ImageSet:
     def size(self) -> int:
         """Side of the square images in pixels."""
         return self.images.shape[-1]
+
+    def content_hash(self, labels: bool = True) -> str:
+        """SHA-256 of the pictures, whatever the set is called and wherever it lies: the key of what is stored about it.
+
+        Args:
+            labels: whether labels, classes and split count, too.
+        """
+        digest = hashlib.sha256(str(tuple(self.images.shape)).encode())
+        for part in self.images.split(1024):
+            digest.update(part.cpu().contiguous().numpy())
+        if labels:
+            values = {name: one.tolist() for name, one in sorted(self.labels.items())}
+            digest.update(json.dumps([values, self.classes, self.split.tolist()], sort_keys=True).encode())
+        return digest.hexdigest()
 
     def subset(self, index: Tensor | Sequence[int]) -> "ImageSet":
         """The images at ``index``, in that order; a boolean mask works too."""

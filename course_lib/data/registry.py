@@ -4,7 +4,7 @@ from ..errors import CourseError
 from .file_set import FileSet
 from .image_set import ImageSet
 
-__all__ = ["find", "load"]
+__all__ = ["check", "find", "load"]
 
 
 def _unknown(dataset: str) -> CourseError:
@@ -17,7 +17,7 @@ def _unknown(dataset: str) -> CourseError:
 
 
 def load(dataset: str = "people", size: int = 64, max_images: int | None = None) -> ImageSet:
-    """Opens a data set by name; the parameter ``dataset`` of every notebook ends here.
+    """Opens a data set by name; the parameter ``dataset`` of a notebook that has one ends here.
 
     Args:
         dataset: ``people`` or ``kinds``; ``emoji``; ``digits``; ``folder:PATH`` (one sub-folder per class or domain);
@@ -69,3 +69,19 @@ def find(dataset: str) -> FileSet:
     if dataset in ("people", "kinds", "emoji"):
         raise CourseError(f"{dataset} are no picture files to stream: they are small, so `load` them.")
     raise _unknown(dataset)
+
+
+def check(dataset: str) -> None:
+    """Whether :func:`load` knows the name and finds the files in their layout; no picture is opened.
+
+    Raises:
+        CourseError: it does not.
+    """
+    from .folders import existing_folder
+    from .torchvision_sets import ARRAY_SETS
+
+    name, _, path = dataset.partition(":")
+    if name in ARRAY_SETS and path:
+        existing_folder(path)
+    elif dataset not in ("people", "kinds", "emoji", "digits"):
+        find(dataset)

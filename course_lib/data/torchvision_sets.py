@@ -1,23 +1,152 @@
-"""Well-known data sets from files that you fetched yourself: nothing is ever downloaded.
+"""Well-known data sets by name, from files that you fetched yourself: nothing is ever downloaded.
 
-CelebA, Flowers102 and the sets of :mod:`course_lib.data.array_sets` are read through torchvision, the others are plain
-picture files in the layout in which they are published. Official parts become ``train``, ``val`` and ``test``; none is
-invented.
+CelebA, Flowers102, CIFAR, MNIST and its relatives are read through torchvision, the others are plain picture files in
+the layout in which they are published. Official parts become ``train``, ``val`` and ``test``; none is invented. CIFAR's
+own files are Python pickles, which can run code when opened; torchvision opens them only if their MD5 is that of the
+published ones.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ..errors import CourseError
-from .array_sets import ARRAY_SETS, load_arrays
-from .file_set import FileSet
+from .file_set import FileSet, check_memory, spread
 from .folders import existing_folder, find_folder
-from .image_set import ImageSet
-from .known_sets import SETS, SOURCES, missing, open_torchvision
+from .image_set import ImageSet, resize, to_float
 
-__all__ = ["SETS", "SOURCES", "find_files", "load_torchvision"]
+__all__ = ["ARRAY_SETS", "SETS", "SOURCES", "find_files", "load_torchvision"]
+
+SETS = {
+    "cifar10": "60,000 pictures of 10 kinds of things, 32 px; train and test",
+    "cifar100": "60,000 pictures of 100 kinds of things, 32 px; train and test",
+    "mnist": "70,000 handwritten digits, 28 px, grey; train and test",
+    "kmnist": "70,000 cursive Japanese characters of 10 kinds, 28 px, grey; train and test",
+    "fashionmnist": "70,000 pieces of clothing of 10 kinds, 28 px, grey; train and test",
+    "celeba": "202,599 aligned faces with 40 yes/no attributes; train, val and test",
+    "flowers102": "8,189 flowers of 102 species; train, val and test",
+    "ffhq": "70,000 aligned faces; the first 60,000 train, the others val",
+    "afhq": "some 16,000 faces of cats, dogs and wild animals; train and val or test",
+    "celebahq": "30,000 faces as .npy arrays at 1024 px; no fixed split",
+    "places365": "1.8 million scenes of 365 kinds; train and val",
+    "coco": "some 123,000 everyday scenes with five captions each; train and val",
+}
+_IDX = "raw/train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte"
+SOURCES = {
+    "cifar10": ("cifar-10-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html", "cifar-10-batches-py/"),
+    "cifar100": ("cifar-100-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html", "cifar-100-python/"),
+    "mnist": ("the four idx-ubyte.gz files from ossci-datasets.s3.amazonaws.com/mnist", f"MNIST/{_IDX}"),
+    "kmnist": ("the four idx-ubyte.gz files from github.com/rois-codh/kmnist", f"KMNIST/{_IDX}"),
+    "fashionmnist": (
+        "the four idx-ubyte.gz files from github.com/zalandoresearch/fashion-mnist",
+        f"FashionMNIST/{_IDX}",
+    ),
+    "celeba": (
+        "img_align_celeba.zip, four list_*.txt and identity_CelebA.txt from mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
+        "celeba/img_align_celeba/*.jpg and celeba/*.txt",
+    ),
+    "flowers102": (
+        "102flowers.tgz, imagelabels.mat and setid.mat from www.robots.ox.ac.uk/~vgg/data/flowers/102",
+        "flowers-102/jpg/*.jpg, flowers-102/imagelabels.mat and flowers-102/setid.mat",
+    ),
+    "ffhq": ("thumbnails128x128 or images1024x1024 from github.com/NVlabs/ffhq-dataset", "00000.png … 69999.png"),
+    "afhq": (
+        "afhq.zip or afhq_v2.zip from github.com/clovaai/stargan-v2",
+        "train/cat/*, train/dog/*, train/wild/* and val/*",
+    ),
+    "celebahq": (
+        "the .npy files that github.com/tkarras/progressive_growing_of_gans describes (section CelebA-HQ)",
+        "imgHQ00000.npy … imgHQ29999.npy",
+    ),
+    "places365": (
+        "places365standard_easyformat.tar from places2.csail.mit.edu/download.html",
+        "train/airfield/*.jpg … and val/airfield/*.jpg …",
+    ),
+    "coco": (
+        "train2017.zip, val2017.zip and annotations_trainval2017.zip from cocodataset.org/#download",
+        "annotations/captions_val2017.json with val2017/*.jpg (and the same for train2017)",
+    ),
+}
+"""What to fetch, and what has to lie under the given folder afterwards."""
+
+
+def _missing(name: str, path: Path, why: str = "was not found") -> CourseError:
+    """The error that says where to get a set."""
+    source, layout = SOURCES[name]
+    return CourseError(f"{name} {why} under {path}: fetch {source} and unpack it so that {path} has {layout}.")
+
+
+def _open_torchvision(name: str, path: Path, opened: Callable[[], object]) -> object:
+    """Opens a torchvision set; its own error would advise a download that this course never does.
+
+    Raises:
+        CourseError: files are missing, or are not what torchvision expects.
+    """
+    try:
+        return opened()
+    except (RuntimeError, OSError, ValueError, TypeError, AssertionError) as error:
+        raise _missing(name, path, "is missing or differs from the published files (MD5)") from error
+
+
+# --- sets that are published as arrays --------------------------------------------------------------------------------
+
+ARRAY_SETS = ("cifar10", "cifar100", "mnist", "kmnist", "fashionmnist")
+
+
+def _folder(path: Path, *own: str) -> Path:
+    """The folder above the set's own ones, wherever among them ``path`` points."""
+    for name in reversed(own):
+        path = path.parent if path.name == name else path
+    return path
+
+
+def _cifar(name: str, path: Path) -> tuple[Tensor, list[Tensor], list[str]]:
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    kind = CIFAR10 if name == "cifar10" else CIFAR100
+    path = _folder(path, kind.base_folder)
+    parts = [_open_torchvision(name, path, lambda train=train: kind(path, train=train)) for train in (True, False)]
+    images = torch.cat([torch.from_numpy(part.data) for part in parts]).permute(0, 3, 1, 2)
+    return images, [torch.tensor(part.targets) for part in parts], parts[0].classes
+
+
+def _mnist(name: str, path: Path) -> tuple[Tensor, list[Tensor], list[str]]:
+    from torchvision.datasets import KMNIST, MNIST, FashionMNIST
+
+    kind = {"mnist": MNIST, "kmnist": KMNIST, "fashionmnist": FashionMNIST}[name]
+    path = _folder(path, kind.__name__, "raw")
+    parts = [_open_torchvision(name, path, lambda train=train: kind(path, train=train)) for train in (True, False)]
+    images = torch.cat([part.data for part in parts])[:, None].expand(-1, 3, -1, -1)
+    # "3 - three" is called 3, as among the bundled digits.
+    return images, [part.targets for part in parts], [name.partition(" - ")[0] for name in kind.classes]
+
+
+def _load_arrays(name: str, path: Path, size: int, max_images: int | None = None) -> ImageSet:
+    """A set of :data:`ARRAY_SETS`; grey pictures get three equal channels."""
+    stored, targets, classes = (_cifar if name.startswith("cifar") else _mnist)(name, path)
+    label = torch.cat(targets)
+    index = spread(len(label), max_images)
+    check_memory(len(index), size, name)
+    stored = stored[index].contiguous()
+    images = stored if size == stored.shape[-1] else torch.empty(len(index), 3, size, size, dtype=torch.uint8)
+    if images is not stored:
+        for start in range(0, len(index), 1024):
+            resized = resize(to_float(stored[start : start + 1024]), size)
+            images[start : start + 1024] = resized.add(1).mul(127.5).round().to(torch.uint8)
+    test = torch.arange(len(label)) >= len(targets[0])
+    return ImageSet(
+        name=name,
+        images=images,
+        labels={"class": label[index], "domain": torch.zeros(len(index), dtype=torch.int64)},
+        classes={"class": list(classes), "domain": [name]},
+        split=test[index] * 2,
+    )
+
+
+# --- sets that are published as picture files -------------------------------------------------------------------------
 
 
 def _one_class(name: str, files: list[Path], **others: object) -> FileSet:
@@ -30,7 +159,7 @@ def _celeba(path: Path) -> FileSet:
     from torchvision.datasets import CelebA
 
     path = path.parent if path.name == CelebA.base_folder else path
-    data = open_torchvision("celeba", path, lambda: CelebA(path, split="all"))
+    data = _open_torchvision("celeba", path, lambda: CelebA(path, split="all"))
     folder = path / CelebA.base_folder
     lines = (folder / "list_eval_partition.txt").read_text().splitlines()
     partition = dict(line.split() for line in lines if line.strip())
@@ -53,7 +182,7 @@ def _flowers102(path: Path) -> FileSet:
     files, label, split = [], [], []
     for k, part in enumerate(("train", "val", "test")):
         # With Path as its loader the set yields file names, not pictures.
-        listing = open_torchvision("flowers102", path, lambda part=part: list(Flowers102(path, part, loader=Path)))
+        listing = _open_torchvision("flowers102", path, lambda part=part: list(Flowers102(path, part, loader=Path)))
         for file, species in listing:
             files.append(file)
             label.append(species)
@@ -76,7 +205,7 @@ def _celebahq(path: Path) -> FileSet:
 def _classes(name: str, path: Path) -> FileSet:
     """AFHQ and Places365: ``train/CLASS/…`` and ``val/CLASS/…``."""
     if not (path / "train").is_dir() and not (path / "val").is_dir():
-        raise missing(name, path)
+        raise _missing(name, path)
     return find_folder(path, name)
 
 
@@ -119,7 +248,7 @@ def find_files(name: str, path: Path | str) -> FileSet:
     else:
         raise CourseError(f"there is no set {name!r}: choose one of {', '.join(SETS)}.")
     if not len(found):
-        raise missing(name, path)
+        raise _missing(name, path)
     return found
 
 
@@ -139,5 +268,5 @@ def load_torchvision(name: str, path: Path | str, size: int, max_images: int | N
         CourseError: unknown name, files missing or not the published ones, a damaged picture, or too little memory.
     """
     if name in ARRAY_SETS:
-        return load_arrays(name, existing_folder(path), size, max_images)
+        return _load_arrays(name, existing_folder(path), size, max_images)
     return find_files(name, path).load(size, max_images)

@@ -16,14 +16,6 @@ from .features import FeatureNetwork
 __all__ = ["real_features"]
 
 
-def _content_hash(data: ImageSet) -> str:
-    """Of the pixels alone: labels may change, features do not."""
-    digest = hashlib.sha256(str(tuple(data.images.shape)).encode())
-    for part in data.images.split(1024):
-        digest.update(part.cpu().contiguous().numpy())
-    return digest.hexdigest()
-
-
 def real_features(
     data: ImageSet, network: FeatureNetwork, size: int | None = None, folder: Path | None = None
 ) -> Tensor:
@@ -42,7 +34,9 @@ def real_features(
     Raises:
         CourseError: the disk is full.
     """
-    key = hashlib.sha256(f"{_content_hash(data)} {size or data.size} {network.key}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(f"{data.content_hash(labels=False)} {size or data.size} {network.key}".encode()).hexdigest()[
+        :24
+    ]
     path = (folder or cache_dir()) / f"features-{network.name.lower()}-{key}.safetensors"
     try:
         features = load_file(path)["features"]

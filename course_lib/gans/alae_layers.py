@@ -135,7 +135,8 @@ class LayerNoise(nn.Module):
 def standardise(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     """Instance norm, and what it takes away.
 
-    Statistics are float32; maps keep their precision and memory format, which ``F.instance_norm`` on a CPU does not.
+    Statistics are float32 or better; maps keep their precision and memory format, which ``F.instance_norm`` on a CPU
+    does not.
 
     Args:
         x: ``(B, C, H, W)``.
@@ -146,9 +147,10 @@ def standardise(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
         has no ε, so the gradient of a channel that is constant over a picture is 0 / 0. Here 1e-8 stands under the
         root; it moves the deviation by 1e-4 at most.
     """
-    mean = x.mean((2, 3), keepdim=True, dtype=torch.float32)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    mean = x.mean((2, 3), keepdim=True, dtype=wide)
     x = x - mean.to(x.dtype)
-    variance = x.square().mean((2, 3), keepdim=True, dtype=torch.float32)
+    variance = x.square().mean((2, 3), keepdim=True, dtype=wide)
     style = torch.cat([mean, (variance + 1e-8).sqrt()], 1)[:, :, 0, 0]
     return x * (variance + epsilon).rsqrt().to(x.dtype), style
 

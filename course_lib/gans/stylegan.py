@@ -92,8 +92,9 @@ class AdaIN(nn.Module):
         """Maps ``(B, C, H, W)``, style ``(B, latent)`` → maps."""
         gain, bias = self.style(w)[:, :, None, None].chunk(2, 1)
         # Not F.instance_norm: on a CPU it leaves channels-last and bfloat16, which made a step 1.5 times as long.
-        x = x - x.mean((2, 3), keepdim=True, dtype=torch.float32).to(x.dtype)
-        variance = x.square().mean((2, 3), keepdim=True, dtype=torch.float32)
+        wide = torch.promote_types(x.dtype, torch.float32)
+        x = x - x.mean((2, 3), keepdim=True, dtype=wide).to(x.dtype)
+        variance = x.square().mean((2, 3), keepdim=True, dtype=wide)
         return torch.addcmul(bias.to(x.dtype), x, (gain * (variance + 1e-5).rsqrt()).to(x.dtype))
 
 

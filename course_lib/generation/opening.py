@@ -9,8 +9,8 @@ from ..bn_transfer.shipped import KIND as TRANSFERRED
 from ..bn_transfer.shipped import load_bn_transfer
 from ..errors import CourseError
 from ..experts import LatentSpace, load_expert
-from ..hypermod.shipped import KIND as HYPER_MODULATED
-from ..hypermod.shipped import load_hypermod
+from ..hypermod.files import KIND as HYPER_MODULATED
+from ..hypermod.files import load_hypermod
 from ..paths import CHECKPOINTS
 from ..training import Card, load_card
 from .adapters import ALAEPictures, BigGANPictures, HyperPictures, StylePictures
@@ -56,7 +56,7 @@ OPENERS: dict[str, Opener] = {
 
 
 def checkpoint_place(name: str | Path) -> tuple[str, Path]:
-    """Name and folder of a checkpoint: ``biggan32`` lies with the course's, anything with a slash is a path."""
+    """Name and folder of a checkpoint: ``avatar-biggan`` lies with the course's, anything with a slash is a path."""
     path = Path(name).expanduser()
     if path.suffix in (".safetensors", ".json"):
         path = path.with_suffix("")
@@ -67,7 +67,7 @@ def open_generator(name: str | Path, device: str | torch.device = "cpu") -> Cond
     """A trained generator, frozen.
 
     Args:
-        name: of a shipped checkpoint, for example ``biggan32``, or a path to one, with or without suffix.
+        name: of a shipped checkpoint, for example ``avatar-biggan``, or a path to one, with or without suffix.
         device: where it runs.
 
     Raises:

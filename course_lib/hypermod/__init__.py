@@ -1,30 +1,19 @@
 """Hyper-Modulation: a hypernetwork turns a frozen unconditional StyleGAN into a conditional one."""
 
-from .adafm import ModulatedConv
-from .baselines import ConditionalStyleGAN
-from .critic import ConditionalCritic
-from .generator import HyperGenerator, Modulation
-from .hypernetwork import ClassNetwork
-from .parts import Part, trained_parts
+from .files import load_hypermod
+from .generator import ClassNetwork, HyperGenerator, ModulatedConv, Modulation
 from .self_alignment import SelfAlignmentMethod
-from .shipped import load_hypermod
-from .transfer import PUBLISHED, TransferMethod, TransferSettings
-from .variants import VARIANTS, build_variant
+from .training import ConditionalDiscriminator, HyperModulationMethod, draw_classes, transfer_data
 
 __all__ = [
-    "PUBLISHED",
-    "VARIANTS",
     "ClassNetwork",
-    "ConditionalCritic",
-    "ConditionalStyleGAN",
+    "ConditionalDiscriminator",
     "HyperGenerator",
+    "HyperModulationMethod",
     "ModulatedConv",
     "Modulation",
-    "Part",
     "SelfAlignmentMethod",
-    "TransferMethod",
-    "TransferSettings",
-    "build_variant",
+    "draw_classes",
     "load_hypermod",
-    "trained_parts",
+    "transfer_data",
 ]

@@ -1,18 +1,224 @@
-"""The hyper-modulated generator: a frozen StyleGAN that a class vector makes conditional."""
+"""The hyper-modulated generator: a frozen StyleGAN that a hypernetwork makes class-conditional.
 
+Source: Laria et al. 2022 (Hyper-Modulation) and its code; the modulation is that of GAN Memory (Cong et al. 2020). A
+source kernel ``w[o, i]`` of nine taps is stored standardised, ``W = (w − M) / S``. A class vector gives, through one
+linear head a layer, ``γ`` and ``β`` for every pair of channels, and the layer convolves with ``c · (γ W + β)``: with
+``γ = S / c`` and ``β = M / c`` that is the source layer again.
+"""
+
+import math
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from ..gans.equalized import EqualConv2d, FusedUpsample
+from ..gans.equalized import EqualConv2d, EqualLinear, FusedUpsample, four_shifts
 from ..gans.stylegan import StyleGAN, StyleGANConfig, Synthesis, Upsample
-from .adafm import ModulatedConv
-from .hypernetwork import ClassNetwork, FullHead, LowRankHead, StyleHead
 
-__all__ = ["HyperGenerator", "Modulation"]
+__all__ = [
+    "ClassNetwork",
+    "FullHead",
+    "HyperGenerator",
+    "LowRankHead",
+    "ModulatedConv",
+    "Modulation",
+    "StyleHead",
+    "standardise",
+]
+
+GROUPED_FROM = 0.5
+"""Classes a picture of the batch above which one grouped convolution is used instead of one convolution a class."""
+
+
+def standardise(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``(…, k, k)`` → taps with mean 0 and unbiased standard deviation 1, and the mean and the standard deviation
+    ``(…)`` taken away.
+
+    A kernel of equal taps has the standard deviation 0; its taps become zero instead of the published code's NaN.
+    """
+    mean, std = weight.mean((-1, -2)), weight.flatten(-2).std(-1)
+    safe = torch.where(std > 0, std, 1.0)
+    return (weight - mean[..., None, None]) / safe[..., None, None], mean, std
+
+
+class ModulatedConv(nn.Module):
+    """One modulated convolution; its own tensors are frozen buffers.
+
+    Args:
+        source: the layer of the source generator, plain or fused with upsampling.
+        published: in fused layers modulate the 4×4 kernel after the four shifts, with the released scale, so that
+            released weights work. Ours modulates the nine taps before, which alone can reproduce the source.
+
+    Attributes:
+        pairs: ``(O, I)`` for a plain layer, ``(I, O)`` for a fused one: the order in which γ and β are read.
+    """
+
+    def __init__(self, source: EqualConv2d | FusedUpsample, published: bool = False):
+        super().__init__()
+        self.fused, self.published = isinstance(source, FusedUpsample), published
+        # Contiguous, so that the same source gives the same bits whatever its memory format.
+        weight, bias = (source.weight.detach() * source.scale).contiguous(), source.bias.detach()
+        self.pairs = tuple(weight.shape[:2])
+        self.outputs = self.pairs[1] if self.fused else self.pairs[0]
+        # The released code takes the wrong axis for the fan-in of a fused layer, and sixteen taps for nine.
+        self.scale = math.sqrt(2 / (16 * self.outputs)) if self.fused and published else source.scale
+        taps, mean, std = standardise(weight)
+        spread = bias.std(unbiased=len(bias) > 1)
+        standard = (bias - bias.mean()) / torch.where(spread > 0, spread, 1.0)
+        self.register_buffer("weight", taps)
+        self.register_buffer("bias", standard)
+        self.register_buffer("source_gain", std / self.scale)
+        self.register_buffer("source_shift", mean / self.scale)
+        self.register_buffer("source_bias", bias - standard)
+
+    def source(self) -> tuple[Tensor, Tensor, Tensor]:
+        """γ, β ``(1, *pairs)`` and δ ``(1, O)`` of the source layer (in a published fused layer nearly so)."""
+        return self.source_gain[None], self.source_shift[None], self.source_bias[None]
+
+    def kernels(self, gain: Tensor, shift: Tensor) -> Tensor:
+        """γ and β ``(N, *pairs)`` → N kernels."""
+        # The factor goes to the small tensors, and the large one is made in one operation.
+        gain, shift = (self.scale * part[..., None, None] for part in (gain, shift))
+        if self.fused and self.published:
+            return torch.addcmul(shift, gain, four_shifts(self.weight))
+        kernels = torch.addcmul(shift, gain, self.weight)
+        return four_shifts(kernels) if self.fused else kernels
+
+    def forward(self, x: Tensor, gain: Tensor, shift: Tensor, bias: Tensor, owner: Tensor | None = None) -> Tensor:
+        """Convolves every picture with the kernel of its class.
+
+        Args:
+            x: ``(B, I, H, W)``.
+            gain, shift, bias: γ, β ``(N, *pairs)`` and δ ``(N, O)`` of N classes, or of every picture where N = B.
+            owner: ``(B,)``: which of the N a picture uses; its own by default.
+
+        Returns:
+            ``(B, O, H, W)``, or twice as large from a fused layer.
+        """
+        kernels, bias = self.kernels(gain, shift), self.bias + bias
+        if owner is None:
+            return self.convolve(x, kernels, bias)
+        order = owner.argsort(stable=True)
+        return self.convolve(x[order], kernels, bias, owner.bincount(minlength=len(kernels)).tolist())[order.argsort()]
+
+    def convolve(self, x: Tensor, kernels: Tensor, bias: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
+        """Convolves with finished kernels.
+
+        Args:
+            x: ``(B, I, H, W)``.
+            kernels: N of them, see :meth:`kernels`: one for all pictures, one a picture, or one for each of ``sizes``.
+            bias: ``(N, O)``, the layer's own added.
+            sizes: how many pictures in a row, N counts that add up to B, share a kernel.
+        """
+        count = len(kernels)
+        if count == 1:
+            return self._convolve(x, kernels[0], bias[0])
+        if sizes is not None:
+            if count <= GROUPED_FROM * len(x):
+                parts = zip(x.split(list(sizes)), kernels, bias, strict=True)
+                return torch.cat([self._convolve(part, k, b) for part, k, b in parts if len(part)])
+            repeats = torch.tensor(sizes, device=x.device)
+            kernels, bias = kernels.repeat_interleave(repeats, 0), bias.repeat_interleave(repeats, 0)
+        flat = x.reshape(1, -1, *x.shape[2:])
+        out = self._convolve(flat, kernels.flatten(0, 1), bias.flatten(), groups=len(x))
+        return out.view(len(x), self.outputs, *out.shape[2:])
+
+    def _convolve(self, x: Tensor, kernel: Tensor, bias: Tensor, groups: int = 1) -> Tensor:
+        if self.fused:
+            return F.conv_transpose2d(x, kernel, bias, stride=2, padding=1, groups=groups)
+        return F.conv2d(x, kernel, bias, padding=1, groups=groups)
+
+
+class ClassNetwork(nn.Module):
+    """Class indices ``(B,)`` → class vectors ``(B, width)``: a table and four small layers, shared by all heads."""
+
+    def __init__(self, classes: int, width: int = 64, layers: int = 4):
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(classes, width))
+        self.scale = (2 / width) ** 0.5
+        parts: list[nn.Module] = []
+        for _ in range(layers):
+            parts += [EqualLinear(width, width), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*parts)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """Vectors; mix them to go from class to class."""
+        return self.layers(self.table[labels] * self.scale)
+
+
+class FullHead(nn.Module):
+    """One linear map from the class vector to γ, β and δ of one layer, as published: ten times the layer's parameters.
+
+    γ and β are interleaved in the last axis: output (o · I + i) · 2 is γ[o, i], the next one β[o, i].
+    """
+
+    def __init__(self, layer: ModulatedConv, width: int):
+        super().__init__()
+        rows, columns = self.pairs = layer.pairs
+        self.kernel, self.bias = EqualLinear(width, 2 * rows * columns), EqualLinear(width, layer.outputs)
+
+    def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``(N, width)`` → γ, β ``(N, *pairs)`` and δ ``(N, O)``."""
+        # In full precision whatever the run's: casting the weights would cost more than the product.
+        with torch.autocast(vectors.device.type, enabled=False):
+            gain, shift = self.kernel(vectors.float()).view(len(vectors), *self.pairs, 2).unbind(-1)
+            return gain, shift, self.bias(vectors.float())
+
+    @torch.no_grad()
+    def init_from_source(self, layer: ModulatedConv) -> None:
+        """Analytic self-initialisation: constants of the source layer as biases, weights zero.
+
+        Whatever the class, the layer then is the source layer; the first gradient step moves the weights.
+        """
+        gain, shift, bias = layer.source()
+        self.kernel.weight.zero_()
+        self.kernel.bias.copy_(torch.stack([gain[0], shift[0]], -1).flatten())
+        self.bias.weight.zero_()
+        self.bias.bias.copy_(bias[0])
+
+
+class LowRankHead(nn.Module):
+    """γ and β as those of the source layer plus a class-dependent product of thin matrices.
+
+    ``rank · (O + I)`` numbers a class vector instead of ``O · I``, for each of γ and β.
+    """
+
+    def __init__(self, layer: ModulatedConv, width: int, rank: int = 4):
+        super().__init__()
+        self.rank, self.pairs = rank, layer.pairs
+        rows, columns = self.pairs
+        self.left, self.right = EqualLinear(width, 2 * rank * rows), EqualLinear(width, 2 * rank * columns)
+        self.bias = EqualLinear(width, layer.outputs)
+        for name, tensor in zip(("gain", "shift", "offset"), layer.source(), strict=True):
+            self.register_buffer(name, tensor.clone(), persistent=False)
+        # One factor zero: the product starts at zero, and its gradient does not.
+        nn.init.zeros_(self.left.weight)
+        nn.init.zeros_(self.bias.weight)
+
+    def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``(N, width)`` → γ, β ``(N, *pairs)`` and δ ``(N, O)``."""
+        left = self.left(vectors).view(len(vectors), 2, self.pairs[0], self.rank)
+        right = self.right(vectors).view(len(vectors), 2, self.rank, self.pairs[1])
+        gain, shift = (left @ right / self.rank).unbind(1)
+        # Relative to the source's own size, so that one learning rate suits all layers.
+        return self.gain * (1 + gain), self.shift + self.gain * shift, self.offset + self.bias(vectors)
+
+
+class StyleHead(nn.Module):
+    """Class vector → offset of the style in every block, 0 until it is trained."""
+
+    def __init__(self, width: int, blocks: int, latent: int):
+        super().__init__()
+        self.sizes, self.linear = (blocks, latent), EqualLinear(width, blocks * latent)
+        nn.init.zeros_(self.linear.weight)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """``(N, width)`` → ``(N, blocks, latent)``."""
+        return self.linear(vectors).view(len(vectors), *self.sizes)
 
 
 @dataclass(frozen=True)
@@ -44,8 +250,8 @@ class HyperGenerator(nn.Module):
         finetune: train constant, noise strengths, styles and to-RGB as well. The published ``--finetune`` trains those
             of the source, which is then lost; ours trains copies, a few per cent of the weights, and keeps it.
         class_styles: give each class an offset of the style w in every block, 0 at the start. Not published: after
-            each convolution AdaIN sets mean and deviation of every channel, from the style alone, so that modulated
-            kernels cannot move a class's colours and contrasts, however they are trained.
+            each convolution AdaIN sets mean and standard deviation of every channel, from the style alone, so that
+            modulated kernels cannot move a class's colours and contrasts, however they are trained.
 
     Attributes:
         class_names: what the classes show, where that is known.
@@ -71,8 +277,8 @@ class HyperGenerator(nn.Module):
         for layer in _convolutions(source.synthesis):
             conv = ModulatedConv(layer, published)
             head = FullHead(conv, width) if rank is None else LowRankHead(conv, width, rank)
-            if start == "source":
-                head.start_from_source(conv)
+            if start == "source" and rank is None:
+                head.init_from_source(conv)
             convs.append(conv)
             heads.append(head)
         self.convs, self.heads = nn.ModuleList(convs), nn.ModuleList(heads)
@@ -164,11 +370,16 @@ class HyperGenerator(nn.Module):
         *_, last = self.features(w[order], labels, [one[order] for one in noise], sizes)
         return self.synthesis.to_rgb[-1](last)[order.argsort()]
 
-    def with_classes(self, classes: int) -> "HyperGenerator":
-        """A copy for another number of classes, each an exact copy of the first class: the published hand-over from
-        self-alignment, which knows one class."""
+    def with_classes(self, classes: int, spread: float = 0.0) -> "HyperGenerator":
+        """A copy for another number of classes: the hand-over from self-alignment, which knows one class.
+
+        Args:
+            classes: how many.
+            spread: standard deviation of what is added to the copies of the one class vector; published: nothing.
+        """
         grown = deepcopy(self)
-        grown.classes.table = nn.Parameter(self.classes.table.detach()[:1].repeat(classes, 1))
+        table = self.classes.table.detach()[:1].repeat(classes, 1)
+        grown.classes.table = nn.Parameter(table + spread * torch.randn_like(table))
         return grown
 
     def groups(self, rate: float, class_rate: float) -> list[dict[str, Any]]:

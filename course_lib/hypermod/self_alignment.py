@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ..errors import CourseError
 from ..training.method import Loss, Method
-from .generator import HyperGenerator, Modulation
+from .generator import HyperGenerator
 
-__all__ = ["SelfAlignmentMethod", "WatchedAlignment", "alignment_losses", "picture_distance"]
+__all__ = ["SelfAlignmentMethod", "alignment_losses", "picture_distance"]
 
 
 def alignment_losses(hyper: HyperGenerator, z: Tensor, noise: Sequence[Tensor]) -> list[Tensor]:
@@ -31,6 +31,13 @@ def alignment_losses(hyper: HyperGenerator, z: Tensor, noise: Sequence[Tensor]) 
     first = torch.zeros(1, dtype=torch.int64, device=z.device)
     student = hyper.features(w, hyper.modulation(first), noise)
     return [(found - wanted).abs().mean() for found, wanted in zip(student, teacher, strict=True)]
+
+
+@torch.no_grad()
+def picture_distance(hyper: HyperGenerator, z: Tensor, noise: Sequence[Tensor]) -> float:
+    """Mean |drawn as the first class − drawn by the source| under the same z ``(B, latent)`` and noise."""
+    first = torch.zeros(1, dtype=torch.int64, device=z.device)
+    return (hyper(z, hyper.modulation(first), noise) - hyper(z, None, noise)).abs().mean().item()
 
 
 class _Alignment(nn.Module):
@@ -52,12 +59,16 @@ class SelfAlignmentMethod(Method):
         rate: Adam's learning rate of the heads.
         class_rate: that of the class network, as a factor.
         length: samples that count as one pass; there are no data.
+        every: steps between two looks at what it draws, logged as ``pictures``: :func:`picture_distance` of sixteen
+            fixed samples. 0 never looks.
 
     Raises:
         CourseError: more classes than one, or a generator built with ``finetune``.
     """
 
-    def __init__(self, hyper: HyperGenerator, rate: float = 2e-3, class_rate: float = 0.01, length: int = 10_000):
+    def __init__(
+        self, hyper: HyperGenerator, rate: float = 2e-3, class_rate: float = 0.01, length: int = 10_000, every: int = 0
+    ):
         super().__init__()
         if len(hyper.classes.table) != 1:
             raise CourseError(
@@ -65,7 +76,7 @@ class SelfAlignmentMethod(Method):
             )
         if hyper.own is not None:
             raise CourseError("self-alignment trains heads alone: build the generator with finetune=False.")
-        self.hyper, self.length = hyper.to(memory_format=torch.channels_last), length
+        self.hyper, self.length, self.every = hyper.to(memory_format=torch.channels_last), length, every
         self.modules = {"alignment": _Alignment(hyper)}
         self.optimizers = {"alignment": torch.optim.Adam(hyper.groups(rate, class_rate), rate, (0.0, 0.99), fused=True)}
 
@@ -77,42 +88,8 @@ class SelfAlignmentMethod(Method):
     def losses(self, batch: tuple[Tensor, list[Tensor]], generator: torch.Generator, step: int) -> Iterator[Loss]:
         """One phase: the sum over blocks."""
         parts = self.modules["alignment"](*batch)
-        scalars = {f"block {4 * 2**index}": part.detach() for index, part in enumerate(parts)}
+        scalars: dict = {f"block {index}": part.detach() for index, part in enumerate(parts)}
+        if self.every and step % self.every == 0:
+            z, noise = self.batch(torch.arange(16), torch.Generator().manual_seed(0))
+            scalars["pictures"] = picture_distance(self.hyper, z, noise)
         yield Loss("alignment", parts.sum(), scalars)
-
-    @torch.no_grad()
-    def preview(self) -> Tensor:
-        """The source's pictures over the student's."""
-        generator = torch.Generator().manual_seed(0)
-        z, noise = self.batch(torch.arange(8), generator)
-        first = torch.zeros(1, dtype=torch.int64, device=z.device)
-        return torch.cat([self.hyper(z, None, noise), self.hyper(z, self.hyper.modulation(first), noise)])
-
-
-@torch.no_grad()
-def picture_distance(hyper: HyperGenerator, modulation: Modulation, z: Tensor, noise: Sequence[Tensor]) -> float:
-    """Mean |drawn − drawn by the source| under the same z ``(B, latent)`` and noise."""
-    return (hyper(z, modulation, noise) - hyper(z, None, noise)).abs().mean().item()
-
-
-class WatchedAlignment(SelfAlignmentMethod):
-    """Self-alignment that also logs, as ``pictures``, how far what it draws is from the source's; see the base class.
-
-    Args:
-        hyper, options: of :class:`SelfAlignmentMethod`.
-        every: steps between two looks; take it as the interval of the log.
-        samples: drawn for each look, always the same.
-    """
-
-    def __init__(self, hyper: HyperGenerator, every: int = 50, samples: int = 16, **options: float):
-        super().__init__(hyper, **options)
-        self.every, self.samples = every, samples
-
-    def losses(self, batch: tuple[Tensor, list[Tensor]], generator: torch.Generator, step: int) -> Iterator[Loss]:
-        for loss in super().losses(batch, generator, step):
-            if step % self.every == 0:
-                z, noise = self.batch(torch.arange(self.samples), torch.Generator().manual_seed(0))
-                first = torch.zeros(1, dtype=torch.int64, device=z.device)
-                with torch.no_grad():
-                    loss.scalars["pictures"] = picture_distance(self.hyper, self.hyper.modulation(first), z, noise)
-            yield loss

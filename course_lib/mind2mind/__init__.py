@@ -1,34 +1,29 @@
 """Mind2Mind: freeze the layers next to the pictures, and train a tiny GAN on the codes between them.
 
-Read in this order: ``codes``, ``networks``, ``training``, ``transferred``, ``transfer``, ``scores``, ``bound``.
+Read in this order: ``halves``, ``networks``, ``training``, ``transfer``, ``scores``, ``bound``.
 """
 
-from .bound import Bound, measure_bound, wasserstein
-from .codes import encode_set
-from .networks import DIGITS, QUARTER, SMALL, MindConfig, MindCritic, MindGenerator, uniform_noise
-from .released import load_released
-from .scores import TransferScores, auto_encoding_ceiling, gaussian_baseline, score_transfer
-from .shipped import open_transferred
+from .bound import measure_bound, wasserstein
+from .halves import MainDirections, StyleExpert, encode_set, load_halves
+from .networks import DIGITS, MindConfig, MindCritic, MindGenerator, load_released, uniform_noise
+from .scores import decoded_distance, draw_gaussian, score_transfer
 from .training import MindMethod, gradient_penalty
-from .transfer import Transferred, transfer
-from .transferred import TransferredGAN
+from .transfer import TransferredGAN, open_transferred, transfer
 
 __all__ = [
     "DIGITS",
-    "QUARTER",
-    "SMALL",
-    "Bound",
+    "MainDirections",
     "MindConfig",
     "MindCritic",
     "MindGenerator",
     "MindMethod",
-    "TransferScores",
-    "Transferred",
+    "StyleExpert",
     "TransferredGAN",
-    "auto_encoding_ceiling",
+    "decoded_distance",
+    "draw_gaussian",
     "encode_set",
-    "gaussian_baseline",
     "gradient_penalty",
+    "load_halves",
     "load_released",
     "measure_bound",
     "open_transferred",

@@ -1,18 +1,22 @@
-"""MindGAN: the small pair that learns in latent space, and nothing else of a GAN.
+"""MindGAN: the small pair that learns in latent space, and nothing else of a GAN; released files of one, too.
 
 Source: Frégier and Gouray 2021 (Mind2Mind) and their code.
 """
 
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import CourseError
+from ..experts import freeze
+from ..released import load_state, read_mindgan
+from ..released.strict import layout_of
 
-__all__ = ["DIGITS", "QUARTER", "SMALL", "MindConfig", "MindCritic", "MindGenerator", "uniform_noise"]
+__all__ = ["DIGITS", "MindConfig", "MindCritic", "MindGenerator", "load_released", "uniform_noise"]
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,6 @@ class MindConfig:
 
 DIGITS = MindConfig(256, 128, (512, 512), (256, 256), batch_norm=True, tanh=True)
 """The published sizes at 28 pixels; the length of z is not published and taken from the large model."""
-
-
-QUARTER = MindConfig(128, 64, (128, 256), (256, 128))
-"""For codes of 128 numbers, a quarter of the published 512: narrower, too, and one layer less."""
-SMALL = MindConfig(64, 64, (128, 128), (256, 128))
-"""For codes of 64 numbers: a tenth of a million weights in all."""
 
 
 def uniform_noise(count: int, config: MindConfig, generator: torch.Generator) -> Tensor:
@@ -92,3 +90,22 @@ class MindCritic(nn.Module):
     def forward(self, codes: Tensor) -> Tensor:
         """Scores."""
         return self.model(codes)[:, 0]
+
+
+def load_released(path: str | Path) -> tuple[MindGenerator, MindCritic]:
+    """Generator and critic of the authors' file (``Generator``, ``Critic``), frozen; nothing in it is executed.
+
+    The codes are those of one ALAE file, ``model_submitted`` at 1024 pixels; another one decodes them to something
+    else.
+
+    Raises:
+        CourseError: the file cannot be read, or names and shapes are not those of a MindGAN.
+    """
+    (drawn, tensors), (scored, others) = read_mindgan(path)
+    (noise, *hidden, latent), (_, *critic, _) = drawn, scored
+    config = MindConfig(latent, noise, tuple(hidden), tuple(critic))
+    with torch.device("meta"):
+        generator, scorer = MindGenerator(config), MindCritic(config)
+    load_state(generator, tensors, layout_of(generator), "this MindGAN generator")
+    load_state(scorer, others, layout_of(scorer), "this MindGAN critic")
+    return freeze(generator), freeze(scorer)

@@ -1,6 +1,6 @@
 """Training of MindGAN: a WGAN with gradient penalty whose pictures are codes.
 
-The game itself does not know what it is played with; :mod:`course_lib.mind2mind.whole` plays it with pictures.
+The same game can be played with pictures, see :mod:`course_lib.recipes.mind2mind_whole`.
 """
 
 from collections.abc import Iterator
@@ -92,8 +92,6 @@ class WassersteinMethod(Method):
 
 class MindMethod(WassersteinMethod):
     """The game on codes. Adam, 1e-3, (0, 0.5), as published.
-
-    With ``held`` it also logs the Fréchet distance of codes, which the published code has no counterpart of.
 
     Args:
         codes: ``(N, D)``, the encoded target set.

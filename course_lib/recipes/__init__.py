@@ -20,14 +20,15 @@ RECIPES = {
     "superresolution-8-mlp": ("translators", "train_superresolution8_mlp"),
     "superresolution-16": ("translators", "train_superresolution16"),
     "layer-comparison": ("choices", "train_layer_comparison"),
-    "biggan32-codes": ("bn_transfer", "train_codes"),
-    "bn-transfer32": ("bn_transfer", "train_transfer"),
-    "bn-transfer32-comparison": ("bn_transfer", "train_comparison"),
-    "hypermod32": ("hypermod", "train_hypermod32"),
-    "hypermod32-comparison": ("hypermod_comparison", "train_comparison"),
-    "mind2mind32": ("mind2mind", "train_mind2mind32"),
-    "mind2mind64": ("mind2mind", "train_mind2mind64"),
-    "mind2mind64-comparison": ("mind2mind_comparison", "train_comparison"),
+    "avatar-biggan-codes": ("bn_transfer", "train_codes"),
+    "avatar-bn-transfer": ("bn_transfer", "train_transfer"),
+    "avatar-bn-transfer-comparison": ("bn_transfer", "train_comparison"),
+    "avatar-hypermod": ("hypermod", "train_hypermod"),
+    "avatar-hypermod-comparison": ("hypermod", "train_hypermod_comparison"),
+    "avatar-mind2mind": ("mind2mind", "train_near"),
+    "avatar-mind2mind-style": ("mind2mind", "train_style"),
+    "avatar-mind2mind-far": ("mind2mind", "train_far"),
+    "avatar-mind2mind-comparison": ("mind2mind_comparison", "train_comparison"),
     "classifier-shape": ("biased_classifiers", "train_shape_classifier"),
     "classifier-texture": ("biased_classifiers", "train_texture_classifier"),
     "segmenter-argmax": ("choices", "train_argmax"),
@@ -50,7 +51,9 @@ RECIPES = {
 
 
 def train(name: str, profile: str | None = None, **options: Any) -> Any:
-    """Trains the checkpoint called ``name`` and publishes it if it beats the shipped one.
+    """Trains the checkpoint called ``name`` and publishes it if it beats the shipped one; returns its card.
+
+    Under ``torchrun`` only the first process scores and publishes; the others return None.
 
     Args:
         name: a key of :data:`RECIPES`.
@@ -60,9 +63,12 @@ def train(name: str, profile: str | None = None, **options: Any) -> Any:
     Raises:
         CourseError: there is no such recipe.
     """
-    from .recipe import Job
+    from .recipe import Job, TrainingDone
 
     if name not in RECIPES:
         raise CourseError(f"there is no recipe {name!r}: choose one of {', '.join(RECIPES)}.")
     module, function = RECIPES[name]
-    return getattr(import_module(f".{module}", __package__), function)(Job(current(profile), **options))
+    try:
+        return getattr(import_module(f".{module}", __package__), function)(Job(current(profile), **options))
+    except TrainingDone:
+        return None

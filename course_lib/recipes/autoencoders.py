@@ -18,8 +18,7 @@ from ..experts.grid_autoencoder import GridAutoencoder, GridAutoencoderConfig
 from ..experts.latent_space import LatentSpace, measure_latents
 from ..profiles import seed_everything
 from ..training import Card
-from ..training.budget import History
-from ..training.method import Loss, Method
+from ..training.method import History, Loss, Method
 from .recipe import Job, data_hash, publish
 
 __all__ = ["AutoencoderLoss", "AutoencoderMethod", "psnr", "reconstruct", "train_autoencoder"]
@@ -253,7 +252,7 @@ def _train_decoder(job: Job, net: GridAutoencoder, before: History) -> Card:
     fresh = fresh_kinds(job.profile.pick(quick=1, cpu=400, gpu=2000), 4, tuple(KINDS))
     others = concatenate([kinds.part("train"), fresh])
     method = DecoderMethod(net, people.part("train"), others)
-    history = job.run("avatar-decoder", method, 30, job.profile.pick(quick=20, cpu=6000, gpu=20000))
+    history = job.run("avatar-decoder", method, 30, job.profile.pick(quick=20, cpu=6000, gpu=20000), last=True)
     net = history.averaged["decoder"].net.eval()
     state = net.state_dict()
     history = replace(before, steps=before.steps + history.steps, seconds=before.seconds + history.seconds)

@@ -48,7 +48,7 @@ def _train(job: Job, name: str, change: Callable[[Tensor, torch.Generator], Tens
     seed_everything(job.seed)
     config = ClassifierConfig({"kind": len(data.classes["kind"])}, width=12)
     method = BiasedClassifierMethod(data.part("train"), config, change)
-    history = job.run(name, method, 64, job.profile.pick(quick=60, cpu=1500, gpu=20000))
+    history = job.run(name, method, 64, job.profile.pick(quick=60, cpu=1500, gpu=20000), last=True)
     net = history.averaged["classifier"].eval()
     metrics = {}
     for part in ("val", "test"):

@@ -65,7 +65,7 @@ def train_flow(
     every = max(100, steps // 20)
     method = FlowMethod(task.pairs, flow, recipe["rate"], recipe["weight_decay"], task.held_out, every)
     job = replace(job, precision="bf16-mixed")
-    history = job.run(name, method, recipe["batch_size"], steps, log_every=every)
+    history = job.run(name, method, recipe["batch_size"], steps, log_every=every, last=True)
     averaged = history.averaged["flow"].eval()
     metrics, translator = {}, Translator(task.source, averaged, task.target)
     for part, data in task.scored.items():
@@ -88,7 +88,7 @@ def train_baseline(job: Job, flow: str, expert: SourceExpert, source: str, steps
     steps = steps or job.profile.pick(quick=60, cpu=4000, gpu=20000)
     every = max(100, steps // 20)
     method = RegressorMethod(task.pairs, regressor, recipe["rate"], recipe["weight_decay"], task.held_out, every)
-    history = job.run(f"{flow}-mlp", method, recipe["batch_size"], steps, log_every=every)
+    history = job.run(f"{flow}-mlp", method, recipe["batch_size"], steps, log_every=every, last=True)
     averaged, metrics = history.averaged["regressor"].eval(), {}
     for part, data in task.scored.items():
         condition = data.conditions(task.source)

@@ -152,7 +152,7 @@ def _train(job: Job, name: str, method: type[ClassifierMethod], width: int, proj
     training = method(people.part("train"), config, others=kinds.part("train"), mirrored=False)
     size = 32 if projection else 64
     job = replace(job, precision="bf16-mixed")
-    history = job.run(name, training, size, job.profile.pick(quick=60, cpu=2500, gpu=20000))
+    history = job.run(name, training, size, job.profile.pick(quick=60, cpu=2500, gpu=20000), last=True)
     net = history.averaged["classifier"].eval()
     metrics = {}
     for part in ("val", "test"):

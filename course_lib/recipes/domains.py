@@ -54,7 +54,7 @@ def train_labels(job: Job) -> Card:
     rates = {"rate": recipe["rate"], "weight_decay": recipe["weight_decay"], "held": held, "held_every": every}
     method = LabelMethod(pairs, flow, expert, **rates)
     job = replace(job, precision="bf16-mixed")
-    history = job.run("people-labels", method, recipe["batch_size"], steps, log_every=every)
+    history = job.run("people-labels", method, recipe["batch_size"], steps, log_every=every, last=True)
     flow = history.averaged["flow"].eval()
     metrics = {"nats per picture on val": held_out_nats(flow, held)}
     classifier, judge = load_expert("avatar-classifier", device), Judge.load().to(device)

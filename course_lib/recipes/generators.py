@@ -72,7 +72,7 @@ def train_stylegan(job: Job) -> Card:
     method = StyleGANMethod(known, config, space=space)
     job = replace(job, precision="bf16-mixed")
     steps, batch = job.profile.pick(quick=30, cpu=60000, gpu=150000), 32
-    history = job.run("avatar-stylegan", method, batch, steps, preview_every=2000)
+    history = job.run("avatar-stylegan", method, batch, steps, preview_every=2000, last=True)
     network, judge = history.averaged["generator"].eval(), Judge.load().to(device)
 
     def draw(count: int, draws: torch.Generator) -> Tensor:
@@ -113,7 +113,7 @@ def train_alae(job: Job) -> Card:
     method = ALAEMethod(known, network, space=space)
     job = replace(job, precision="bf16-mixed")
     steps, batch = job.profile.pick(quick=30, cpu=60000, gpu=150000), 32
-    history = job.run("avatar-alae", method, batch, steps, preview_every=2000)
+    history = job.run("avatar-alae", method, batch, steps, preview_every=2000, last=True)
     network.generator.load_state_dict(history.averaged["generator"].state_dict())
     for name in ("encoder", "score"):
         getattr(network, name).load_state_dict(getattr(history.averaged["critic"], name).state_dict())
@@ -172,7 +172,7 @@ def train_biggan(job: Job) -> Card:
     method = BigGANMethod(known, config, space=space)
     job = replace(job, precision="bf16-mixed")
     steps, batch = job.profile.pick(quick=30, cpu=20000, gpu=100000), 64
-    history = job.run("avatar-biggan", method, batch, steps, preview_every=2000)
+    history = job.run("avatar-biggan", method, batch, steps, preview_every=2000, last=True)
     network, judge = history.averaged["generator"].eval(), Judge.load().to(device)
     draws = torch.Generator().manual_seed(job.seed)
 

@@ -1,54 +1,270 @@
-"""Training of the hyper-modulated generator: from faces to six other classes of emoji."""
+"""The hyper-modulated generator of the course, and the comparison with what else could be done.
 
+From StyleGAN's people to six new kinds: three faces of another make, and three things that are no faces.
+"""
+
+import json
+from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import Any
 
-from ..data import TRANSFER_CLASSES, load_emoji, transfer_classes
+import torch
+from torch import Tensor, nn
+
+from ..data import target_classes
+from ..errors import CourseError
 from ..evaluation import Judge
-from ..experts import load_expert
-from ..hypermod import ConditionalCritic, HyperGenerator, TransferMethod, TransferSettings
-from ..hypermod.scores import HeldOut
-from ..hypermod.shipped import KIND, hyper_config, hyper_tensors
+from ..evaluation.class_scores import ACCURACY, FRECHET, KERNEL, ClassScores
+from ..evaluation.class_wise import INTRA_CLASS_MEAN
+from ..experts.source import SourceModel
+from ..gans.stylegan import StyleGAN, StyleGANConfig
+from ..gans.training import GANData, GANSchedule
+from ..hypermod import ConditionalDiscriminator, HyperGenerator, HyperModulationMethod, SelfAlignmentMethod
+from ..hypermod.files import KIND, hyper_config, hyper_tensors
+from ..hypermod.training import draw_classes, transfer_data
 from ..profiles import seed_everything
-from ..training import Card
-from .emoji import encode_codes
+from ..training import Card, atomic_write
+from .comparison import Contender, compare, publish_comparison
 from .recipe import Job, data_hash, publish
 
-__all__ = ["SETTINGS", "SOURCE", "train_hypermod32"]
+__all__ = [
+    "KINDS_LEARNED",
+    "SCHEDULE",
+    "SOURCE",
+    "VARIANTS",
+    "ConditionalStyleGAN",
+    "Variant",
+    "build_variant",
+    "train_hypermod",
+    "train_hypermod_comparison",
+]
 
-SOURCE = "stylegan32"
-SETTINGS = TransferSettings()
-_WIDTH, _RANK = 16, 8
+SOURCE, OURS = "avatar-stylegan", "class styles and copies"
+KINDS_LEARNED = ("open-peeps", "critters", "moods", "sprouts", "planets", "landscape")
+SCHEDULE = GANSchedule(decode=250, lead=50, decode_rate=1e-2, averaging=0.99)
+"""For some hundred steps. The published code trains both networks at 0.002 for 200,000 steps, without decoding."""
+SHIPPED = replace(SCHEDULE, decode=2000, lead=200, averaging=0.998)
+STOPS, BATCH, WIDTH = (100, 250, 400), 32, 16
 
 
-def train_hypermod32(job: Job) -> Card:
-    """Hyper-modulation of the faces' generator with all training pictures of the six classes.
+class ConditionalStyleGAN(StyleGAN):
+    """The usual way, as a baseline: the class enters through the mapping network, and all weights may train.
 
-    Low-rank heads, so that the file is small, copies of what surrounds the convolutions, and a style offset for each
-    class, without which the classes share their colours.
+    A one-hot class beside z, through a linear layer, is a row of a table that is added to that layer's output: this is
+    how it is written here. Another row moves the style itself, so that classes part early in training too.
+
+    Args:
+        config: sizes.
+        classes: number of classes.
+    """
+
+    def __init__(self, config: StyleGANConfig, classes: int):
+        super().__init__(config)
+        self.inputs, self.offsets = (nn.Embedding(classes, config.latent) for _ in range(2))
+        nn.init.zeros_(self.offsets.weight)
+        # Progressive growing is not used: to-RGB of smaller sizes would wait for a gradient.
+        self.synthesis.to_rgb[:-1].requires_grad_(False)
+
+    @classmethod
+    def from_source(cls, source: StyleGAN, classes: int) -> "ConditionalStyleGAN":
+        """A copy of ``source`` that ignores the class until it is trained: fine-tuning of all weights."""
+        network = cls(source.config, classes)
+        network.load_state_dict(source.state_dict(), strict=False)
+        nn.init.zeros_(network.inputs.weight)
+        return network
+
+    def groups(self, rate: float, class_rate: float) -> list[dict[str, Any]]:
+        """What trains, for an optimiser; ``class_rate`` is the factor of the mapping network's learning rate."""
+        tables = [self.inputs.weight, self.offsets.weight]
+        fast = [p for p in self.synthesis.parameters() if p.requires_grad] + tables
+        return [{"params": fast}, {"params": list(self.mapping.parameters()), "lr": class_rate * rate}]
+
+    def forward(self, z: Tensor, labels: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
+        """Latents or pictures of classes ``labels (B,)``; z and noise as :class:`StyleGAN` takes them."""
+        noise = self.synthesis.noise(len(z)) if noise is None else noise
+        if z.ndim == 3:
+            labels = labels.repeat_interleave(z.shape[1])
+        normalise, first, *rest = self.mapping
+        w = first(normalise(z.flatten(0, -2))) + self.inputs(labels)
+        for layer in rest:
+            w = layer(w)
+        return self.synthesis((w + self.offsets(labels)).view(z.shape), noise)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to learn new classes.
+
+    Attributes:
+        meaning: in words.
+        generator: ``hyper``, ``aligned`` (a self-aligned hyper generator is handed over), ``fine-tune`` or ``scratch``.
+        options: of :class:`HyperGenerator`, or of the hand-over from self-alignment.
+        settings: of :class:`HyperModulationMethod`.
+    """
+
+    meaning: str
+    generator: str = "hyper"
+    options: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+VARIANTS = {
+    "hyper-modulation": Variant("frozen source, heads that begin as the source"),
+    "self-aligned": Variant("random heads after self-alignment", "aligned", {"spread": 1.0}),
+    "self-aligned, equal vectors": Variant("as published: one class vector for all classes", "aligned"),
+    "random start": Variant("random heads", options={"start": "random"}),
+    "low-rank heads": Variant("heads of rank 4", options={"rank": 4}),
+    "contrastive": Variant("with the contrastive term", settings={"contrastive": 0.01}),
+    "fine-tuned copies": Variant("copies of constant, noise, styles and to-RGB train too", options={"finetune": True}),
+    "class styles": Variant("an offset of the style for each class (ours)", options={"class_styles": True}),
+    "class styles and copies": Variant("both", options={"class_styles": True, "finetune": True}),
+    "both, random start": Variant(
+        "the same from random heads", options={"class_styles": True, "finetune": True, "start": "random"}
+    ),
+    "all weights": Variant("all weights train, class through the mapping network", "fine-tune"),
+    "from scratch": Variant("no source: both networks begin at random", "scratch"),
+}
+"""Name → what it is. All but the last begin with the source's discriminator."""
+
+
+def build_variant(
+    name: str,
+    data: GANData,
+    source: SourceModel,
+    schedule: GANSchedule = SCHEDULE,
+    seed: int = 0,
+    width: int = 16,
+    aligned: HyperGenerator | None = None,
+    **settings: Any,
+) -> HyperModulationMethod:
+    """The training of one variant, ready for :func:`course_lib.training.train`.
+
+    Args:
+        name: key of :data:`VARIANTS`.
+        data: of :func:`transfer_data`.
+        source: its networks are copied.
+        schedule, settings: common to all variants.
+        seed: of the weights that begin at random.
+        width: of the class vector.
+        aligned: a self-aligned generator with one class, for ``self-aligned``.
+
+    Raises:
+        CourseError: there is no such variant, or no aligned generator for the one that needs it.
+    """
+    if name not in VARIANTS:
+        raise CourseError(f"there is no variant {name!r}: choose among {', '.join(VARIANTS)}.")
+    variant, classes, config = VARIANTS[name], int(data.labels.max()) + 1, source.generator.config
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        discriminator = ConditionalDiscriminator.from_source(source.discriminator, classes)
+        if variant.generator == "scratch":
+            generator, discriminator = ConditionalStyleGAN(config, classes), ConditionalDiscriminator(config, classes)
+        elif variant.generator == "fine-tune":
+            generator = ConditionalStyleGAN.from_source(source.generator, classes)
+        elif variant.generator == "aligned":
+            if aligned is None:
+                raise CourseError("the variant 'self-aligned' needs a self-aligned generator: give aligned=….")
+            generator = aligned.with_classes(classes, **variant.options)
+        else:
+            generator = HyperGenerator(deepcopy(source.generator), classes, width, **variant.options)
+    return HyperModulationMethod(data, generator, discriminator, schedule, source.space, **settings | variant.settings)
+
+
+def train_hypermod(job: Job) -> Card:
+    """Hyper-modulation of the people's generator with all training pictures of the six kinds.
+
+    Low-rank heads, so that the file is small, copies of what surrounds the convolutions, and class styles, without
+    which the classes share their colours.
     """
     seed_everything(job.seed)
-    data = transfer_classes(load_emoji())
-    source, critic = load_expert(SOURCE), load_expert(f"{SOURCE}-critic")
-    classes = list(TRANSFER_CLASSES)
-    hyper = HyperGenerator(deepcopy(source), len(classes), _WIDTH, _RANK, finetune=True, class_styles=True)
-    train = data.part("train")
-    settings = replace(SETTINGS, ema=0.995, reconstruction=4.0, decode_first=0.35, decay=0.25)
-    target = load_expert("autoencoder64", job.profile.device)
-    codes = encode_codes(target, train, train.labels["class"], hyper.config.latent)
-    method = TransferMethod(train, hyper, ConditionalCritic.from_source(critic, len(classes)), settings, codes=codes)
-    steps = job.profile.pick(quick=20, cpu=4000, gpu=30000)
-    recipe = {"batch_size": 24, "pictures": len(train), **vars(settings)}
-    history = job.run("hypermod32", method, recipe["batch_size"], steps)
-    network, judge = history.averaged["generator"].eval(), Judge.load().to(job.profile.device)
-    # Together, since a class has ten pictures in one of them; settings were tried on an earlier choice of classes.
-    held = HeldOut.of(data.subset(data.split > 0), judge, hyper.config.size)
-    metrics = {f"{name} (judge features, mean over classes)": value for name, value in held.mean(network).items()}
-    config = hyper_config(SOURCE, classes, _WIDTH, _RANK, True, True)
-    card = Card("hypermod32", KIND, config, recipe, data=data_hash(data), metrics=metrics)
+    device, names = job.profile.device, list(KINDS_LEARNED)
+    source, data = SourceModel.load(SOURCE, device), target_classes(names=names)
+    known = transfer_data(source.space, data.part("train"), source.generator.config.latent)
+    variant = VARIANTS[OURS]
+    method = build_variant(OURS, known, source, SHIPPED, job.seed, WIDTH)
+    job = replace(job, precision="bf16-mixed")
+    steps = job.profile.pick(quick=20, cpu=12000, gpu=60000)
+    history = job.run("avatar-hypermod", method, 32, steps, preview_every=2000)
+    network, metrics = history.averaged["generator"].eval(), {}
+    for part in ("val", "test"):
+        scores = ClassScores(data.part(part), Judge.load().to(device))
+        labels = scores.asked(100)
+        found = scores.mean(draw_classes(network, labels, source.space), labels)
+        metrics |= {f"{name} on {part}": value for name, value in found.items()}
+        metrics[f"{ACCURACY} of real pictures on {part}"] = scores.real_accuracy
+    recipe = {"batch_size": 32, "pictures": len(data.part("train")), "space": "avatar-autoencoder"}
+    recipe |= {"r1": method.r1 / method.r1_every, "mixing": method.mixing} | asdict(SHIPPED)
+    config = hyper_config(SOURCE, names, WIDTH, None, **variant.options)
+    card = Card("avatar-hypermod", KIND, config, recipe, data=data_hash(data), metrics=metrics)
     card.notes = (
         f"Heads, class network, class styles, and copies of constant, noise, styles and to-RGB; the modulated "
-        f"generator is {SOURCE}. Scores: held-out pictures, val and test."
+        f"generator is {SOURCE}. Scores: features and kinds of avatar-judge, means over classes."
     )
-    primary = "kernel distance (judge features, mean over classes)"
-    return publish(job, card, hyper_tensors(network), history, primary, higher=False, bits=8)
+    return publish(job, card, hyper_tensors(network), history, f"{KERNEL} on val", higher=False, bits=8)
+
+
+def train_hypermod_comparison(job: Job) -> Card:
+    """Every variant at 50 pictures a class, and some at 10 and 200, over three seeds; the seed chooses pictures too.
+
+    Scores at each stop are those of :class:`ClassScores` on val and test together. Self-alignment is done once; its
+    seconds stand in the settings of ``self-aligned``.
+    """
+    job = replace(job, precision="bf16-mixed")
+    device, names = job.profile.device, list(KINDS_LEARNED)
+    source, data = SourceModel.load(SOURCE, device), target_classes(names=names)
+    scores = ClassScores(data.subset(data.split > 0), Judge.load().to(device))
+    labels = scores.asked(32)
+    aligned, alignment = _aligned(job, source)
+
+    def build(variant: str, pictures: int, seed: int) -> HyperModulationMethod:
+        few = target_classes(names=names, per_class=pictures, seed=seed).part("train")
+        known = transfer_data(source.space, few, source.generator.config.latent)
+        return build_variant(variant, known, source, SCHEDULE, seed, WIDTH, aligned)
+
+    def score(pictures: Tensor) -> dict[str, float]:
+        found = scores.by_class(pictures, labels)
+        mean = {name: found[INTRA_CLASS_MEAN][name] for name in (KERNEL, FRECHET, ACCURACY)}
+        return mean | {f"{KERNEL}, {name}": found[name][KERNEL] for name in names}
+
+    def draw(network: nn.Module, seed: int) -> Tensor:
+        return draw_classes(network, labels, source.space, seed)
+
+    plan = [(variant, 50, 1 if variant == "self-aligned, equal vectors" else 3) for variant in VARIANTS]
+    plan += [(variant, pictures, 1) for pictures in (10, 200) for variant in (OURS, "from scratch")]
+    contenders = [
+        Contender(
+            variant if pictures == 50 else f"{variant}, {pictures} pictures",
+            partial(build, variant, pictures),
+            draw,
+            BATCH,
+            seeds,
+            settings={"meaning": VARIANTS[variant].meaning} | (alignment if "aligned" in variant else {}),
+        )
+        for variant, pictures, seeds in plan
+    ]
+    stops = job.profile.pick(quick=(2, 4), cpu=STOPS, gpu=STOPS)
+    results = compare(job, "avatar-hypermod-comparison", contenders, score, stops, shown=24)
+    card = Card("avatar-hypermod-comparison", "comparison", {"source": SOURCE, "classes": names, "width": WIDTH})
+    card.data = data_hash(data)
+    card.recipe = {"batch_size": BATCH, "chance": scores.chance, "real accuracy": scores.real_accuracy}
+    card.recipe |= asdict(SCHEDULE)
+    card.notes = "Distances and class accuracy: judge features, held-out pictures (val and test), mean over classes."
+    pairs = [(a, b) for a in ("hyper-modulation", "self-aligned") for b in ("random start", "from scratch")]
+    pairs += [("hyper-modulation", "self-aligned")] + [(OURS, other) for other in VARIANTS if other != OURS]
+    return publish_comparison(job, card, contenders, results, f"{OURS}: {KERNEL}", pairs)
+
+
+def _aligned(job: Job, source: SourceModel) -> tuple[HyperGenerator, dict[str, float]]:
+    """The source's imitation by a random hypernetwork, and what it took."""
+    torch.manual_seed(0)
+    hyper = HyperGenerator(deepcopy(source.generator), 1, WIDTH, start="random")
+    steps, spent = job.profile.pick(quick=2, cpu=400, gpu=10000), job.work / "avatar-hypermod-alignment" / "spent.json"
+    before, method = job.clock(), SelfAlignmentMethod(hyper, every=50)
+    history = replace(job, steps=None, seconds=None).run("avatar-hypermod-alignment", method, 16, steps, log_every=50)
+    if not spent.is_file():  # a resumed comparison finds the alignment done
+        found = {"alignment steps": steps, "alignment seconds": job.clock() - before}
+        found["difference left"] = history.curve["pictures"][-1]
+        atomic_write(spent, lambda part: part.write_text(json.dumps(found)))
+    return hyper, json.loads(spent.read_text())

@@ -16,9 +16,13 @@ from ..errors import CourseError
 from ..paths import CHECKPOINTS, DATA, RUNS
 from ..profiles import Profile
 from ..training import Budget, Card, load_card, save_weights
-from ..training.loop import History, Method, train
+from ..training.loop import History, Method, is_first_process, train
 
-__all__ = ["Job", "data_hash", "publish"]
+__all__ = ["Job", "TrainingDone", "data_hash", "publish"]
+
+
+class TrainingDone(Exception):
+    """Ends a recipe in all processes of ``torchrun`` but the first, which alone scores and publishes."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,6 @@ class Job:
         seed: of initialisation, data order and noise.
         precision: as Fabric names it.
         force: publish even if the checkpoint it replaces scores better.
-        dataset: as :func:`course_lib.data.load` names it.
     """
 
     profile: Profile
@@ -53,10 +56,19 @@ class Job:
         alone = self.profile.device == "cpu" and torch.get_num_threads() == 1
         return time.process_time if alone else time.perf_counter
 
-    def run(self, name: str, method: Method, batch_size: int, steps: int, **options: Any) -> History:
-        """Trains ``method`` in this job's working folder, resuming where an earlier run stopped."""
+    def run(
+        self, name: str, method: Method, batch_size: int, steps: int, last: bool = False, **options: Any
+    ) -> History:
+        """Trains ``method`` in this job's working folder, resuming where an earlier run stopped.
+
+        Args:
+            last: no further training follows: of several processes only the first comes back.
+
+        Raises:
+            TrainingDone: in the other processes.
+        """
         budget = Budget(self.steps or (None if self.seconds else steps), self.seconds)
-        return train(
+        history = train(
             method,
             budget,
             batch_size,
@@ -67,6 +79,11 @@ class Job:
             accelerator=self.profile.device,
             **{"log_every": 100, "checkpoint_every": 500, "preview_every": 500} | options,
         )
+        if last and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        if last and not is_first_process():
+            raise TrainingDone
+        return history
 
 
 def data_hash(data: ImageSet) -> dict[str, str]:
@@ -88,7 +105,7 @@ def publish(
     bits: int = 16,
     fine: tuple[str, ...] = (),
 ) -> Card:
-    """Completes the card and writes the weights, unless what is there scores better.
+    """Completes the card and writes the weights, unless what is there scores better; the first process alone does.
 
     Args:
         card: with name, kind, config, recipe, data and metrics.
@@ -97,6 +114,8 @@ def publish(
         higher: whether more of it is better.
         bits, fine: how weights are stored, see :func:`course_lib.training.save_weights`.
     """
+    if not is_first_process():
+        return card
     card.steps, card.seconds, card.curve = history.steps, round(history.seconds, 1), history.curve
     card.seed = job.seed
     cuda = job.profile.device == "cuda"

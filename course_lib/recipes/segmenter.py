@@ -89,7 +89,7 @@ def train_segmenter(job: Job) -> Card:
     seed_everything(job.seed)
     train = data.split == 0
     method = SegmenterMethod(data.subset(train), labels[train], SegmenterConfig(len(PARTS)))
-    history = job.run("avatar-segmenter", method, 64, job.profile.pick(quick=60, cpu=700, gpu=10000))
+    history = job.run("avatar-segmenter", method, 64, job.profile.pick(quick=60, cpu=700, gpu=10000), last=True)
     net = history.averaged["segmenter"].eval()
     metrics = {
         f"{name} on {part}": value

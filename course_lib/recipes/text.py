@@ -159,7 +159,7 @@ def train_text_to_biggan(job: Job) -> Card:
     method = GanMethod(pairs, target, dequantiser, table, source, flow, held=held, **rates)
     flow.shift.fit(method.pairs.mean.cpu(), method.pairs.condition.cpu(), ridge=1e-2)
     steps = job.profile.pick(quick=50, cpu=8000, gpu=20000)
-    history = job.run(f"text-to-biggan-{digest[:8]}", method, recipe["batch_size"], steps)
+    history = job.run(f"text-to-biggan-{digest[:8]}", method, recipe["batch_size"], steps, last=True)
     flow, judge = history.averaged["flow"].eval(), Judge.load().to(device)
     metrics = {"nats per picture on held-out pairs": held_out_nats(flow, method.held)}
     for part in ("val", "test"):

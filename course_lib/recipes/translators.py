@@ -82,7 +82,7 @@ def _train_flow(job: Job, size: int, steps: int, hidden_dim: int, blocks: int) -
     every = max(100, steps // 40)
     method = FlowMethod(task.pairs, flow, recipe["rate"], recipe["weight_decay"], task.held["val"], every)
     job = replace(job, precision="bf16-mixed")
-    history = job.run(name, method, recipe["batch_size"], steps, log_every=every)
+    history = job.run(name, method, recipe["batch_size"], steps, log_every=every, last=True)
     averaged = history.averaged["flow"].eval()
     metrics, translator = {}, Translator(task.source, averaged, task.target)
     for part, encoded in task.held.items():
@@ -102,7 +102,7 @@ def _train_regressor(job: Job, size: int, steps: int) -> Card:
     regressor.fit_shift(task.pairs.mean.cpu(), task.pairs.condition.cpu())
     recipe = {"batch_size": 64, "pairs": len(task.pairs), "rate": 1e-3, "weight_decay": 0.02, "width": regressor.width}
     method = RegressorMethod(task.pairs, regressor, recipe["rate"], recipe["weight_decay"], task.held["val"])
-    history = job.run(name, method, recipe["batch_size"], steps)
+    history = job.run(name, method, recipe["batch_size"], steps, last=True)
     averaged, metrics = history.averaged["regressor"].eval(), {}
     for part, encoded in task.held.items():
         real = torch.cat(list(task.data.part(part).batches(250))).to(encoded.mean.device)

@@ -1,57 +1,58 @@
-"""Weights the four papers released, read by their own key names.
+"""Weights the four papers released, by their own key names; the files themselves are not part of this course.
 
-The checkpoints themselves are not part of this course. ``checkpoint`` reads a file without running anything in it, and
-``strict`` compares it with a network; ``flow_names`` knows what the tensors of a Net2Net flow are called, ``flow``
-loads one. ``big_ae``, ``basic_ae``, ``biggan``, ``dequantiser`` and ``captioner`` are its experts, built so that their
-tensors carry the released names; ``translator`` opens a checkpoint that holds all of these, ``describe`` says what a
-file is.
-
-The GANs of the other papers are networks of this course that compute the same function, so their tensors are renamed
-(``renamed``): ``stylegan`` and ``hyper_names`` for Hyper-Modulation, ``alae`` for Mind2Mind's source. ``parts`` reads
-files that hold several networks.
+``reading`` reads a file, whatever it is, without running anything in it. ``strict`` finds a network in it by its
+tensors and compares names and shapes; ``recognise`` reports. There is one file a system: ``net2net`` (its experts are
+``net2net_biggan`` and ``net2net_experts``), ``stylegan`` (with Hyper-Modulation's names), ``biggan`` (with
+cGANTransfer's) and ``alae`` (with MindGAN's).
 """
 
-from course_lib.released.alae import ALAE_PARTS, export_alae, load_alae
-from course_lib.released.basic_ae import BasicAutoencoder, BasicAutoencoderConfig, load_basic_ae
-from course_lib.released.big_ae import (
-    RELEASED_AUTOENCODERS,
-    BigAutoencoder,
-    BigAutoencoderConfig,
-    load_big_ae,
+from .alae import ALAE_PARTS, alae_layouts, load_alae, mlp_alae_layouts, read_mindgan
+from .biggan import (
+    load_biggan,
+    load_biggan_discriminator,
+    read_transferred,
+    transferred_discriminator_layout,
+    transferred_layout,
 )
-from course_lib.released.biggan import RELEASED_BIGGANS, BigGan, GeneratorConfig, load_biggan
-from course_lib.released.captioner import Captioner, CaptionerConfig, load_captioner
-from course_lib.released.checkpoint import Checkpoint, read_checkpoint, read_state_dict
-from course_lib.released.dequantiser import Dequantiser, DequantiserConfig, load_dequantiser
-from course_lib.released.describe import describe
-from course_lib.released.flow import (
+from .net2net import (
     RELEASED_FLOWS,
-    export_flow,
-    infer_flow_config,
-    load_flow,
-    load_flow_state,
-    select_flow_state,
-)
-from course_lib.released.flow_names import FlowEntry, flow_layout
-from course_lib.released.parts import pick_part, read_parts
-from course_lib.released.stylegan import (
-    export_critic,
-    export_stylegan,
-    load_stylegan,
-    load_stylegan_critic,
-)
-from course_lib.released.translator import (
     RELEASED_TRANSLATORS,
     TranslatorConfig,
     TranslatorParts,
+    flow_layout,
+    load_expert,
+    load_flow,
     load_translator_parts,
     translator_layout,
+)
+from .net2net_biggan import BigAutoencoder, BigAutoencoderConfig, BigGan, GeneratorConfig
+from .net2net_experts import (
+    RELEASED_EXPERTS,
+    BasicAutoencoder,
+    BasicAutoencoderConfig,
+    Captioner,
+    CaptionerConfig,
+    Dequantiser,
+    DequantiserConfig,
+)
+from .reading import read_file
+from .recognise import describe
+from .strict import export_state, load_state
+from .stylegan import (
+    HyperSizes,
+    class_layout,
+    cut_stylegan,
+    discriminator_layout,
+    hyper_layout,
+    load_stylegan,
+    load_stylegan_discriminator,
+    read_hyper,
+    stylegan_layout,
 )
 
 __all__ = [
     "ALAE_PARTS",
-    "RELEASED_AUTOENCODERS",
-    "RELEASED_BIGGANS",
+    "RELEASED_EXPERTS",
     "RELEASED_FLOWS",
     "RELEASED_TRANSLATORS",
     "BasicAutoencoder",
@@ -61,35 +62,36 @@ __all__ = [
     "BigGan",
     "Captioner",
     "CaptionerConfig",
-    "Checkpoint",
     "Dequantiser",
     "DequantiserConfig",
-    "FlowEntry",
     "GeneratorConfig",
+    "HyperSizes",
     "TranslatorConfig",
     "TranslatorParts",
+    "alae_layouts",
+    "class_layout",
+    "cut_stylegan",
     "describe",
-    "export_alae",
-    "export_critic",
-    "export_flow",
-    "export_stylegan",
+    "discriminator_layout",
+    "export_state",
     "flow_layout",
-    "infer_flow_config",
+    "hyper_layout",
     "load_alae",
-    "load_basic_ae",
-    "load_big_ae",
     "load_biggan",
-    "load_captioner",
-    "load_dequantiser",
+    "load_biggan_discriminator",
+    "load_expert",
     "load_flow",
-    "load_flow_state",
+    "load_state",
     "load_stylegan",
-    "load_stylegan_critic",
+    "load_stylegan_discriminator",
     "load_translator_parts",
-    "pick_part",
-    "read_checkpoint",
-    "read_parts",
-    "read_state_dict",
-    "select_flow_state",
+    "mlp_alae_layouts",
+    "read_file",
+    "read_hyper",
+    "read_mindgan",
+    "read_transferred",
+    "stylegan_layout",
+    "transferred_discriminator_layout",
+    "transferred_layout",
     "translator_layout",
 ]

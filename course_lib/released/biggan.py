@@ -1,246 +1,213 @@
-"""The BigGAN generator of Net2Net, at 128 and 256 pixels: a target expert, and the decoder of the big autoencoder."""
+"""BigGAN-PyTorch's files and those of cGANTransfer, which descends from it: our networks carry the same names.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import pairwise
+A transferred generator keeps the old tables and adds, in every batch norm, the maps from new classes to old ones.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from course_lib.errors import CourseError
-from course_lib.released.checkpoint import read_state_dict
-from course_lib.released.layers import ActNorm, FrozenNetwork
-from course_lib.released.spectral_norm import SpectralNorm
-from course_lib.released.strict import load_exactly, reading_sizes, take
+from ..gans import CIFAR32, IMAGENET128, BigGANConfig, Discriminator, Generator
+from .reading import State
+from .strict import Entry, Kind, Layout, layout_of, load_state, pick, reading_sizes, register
 
-__all__ = ["RELEASED_BIGGANS", "BigGan", "Generator", "GeneratorConfig", "infer_generator_config", "load_biggan"]
+__all__ = ["load_biggan", "load_biggan_discriminator", "read_transferred", "transferred_discriminator_layout"]
+__all__ += ["transferred_layout"]
 
-_WIDTHS = {128: (16, 16, 8, 4, 2, 1), 256: (16, 16, 8, 8, 4, 2, 1)}
-_CHUNK = 20
-"""Numbers of the code that each residual block reads."""
-_BATCH_NORM_EPSILON = 1e-4
+_PARTS = {"comb_layer": "mixing", "prev_knowledge": "table", "z_layer": "noise", "res": "residual"}
+_SIDES = {"g": "gain", "b": "bias"}
 
 
-@dataclass(frozen=True)
-class GeneratorConfig:
-    """Sizes of a generator.
-
-    Attributes:
-        size: side of the pictures in pixels, 128 or 256.
-        code_dim: numbers of the code ``z``; each block reads 20 of them, the first layer the others. None: 20 too.
-        channels: width of the last block; the first is 16 times as wide.
-        classes: number of classes.
-        class_dim: width of a class embedding.
-        actnorm_at_end: ActNorm instead of BatchNorm before the last convolution, as in the autoencoders.
-
-    Raises:
-        CourseError: another size, or a code without numbers for the first layer.
-    """
-
-    size: int = 256
-    code_dim: int | None = None
-    channels: int = 96
-    classes: int = 1000
-    class_dim: int = 128
-    actnorm_at_end: bool = False
-
-    def __post_init__(self) -> None:
-        if self.size not in _WIDTHS:
-            raise CourseError(f"there is no released BigGAN of {self.size} px: choose 128 or 256.")
-        if self.code_dim is None:
-            object.__setattr__(self, "code_dim", _CHUNK * (self.blocks + 1))
-        if self.code_dim <= _CHUNK * self.blocks:
-            raise CourseError(
-                f"{self.blocks} blocks read {_CHUNK} numbers each: a code of {self.code_dim} is too short."
-            )
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels in front of, between and behind the blocks."""
-        return tuple(width * self.channels for width in _WIDTHS[self.size])
-
-    @property
-    def blocks(self) -> int:
-        """Residual blocks; each doubles the side, from 4 pixels on."""
-        return len(_WIDTHS[self.size]) - 1
-
-    @property
-    def split(self) -> list[int]:
-        """How the code is split: the first layer's part, then one for each block."""
-        return [self.code_dim - _CHUNK * self.blocks] + [_CHUNK] * self.blocks
+def _on_meta(network: type, config: BigGANConfig) -> Layout:
+    with torch.device("meta"):
+        return layout_of(network(config))
 
 
-RELEASED_BIGGANS: dict[str, GeneratorConfig] = {"biggan128": GeneratorConfig(128), "biggan256": GeneratorConfig(256)}
+def transferred_layout(config: BigGANConfig, new: int) -> Layout:
+    """Tensors of a generator with new classes, in the order of the authors' files.
 
-
-class _ConditionalNorm(nn.Module):
-    """BatchNorm without affine part; gain (1 + …) and bias are linear in the condition."""
-
-    def __init__(self, channels: int, condition_dim: int):
-        super().__init__()
-        self.bn = nn.BatchNorm2d(channels, _BATCH_NORM_EPSILON, affine=False)
-        self.gamma_embed = SpectralNorm(nn.Linear(condition_dim, channels, bias=False))
-        self.beta_embed = SpectralNorm(nn.Linear(condition_dim, channels, bias=False))
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        gain, bias = 1 + self.gamma_embed(condition), self.beta_embed(condition)
-        return gain[:, :, None, None] * self.bn(x) + bias[:, :, None, None]
-
-
-class _Block(nn.Module):
-    """Residual block that doubles the side."""
-
-    def __init__(self, inputs: int, outputs: int, condition_dim: int):
-        super().__init__()
-        self.conv0 = SpectralNorm(nn.Conv2d(inputs, outputs, 3, padding=1))
-        self.conv1 = SpectralNorm(nn.Conv2d(outputs, outputs, 3, padding=1))
-        self.conv_sc = SpectralNorm(nn.Conv2d(inputs, outputs, 1))
-        self.HyperBN = _ConditionalNorm(inputs, condition_dim)
-        self.HyperBN_1 = _ConditionalNorm(outputs, condition_dim)
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        h = self.conv0(F.interpolate(F.relu(self.HyperBN(x, condition)), scale_factor=2))
-        h = self.conv1(F.relu(self.HyperBN_1(h, condition)))
-        return h + self.conv_sc(F.interpolate(x, scale_factor=2))
-
-
-class _Attention(nn.Module):
-    """Self-attention; keys and values are pooled 2×2, and scores are not divided by the root of their width."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.gamma = nn.Parameter(torch.zeros(1))
-        self.theta = SpectralNorm(nn.Conv2d(channels, channels // 8, 1, bias=False))
-        self.phi = SpectralNorm(nn.Conv2d(channels, channels // 8, 1, bias=False))
-        self.g = SpectralNorm(nn.Conv2d(channels, channels // 2, 1, bias=False))
-        self.o_conv = SpectralNorm(nn.Conv2d(channels // 2, channels, 1, bias=False))
-
-    def forward(self, x: Tensor) -> Tensor:
-        query = self.theta(x).flatten(2)
-        key, value = (F.max_pool2d(layer(x), 2).flatten(2) for layer in (self.phi, self.g))
-        attention = (query.transpose(1, 2) @ key).softmax(-1)
-        return self.gamma * self.o_conv((value @ attention.transpose(1, 2)).unflatten(2, x.shape[2:])) + x
-
-
-class Generator(nn.Module):
-    """Code and class embedding → picture.
-
-    References:
-        Brock et al. 2019; the port by GANalyze, with the changes of CompVis/net2net.
-    """
-
-    def __init__(self, config: GeneratorConfig):
-        super().__init__()
-        self.config = config
-        widths = config.widths
-        self.linear = nn.Linear(config.classes, config.class_dim, bias=False)
-        self.G_linear = SpectralNorm(nn.Linear(config.split[0], 16 * widths[0]))
-        self.GBlock = nn.ModuleList(_Block(*pair, _CHUNK + config.class_dim) for pair in pairwise(widths))
-        self.attention = _Attention(widths[-2])
-        end = ActNorm(widths[-1]) if config.actnorm_at_end else nn.BatchNorm2d(widths[-1], _BATCH_NORM_EPSILON)
-        self.ScaledCrossReplicaBN = end
-        self.colorize = SpectralNorm(nn.Conv2d(widths[-1], 3, 3, padding=1))
-
-    def forward(self, code: Tensor, class_embedding: Tensor) -> Tensor:
-        """Pictures ``(B, 3, S, S)`` in [−1, 1].
-
-        Args:
-            code: ``(B, code_dim)``.
-            class_embedding: ``(B, class_dim)``; ``linear`` makes it of one-hot or soft classes ``(B, classes)``.
-        """
-        first, *chunks = code.split(self.config.split, dim=1)
-        # The first layer writes channels last.
-        x = self.G_linear(first).view(len(code), 4, 4, -1).permute(0, 3, 1, 2)
-        for i, (block, chunk) in enumerate(zip(self.GBlock, chunks, strict=True)):
-            if i == self.config.blocks - 1:
-                x = self.attention(x)
-            x = block(x, torch.cat([chunk, class_embedding], dim=1))
-        return self.colorize(F.relu(self.ScaledCrossReplicaBN(x))).tanh()
-
-
-class BigGan(FrozenNetwork):
-    """The generator as a target expert: a latent is the code ``z`` followed by a class embedding.
-
-    Attributes:
-        latent_dim: ``code_dim + class_dim``, 268 at 256 pixels.
-    """
-
-    def __init__(self, config: GeneratorConfig):
-        super().__init__()
-        self.config, self.latent_dim = config, config.code_dim + config.class_dim
-        self.decoder = Generator(config)
-        self.frozen()
-
-    @torch.no_grad()
-    def embed(self, labels: Tensor) -> Tensor:
-        """Class embeddings ``(B, class_dim)`` of class numbers ``int64 (B,)``.
-
-        Raises:
-            CourseError: a number is out of range.
-        """
-        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.config.classes:
-            raise CourseError(f"class numbers go from 0 to {self.config.classes - 1}.")
-        return self.decoder.linear.weight.T[labels]
-
-    @torch.no_grad()
-    def render(self, code: Tensor, class_embedding: Tensor) -> Tensor:
-        """Pictures ``(B, 3, S, S)`` in [−1, 1] for codes ``(B, code_dim)``, of which |z| ≤ 2.5 were trained on."""
-        return self.decoder(code, class_embedding)
-
-    def decode(self, latent: Tensor) -> Tensor:
-        """Pictures ``(B, 3, S, S)`` in [−1, 1] for latents ``(B, latent_dim)``.
-
-        Raises:
-            CourseError: latents of another width.
-        """
-        latent = latent.flatten(1)
-        if latent.shape[1] != self.latent_dim:
-            raise CourseError(f"this generator takes latents (B, {self.latent_dim}), not {tuple(latent.shape)}.")
-        return self.render(*latent.split([self.config.code_dim, self.config.class_dim], dim=1))
-
-    def encode(self, x: Tensor) -> Tensor:
-        """A generator has no encoder.
-
-        Raises:
-            CourseError: always.
-        """
-        raise CourseError("BigGAN has no encoder: keep the latents (z, class embedding) that pictures were made of.")
-
-
-def infer_generator_config(state: Mapping[str, Tensor]) -> GeneratorConfig:
-    """Reads the sizes off a generator's tensors, named without prefix.
-
-    Raises:
-        CourseError: a tensor that tells a size is missing.
-    """
-    with reading_sizes("a BigGAN"):
-        blocks = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("GBlock."))
-        class_dim, classes = state["linear.weight"].shape
-        return GeneratorConfig(
-            size=4 * 2**blocks,
-            code_dim=state["G_linear.module.weight_bar"].shape[1] + _CHUNK * blocks,
-            channels=state["colorize.module.weight_bar"].shape[1],
-            classes=classes,
-            class_dim=class_dim,
-            actnorm_at_end="ScaledCrossReplicaBN.loc" in state,
-        )
-
-
-def load_biggan(path: str | Path, config: GeneratorConfig | None = None) -> BigGan:
-    """Reads a generator's file, or one of its wrapper (all names begin with ``decoder.``).
+    Old tables and embeddings go to our ``source``, all else to ``target``, as
+    :class:`course_lib.bn_transfer.TransferGenerator` names them. ``pretrain_embedding_w`` of every layer is one tensor
+    with ``shared.weight``.
 
     Args:
-        path: ``.safetensors`` or a torch file.
-        config: what the file must fit, for example ``RELEASED_BIGGANS["biggan256"]``; None reads the sizes off it.
+        config: of the generator that was transferred; with an embedding it is the ImageNet variant, else the CIFAR one.
+        new: number of new classes.
+    """
+    base = {name: entry.shape for name, entry in _on_meta(Generator, config).items()}
+    layout: dict[str, Entry] = {}
+    for name, shape in base.items():
+        norm, _, rest = name.rpartition(".bn")
+        norm = f"{norm}.bn{rest[0]}" if norm else ""
+        if norm and rest[2:] == "stored_mean" and config.embedding is not None:
+            layout[f"{norm}.pretrain_embedding_w"] = Entry("source.shared.weight", base["shared.weight"])
+        old = name == "shared.weight" or (norm and rest[2:].startswith(("gain", "bias")))
+        layout[name] = Entry(f"{'source' if old else 'target'}.{name}", shape)
+        if norm and rest[2:] == ("bias.weight" if config.embedding is None else "bias.sv0"):
+            layout |= dict(_propagation(norm, base[f"{norm}.stored_mean"][0], config, new))
+    return layout
+
+
+def _propagation(norm: str, channels: int, config: BigGANConfig, new: int) -> Iterator[tuple[str, Entry]]:
+    """The new tensors of one batch norm: weight, bias and spectral vector of each part, for gain and bias in turn."""
+    spectral = config.embedding is not None
+    shapes = {
+        "comb_layer": ((config.classes, new), True, spectral),
+        "prev_knowledge": ((channels, config.classes), not spectral, spectral),
+        "z_layer": ((channels, config.chunk), True, True) if spectral else None,
+        "res": ((channels, new), False, False),
+    }
+    for part, entry in shapes.items():
+        if entry is None:
+            continue
+        shape, bias, normalised = entry
+        tensors = {"weight": shape}
+        tensors |= {"bias": shape[:1]} if bias else {}
+        tensors |= {"u0": (1, shape[0]), "sv0": (1,)} if normalised else {}
+        for side, ours in _SIDES.items():
+            for name, size in tensors.items():
+                yield f"{norm}.{part}_{side}.{name}", Entry(f"target.{norm}.{ours}.{_PARTS[part]}.{name}", size)
+
+
+def transferred_discriminator_layout(config: BigGANConfig, new: int) -> Layout:
+    """Tensors of a discriminator with new classes: ``new_embed`` in the place of ``embed``."""
+    layout = _on_meta(Discriminator, replace(config, classes=new))
+    return {name.replace("embed.", "new_embed."): entry for name, entry in layout.items()}
+
+
+# --- sizes ----------------------------------------
+
+
+def _blocks(state: State) -> range:
+    return range(1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks.")))
+
+
+def _generator_sizes(state: State) -> BigGANConfig:
+    """Of a generator, with or without new classes; with a shared embedding its ε is that of ImageNet, else of CIFAR."""
+    first = len(state["linear.weight"]) // 16
+    widths = (first, *(len(state[f"blocks.{k}.0.conv1.weight"]) for k in _blocks(state)))
+    chunk, attention = state["linear.weight"].shape[1], tuple(4 * 2 ** (k + 1) for k in _attending(state))
+    if "shared.weight" not in state:
+        classes = len(state["blocks.0.0.bn1.gain.weight"])
+        return replace(CIFAR32, classes=classes, generator=widths, noise=chunk, attention=attention)
+    classes, embedding = state["shared.weight"].shape
+    noise = chunk * len(widths)
+    base = IMAGENET128 if widths == IMAGENET128.generator else replace(IMAGENET128, discriminator=widths[::-1])
+    return replace(base, classes=classes, generator=widths, noise=noise, embedding=embedding, attention=attention)
+
+
+def _attending(state: State) -> list[int]:
+    return [k for k in _blocks(state) if f"blocks.{k}.1.gamma" in state]
+
+
+def _discriminator_sizes(state: State) -> BigGANConfig:
+    """Blocks with a shortcut of their own halve, as in both published ones; what only a generator has is filled in."""
+    widths = tuple(len(state[f"blocks.{k}.0.conv1.weight"]) for k in _blocks(state))
+    halvings = sum(f"blocks.{k}.0.conv_sc.weight" in state for k in _blocks(state))
+    classes = len(state["new_embed.weight" if "new_embed.weight" in state else "embed.weight"])
+    base = next((c for c in (IMAGENET128, CIFAR32) if c.discriminator == widths and c.halvings == halvings), None)
+    if base is None:
+        size = 4 * 2**halvings
+        ends = {"halvings": halvings, "attention": tuple(size >> (k + 1) for k in _attending(state))}
+        base = replace(IMAGENET128, generator=(widths[-1],) * (halvings + 1), discriminator=widths, noise=0, **ends)
+    return replace(base, classes=classes)
+
+
+def _new_classes(state: State) -> int:
+    mark = "new_embed.weight" if "new_embed.weight" in state else "blocks.0.0.bn1.res_g.weight"
+    return len(state[mark]) if mark == "new_embed.weight" else state[mark].shape[1]
+
+
+_SIZES = {"ImageNet": IMAGENET128, "CIFAR": CIFAR32}
+_MARK = "blocks.0.0.bn1.comb_layer_g.weight"
+
+
+def _say(config: BigGANConfig, state: State) -> str:
+    return f"{config.size} pixels, {config.classes} classes"
+
+
+_GENERATOR = Kind(
+    "BigGAN generator",
+    "output_layer.0.stored_mean",
+    "course_lib.released.load_biggan",
+    _generator_sizes,
+    lambda config: _on_meta(Generator, config),
+    _SIZES,
+    when=lambda state: _MARK not in state,
+    say=_say,
+)
+_DISCRIMINATOR = Kind(
+    "BigGAN discriminator",
+    "embed.sv0",
+    "course_lib.released.load_biggan_discriminator",
+    _discriminator_sizes,
+    lambda config: _on_meta(Discriminator, config),
+    _SIZES,
+    say=_say,
+)
+_NEW_GENERATOR = Kind(
+    "cGANTransfer generator",
+    _MARK,
+    "course_lib.bn_transfer.released.load_released",
+    lambda state: (_generator_sizes(state), _new_classes(state)),
+    lambda sizes: transferred_layout(*sizes),
+    say=lambda sizes, state: f"{_say(sizes[0], state)} and {sizes[1]} new ones",
+)
+_NEW_DISCRIMINATOR = Kind(
+    "cGANTransfer discriminator",
+    "new_embed.weight",
+    "course_lib.bn_transfer.released.load_released_discriminator",
+    lambda state: (_discriminator_sizes(state), _new_classes(state)),
+    lambda sizes: transferred_discriminator_layout(*sizes),
+    say=lambda sizes, _: f"{sizes[1]} new classes",
+)
+register(_GENERATOR, _DISCRIMINATOR, _NEW_GENERATOR, _NEW_DISCRIMINATOR)
+
+
+# --- loading ----------------------------------------
+
+
+def load_biggan(path: str | Path, config: BigGANConfig | str | None = None) -> Generator:
+    """A generator of BigGAN-PyTorch, in evaluation mode.
+
+    Args:
+        path: ``G_ema.pth`` (its average, the better one) or ``G.pth``.
+        config: what it must fit, "ImageNet" or "CIFAR"; None reads the sizes off it.
 
     Raises:
         CourseError: the file cannot be read, or its names and shapes are not exactly those of the configuration.
     """
-    state = read_state_dict(path)
-    if all(name.startswith("decoder.") for name in state):
-        state = take(state, "decoder.")
-    with torch.device("meta"):
-        network = BigGan(config or infer_generator_config(state))
-    return load_exactly(network, {f"decoder.{name}": tensor for name, tensor in state.items()}, "this BigGAN")
+    config, state, _ = _GENERATOR.fit(pick(path, _GENERATOR), config)
+    return load_state(Generator(config), state, _GENERATOR.layout(config), "this BigGAN generator").eval()
+
+
+def load_biggan_discriminator(path: str | Path, config: BigGANConfig | str | None = None) -> Discriminator:
+    """A discriminator of BigGAN-PyTorch, in evaluation mode; as :func:`load_biggan`."""
+    config, state, _ = _DISCRIMINATOR.fit(pick(path, _DISCRIMINATOR), config)
+    return load_state(Discriminator(config), state, _DISCRIMINATOR.layout(config), "this BigGAN discriminator").eval()
+
+
+def read_transferred(
+    path: str | Path, config: BigGANConfig | None = None, discriminator: bool = False
+) -> tuple[BigGANConfig, int, dict[str, Tensor]]:
+    """Sizes of what was transferred, number of new classes, and tensors of a cGANTransfer file, checked.
+
+    Args:
+        path: ``G*.pth`` or ``D*.pth``.
+        config: of the generator that was transferred; None reads the sizes off the file.
+        discriminator: which of the two.
+
+    Raises:
+        CourseError: the file cannot be read, or its names and shapes are not exactly those of the configuration.
+    """
+    kind = _NEW_DISCRIMINATOR if discriminator else _NEW_GENERATOR
+    state = pick(path, kind)
+    sizes = None
+    if config is not None:
+        with reading_sizes(f"a {kind.name}"):
+            sizes = config, _new_classes(state)
+    (config, new), state, _ = kind.fit(state, sizes)
+    return config, new, state

@@ -1,113 +1,334 @@
-"""The base model of Hyper-Modulation: StyleGAN's PyTorch port, read into ours and written back."""
+"""StyleGAN's PyTorch port, the base of Hyper-Modulation, and the files that Hyper-Modulation's own code writes.
 
-from collections.abc import Mapping
+Both hold the same skeleton; they differ in what stands for a convolution. No hyper-modulated weights were released: the
+names are those that the authors' code writes and reads, so that a generator that was trained with it opens here, and
+ours there. Every file holds nine blocks, whatever resolution they were trained to: what was never trained is cut off.
+"""
+
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from course_lib.errors import CourseError
-from course_lib.experts.protocol import freeze
-from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
-from course_lib.gans.stylegan_critic import StyleGANCritic
-from course_lib.released.parts import pick_part, read_parts
-from course_lib.released.renamed import export_renamed, load_renamed
-from course_lib.released.strict import reading_sizes
-from course_lib.released.stylegan_names import critic_layout, stylegan_layout
+from ..errors import CourseError
+from ..experts.protocol import freeze
+from ..gans.stylegan import FFHQ1024, StyleGAN, StyleGANConfig
+from ..gans.stylegan_critic import StyleGANCritic
+from .reading import State, read_file
+from .strict import Entry, Kind, blurs, layout_of, load_state, pick, register
 
-__all__ = [
-    "export_critic",
-    "export_stylegan",
-    "infer_critic_config",
-    "infer_stylegan_config",
-    "load_stylegan",
-    "load_stylegan_critic",
-]
+__all__ = ["HyperSizes", "class_layout", "cut_stylegan", "discriminator_layout", "hyper_layout", "load_stylegan"]
+__all__ += ["load_stylegan_discriminator", "read_hyper", "stylegan_layout"]
 
 _FUSED_FROM = 128
 """Side in pixels from which the port fuses resampling and convolution."""
+_ORIG = (r"(conv|linear)\.weight$", r"\1.weight_orig")
+"""An equalised layer: PyTorch's hook keeps the unscaled weight. Fused layers scale theirs without a hook."""
+_GENERATOR_RULES = (
+    (r"^synthesis\.blocks\.", "generator.progression."),
+    (r"\.constant$", ".conv1.input"),
+    (r"\.conv1\.(weight|bias)$", r".conv1.0.\1"),
+    (r"\.conv1\.conv\.", ".conv1.1.conv."),
+    (r"\.conv2\.", ".conv2.conv."),
+    (r"\.(noise\d)\.weight$", r".\1.weight_orig"),
+    (r"\.style\.(weight|bias)$", r".style.linear.\1"),
+    (r"^synthesis\.to_rgb\.(\d+)", r"generator.to_rgb.\1.conv"),
+    (r"^mapping\.(\d+)", r"style.\1.linear"),
+    _ORIG,
+)
+_DISCRIMINATOR_RULES = (
+    (r"^blocks\.(\d+)\.conv1", r"progression.\1.conv1.0.conv"),
+    (r"^blocks\.(\d+)\.conv2", r"progression.\1.conv2.1"),
+    (r"^from_rgb\.(\d+)", r"from_rgb.\1.0.conv"),
+)
+_BLURS = ("weight", "weight_flip")
+
+# --- names ----------------------------------------
 
 
-def infer_stylegan_config(state: Mapping[str, Tensor]) -> StyleGANConfig:
-    """Reads the sizes off a generator's tensors, base or hyper-modulated; the critic is taken to be as wide.
+def stylegan_layout(config: StyleGANConfig) -> dict[str, Entry]:
+    """All tensors of a base generator by released name."""
+    with torch.device("meta"):
+        layout = layout_of(StyleGAN(config), _GENERATOR_RULES)
+    for index, channels in enumerate(config.channels[1:], 1):
+        fused = 4 * 2**index >= config.fused_from
+        layout |= blurs(f"generator.progression.{index}.conv1.{1 if fused else 2}", channels, _BLURS)
+    return layout
 
-    Raises:
-        CourseError: a tensor that tells a size is missing.
+
+@dataclass(frozen=True)
+class HyperSizes:
+    """Sizes of a hyper-modulated generator.
+
+    Attributes:
+        source: of the source generator.
+        width: of the class vector.
+        classes: rows of the class network's table; self-aligned files have one.
+        layers: of the class network.
     """
-    with reading_sizes("a StyleGAN"):
-        blocks = 1 + max(int(name.split(".")[2]) for name in state if name.startswith("generator.to_rgb."))
-        channels = tuple(state[f"generator.to_rgb.{k}.conv.weight_orig"].shape[1] for k in range(blocks))
-        latent = state["style.1.linear.weight_orig"].shape[0]
-        mapping = sum(name.startswith("style.") and name.endswith("weight_orig") for name in state)
-        return StyleGANConfig(channels, channels, latent, mapping, _FUSED_FROM)
+
+    source: StyleGANConfig
+    width: int = 64
+    classes: int = 1
+    layers: int = 4
 
 
-def infer_critic_config(state: Mapping[str, Tensor]) -> tuple[StyleGANConfig, int, bool]:
-    """Sizes, number of classes (0: the base model's one score), and whether an activation follows from-RGB.
+def hyper_layout(sizes: HyperSizes) -> dict[str, Entry]:
+    """All tensors of a hyper-modulated generator; ours are those of :class:`course_lib.hypermod.HyperGenerator`."""
+    layout: dict[str, Entry] = {}
+    count = 0
+    for name, entry in stylegan_layout(sizes.source).items():
+        place = re.fullmatch(
+            r"(generator\.progression\.\d+\.conv[12](?:\.\d)?)(?:\.conv)?\.(weight|weight_orig|bias)", name
+        )
+        if entry.ours is None or not place:
+            ours = entry.ours and f"source.{entry.ours}"
+            layout[name.replace(".conv1.input", ".conv1.0.input")] = replace(entry, ours=ours)
+        elif place[2] != "bias":
+            fused, shape, at = place[2] == "weight", entry.shape, place[1]
+            outputs, width = shape[1 if fused else 0], sizes.width
+            layout[f"{at}.W"] = Entry(f"convs.{count}.weight", shape)
+            layout[f"{at}.b"] = Entry(f"convs.{count}.bias", (outputs,))
+            layout |= _linear(f"{at}.task", f"heads.{count}.kernel", (2 * shape[0] * shape[1], width))
+            layout |= _linear(f"{at}.task_bias_beta", f"heads.{count}.bias", (outputs, width))
+            count += 1
+    return layout
 
-    Raises:
-        CourseError: a tensor that tells a size is missing.
-    """
-    with reading_sizes("a StyleGAN discriminator"):
-        activated = "from_rgb.0.0.conv.bias" in state
-        place = "from_rgb.{}.0.conv.bias" if activated else "from_rgb.{}.conv.bias"
-        blocks = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("from_rgb."))
-        channels = tuple(len(state[place.format(k)]) for k in reversed(range(blocks)))
-        classes = len(state["final.conv.bias"]) if "final.conv.bias" in state else 0
-        return StyleGANConfig(channels, channels, fused_from=_FUSED_FROM), classes, activated
+
+def _linear(released: str, ours: str, weight: tuple[int, ...]) -> dict[str, Entry]:
+    names = f"{released}.linear.bias", f"{released}.linear.weight_orig"
+    return {names[0]: Entry(f"{ours}.bias", weight[:1]), names[1]: Entry(f"{ours}.weight", weight)}
 
 
-def load_stylegan(path: str | Path, config: StyleGANConfig | None = None, averaged: bool = True) -> StyleGAN:
-    """Reads a base generator.
+def class_layout(sizes: HyperSizes) -> dict[str, Entry]:
+    """All tensors of the class network; ours are those of :class:`course_lib.hypermod.ClassNetwork`."""
+    layout = {"task.0.weight_orig": Entry("table", (sizes.classes, sizes.width))}
+    for layer in range(sizes.layers):
+        layout |= _linear(f"task.{2 * layer + 1}", f"layers.{2 * layer}", (sizes.width, sizes.width))
+    return layout
 
-    A file of 256 pixels holds all nine blocks, of which the last two are untrained: draw with ``size=256``.
+
+def discriminator_layout(config: StyleGANConfig, classes: int = 0, activated: bool = True) -> dict[str, Entry]:
+    """All tensors of a discriminator by released name.
 
     Args:
-        path: a torch file with ``g_running`` and ``generator``, or one with a bare state dictionary.
-        config: what it must fit, for example ``FFHQ1024``; None reads the sizes off it.
-        averaged: the exponential moving average ``g_running``, which is what the authors draw with.
+        config: sizes.
+        classes: of Hyper-Modulation's discriminator, which has one score a class; 0 for the base model's one score.
+        activated: whether an activation follows from-RGB, as it does since September 2019.
+    """
+    last, plain = len(config.critic) - 1, sum(size >= config.fused_from for size in config.sizes[1:])
+    rules = (
+        *_DISCRIMINATOR_RULES,
+        (r"^last\.(\d)", lambda found: f"progression.{last}.conv{int(found[1]) + 1}.0.conv"),
+        (r"conv2\.1\.", lambda found: found[0]),
+        (r"^progression\.(\d+)\.conv2\.1\.", lambda found: found[0] + ("" if int(found[1]) < plain else "conv.")),
+        (r"^head\.", "final.conv." if classes else "linear.linear."),
+        _ORIG,
+        (r"^(from_rgb\.\d+)\.0\.", r"\1.0." if activated else r"\1."),
+    )
+    with torch.device("meta"):
+        layout = layout_of(StyleGANCritic(config, max(classes, 1)), rules)
+    if classes:
+        head = layout["final.conv.weight_orig"]
+        layout["final.conv.weight_orig"] = replace(head, shape=(*head.shape, 1, 1))
+    for index, channels in enumerate(config.critic[-2::-1]):
+        layout |= blurs(f"progression.{index}.conv2.0", channels, _BLURS)
+    return layout
 
-    Returns:
-        The generator, frozen.
+
+# --- sizes, and what was trained ----------------------------------------
+
+
+def _stylegan_sizes(state: State) -> StyleGANConfig:
+    """Of a generator, base or hyper-modulated; the discriminator is taken to be as wide."""
+    blocks = 1 + max(int(name.split(".")[2]) for name in state if name.startswith("generator.to_rgb."))
+    channels = tuple(state[f"generator.to_rgb.{k}.conv.weight_orig"].shape[1] for k in range(blocks))
+    latent = len(state["style.1.linear.weight_orig"])
+    mapping = sum(name.startswith("style.") and name.endswith("weight_orig") for name in state)
+    return StyleGANConfig(channels, channels, latent, mapping, _FUSED_FROM)
+
+
+def _head_width(state: State) -> int:
+    return state["generator.progression.0.conv2.task.linear.weight_orig"].shape[1]
+
+
+def _class_sizes(state: State) -> HyperSizes:
+    rows, width = state["task.0.weight_orig"].shape
+    return HyperSizes(FFHQ1024, width, rows, sum(name.endswith(".linear.bias") for name in state))
+
+
+def _discriminator_sizes(state: State) -> tuple[StyleGANConfig, int, bool]:
+    activated = "from_rgb.0.0.conv.bias" in state
+    place = "from_rgb.{}.0.conv.bias" if activated else "from_rgb.{}.conv.bias"
+    blocks = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("from_rgb."))
+    channels = tuple(len(state[place.format(k)]) for k in reversed(range(blocks)))
+    classes = len(state["final.conv.bias"]) if "final.conv.bias" in state else 0
+    return StyleGANConfig(channels, channels, fused_from=_FUSED_FROM), classes, activated
+
+
+def _trained_blocks(state: State, blocks: int) -> int:
+    """How many of a generator's blocks have been trained.
+
+    The biases of convolutions begin at zero, and Hyper-Modulation's code standardises them, which makes zeros NaN:
+    both say that a block never got a gradient.
+    """
+    for index in reversed(range(blocks)):
+        block = f"generator.progression.{index}.conv2."
+        bias = state.get(block + "conv.bias", state.get(block + "b"))
+        if bias is not None and not bias.is_meta and bias.isfinite().all() and bias.any():
+            return index + 1
+    return blocks
+
+
+def _blocks_for(size: int | None, state: State, config: StyleGANConfig) -> int:
+    if size is None:
+        return _trained_blocks(state, len(config.channels))
+    if size not in config.sizes[1:]:
+        raise CourseError(f"the file draws {', '.join(map(str, config.sizes[1:]))} pixels, not {size}.")
+    return config.sizes.index(size) + 1
+
+
+def _without_later_blocks(state: State, blocks: int) -> dict[str, Tensor]:
+    def later(name: str) -> bool:
+        part = name.split(".")
+        return part[:2] in (["generator", "progression"], ["generator", "to_rgb"]) and int(part[2]) >= blocks
+
+    return {name: tensor for name, tensor in state.items() if not later(name)}
+
+
+def _cut(config: StyleGANConfig, blocks: int) -> StyleGANConfig:
+    return replace(config, channels=config.channels[:blocks], critic=config.critic[:blocks])
+
+
+def cut_stylegan(network: StyleGAN, blocks: int) -> StyleGAN:
+    """A generator without the blocks after the first ``blocks``: a copy, unless it has no more."""
+    if blocks >= len(network.config.channels):
+        return network
+    smaller = StyleGAN(_cut(network.config, blocks))
+    kept = network.state_dict()
+    smaller.load_state_dict({name: kept[name] for name in smaller.state_dict()})
+    return freeze(smaller.to(next(network.parameters())))
+
+
+def _say(config: StyleGANConfig, state: State) -> str:
+    trained = config.sizes[_trained_blocks(state, len(config.channels)) - 1]
+    return f"{config.size} pixels" + (f", trained to {trained}" if trained != config.size else "")
+
+
+def _say_scores(sizes: tuple[StyleGANConfig, int, bool], state: State) -> str:
+    config, classes, activated = sizes
+    old = "" if activated else ", from before September 2019 (no activation after from-RGB): cannot be opened"
+    return f"{config.size} pixels, " + (f"{classes} classes" if classes else "one score") + old
+
+
+_GENERATOR = Kind(
+    "StyleGAN generator",
+    "generator.progression.0.conv1.input",
+    "course_lib.released.load_stylegan",
+    _stylegan_sizes,
+    stylegan_layout,
+    {"FFHQ": FFHQ1024},
+    ("g_running", "generator"),
+    say=_say,
+)
+_HYPER = Kind(
+    "hyper-modulated generator",
+    "generator.progression.0.conv1.0.input",
+    "course_lib.hypermod.files.load_released",
+    lambda state: HyperSizes(_stylegan_sizes(state), _head_width(state)),
+    hyper_layout,
+    {"FFHQ": HyperSizes(FFHQ1024)},
+    ("g_running", "generator"),
+    say=lambda sizes, state: _say(sizes.source, state),
+)
+_CLASSES = Kind(
+    "class network",
+    "task.0.weight_orig",
+    "course_lib.hypermod.files.load_released",
+    _class_sizes,
+    class_layout,
+    places=("t_running_g", "task_g", "task"),
+    say=lambda sizes, _: f"{sizes.classes} rows of {sizes.width}",
+)
+_DISCRIMINATOR = Kind(
+    "StyleGAN discriminator",
+    "progression.0.conv1.0.conv.bias",
+    "course_lib.released.load_stylegan_discriminator",
+    _discriminator_sizes,
+    lambda sizes: discriminator_layout(*sizes),
+    places=("discriminator",),
+    say=_say_scores,
+)
+register(_GENERATOR, _HYPER, _CLASSES, _DISCRIMINATOR)
+
+
+# --- loading ----------------------------------------
+
+
+def load_stylegan(
+    path: str | Path, config: StyleGANConfig | None = None, averaged: bool = True, size: int | None = None
+) -> StyleGAN:
+    """A base generator, frozen.
+
+    Args:
+        path: a file with ``g_running`` and ``generator``, or with one generator.
+        config: what the whole file must fit, for example ``FFHQ1024``; None reads the sizes off it.
+        averaged: the exponential moving average ``g_running``, which is what the authors draw with.
+        size: side in pixels of what it shall draw; by default the largest that was trained. A file of 256 pixels holds
+            nine blocks, of which the last two are noise.
 
     Raises:
-        CourseError: the file cannot be read, or its names and shapes are not exactly those of the configuration.
+        CourseError: the file cannot be read, its names and shapes are not exactly those of the configuration, or it has
+            no block of that size.
     """
-    state = pick_part(read_parts(path), ("g_running",) if averaged else ("generator",), path)
-    network = StyleGAN(config or infer_stylegan_config(state))
-    load_renamed(network, state, stylegan_layout(network.config), "this StyleGAN generator")
-    return freeze(network)
+    state = pick(path, _GENERATOR, _GENERATOR.places if averaged else ("generator",))
+    config, state, _ = _GENERATOR.fit(state, config)
+    blocks = _blocks_for(size, state, config)
+    network = StyleGAN(_cut(config, blocks))
+    kept = _without_later_blocks(state, blocks)
+    return freeze(load_state(network, kept, stylegan_layout(network.config), "this StyleGAN generator"))
 
 
-def load_stylegan_critic(path: str | Path) -> StyleGANCritic:
-    """Reads a discriminator, of the base model or of Hyper-Modulation (one score a class), frozen.
+def load_stylegan_discriminator(path: str | Path) -> StyleGANCritic:
+    """A discriminator, of the base model or of Hyper-Modulation (one score a class), frozen.
+
+    Its first blocks may be untrained; pictures of the size that was trained enter behind them.
 
     Raises:
         CourseError: the file cannot be read or does not fit, or its network has no activation after from-RGB: files
             from before September 2019, which score differently.
     """
-    state = pick_part(read_parts(path), ("discriminator",), path)
-    config, classes, activated = infer_critic_config(state)
+    (config, classes, activated), state, _ = _DISCRIMINATOR.fit(pick(path, _DISCRIMINATOR))
     if not activated:
         raise CourseError(
             f"{Path(path).name} is from before September 2019, when no activation followed from-RGB, and scores "
             "differently: take a newer file."
         )
-    network = StyleGANCritic(config, max(classes, 1))
-    load_renamed(network, state, critic_layout(config, classes), "this StyleGAN discriminator")
-    return freeze(network)
+    layout = discriminator_layout(config, classes)
+    return freeze(load_state(StyleGANCritic(config, max(classes, 1)), state, layout, "this StyleGAN discriminator"))
 
 
-def export_stylegan(network: StyleGAN) -> dict[str, Tensor]:
-    """A generator's tensors under their released names."""
-    return export_renamed(network, stylegan_layout(network.config))
+def read_hyper(
+    path: str | Path, averaged: bool = True, size: int | None = None
+) -> tuple[HyperSizes, dict[str, Tensor], dict[str, Tensor]]:
+    """Sizes, generator and class network of a hyper-modulated file, checked, without blocks after ``size`` pixels.
 
-
-def export_critic(network: StyleGANCritic, classes: int = 0) -> dict[str, Tensor]:
-    """A discriminator's tensors under their released names; ``classes`` as in :func:`critic_layout`.
+    Args:
+        path: a self-aligned file (``generator``, ``task``) or one of a transfer (``g_running``, ``t_running_g``, and
+            without the average ``generator``, ``task_g``).
+        averaged: the exponential moving averages of a transfer.
+        size: as in :func:`load_stylegan`.
 
     Raises:
-        CourseError: the network has another number of scores.
+        CourseError: the file cannot be read, names and shapes are not exactly right, or there is no block of that size.
     """
-    if len(network.head.bias) != max(classes, 1):
-        raise CourseError(f"this critic has {len(network.head.bias)} scores, not {max(classes, 1)}.")
-    return export_renamed(network, critic_layout(network.config, classes))
+    contents = read_file(path)
+    state = pick(contents, _HYPER, _HYPER.places if averaged else ("generator",))
+    found, state, _ = _HYPER.fit(state)
+    places = _CLASSES.places if averaged else ("task_g", "task")
+    rest, classes, _ = _CLASSES.fit(pick(contents, _CLASSES, places))
+    blocks = _blocks_for(size, state, found.source)
+    sizes = replace(rest, source=_cut(found.source, blocks), width=found.width)
+    return sizes, _without_later_blocks(state, blocks), classes

@@ -1,5 +1,11 @@
-"""What notebooks there are, what each is called, which parameters it takes and what it was measured to cost."""
+"""What notebooks there are, which parameters each takes, and the gate for values that somebody has typed.
 
+papermill only warns about an unknown name and takes any value for any type; here both stop the run before a kernel
+starts, as does a number that is not finite, out of range or too large for the computer.
+"""
+
+import logging
+import math
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +17,23 @@ import nbformat
 from course_lib import paths
 from course_lib.errors import CourseError
 
-__all__ = ["Notebook", "all_notebooks", "find_notebooks"]
+__all__ = [
+    "LARGEST",
+    "Notebook",
+    "Parameter",
+    "all_notebooks",
+    "check_parameters",
+    "find_notebooks",
+    "notebook_parameters",
+    "parse_value",
+    "split_assignments",
+]
+
+LARGEST = 2**63 - 1
+"""Largest whole number that torch takes, for example as a seed."""
+_TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
+_RANGE = re.compile(r"\[(-?[\d.]+) to (-?[\d.]+)\]\s*$")
+_UNREADABLE = (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError, nbformat.ValidationError)
 
 
 @dataclass(frozen=True)
@@ -39,9 +61,13 @@ class Notebook:
             CourseError: the file is no notebook.
         """
         try:
-            return nbformat.read(self.path, as_version=4)
-        except (nbformat.reader.NotJSONError, nbformat.ValidationError, KeyError, AttributeError) as error:
-            raise CourseError(f"{self.path} is not a readable notebook: {error}") from error
+            node = nbformat.read(self.path, as_version=4)
+            if not all(isinstance(cell.source, str) and cell.cell_type for cell in node.cells):
+                raise ValueError("a cell has no text")
+        except _UNREADABLE as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise CourseError(f"{self.path} is not a readable notebook ({reason}): repair or remove it.") from error
+        return node
 
     @property
     def title(self) -> str:
@@ -83,10 +109,139 @@ def _find_one(name: str, known: list[Notebook]) -> Notebook:
     for notebook in known:
         if name in (notebook.stem, notebook.number, f"{notebook.stem}.ipynb"):
             return notebook
-        if name.isdigit() and notebook.number and int(name) == int(notebook.number):
+        if name.isdecimal() and notebook.number and int(name) == int(notebook.number):
             return notebook
     path = Path(name)
     if path.suffix == ".ipynb" and path.is_file():
         return Notebook(path.resolve())
     listing = ", ".join(notebook.stem for notebook in known) or "none yet"
     raise CourseError(f"there is no notebook '{name}'; choose by number, name or path, or 'all': {listing}")
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a parameters cell: ``name: type = default  # meaning``.
+
+    The meaning may end in a range such as ``[1 to 8]``. Without one, numbers are not negative, and whole numbers whose
+    default is not zero are not zero either: zero stands for "the profile's own number" where it is the default.
+    """
+
+    name: str
+    type: str
+    default: str
+    meaning: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.type} = {self.default}"
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Smallest and largest value of a number."""
+        if match := _RANGE.search(self.meaning):
+            return float(match[1]), float(match[2])
+        return float(self.type == "int" and self.default.strip() != "0" and self.name != "seed"), math.inf
+
+
+def notebook_parameters(notebook: Notebook) -> list[Parameter]:
+    """The parameters of a notebook, in the order of its parameters cell; empty without such a cell."""
+    import papermill
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    notebook.node  # noqa: B018 - a broken file gets its own message before papermill reads it
+    found = papermill.inspect_notebook(str(notebook.path))
+    return [
+        Parameter(name, entry["inferred_type_name"], entry["default"], entry["help"]) for name, entry in found.items()
+    ]
+
+
+def split_assignments(assignments: list[str]) -> dict[str, str]:
+    """``["steps=5"]`` to ``{"steps": "5"}``; what stands behind the first equals sign is taken as it is.
+
+    Raises:
+        CourseError: an entry has no name or no equals sign, or a name comes twice.
+    """
+    values: dict[str, str] = {}
+    for text in assignments:
+        name, sign, value = text.partition("=")
+        name = name.strip()
+        if not sign or not name.isidentifier():
+            raise CourseError(f"{text!r} is not of the form name=value")
+        if name in values:
+            raise CourseError(f"'{name}' is given twice: choose one value")
+        values[name] = value
+    return values
+
+
+def parse_value(text: str, kind: str, low: float = -math.inf, high: float = math.inf) -> bool | int | float | str:
+    """What was typed as a value of a type.
+
+    Args:
+        text: as typed; a ``str`` is taken as it is, with any quotes in it.
+        kind: ``bool``, ``int``, ``float`` or ``str``.
+        low, high: range of a number, ends included.
+
+    Raises:
+        ValueError: it is none; the message says why, to be put behind the text.
+    """
+    if kind == "str":
+        if not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise ValueError("is no valid text (UTF-8)")
+        return text
+    if kind == "bool":
+        if text.strip().lower() not in _TRUE | _FALSE:
+            raise ValueError("is no bool (true or false)")
+        return text.strip().lower() in _TRUE
+    if kind not in ("int", "float"):
+        raise ValueError(f"is no {kind} that could be typed here")
+    try:
+        value = int(text) if kind == "int" else float(text)
+    except ValueError:
+        raise ValueError(f"is no {kind}") from None
+    if not math.isfinite(value):
+        raise ValueError("is not a finite number")
+    if kind == "int":
+        low, high = max(low, -LARGEST), min(high, LARGEST)
+    if not low <= value <= high:
+        raise ValueError(f"is out of range ({low:g} to {high:g})")
+    return value
+
+
+def check_parameters(notebook: Notebook, given: dict[str, str]) -> dict[str, bool | int | float | str]:
+    """Typed values for one notebook. A data set is looked at, too; a relative path of it holds from where we are.
+
+    Raises:
+        CourseError: unknown name, wrong type or range; the message lists the valid names with their types. Or a data
+            set that is not there, or a folder of unclear layout.
+    """
+    if not given:
+        return {}
+    known = {parameter.name: parameter for parameter in notebook_parameters(notebook)}
+    listing = "; ".join(str(parameter) for parameter in known.values()) or "none"
+    values = {}
+    for name, text in given.items():
+        if name not in known:
+            raise CourseError(f"{notebook.stem} has no parameter '{name}'; valid: {listing}")
+        try:
+            values[name] = parse_value(text, known[name].type, *known[name].range)
+        except ValueError as error:
+            message = f"{notebook.stem}: {text!r} {error} for the parameter '{name}'; valid: {listing}"
+            raise CourseError(message) from None
+        if name == "dataset":
+            values[name] = _checked_dataset(text, notebook.path.parent)
+    return values
+
+
+def _checked_dataset(dataset: str, home: Path) -> str:
+    """With the path from here, or else from the notebook's folder, made absolute."""
+    from course_lib.data import check
+
+    name, colon, path = dataset.partition(":")
+    if colon and path:
+        place = Path(path).expanduser()
+        here, there = place.absolute(), (home / place).absolute()
+        dataset = f"{name}:{there if there.exists() and not here.exists() else here}"
+    check(dataset)
+    return dataset

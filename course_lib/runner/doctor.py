@@ -1,4 +1,4 @@
-"""Answers "does the course work on this machine?": a report, and for each problem one line on what to do."""
+"""Answers "does the course work on this machine?": for each problem one line on what to do."""
 
 import shutil
 from collections.abc import Callable
@@ -19,9 +19,13 @@ def examine(check_data: Callable[[], object] | None = None, checkpoints: Path | 
         check_data: raises ``CourseError`` when the bundled data is not as built; by default the data set's own.
         checkpoints: folder with the shipped weights.
     """
-    checks: dict[str, Callable[[], str | None]] = {
-        "data": lambda: _data(check_data),
+    if check_data is None:
+        from course_lib.data.emoji import check_files as check_data
+    checks: dict[str, Callable[[], object]] = {
+        "data": check_data,
         "checkpoints": lambda: _checkpoints(checkpoints or paths.CHECKPOINTS),
+        "results": lambda: paths.ensure_writable(paths.RUNS),
+        "cache": lambda: paths.ensure_writable(paths.cache_dir()),
         "disk": _disk,
         "memory": _memory,
         "gpu": _gpu,
@@ -29,31 +33,20 @@ def examine(check_data: Callable[[], object] | None = None, checkpoints: Path | 
     problems = {}
     for topic, check in checks.items():
         try:
-            problem = check()
+            check()
+        except CourseError as error:  # it says itself what to do
+            problems[topic] = str(error)
         except Exception as error:  # a check that breaks is a finding too
-            problem = f"{type(error).__name__}: {error}"
-        if problem:
-            problems[topic] = problem
+            problems[topic] = f"{type(error).__name__}: {error}"
     return problems
 
 
-def _data(check: Callable[[], object] | None) -> str | None:
-    if check is None:
-        from course_lib.data.emoji import check_files as check
-    try:
-        check()
-    except CourseError as error:  # it says itself what to do
-        return str(error)
-    return None
-
-
-def _checkpoints(folder: Path) -> str | None:
+def _checkpoints(folder: Path) -> None:
     from safetensors import SafetensorError, safe_open
 
-    files = sorted(folder.rglob("*.safetensors"))
+    files, bad = sorted(folder.rglob("*.safetensors")), []
     if not files:
-        return f"no weights in {folder}: restore them with 'git checkout checkpoints' or train them with 'make train'"
-    bad = []
+        raise CourseError(f"no weights in {folder}: restore them with 'git checkout checkpoints' or use 'make train'")
     for file in files:
         try:
             with safe_open(file, framework="pt") as weights:
@@ -62,35 +55,32 @@ def _checkpoints(folder: Path) -> str | None:
         except (SafetensorError, OSError) as error:
             bad.append(f"{file.name} ({error})")
     if bad:
-        return f"unreadable: {', '.join(bad)}; restore with 'git checkout checkpoints'"
-    return None
+        raise CourseError(f"unreadable: {', '.join(bad)}; restore with 'git checkout checkpoints'")
 
 
-def _disk() -> str | None:
-    free = shutil.disk_usage(paths.ROOT).free / 2**30
+def _disk() -> None:
+    place = paths.RUNS if paths.RUNS.is_dir() else paths.ROOT
+    free = shutil.disk_usage(place).free / 2**30
     if free < MIN_DISK_GIB:
-        return f"{free:.1f} GiB free, a whole run may need {MIN_DISK_GIB:.0f}: delete old folders in runs/"
-    return None
+        raise CourseError(f"{free:.1f} GiB free, a whole run may need {MIN_DISK_GIB:.0f}: delete old folders in {place}")
 
 
-def _memory() -> str | None:
+def _memory() -> None:
     import psutil
 
     available = psutil.virtual_memory().available / 2**30
     if available < MIN_MEMORY_GIB:
-        return f"{available:.1f} GiB available, a notebook may take {MIN_MEMORY_GIB:.0f}: close other programs"
-    return None
+        raise CourseError(f"{available:.1f} GiB free, a notebook may take {MIN_MEMORY_GIB:.0f}: close other programs")
 
 
-def _gpu() -> str | None:
+def _gpu() -> None:
     """A missing GPU is no problem; one that is there and cannot multiply is."""
     import torch
 
     if not torch.cuda.is_available():
-        return None
+        return
     try:
         torch.ones(8, 8, device="cuda").mm(torch.ones(8, 8, device="cuda")).sum().item()
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
-        return f"visible but not usable ({reason}): update its driver, or set COURSE_PROFILE=cpu"
-    return None
+        raise CourseError(f"visible but not usable ({reason}): update its driver, or set COURSE_PROFILE=cpu") from None

@@ -1,22 +1,74 @@
 """Runs several notebooks, goes on after a failure, and leaves a folder with everything that came out."""
 
+import json
+import os
+import platform
+import re
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from course_lib import paths
-from course_lib.runner.catalog import Notebook
-from course_lib.runner.environment import default_cell_timeout, kernel_environment
-from course_lib.runner.parameters import check_parameters
-from course_lib.runner.process import NotebookResult, run_worker
+import nbformat
 
-__all__ = ["RunOptions", "new_run_folder", "run_notebooks"]
+from course_lib import paths
+from course_lib.errors import CourseError
+from course_lib.runner.catalog import Notebook, check_parameters
+from course_lib.runner.store import write_page, write_text_atomically
+from course_lib.runner.worker import NotebookResult, read_executed, run_worker
+
+__all__ = ["RunOptions", "kernel_environment", "restart_with_settings", "run_notebooks"]
+
+_CELL_TIMEOUT = {"quick": 600, "cpu": 6 * 3600, "gpu": 2 * 3600}
+"""Seconds one cell may take: a laptop evening is longer than a GPU's hour."""
+_RESTARTED = "COURSE_ENVIRONMENT_SET"
+_PACKAGES = {"torch", "torchvision", "lightning", "numpy", "papermill", "nbclient", "ipywidgets"}
+
+
+# --- the environment that kernels and training start in ---------------------------------------------------------------
+
+
+def kernel_environment(profile: str, jobs: int = 1) -> dict[str, str]:
+    """The whole environment of a headless kernel.
+
+    The C library reads its allocator settings when a process starts, so they cannot be set from inside.
+
+    Args:
+        profile: ``quick``, ``cpu`` or ``gpu``.
+        jobs: how many kernels share the machine's cores.
+    """
+    from course_lib.profiles import process_environment
+
+    environment = {**process_environment(), **os.environ}
+    environment.update(
+        COURSE_PROFILE=profile,
+        TQDM_DISABLE="1",  # a plain progress bar writes its timing to stderr, which no stored output can match
+        JUPYTER_PREFER_ENV_PATH="1",  # the kernel of this environment, not one a user once registered
+        PYDEVD_DISABLE_FILE_VALIDATION="1",  # keeps a debugger's warning out of the outputs
+    )
+    if jobs > 1:
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+    return environment
+
+
+def restart_with_settings() -> None:
+    """Replace this process by itself with the allocator's settings in place; does nothing the second time."""
+    from course_lib.profiles import process_environment
+
+    missing = {name: value for name, value in process_environment().items() if name not in os.environ}
+    if missing and _RESTARTED not in os.environ:
+        environment = {**os.environ, **missing, _RESTARTED: "1"}
+        os.execve(sys.executable, [sys.executable, "-m", "course_lib.cli", *sys.argv[1:]], environment)
+
+
+# --- a run ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -38,10 +90,22 @@ class RunOptions:
     runs: Path | None = None
 
 
+@dataclass(frozen=True)
+class _Task:
+    """A notebook, its name in the folder of the run, and its parameters, or else what is wrong with the file."""
+
+    notebook: Notebook
+    name: str
+    parameters: dict[str, Any]
+    unreadable: str = ""
+
+
 def run_notebooks(
     notebooks: list[Notebook], options: RunOptions, tell: Callable[[str], None] = print
 ) -> tuple[Path, list[NotebookResult]]:
     """Execute notebooks, each in its own process, and write pages, index and ``summary.json``.
+
+    A file that is no notebook fails by itself; the others run.
 
     Args:
         notebooks: what to run.
@@ -52,66 +116,69 @@ def run_notebooks(
         The run's folder and the results in the order of ``notebooks``.
 
     Raises:
-        CourseError: a parameter is unknown or of the wrong type; nothing has run then.
+        CourseError: a parameter is unknown or of the wrong type, there is no such data set or GPU, or nothing can be
+            written; nothing has run then.
     """
-    from course_lib.runner.pages import write_page
-    from course_lib.runner.report import write_report
+    from course_lib.profiles import Profile
 
-    checked = [check_parameters(notebook, options.parameters) for notebook in notebooks]
-    folder = new_run_folder(options.runs or paths.RUNS)
-    results: dict[Path, NotebookResult] = {}
+    tasks = _tasks(notebooks, options.parameters)
+    Profile(options.profile).device  # noqa: B018 - a missing GPU is reported before a kernel starts
+    paths.cache_dir()
+    folder = paths.new_run_folder(options.runs or paths.RUNS)
+    results: dict[str, NotebookResult] = {}
     stop = threading.Event()
 
-    def one(notebook: Notebook, parameters: dict[str, Any]) -> NotebookResult:
+    def one(task: _Task) -> NotebookResult:
         if stop.is_set():
-            return _not_started(notebook)
-        tell(f"{notebook.stem} ...")
-        return _run_one(notebook, parameters, options, folder, stop)
+            return _not_run(task, "interrupted", "Interrupted", "not started")
+        if task.unreadable:
+            return _not_run(task, "failed", "Unreadable", task.unreadable)
+        tell(f"{task.name} ...")
+        return _run_one(task, options, folder, stop)
 
     with _stop_on_signal(stop), ThreadPoolExecutor(max(1, options.jobs)) as pool:
-        futures = {pool.submit(one, *pair): pair[0] for pair in zip(notebooks, checked, strict=True)}
+        futures = {pool.submit(one, task): task for task in tasks}
         for future in as_completed(futures):
-            notebook, result = futures[future], future.result()
-            results[notebook.path] = result
+            task, result = futures[future], future.result()
+            results[task.name] = result
             tell(_line(result))
-            write_page(folder / f"{notebook.stem}.ipynb", result.title, notebook.path.parent)
+            if node := read_executed(folder / f"{task.name}.ipynb"):
+                write_page(node, folder / f"{task.name}.html", result.title, task.notebook.path.parent)
             # Written again after each notebook: whatever ends the run, the summary of what was done is there.
-            write_report(folder, [results[n.path] for n in notebooks if n.path in results], options.profile)
-    return folder, [results[notebook.path] for notebook in notebooks]
+            _write_report(folder, [results[one.name] for one in tasks if one.name in results], options.profile)
+    return folder, [results[task.name] for task in tasks]
 
 
-def new_run_folder(runs: Path) -> Path:
-    """A new folder named by date and time; a second run in the same second gets a suffix."""
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    for suffix in ["", *(f"-{count}" for count in range(2, 1000))]:
-        folder = runs / (stamp + suffix)
+def _tasks(notebooks: list[Notebook], parameters: dict[str, str]) -> list[_Task]:
+    tasks: list[_Task] = []
+    for notebook in notebooks:
+        twins = sum(task.notebook.stem == notebook.stem for task in tasks)
+        name = f"{notebook.stem}-{twins + 1}" if twins else notebook.stem
         try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
-    raise FileExistsError(runs / stamp)
+            notebook.node  # noqa: B018 - read once, here
+        except CourseError as error:
+            tasks.append(_Task(notebook, name, {}, str(error)))
+        else:
+            tasks.append(_Task(notebook, name, check_parameters(notebook, parameters)))
+    return tasks
 
 
-def _run_one(
-    notebook: Notebook, parameters: dict[str, Any], options: RunOptions, folder: Path, stop: threading.Event
-) -> NotebookResult:
+def _run_one(task: _Task, options: RunOptions, folder: Path, stop: threading.Event) -> NotebookResult:
     job = {
-        "input": str(notebook.path.resolve()),
-        "output": str((folder / f"{notebook.stem}.ipynb").resolve()),
-        "parameters": parameters,
-        "cell_timeout": options.cell_timeout or default_cell_timeout(options.profile),
+        "input": str(task.notebook.path.resolve()),
+        "output": str((folder / f"{task.name}.ipynb").resolve()),
+        "parameters": task.parameters,
+        "cell_timeout": options.cell_timeout or _CELL_TIMEOUT.get(options.profile, 600),
     }
     environment = kernel_environment(options.profile, options.jobs) | {"COURSE_RUN_FOLDER": str(folder.resolve())}
-    result, seconds, peak = run_worker(job, environment, folder / f"{notebook.stem}.log", stop)
-    return NotebookResult(
-        notebook.stem, notebook.title, result["status"], round(seconds, 1), peak, result["error"], parameters
-    )
+    result, seconds, peak = run_worker(job, environment, folder / f"{task.name}.log", stop)
+    title = task.notebook.title
+    return NotebookResult(task.name, title, result["status"], round(seconds, 1), peak, result["error"], task.parameters)
 
 
-def _not_started(notebook: Notebook) -> NotebookResult:
-    error = {"name": "Interrupted", "value": "not started"}
-    return NotebookResult(notebook.stem, notebook.title, "interrupted", 0.0, 0, error)
+def _not_run(task: _Task, status: str, name: str, value: str) -> NotebookResult:
+    title = task.name if task.unreadable else task.notebook.title
+    return NotebookResult(task.name, title, status, 0.0, 0, {"name": name, "value": value})
 
 
 def _line(result: NotebookResult) -> str:
@@ -137,3 +204,37 @@ def _stop_on_signal(stop: threading.Event) -> Iterator[None]:
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)
+
+
+# --- its report -------------------------------------------------------------------------------------------------------
+
+
+def _write_report(folder: Path, results: list[NotebookResult], profile: str) -> None:
+    """``summary.json`` for machines and ``index.html`` for people, for a run that is over or so far."""
+    found = {one.metadata["Name"]: one.version for one in distributions()}
+    summary = {
+        "profile": profile,
+        "status": "ok" if all(result.status == "ok" for result in results) else "failed",
+        "seconds": round(sum(result.seconds for result in results), 1),
+        "written": datetime.now().isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version()}
+        | {name: version for name, version in sorted(found.items()) if name in _PACKAGES},
+        "notebooks": [asdict(result) for result in results],
+    }
+    write_text_atomically(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    passed = sum(result.status == "ok" for result in results)
+    rows = ["| notebook | how it went | seconds | MB |", "|---|---|---|---|"]
+    for result in results:
+        page = folder / f"{result.notebook}.html"
+        title = f"[{_cell(result.title)}]({page.name})" if page.exists() else _cell(result.title)
+        ending = f"**{result.status}**: {_cell(result.error_line())}" if result.error else result.status
+        rows.append(f"| {title} | {ending} | {result.seconds:.0f} | {result.peak_memory_mb} |")
+    head = f"# Course run\n\n{passed} of {len(results)} notebooks passed · profile {profile} · {summary['written']}"
+    text = "\n".join([head, "", *rows, "", "[summary.json](summary.json)"])
+    node = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
+    write_page(node, folder / "index.html", "Course run", folder)
+
+
+def _cell(text: str) -> str:
+    """Any text as literal text of a markdown table."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|<>$~&])", r"\\\1", " ".join(text.split()))

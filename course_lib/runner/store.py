@@ -1,9 +1,10 @@
-"""Writes outputs of a finished run back into the notebooks: how authors refresh what readers see.
+"""Files of a run: executed notebooks, HTML pages of them, and outputs stored back into the notebooks.
 
-Sources, tags and ids stay as they are in the file; only outputs, execution counts, widget state and measured numbers
-change.
+Storing is how authors refresh what readers see: sources, tags and ids stay as they are in the file; only outputs,
+execution counts, widget state and measured numbers change.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,59 @@ import nbformat
 from course_lib import paths
 from course_lib.errors import CourseError
 from course_lib.runner.catalog import Notebook
-from course_lib.runner.files import write_text_atomically
-from course_lib.runner.process import NotebookResult
+from course_lib.runner.worker import NotebookResult
 
-__all__ = ["portable", "record_measurement", "store_outputs"]
+__all__ = [
+    "PICTURE_TYPES",
+    "alt_text",
+    "portable",
+    "record_measurement",
+    "store_outputs",
+    "write_page",
+    "write_text_atomically",
+]
 
+PICTURE_TYPES = ("image/png", "image/jpeg")
 _KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+
+
+def alt_text(output: dict[str, Any], kind: str) -> str | None:
+    """The alt text of a picture output: metadata ``{kind: {"alt": …}}``, or ``{"alt": …}`` directly."""
+    metadata = output.get("metadata", {})
+    text = metadata.get(kind, {}).get("alt") or metadata.get("alt")
+    return text.strip() if isinstance(text, str) and text.strip() else None
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write beside, flush to the disk, rename: a full disk or a kill leaves the old file as it was."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_page(node: nbformat.NotebookNode, page: Path, title: str, links_from: Path) -> None:
+    """One HTML page with its pictures in it; nbconvert's classic template is the one that shows alt texts.
+
+    Args:
+        node: the executed notebook; its links to notebooks lead to pages afterwards.
+        page: file to write.
+        title: of the page.
+        links_from: folder in which the notebook's relative picture links hold.
+    """
+    from nbconvert import HTMLExporter
+
+    for cell in node.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"\]\((?:\./)?([\w-]+)\.ipynb(#[^)]*)?\)", r"](\1.html\2)", cell.source)
+    exporter = HTMLExporter(template_name="classic", embed_images=True, language_code="en")
+    body, _ = exporter.from_notebook_node(node, {"metadata": {"name": title, "path": str(links_from)}})
+    write_text_atomically(page, body)
 
 
 def store_outputs(notebook: Notebook, executed: Path, result: NotebookResult, profile: str) -> None:
@@ -33,11 +81,9 @@ def store_outputs(notebook: Notebook, executed: Path, result: NotebookResult, pr
     Raises:
         CourseError: the run did not pass, had parameters, or the notebook was edited meanwhile.
     """
-    if result.status != "ok" or result.parameters:
-        raise CourseError(f"{notebook.stem}: only a passing run with the default parameters can be stored")
-    source = nbformat.read(notebook.path, as_version=4)
     done = nbformat.read(executed, as_version=4)
     cells = {cell.id: cell for cell in done.cells}
+    source = nbformat.read(notebook.path, as_version=4)
     for cell in source.cells:
         if cell.id not in cells or cells[cell.id].source != cell.source:
             raise CourseError(f"{notebook.stem}: cell '{cell.id}' was changed during the run; run it again to store it")
@@ -46,18 +92,24 @@ def store_outputs(notebook: Notebook, executed: Path, result: NotebookResult, pr
             cell.outputs = [_clean(output) for output in cells[cell.id].outputs]
     source.metadata["kernelspec"] = dict(_KERNEL)
     source.metadata.pop("papermill", None)
-    _store_widgets(source, done)
-    _measure(source, result, profile)
-    _write(source, notebook.path)
+    source.metadata.pop("widgets", None)
+    if state := done.metadata.get("widgets"):
+        source.metadata["widgets"] = state
+    _record(source, notebook, result, profile)
 
 
 def record_measurement(notebook: Notebook, result: NotebookResult, profile: str) -> None:
     """Write seconds and memory of a passing run into the notebook and leave its outputs alone."""
+    _record(nbformat.read(notebook.path, as_version=4), notebook, result, profile)
+
+
+def _record(node: nbformat.NotebookNode, notebook: Notebook, result: NotebookResult, profile: str) -> None:
     if result.status != "ok" or result.parameters:
-        raise CourseError(f"{notebook.stem}: only a passing run with the default parameters can be recorded")
-    source = nbformat.read(notebook.path, as_version=4)
-    _measure(source, result, profile)
-    _write(source, notebook.path)
+        raise CourseError(f"{notebook.stem}: only a passing run with the default parameters can be stored")
+    measured = node.metadata.setdefault("course", {}).setdefault("measured", {})
+    measured[profile] = {"seconds": round(result.seconds), "memory_mb": result.peak_memory_mb}
+    nbformat.validate(node)
+    write_text_atomically(notebook.path, nbformat.writes(node) + "\n")
 
 
 def portable(text: str) -> str:
@@ -75,21 +127,3 @@ def _clean(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
         if kind.startswith("text/") and isinstance(value, str):
             output.data[kind] = portable(value)
     return output
-
-
-def _store_widgets(source: nbformat.NotebookNode, done: nbformat.NotebookNode) -> None:
-    source.metadata.pop("widgets", None)
-    state = done.metadata.get("widgets")
-    if state:
-        source.metadata["widgets"] = state
-
-
-def _measure(node: nbformat.NotebookNode, result: NotebookResult, profile: str) -> None:
-    course: dict[str, Any] = node.metadata.setdefault("course", {})
-    measured = course.setdefault("measured", {})
-    measured[profile] = {"seconds": round(result.seconds), "memory_mb": result.peak_memory_mb}
-
-
-def _write(node: nbformat.NotebookNode, path: Path) -> None:
-    nbformat.validate(node)
-    write_text_atomically(path, nbformat.writes(node) + "\n")

@@ -1,4 +1,4 @@
-"""Executes one notebook with papermill, in a process of its own (``python -m course_lib.runner.worker JOB.json``).
+"""One notebook in a process of its own: started, watched and ended from here, executed with papermill over there.
 
 The process ends with 0 whenever it could say how the notebook went: that is in the job's result file.
 """
@@ -6,18 +6,139 @@ The process ends with 0 whenever it could say how the notebook went: that is in 
 import errno
 import json
 import os
+import re
+import subprocess
 import sys
+import tempfile
 import threading
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import psutil
 
-from course_lib.runner.files import read_executed
-from course_lib.runner.process import DISK_FULL, end_tree
+from course_lib.errors import explain
 
-__all__ = ["execute", "unexecuted_cells"]
+__all__ = ["NotebookResult", "end_tree", "execute", "main", "read_executed", "run_worker", "unexecuted_cells"]
+
+_SAMPLE_SECONDS = 0.1
+_RACE = "ERROR:tornado.general:Uncaught exception in ZMQStream callback"
+
+
+@dataclass(frozen=True)
+class NotebookResult:
+    """How one notebook went.
+
+    ``status`` is ``ok``, ``failed`` (a cell raised), ``timeout``, ``died`` (the kernel ended) or ``interrupted``;
+    ``peak_memory_mb`` counts the resident memory of the kernel and all its children.
+    """
+
+    notebook: str
+    title: str
+    status: str
+    seconds: float
+    peak_memory_mb: int
+    error: dict[str, Any] | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    def error_line(self) -> str:
+        """Notebook, cell and error in one line."""
+        error = self.error or {}
+        cell = f"cell {error['cell_number']} '{error['cell_id']}'" if error.get("cell_number") else "before any cell"
+        return f"{self.notebook}, {cell}: {error.get('name', self.status)}: {error.get('value', '')}"
+
+
+# --- here: start, watch, end ------------------------------------------------------------------------------------------
+
+
+def run_worker(
+    job: dict[str, Any], environment: dict[str, str], log: Path, stop: threading.Event
+) -> tuple[dict[str, Any], float, int]:
+    """Execute one notebook in a process of its own.
+
+    Args:
+        job: what :func:`execute` takes.
+        environment: of the worker and its kernel.
+        log: file for what either prints outside the notebook; removed again when empty.
+        stop: set it to end the run early.
+
+    Returns:
+        The worker's result, seconds, peak megabytes.
+    """
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder, log.open("wb") as stream:
+        job = {**job, "result": str(Path(folder) / "result.json")}
+        job_file = Path(folder) / "job.json"
+        job_file.write_text(json.dumps(job))
+        command = [sys.executable, "-c", "from course_lib.runner.worker import main; main()", str(job_file)]
+        # A session of its own: Ctrl-C reaches the runner alone, which then ends its workers in order.
+        process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream, start_new_session=True)
+        peak = _watch(process, stop)
+        result = _read_result(Path(job["result"]), process.returncode, stop.is_set(), log)
+    if log.stat().st_size == 0 or (result["status"] == "ok" and _only_shutdown_race(log)):
+        log.unlink()
+    return result, time.monotonic() - started, peak
+
+
+def _only_shutdown_race(log: Path) -> bool:
+    """Whether all that was said is that ipykernel, while it ended, flushed into a socket that it had closed itself."""
+    text = log.read_text(errors="replace").strip()
+    return text.startswith(_RACE) and text.count(_RACE) == 1 and text.endswith("Socket operation on non-socket")
+
+
+def _watch(process: subprocess.Popen, stop: threading.Event) -> int:
+    """Wait for the end; return the peak memory of everything below the worker, in megabytes."""
+    peak = 0
+    while process.poll() is None:
+        if stop.is_set():
+            end_tree(process.pid)
+        peak = max(peak, _memory_below(process.pid))
+        stop.wait(_SAMPLE_SECONDS) if not stop.is_set() else time.sleep(_SAMPLE_SECONDS)
+    return round(peak / 2**20)
+
+
+def _memory_below(pid: int) -> int:
+    total = 0
+    try:
+        for child in psutil.Process(pid).children(recursive=True):
+            try:
+                total += child.memory_info().rss
+            except psutil.Error:
+                continue
+    except psutil.Error:
+        pass
+    return total
+
+
+def end_tree(pid: int) -> None:
+    """Kill a process and everything below it, the children first."""
+    try:
+        worker = psutil.Process(pid)
+        processes = [*worker.children(recursive=True), worker]
+    except psutil.Error:
+        return
+    for process in processes:
+        try:
+            process.kill()
+        except psutil.Error:
+            continue
+    psutil.wait_procs([process for process in processes if process.pid != os.getpid()], timeout=5)
+
+
+def _read_result(path: Path, code: int, stopped: bool, log: Path) -> dict[str, Any]:
+    if path.exists():
+        return json.loads(path.read_text())
+    if stopped:
+        return {"status": "interrupted", "error": {"name": "Interrupted", "value": "stopped before the end"}}
+    # The worker could not even write its result: a full disk, or a kill from outside.
+    full = "No space left on device" in log.read_text(errors="replace")
+    value = explain(OSError(errno.ENOSPC, "")) if full else f"the process ended with status {code}; see {log.name}"
+    return {"status": "died", "error": {"name": "WorkerDied", "value": value}}
+
+
+# --- there: execute ---------------------------------------------------------------------------------------------------
 
 
 def execute(job: dict[str, Any]) -> dict[str, Any]:
@@ -46,21 +167,20 @@ def execute(job: dict[str, Any]) -> dict[str, Any]:
             # Of the kernel itself, which logs a slow shutdown as an error; cells are not touched.
             extra_arguments=["--log-level=CRITICAL"],
         )
+        if left := unexecuted_cells(nbformat.read(job["output"], as_version=4)):
+            return {"status": "failed", "error": {**left[0], "name": "NotExecuted", "value": "the cell did not run"}}
     except papermill.exceptions.PapermillExecutionError as error:
-        value = DISK_FULL if f"[Errno {errno.ENOSPC}]" in str(error.evalue) else error.evalue
+        number = re.match(r"\[Errno (\d+)\] ([^:]*)(?:: '(.*)')?$", str(error.evalue))
+        value = explain(OSError(int(number[1]), number[2], number[3])) if number else error.evalue
         return _report("failed", job, error.ename, value)
     except CellTimeoutError:
         return _report("timeout", job, "Timeout", f"the cell took longer than {job['cell_timeout']} seconds")
     except DeadKernelError:
         value = "the kernel ended without a word; the usual reason is that the memory did not suffice"
         return _report("died", job, "KernelDied", value)
-    except OSError as error:
-        value = DISK_FULL if error.errno == errno.ENOSPC else str(error)
-        return _report("failed", job, type(error).__name__, value)
     except Exception as error:  # whatever else stops a notebook belongs into the summary, not into a lost traceback
-        return _report("failed", job, type(error).__name__, str(error))
-    if left := unexecuted_cells(nbformat.read(job["output"], as_version=4)):
-        return {"status": "failed", "error": {**left[0], "name": "NotExecuted", "value": "the cell did not run"}}
+        value = explain(error) if isinstance(error, OSError) else str(error)
+        return _report("failed", job, type(error).__name__, value)
     return {"status": "ok", "error": None}
 
 
@@ -97,6 +217,14 @@ def _stopped_at(path: Path) -> dict[str, Any]:
     return place
 
 
+def read_executed(path: Path) -> nbformat.NotebookNode | None:
+    """An executed notebook, or ``None`` where a kill has left none or half of one."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except (OSError, ValueError, nbformat.reader.NotJSONError, nbformat.ValidationError):
+        return None
+
+
 def _end_with_parent(parent: int) -> None:
     """A runner that is killed outright can no longer end its kernels, so each worker watches for that."""
     while os.getppid() == parent:
@@ -112,7 +240,3 @@ def main() -> None:
     partial = result.with_suffix(".partial")
     partial.write_text(json.dumps(execute(job)))
     os.replace(partial, result)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,8 @@
 """The one training loop, its checkpoints, and shipped weights with their cards."""
 
 from .checkpoints import atomic_write
-from .loop import Budget, Method, train
-from .sampler import ShuffledIndices
+from .loop import ShuffledIndices, train
+from .method import Budget, Method
 from .weights import Card, load_card, load_weights, save_weights
 
 __all__ = [

@@ -5,30 +5,233 @@ It knows no method: see :class:`~course_lib.training.method.Method` for what a m
 resumed ends in the same bits as one that was not: no generator state or data position could get out of step.
 """
 
+import math
+import os
+import signal
 import threading
 import time
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..errors import CourseError
+from ..errors import CourseError, explain
 from ..progress import progress_bar
-from .budget import Budget, History
-from .interrupt import interruptible
-from .launch import launch, partial_gradients
-from .meter import Meter
-from .method import Loss, Method
-from .sampler import ShuffledIndices
-from .snapshot import Snapshot
-from .tensorboard import Board
+from .checkpoints import Snapshot, data_of, settings_of
+from .method import Budget, History, Loss, Method
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-__all__ = ["Budget", "History", "Loss", "Method", "train"]
+__all__ = ["Budget", "History", "Loss", "Method", "ShuffledIndices", "is_first_process", "train"]
+
+
+def is_first_process() -> bool:
+    """Whether this process, of those that ``torchrun`` started, is the one that scores and writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def launch(accelerator: str, devices: int | None, precision: str) -> "Fabric":
+    """Fabric on this process's device; ``torchrun`` says how many processes there are, here and on other machines.
+
+    Raises:
+        CourseError: there is no such device or precision.
+    """
+    if accelerator == "cpu" and precision.startswith("16"):
+        # Fabric would take bfloat16 instead, with a warning that scrolls by.
+        raise CourseError(f"precision {precision} needs a GPU: use bf16-mixed or 32-true here.")
+    # Imported late: it takes longer than everything else in the package, and only training needs it.
+    from lightning.fabric import Fabric
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    nodes = max(1, int(os.environ.get("WORLD_SIZE", "1")) // local) if "LOCAL_WORLD_SIZE" in os.environ else 1
+    devices = devices or local
+    strategy = "ddp" if devices * nodes > 1 else "auto"
+    try:
+        fabric = Fabric(
+            accelerator=accelerator, devices=devices, num_nodes=nodes, precision=precision, strategy=strategy
+        )
+    except (ValueError, RuntimeError, MisconfigurationException) as error:
+        raise CourseError(f"training cannot start with these settings: {str(error).splitlines()[0]}") from error
+    fabric.launch()
+    return fabric
+
+
+class _Prepared:
+    """A network in the run's precision and, with several processes, under DDP; attributes are those of the network.
+
+    Fabric's own wrapper refuses ``torch.autograd.grad`` through a network under mixed precision, because a loss might
+    miss its scale. Methods use partial gradients only to weigh losses; what trains goes through ``fabric.backward``.
+    """
+
+    def __init__(self, fabric: "Fabric", module: nn.Module):
+        strategy = fabric.strategy
+        self._module, self._precision = fabric.to_device(strategy.precision.convert_module(module)), strategy.precision
+        self._forward = strategy.setup_module(self._module)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = self._precision.convert_input((args, kwargs))
+        with self._precision.forward_context():
+            found = self._forward(*args, **kwargs)
+        return self._precision.convert_output(found)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_module"], name)
+
+    def without_sync(self) -> AbstractContextManager:
+        """Inside, gradients stay in this process: for all micro-batches but the last."""
+        return getattr(self._forward, "no_sync", nullcontext)()
+
+
+class ShuffledIndices:
+    """Epochs of shuffled indices, addressed by batch number.
+
+    Args:
+        length: number of items; at least one.
+        batch_size: items per batch of one process.
+        seed: of the permutations; epoch ``e`` uses its own.
+        rank, world: this process and how many there are; processes take disjoint slices of each global batch.
+
+    Raises:
+        CourseError: there are no items.
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int = 0, rank: int = 0, world: int = 1):
+        if length < 1:
+            raise CourseError("there is nothing to train on: the data set is empty.")
+        self.length, self.batch_size, self.seed, self.rank, self.world = length, batch_size, seed, rank, world
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
+
+    def __call__(self, number: int) -> Tensor:
+        """``int64 (batch_size,)``: batch ``number`` of this process. Batches run across the ends of epochs."""
+        start = (number * self.world + self.rank) * self.batch_size
+        positions = range(start, start + self.batch_size)
+        return torch.stack([self._permutation(p // self.length)[p % self.length] for p in positions])
+
+    def _permutation(self, epoch: int) -> Tensor:
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
+            self._epoch, self._order = epoch, torch.randperm(self.length, generator=generator)
+        return self._order
+
+
+class _Meter:
+    """Collects the scalars of each step.
+
+    Args:
+        eager: read each number at once. On a GPU reading waits for the device, so there it is left to :meth:`read`,
+            which the loop calls before it logs or saves.
+
+    Attributes:
+        sums: name → values since the last :meth:`means`.
+    """
+
+    def __init__(self, eager: bool):
+        self.eager = eager
+        self.sums: dict[str, list[float]] = {}
+        self.pending: list[tuple[int, dict]] = []
+
+    def add(self, step: int, loss: Loss) -> None:
+        """Records one phase of ``step``.
+
+        Raises:
+            CourseError: a number is not finite, see :meth:`read`.
+        """
+        self.pending.append((step, {f"loss/{loss.optimizer}": loss.value, **loss.scalars}))
+        if self.eager:
+            self.read()
+
+    def read(self) -> None:
+        """Reads what is pending.
+
+        Raises:
+            CourseError: a number is not finite; names it and the step.
+        """
+        for step, scalars in self.pending:
+            for name, value in scalars.items():
+                number = float(value.detach()) if isinstance(value, torch.Tensor) else float(value)
+                if not math.isfinite(number):
+                    raise CourseError(
+                        f"{name} became {number} at step {step}: lower the learning rate or clip gradients."
+                    )
+                self.sums.setdefault(name, []).append(number)
+        self.pending.clear()
+
+    def means(self) -> dict[str, float]:
+        """Mean of each number since the last call."""
+        self.read()
+        means = {name: sum(values) / len(values) for name, values in self.sums.items()}
+        self.sums = {}
+        return means
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Turns the first interrupt into a flag that the loop reads between steps; the second one raises as usual."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def handler(signum: int, frame: object) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    previous = signal.signal(signal.SIGINT, handler)
+    try:
+        yield event
+    finally:
+        # None stands for a handler that was not installed from Python and cannot be put back from here.
+        signal.signal(signal.SIGINT, signal.default_int_handler if previous is None else previous)
+
+
+class _Board:
+    """A TensorBoard writer that does nothing without a folder.
+
+    Args:
+        folder: run folder or None.
+        step: first step that will be logged; points that an interrupted run logged from there on are hidden.
+
+    Raises:
+        CourseError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path | None, step: int = 0):
+        self.writer = None
+        if folder is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            try:
+                self.writer = SummaryWriter(str(folder), purge_step=step)
+            except OSError as error:
+                raise CourseError(f"the curves could not be written ({explain(error)}).") from error
+
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        """Adds one point to each curve."""
+        if self.writer is not None:
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, step)
+
+    def pictures(self, name: str, make: Callable[[], Tensor | None], step: int) -> None:
+        """Adds a grid of pictures ``(N, 3, S, S)`` in [−1, 1]; ``make`` is only called where someone listens."""
+        if self.writer is None:
+            return
+        pictures = make()
+        if pictures is not None:
+            from torchvision.utils import make_grid
+
+            self.writer.add_image(name, make_grid(pictures.clamp(-1, 1).cpu() / 2 + 0.5, nrow=8), step)
+
+    def close(self) -> None:
+        """Writes what is buffered."""
+        if self.writer is not None:
+            self.writer.close()
 
 
 def train(
@@ -65,16 +268,23 @@ def train(
         clip_norm: largest gradient norm of each optimiser.
 
     Raises:
-        CourseError: a loss is not finite (names step and loss; the last checkpoint is kept), the checkpoint is damaged
-            or of another method, the disk is full, or a setting is impossible.
+        CourseError: a loss is not finite (names step and loss; the last checkpoint is kept), the checkpoint is damaged,
+            of another method, or made with other settings or data, the disk is full, or a setting is impossible.
     """
-    if min(batch_size, accumulate, log_every) < 1 or min(checkpoint_every, preview_every) < 0:
-        raise CourseError("batch_size, accumulate and log_every must be at least 1, the other intervals at least 0.")
+    counts = (batch_size, accumulate, log_every, checkpoint_every, preview_every)
+    if not all(isinstance(one, int) for one in (*counts, seed)) or min(counts[:3]) < 1 or min(counts) < 0:
+        raise CourseError(
+            "batch_size, accumulate and log_every are whole numbers from 1, other intervals from 0, the seed is whole; "
+            f"not {', '.join(map(repr, (*counts, seed)))}."
+        )
+    if clip_norm is not None and not (math.isfinite(clip_norm) and clip_norm > 0):
+        raise CourseError(f"clip_norm is a finite number above 0, or None, not {clip_norm}.")
     fabric = launch(accelerator, devices, precision)
     # Layers draw their noise from the global generators, which every step seeds; the caller's state comes back.
     cuda = [fabric.device] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         run = _Run(fabric, method, budget, batch_size, accumulate, seed, clip_norm, Path(folder) if folder else None)
+        run.settings["precision"] = precision
         try:
             run.start(resume)
             return run.loop(log_every, checkpoint_every, preview_every, progress)
@@ -98,20 +308,28 @@ class _Run:
     ):
         self.fabric, self.method, self.budget, self.seed = fabric, method, budget, seed
         self.accumulate, self.clip_norm, self.folder = accumulate, clip_norm, folder
-        self.history, self.meter = History(), Meter(eager=fabric.device.type == "cpu")
+        self.history, self.meter = History(), _Meter(eager=fabric.device.type == "cpu")
         self.indices = ShuffledIndices(method.length, batch_size, seed, fabric.global_rank, fabric.world_size)
         self.originals = dict(method.modules)
         self.base_rates = {n: [g["lr"] for g in one.param_groups] for n, one in method.optimizers.items()}
         self.optimizers, self.averages = {}, {}
         self.snapshot: Snapshot | None = None
+        self.settings = settings_of(method) | {
+            "seed": seed,
+            "batch size": batch_size,
+            "accumulation": accumulate,
+            "processes": fabric.world_size,
+            "gradient clipping": clip_norm,
+        }
 
     def start(self, resume: bool) -> None:
         """Hands the networks to Fabric and, if asked, loads where an earlier run stopped."""
         method, fabric = self.method, self.fabric
+        data = data_of(method) if self.folder is not None else {}
         method.to_device(fabric.device)
         method.plain, method.autocast = self.originals, fabric.autocast
         # Under DDP this also gives every process the weights of the first.
-        method.modules = {name: fabric.setup_module(module.train()) for name, module in self.originals.items()}
+        method.modules = {name: _Prepared(fabric, module.train()) for name, module in self.originals.items()}
         self.optimizers = {name: fabric.setup_optimizers(one) for name, one in method.optimizers.items()}
         self.averages = {
             name: AveragedModel(self.originals[name], multi_avg_fn=get_ema_multi_avg_fn(decay))
@@ -119,8 +337,8 @@ class _Run:
         }
         if self.folder is None:
             return
-        precision = fabric.strategy.precision
-        self.snapshot = Snapshot(self.folder, self.originals, self.averages, method.optimizers, precision, self.seed)
+        networks = self.originals, self.averages, method.optimizers
+        self.snapshot = Snapshot(self.folder, *networks, fabric.strategy.precision, self.settings, data)
         if fabric.is_global_zero:
             self.snapshot.discard_parts()
         if resume and self.snapshot.exists():
@@ -170,10 +388,9 @@ class _Run:
         for micro, (losses, generator) in enumerate(phases):
             generator.manual_seed(self._generator(step, micro, phase + 1).initial_seed())
             with ExitStack() as stack:
-                stack.enter_context(partial_gradients())
                 if self.fabric.world_size > 1 and micro < self.accumulate - 1:
                     for module in self.method.modules.values():
-                        stack.enter_context(self.fabric.no_backward_sync(module))
+                        stack.enter_context(module.without_sync())
                 loss: Loss | None = next(losses, None)
                 if loss is None:
                     return False
@@ -191,7 +408,7 @@ class _Run:
 
     def _clip(self, optimizer: torch.optim.Optimizer) -> None:
         """Through Fabric, which first divides by the loss scale where there is one."""
-        module = next(iter(self.method.modules.values()))
+        module = next(iter(self.originals.values()))
         try:
             self.fabric.clip_gradients(module, optimizer, max_norm=self.clip_norm, error_if_nonfinite=False)
         except RuntimeError as error:
@@ -225,11 +442,11 @@ class _Run:
     def loop(self, log_every: int, checkpoint_every: int, preview_every: int, progress: bool) -> History:
         """Steps until the budget is used or the user interrupts."""
         step, history, zero = self.history.steps, self.history, self.fabric.is_global_zero
-        board = Board(self.folder if zero else None, step + 1)
+        board = _Board(self.folder if zero else None, step + 1)
         bar = progress_bar(progress and zero, total=self.budget.steps, initial=step, unit="step")
         started = time.perf_counter() - history.seconds
         try:
-            with interruptible() as interrupted:
+            with _interruptible() as interrupted:
                 while not self._finished(step, interrupted):
                     self._step(step)
                     step += 1
@@ -263,7 +480,7 @@ class _Run:
             stop, self.history.seconds = self.fabric.broadcast((stop, self.history.seconds))
         return stop
 
-    def _log(self, step: int, board: Board, bar: Any) -> None:
+    def _log(self, step: int, board: _Board, bar: Any) -> None:
         means = self.meter.means()
         self.history.log(step, means)
         board.scalars(means, step)

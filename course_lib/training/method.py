@@ -1,14 +1,63 @@
-"""What a method gives to the loop."""
+"""What a method gives to the training loop, how long a run lasts, and what it leaves."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Loss", "Method", "frozen"]
+from ..errors import CourseError
+
+__all__ = ["Budget", "History", "Loss", "Method", "frozen"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When to stop: after ``steps``, or after ``seconds`` of training (earlier runs of a resumed training included).
+
+    Raises:
+        CourseError: neither is given, or one is negative, not finite or no number.
+    """
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is None and self.seconds is None:
+            raise CourseError("a training budget needs steps, seconds or both.")
+        whole = self.steps is None or (isinstance(self.steps, int) and self.steps >= 0)
+        timed = self.seconds is None or (
+            isinstance(self.seconds, Real) and math.isfinite(self.seconds) and self.seconds >= 0
+        )
+        if not whole or not timed:
+            raise CourseError(
+                "a training budget is a whole number of steps and a finite number of seconds, neither negative, not "
+                f"steps={self.steps!r}, seconds={self.seconds!r}."
+            )
+
+    def progress(self, step: int, seconds: float) -> float:
+        """Share used, in [0, 1]; an empty budget is used up from the start."""
+        pairs = ((step, self.steps), (seconds, self.seconds))
+        return min(1.0, max(used / limit if limit else 1.0 for used, limit in pairs if limit is not None))
+
+
+@dataclass
+class History:
+    """What a run leaves: steps done, seconds of training, logged means, and the averaged modules if any."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    curve: dict[str, list[float]] = field(default_factory=dict)
+    averaged: dict[str, nn.Module] = field(default_factory=dict)
+
+    def log(self, step: int, scalars: dict[str, float]) -> None:
+        """Appends one point."""
+        for name, value in {"step": step, **scalars}.items():
+            self.curve.setdefault(name, []).append(value)
 
 
 @dataclass

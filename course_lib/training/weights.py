@@ -125,19 +125,27 @@ def load_card(name: str, folder: Path = CHECKPOINTS) -> Card:
     Raises:
         CourseError: there is none of that name, or it is damaged.
     """
-    _, path = _paths(name, folder)
+    weights, path = _paths(name, folder)
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.safetensors"))) or "none yet"
-        raise CourseError(
-            f"there is no checkpoint {name!r} in {folder.name}/ (there: {known}): train it with "
-            f"`make train NAME={name}`."
-        )
+        if weights.is_file():
+            raise CourseError(
+                f"{weights} is there and its card {path.name} is missing: put the card that was written with it beside it."
+            )
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.safetensors") if p.with_suffix(".json").is_file()))
+        where = f"there is no checkpoint {name!r} in {folder} (there: {known or 'none'})"
+        again = f": train it with `make train NAME={name}`" if folder == CHECKPOINTS else ": check the name and the folder"
+        raise CourseError(f"{where}{again}.")
     try:
-        return Card(**json.loads(path.read_text()))
+        return Card(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise CourseError(
-            f"the card {path.name} is damaged ({error}): restore it with `git checkout checkpoints`."
-        ) from error
+        raise CourseError(f"the card {path.name} is damaged ({error}): {_restore(folder)}.") from error
+
+
+def _restore(folder: Path) -> str:
+    """What to do about a damaged file."""
+    if folder == CHECKPOINTS:
+        return "restore it with `git checkout checkpoints`"
+    return f"copy it into {folder} again, or train it again"
 
 
 def folder_of(name: str, folder: Path) -> Path:
@@ -159,13 +167,9 @@ def load_weights(name: str, folder: Path = CHECKPOINTS) -> tuple[dict[str, Tenso
     try:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != card.sha256:
-            raise CourseError(
-                f"{path.name} is truncated or not the file its card describes: restore it with "
-                f"`git checkout checkpoints` or train it again with `make train NAME={name}`."
-            )
+            raise CourseError(f"{path.name} is truncated or not the file its card describes: {_restore(folder)}.")
         tensors = load(content)
     except (OSError, SafetensorError) as error:
-        raise CourseError(
-            f"{path.name} cannot be read ({error}): restore it with `git checkout checkpoints`."
-        ) from error
+        reason = "it is missing" if isinstance(error, FileNotFoundError) else error
+        raise CourseError(f"{path.name} cannot be read ({reason}): {_restore(folder)}.") from error
     return _loaded(tensors), card

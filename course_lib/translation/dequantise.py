@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CourseError
-from ..released.dequantiser import Dequantiser, DequantiserConfig
+from ..released import Dequantiser, DequantiserConfig
 from ..training.method import Loss, Method
 
 __all__ = ["DequantiserMethod", "class_distance", "likelihood_width", "nearest_class", "start_dequantiser"]

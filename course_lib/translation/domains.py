@@ -16,7 +16,7 @@ from ..errors import CourseError
 from ..experts import GridAutoencoder, LabelExpert
 from ..experts.classifier import Classifier
 from ..training import Budget, train
-from ..training.budget import History
+from ..training.method import History
 from .pairs import Pairs, encode_pairs
 from .training import FlowMethod
 from .translator import Translator

@@ -12,7 +12,7 @@ from ..errors import CourseError
 from ..experts import LatentSpace, load_expert
 from ..gans import Generator
 from ..paths import CHECKPOINTS
-from ..released.dequantiser import Dequantiser
+from ..released import Dequantiser
 from ..training import load_card
 from .caption_stage import CaptionStage
 from .dequantise import nearest_class

@@ -10,7 +10,7 @@ from ..data import load_kinds, load_people
 from ..errors import CourseError
 from ..experts import SentenceMemory, SourceExpert, freeze, load_expert
 from ..paths import CHECKPOINTS
-from ..released.dequantiser import Dequantiser, DequantiserConfig
+from ..released import Dequantiser, DequantiserConfig
 from ..training import load_card, load_weights
 from .caption_stage import CaptionStage
 from .domains import people_expert

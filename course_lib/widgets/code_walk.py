@@ -1,4 +1,4 @@
-"""A walk between two samples of a transferred GAN: in the noise, or in the codes that its frozen decoder reads."""
+"""A walk between two samples of a transferred GAN: in z, the noise, or in w, the codes that its decoder reads."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from ..errors import CourseError
 from ..figures import png_bytes
 from ..mind2mind import TransferredGAN
-from .picture_view import PictureView
+from .picture_view import PictureView, choice
 
 __all__ = ["CodeWalk"]
 
@@ -72,10 +72,10 @@ class CodeWalk:
         sample = {"min": 0, "max": last, "continuous_update": False}
         part = {"min": 0.0, "max": 1.0, "step": 0.05, "continuous_update": False}
         controls = {
-            "target": widgets.Dropdown(options=list(self.gans), description="target"),
+            "target": choice(list(self.gans), description="target"),
             "first": widgets.IntSlider(0, description="left sample", **sample),
             "second": widgets.IntSlider(1, description="right sample", **sample),
-            "space": widgets.Dropdown(options=["w", "z"], value="w", description="walk in"),
+            "space": choice(["w", "z"], description="walk in"),
             "way": widgets.FloatSlider(0.5, description="way from left to right", **part),
             "truncation": widgets.FloatSlider(1.0, description="truncation", **(part | {"max": 1.5})),
         }

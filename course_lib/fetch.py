@@ -1,0 +1,348 @@
+"""``course fetch NAME``: released weights and public data sets, downloaded once, whole, after you agreed to the terms.
+
+pooch checks hashes and gives a file its final name only when it is the right one; what it lacks stands here: broken
+downloads go on where they stopped, and every way of failing is one line that says what to do. Addresses are those that
+the authors' own pages name. Nothing else in the course uses the network.
+"""
+
+import gzip
+import json
+import logging
+import os
+import shutil
+import tarfile
+import time
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from course_lib.errors import CourseError, explain
+from course_lib.fetch_sources import SOURCES, RemoteFile, Source
+from course_lib.paths import ROOT
+from course_lib.progress import progress_bar
+
+__all__ = ["downloads_folder", "fetch", "fetch_command", "listing"]
+
+TRIES = 4
+TIMEOUT = (15, 60)  # seconds to connect, and between two pieces
+RECORD = "fetched.json"
+
+
+def downloads_folder() -> Path:
+    """Where downloads go: ``downloads/`` of the course, or ``COURSE_DOWNLOADS``."""
+    return Path(os.environ.get("COURSE_DOWNLOADS", ROOT / "downloads"))
+
+
+def listing() -> str:
+    """One line a source: name, what it is, licence."""
+    width = max(map(len, SOURCES))
+    return "\n".join(f"{name:{width}}  {one.about} · licence: {one.licence}" for name, one in SOURCES.items())
+
+
+def fetch_command(name: str | None, to: Path | None = None, yes: bool = False) -> None:
+    """What ``course fetch`` does: lists the sources, or shows the terms, asks, and fetches.
+
+    Args:
+        name: of :data:`SOURCES`; none lists them.
+        to: folder instead of ``downloads/NAME``.
+        yes: agree to the terms without being asked.
+
+    Raises:
+        CourseError: see :func:`fetch`; also when nobody is there to be asked.
+    """
+    import sys
+
+    import typer
+
+    if name is None:
+        typer.echo(listing())
+        return
+
+    def agree(question: str) -> bool:
+        typer.echo(question)
+        if yes:
+            return True
+        if not sys.stdin.isatty():
+            raise CourseError("nobody is here to agree to these terms: read them, then add --yes.")
+        return typer.confirm("Agree, and download?")
+
+    fetch(name, to, agree, typer.echo)
+
+
+def fetch(
+    name: str,
+    to: Path | None = None,
+    agree: Callable[[str], bool] = lambda question: True,
+    tell: Callable[[str], None] = print,
+) -> Path:
+    """Makes everything of a source lie in its folder, whole and with the right hash; what is there stays.
+
+    Args:
+        name: of :data:`SOURCES`.
+        to: folder for the files; by default ``downloads/NAME``.
+        agree: is shown source, size and licence before anything is downloaded; ``False`` ends without a download.
+        tell: takes lines on what happens.
+
+    Returns:
+        The folder.
+
+    Raises:
+        CourseError: unknown name; no network; an address that is gone or answers with a web page; a hash that is not
+            the published or recorded one; a full disk. A file has its final name only when it is complete and right.
+    """
+    source = SOURCES.get(name)
+    if source is None:
+        raise CourseError(f"there is nothing called '{name}' to fetch; `course fetch` lists: {', '.join(SOURCES)}")
+    folder = (to or downloads_folder() / name).resolve()
+    if not source.files:
+        raise CourseError(
+            f"{name} cannot be fetched by a program: follow {source.page} (licence: {source.licence}), put the files "
+            f"into {folder}, then: {source.use.format(folder=folder)}"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _disk_trouble(error, folder) from error
+    record = _read_record(folder)
+    wanted = [file for file in source.files if not _is_there(file, folder, record)]
+    new = [file for file in wanted if not (folder / file.name).exists()]
+    if new and not agree(_terms(name, source, new)):
+        raise CourseError("nothing was downloaded.")
+    for file in wanted:
+        record[file.name] = _fetch_file(file, folder, source, record.get(file.name, {}))
+        _write_record(folder, record)
+        tell(f"{file.name}: {_amount(record[file.name]['bytes'])}, SHA-256 {record[file.name]['sha256']}")
+    tell(f"{name} is in {folder}")
+    tell(f"next: {source.use.format(folder=folder)}")
+    return folder
+
+
+def _terms(name: str, source: Source, files: list[RemoteFile]) -> str:
+    """What a reader should know before a download; asks the servers for the size."""
+    sizes = [_remote_size(file, source) for file in files]
+    size = _amount(sum(filter(None, sizes))) if all(sizes) else "not told by the server"
+    hosts = ", ".join(dict.fromkeys(urlsplit(file.url).hostname or "" for file in files))
+    return (
+        f"{name}: {source.about}\nfrom:    {hosts}, as named by {source.page}\nsize:    {size}, {len(files)} file(s)\n"
+        f"licence: {source.licence}"
+    )
+
+
+def _remote_size(file: RemoteFile, source: Source) -> int | None:
+    """Bytes, where the server says it; fails at once where a download would fail."""
+    import requests
+
+    try:
+        with requests.head(file.url, allow_redirects=True, timeout=TIMEOUT) as answer:
+            if answer.status_code in (404, 410):
+                _check_answer(answer, file, source)
+            length = answer.headers.get("Content-Length", "")
+            return int(length) if answer.ok and length.isdigit() and int(length) else None
+    except requests.RequestException as error:
+        raise _unreachable(file, error) from error
+
+
+def _fetch_file(file: RemoteFile, folder: Path, source: Source, recorded: dict) -> dict:
+    """Downloads, checks, unpacks one file; returns what is recorded about it."""
+    import pooch
+
+    pooch.get_logger().setLevel(logging.WARNING)
+    path = folder / file.name
+    wanted = file.hash or (f"sha256:{recorded['sha256']}" if "sha256" in recorded else None)
+    if path.exists() and wanted and not pooch.hashes.hash_matches(str(path), wanted):
+        raise CourseError(f"{path} is there, and is not {_whose(file)} file: move it away and run again.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pooch.retrieve(file.url, wanted, path.name, path.parent, downloader=_Resuming(file, path, source, wanted))
+    except ValueError as error:
+        raise CourseError(
+            f"what came from {file.url} is not {_whose(file)} file (another {wanted.partition(':')[0].upper()}), so it "
+            f"was deleted: run again, and if that does not help look at {source.page}."
+        ) from error
+    except OSError as error:
+        raise _disk_trouble(error, path) from error
+    entry = {
+        "url": file.url,
+        "sha256": pooch.file_hash(str(path)),
+        "bytes": path.stat().st_size,
+        "fetched": time.strftime("%Y-%m-%d"),
+    }
+    if file.unpack:
+        entry["unpacked"] = _unpack(path)
+        path.unlink()
+    return entry
+
+
+def _whose(file: RemoteFile) -> str:
+    return "the published" if file.hash else "the formerly downloaded"
+
+
+class _Resuming:
+    """A downloader for pooch that keeps what came and goes on from there.
+
+    The part lies beside the final file as ``.NAME.part``. It is continued only if the server can tell that its file is
+    still the same (``If-Range``), or if a known hash will tell in the end.
+    """
+
+    def __init__(self, file: RemoteFile, path: Path, source: Source, known_hash: str | None) -> None:
+        self.file, self.source, self.known_hash = file, source, known_hash
+        self.part = path.with_name(f".{path.name}.part")
+        self.tag = path.with_name(f".{path.name}.part.tag")
+        self.total: int | None = None
+
+    def __call__(self, url: str, output_file: str, pooch: object) -> None:
+        """Fill ``output_file``; called by pooch."""
+        import requests
+
+        for left in reversed(range(TRIES)):
+            before = self._have()
+            try:
+                self._stream(url)
+                break
+            except requests.RequestException as error:
+                if not self._have():
+                    raise _unreachable(self.file, error) from error
+                if not left or self._have() == before:
+                    total = f" of {_amount(self.total)}" if self.total else ""
+                    raise CourseError(
+                        f"the download broke off at {_amount(self._have())}{total}: run the same command again, it "
+                        "goes on from there."
+                    ) from error
+        os.replace(self.part, output_file)
+        self.tag.unlink(missing_ok=True)
+
+    def _have(self) -> int:
+        return self.part.stat().st_size if self.part.exists() else 0
+
+    def _stream(self, url: str) -> None:
+        import requests
+
+        tag = self.tag.read_text() if self.tag.exists() else ""
+        headers = {"Accept-Encoding": "identity"}
+        if self._have() and (tag or self.known_hash):
+            headers |= {"Range": f"bytes={self._have()}-"} | ({"If-Range": tag} if tag else {})
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+            if answer.status_code == 416:  # the part is as long as the file or longer: it cannot be continued
+                self.part.unlink()
+                return self._stream(url)
+            _check_answer(answer, self.file, self.source)
+            resumed = answer.headers.get("Content-Range", "").startswith(f"bytes {self._have()}-")
+            have = self._have() if answer.status_code == 206 and resumed else 0
+            length = answer.headers.get("Content-Length", "")
+            self.total = have + int(length) if length.isdigit() else None
+            self._require_space(int(length) if length.isdigit() else 0)
+            etag = answer.headers.get("ETag", "")
+            self.tag.write_text(answer.headers.get("Last-Modified", "") if etag[:2] in ("", "W/") else etag)
+            bar = progress_bar(total=self.total, initial=have, desc=self.file.name, unit="B", unit_scale=True)
+            with bar, self.part.open("ab" if have else "wb") as file:
+                for piece in answer.iter_content(2**16):
+                    file.write(piece)
+                    bar.update(len(piece))
+        if self.total is not None and self._have() != self.total:
+            raise requests.ConnectionError("the server closed before the end")
+
+    def _require_space(self, needed: int) -> None:
+        free = shutil.disk_usage(self.part.parent).free
+        if needed > free:
+            raise CourseError(
+                f"{_amount(needed)} are still to come and {self.part.parent} has {_amount(free)} free: free some, or "
+                "choose another folder with --to."
+            )
+
+
+def _check_answer(answer: object, file: RemoteFile, source: Source) -> None:
+    """One line for an address that is gone, closed, or shows a web page in place of the file."""
+    status, kind = answer.status_code, answer.headers.get("Content-Type", "")
+    if status in (404, 410):
+        why = f"is gone ({status})"
+    elif not answer.ok:
+        why = f"refuses ({status} {answer.reason})"
+    elif kind.startswith("text/html") and not file.name.endswith(".html"):
+        why = "answers with a web page (a quota, or a question for a browser)"
+    else:
+        return
+    raise CourseError(
+        f"{file.url} {why}: look at {source.page}, fetch {Path(file.name).name} in a browser, put it where this "
+        "command wanted it (`--to` names the folder), and run the same command again to have it checked."
+    )
+
+
+def _unreachable(file: RemoteFile, error: Exception) -> CourseError:
+    host = urlsplit(file.url).hostname
+    return CourseError(f"{host} cannot be reached ({type(error).__name__}): is there a network, and a proxy to be set?")
+
+
+def _disk_trouble(error: OSError, path: Path) -> CourseError:
+    error.filename = path
+    return CourseError(f"{explain(error)} (what came is kept; --to names another folder).")
+
+
+def _unpack(archive: Path) -> list[str]:
+    """Unpacks beside the archive, all or nothing, and returns the names of what came out.
+
+    Raises:
+        CourseError: damaged, or something of a name that it holds is already there.
+    """
+    work = archive.parent / ".unpacking"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    try:
+        if archive.suffix == ".gz" and not archive.name.endswith(".tar.gz"):
+            with gzip.open(archive) as packed, (work / archive.stem).open("wb") as file:
+                shutil.copyfileobj(packed, file)
+        elif archive.suffix == ".zip":
+            shutil.unpack_archive(archive, work)
+        else:
+            with tarfile.open(archive) as packed:
+                packed.extractall(work, filter="data")
+    except (tarfile.TarError, shutil.ReadError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile) as error:
+        shutil.rmtree(work, ignore_errors=True)
+        raise CourseError(f"{archive} cannot be unpacked ({error}): delete it and run again.") from error
+    except OSError as error:
+        shutil.rmtree(work, ignore_errors=True)
+        raise _disk_trouble(error, archive) from error
+    found = sorted(work.iterdir())
+    if there := [one.name for one in found if (archive.parent / one.name).exists()]:
+        shutil.rmtree(work)
+        raise CourseError(f"{archive.parent / there[0]} is there already: move it away and run again.")
+    for one in found:
+        one.rename(archive.parent / one.name)
+    work.rmdir()
+    return [one.name for one in found]
+
+
+def _is_there(file: RemoteFile, folder: Path, record: dict) -> bool:
+    """Whether an earlier run fetched the file and it still lies there (unpacked, or byte by byte)."""
+    import pooch
+
+    entry, path = record.get(file.name), folder / file.name
+    if entry is None:
+        return False
+    if "unpacked" in entry:
+        return all((path.parent / name).exists() for name in entry["unpacked"])
+    return path.exists() and pooch.file_hash(str(path)) == entry["sha256"]
+
+
+def _read_record(folder: Path) -> dict:
+    try:
+        return json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise CourseError(f"{folder / RECORD} is damaged: delete it and run again.") from error
+
+
+def _write_record(folder: Path, record: dict) -> None:
+    new = folder / f".{RECORD}"
+    new.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    os.replace(new, folder / RECORD)
+
+
+def _amount(count: int) -> str:
+    """Bytes for people."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count} bytes"

@@ -1,0 +1,256 @@
+"""Transfer: a generator of one domain learns several classes of another from few pictures.
+
+Source: the training of the Hyper-Modulation code: non-saturating logistic loss, R1, drawn samples of the labels of the
+real batch, style mixing, a discriminator with one score a class, and its optional contrastive term. The course's start
+with known codes comes from :class:`~course_lib.gans.training.GANMethod`.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..data import ImageSet
+from ..errors import CourseError
+from ..experts.latent_space import LatentSpace
+from ..gans.codes import class_codes, encode_mirrored
+from ..gans.losses import logistic_generator
+from ..gans.stylegan import StyleGANConfig, mix_styles
+from ..gans.stylegan_critic import StyleGANCritic
+from ..gans.training import GANData, GANSchedule, LogisticMethod, logistic_loss
+from ..training.method import Loss
+
+__all__ = [
+    "ConditionalDiscriminator",
+    "HyperModulationMethod",
+    "barlow_twins",
+    "draw_classes",
+    "shift_cells",
+    "transfer_data",
+    "two_views",
+]
+
+REDUNDANCY = 0.005
+"""Weight of the off-diagonal part of the contrastive term, as published."""
+
+
+class ConditionalDiscriminator(StyleGANCritic):
+    """One trunk for all classes and one score each; the label picks it.
+
+    Source: the layer ``final`` of the paper's code.
+
+    Args:
+        config: of the generator.
+        classes: scores.
+        from_rgb: train the first 1×1 convolution too; as published, the transfer freezes it.
+    """
+
+    def __init__(self, config: StyleGANConfig, classes: int, from_rgb: bool = True):
+        super().__init__(config, classes)
+        for index, layer in enumerate(self.from_rgb):
+            # Only the full size comes: the entries of smaller ones would wait for a gradient.
+            layer.requires_grad_(from_rgb and index == 0)
+
+    @classmethod
+    def from_source(
+        cls, source: StyleGANCritic, classes: int, start: str = "source", from_rgb: bool = False
+    ) -> "ConditionalDiscriminator":
+        """A discriminator with the trunk of ``source``, copied.
+
+        Args:
+            source: discriminator of the source domain.
+            classes: scores.
+            start: ``source`` repeats the source's score for every class, so it begins with an opinion on what a picture
+                is; ``random`` is the published start.
+            from_rgb: see the class.
+        """
+        network = cls(source.config, classes, from_rgb)
+        state = {name: value for name, value in source.state_dict().items() if not name.startswith("head.")}
+        network.load_state_dict(state, strict=False)
+        if start == "source":
+            with torch.no_grad():
+                network.head.weight.copy_(source.head.weight[:1].expand(classes, -1))
+                network.head.bias.copy_(source.head.bias[:1].expand(classes))
+        return network
+
+    def forward(self, images: Tensor, labels: Tensor | None = None, alpha: float = 1.0) -> Tensor:
+        """Scores ``(B,)`` of the classes ``labels (B,)``; without labels the vectors ``(B, C)`` they are read from."""
+        return self.features(images, alpha) if labels is None else super().forward(images, labels, alpha)
+
+
+def barlow_twins(first: Tensor, second: Tensor, redundancy: float = REDUNDANCY) -> Tensor:
+    """Σ_i (1 − C_ii)² + redundancy · Σ_{i≠j} C_ij², with C the correlation of features over the batch.
+
+    Source: Zbontar et al. 2021. With few pictures C is noisy: N equal views still give about ``redundancy · F (F − 1) /
+    (N − 1)``.
+
+    Args:
+        first, second: ``(N, F)``, features of two views; each is standardised over its own batch. With several
+            processes C is the mean over all of them.
+        redundancy: weight.
+    """
+    first, second = (F.batch_norm(x.float(), None, None, training=True) for x in (first, second))
+    correlation = first.T @ second / len(first)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        from torch.distributed.nn.functional import all_reduce
+
+        correlation = all_reduce(correlation) / torch.distributed.get_world_size()
+    own = correlation.diagonal()
+    return (1 - own).square().sum() + redundancy * (correlation.square().sum() - own.square().sum())
+
+
+def two_views(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Two random views ``(B, C, S, S)`` of every picture or latent: another crop each, other contrast, a little noise.
+
+    The published views also change hue and blur, which means nothing to a latent's channels.
+
+    Args:
+        x: ``(B, C, S, S)``.
+        generator: CPU generator; every picture draws its own changes.
+    """
+    return _view(x, generator), _view(x, generator)
+
+
+def _view(x: Tensor, generator: torch.Generator) -> Tensor:
+    """A box of 8 to 100 % of the area, 3:4 to 4:3, as published, enlarged to the full size; contrast 0.6 to 1.4."""
+    count = len(x)
+    area = torch.empty(count).uniform_(0.08, 1.0, generator=generator)
+    ratio = torch.empty(count).uniform_(-1, 1, generator=generator).mul(torch.tensor(4 / 3).log()).exp()
+    sides = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], 1).clamp(max=1.0)
+    centre = (1 - sides) * torch.empty(count, 2).uniform_(-1, 1, generator=generator)
+    affine = torch.cat([torch.diag_embed(sides), centre[:, :, None]], 2).to(x)
+    grid = F.affine_grid(affine, list(x.shape), align_corners=False)
+    cropped = F.grid_sample(x, grid, "bicubic", "border", align_corners=False)
+    contrast = torch.empty(count, 1, 1, 1).uniform_(0.6, 1.4, generator=generator)
+    return contrast.to(x) * cropped + 0.1 * torch.randn(x.shape, generator=generator).to(x)
+
+
+def shift_cells(x: Tensor, generator: torch.Generator, reach: int = 1) -> Tensor:
+    """Shifts each latent or picture by whole cells, up to ``reach``; border cells are repeated.
+
+    Source: Zhao et al. 2020 (DiffAugment), whose translation is an eighth of the side: one cell of eight.
+
+    Args:
+        x: ``(B, C, S, S)``.
+        generator: CPU generator.
+        reach: largest shift.
+    """
+    count, _, height, width = x.shape
+    shift = torch.randint(-reach, reach + 1, (2, count, 1), generator=generator).to(x.device)
+    rows = (torch.arange(height, device=x.device) + shift[0]).clamp(0, height - 1)
+    columns = (torch.arange(width, device=x.device) + shift[1]).clamp(0, width - 1)
+    batch = torch.arange(count, device=x.device)[:, None, None]
+    return x.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
+
+
+class HyperModulationMethod(LogisticMethod):
+    """The transfer of a hyper-modulated generator, or of a baseline with the same call.
+
+    Args:
+        data: latents or pictures, codes, and classes from 0.
+        generator: called with z, labels and noise maps; has ``groups``, ``config`` and ``synthesis``.
+        discriminator: conditional.
+        schedule, space: see :class:`~course_lib.gans.training.GANMethod`.
+        r1: weight of the penalty, see :class:`~course_lib.gans.training.StyleGANMethod`.
+        mixing: share of steps in which two styles rule one drawn sample.
+        class_rate: factor on the learning rate of the class network (baselines: the mapping network). The published
+            code ends at 0.001, 2e-6 in all, which leaves the class vectors where they were drawn.
+        contrastive: weight of the Barlow Twins term; published 0.01, 0 leaves it out.
+        augment: show the discriminator every latent, real or drawn, shifted by up to a cell.
+
+    Raises:
+        CourseError: networks of different sizes, or a label that the discriminator has no score for.
+    """
+
+    def __init__(
+        self,
+        data: GANData,
+        generator: nn.Module,
+        discriminator: ConditionalDiscriminator,
+        schedule: GANSchedule = GANSchedule(),  # noqa: B008
+        space: LatentSpace | None = None,
+        r1: float = 15.0,
+        mixing: float = 0.2,
+        class_rate: float = 0.1,
+        contrastive: float = 0.0,
+        augment: bool = False,
+    ):
+        if generator.config != discriminator.config:
+            raise CourseError("generator and discriminator were built for different sizes: take both from one source.")
+        largest, scores = int(data.labels.max()), len(discriminator.head.weight)
+        if largest >= scores:
+            raise CourseError(
+                f"the discriminator has {scores} classes and the data have label {largest}: build both networks with "
+                "the number of classes of the data."
+            )
+        self.class_rate, self.contrastive, self.augment = class_rate, contrastive, augment
+        super().__init__(data, generator, discriminator, schedule, space)
+        self.r1, self.mixing, self.blocks = r1 * self.r1_every, mixing, len(generator.config.channels)
+
+    def groups(self, name: str, rate: float) -> list[dict[str, Any]]:
+        if name == "critic":
+            return [{"params": [p for p in self.modules["critic"].parameters() if p.requires_grad]}]
+        return self.modules["generator"].groups(rate, self.class_rate)
+
+    def losses(self, batch: tuple, generator: torch.Generator, step: int) -> Iterator[Loss]:
+        self.draws = generator
+        yield from super().losses(batch, generator, step)
+
+    def generate(self, network: nn.Module, z: Tensor, labels: Tensor, generator: torch.Generator, fresh: int) -> Tensor:
+        noise = self.unwrapped("generator").synthesis.noise(len(z), generator)
+        if fresh and torch.rand((), generator=generator) < self.mixing:
+            # Codes of known pictures keep their one style.
+            z = mix_styles(z, torch.cat([z[:fresh].roll(1, 0), z[fresh:]]), self.blocks, generator)
+        return network(z, labels, noise)
+
+    def _seen(self, x: Tensor) -> Tensor:
+        return shift_cells(x, self.draws) if self.augment else x
+
+    def critic_loss(self, real: Tensor, fake: Tensor, labels: Tensor, step: int) -> Loss:
+        network = self.modules["critic"]
+        penalty = self.r1 if step % self.r1_every == 0 else 0.0
+        loss = logistic_loss(partial(network, labels=labels), self._seen(real), self._seen(fake), penalty)
+        if self.contrastive:
+            for name, x in (("real", real), ("drawn", fake)):
+                first, second = (network(view) for view in two_views(x.detach(), self.draws))
+                term = self.contrastive * barlow_twins(first, second)
+                loss.value, loss.scalars[f"contrastive {name}"] = loss.value + term, term.detach()
+        return loss
+
+    def generator_loss(self, fake: Tensor, labels: Tensor) -> Tensor:
+        return logistic_generator(self.unwrapped("critic")(self._seen(fake), labels).float())
+
+
+def transfer_data(space: LatentSpace, data: ImageSet, dims: int) -> GANData:
+    """Latents, codes and classes of pictures and of their mirror images.
+
+    Args:
+        space: encodes them.
+        data: training pictures with ``labels["class"]`` from 0.
+        dims: length of a code, that of the generator's z.
+    """
+    device = space.centre.device
+    latents = encode_mirrored(lambda part: space.encode(part.to(device)).flatten(1), data.batches(250))
+    labels = data.labels["class"].repeat(2)
+    return GANData(latents.view(-1, *space.shape), class_codes(latents, labels, dims), labels)
+
+
+@torch.no_grad()
+def draw_classes(network: nn.Module, labels: Tensor, space: LatentSpace | None = None, seed: int = 0) -> Tensor:
+    """Pictures ``(N, 3, S, S)`` in [−1, 1] on the CPU; picture i has the same z and noise for every generator.
+
+    Args:
+        network: called with z, labels and noise maps; has ``config`` and ``synthesis``.
+        labels: ``(N,)``.
+        space: decodes what it draws, where that is latents.
+        seed: of z and noise.
+    """
+    device, draws, pictures = next(network.parameters()).device, torch.Generator().manual_seed(seed), []
+    for part in labels.split(96):
+        z = torch.randn(len(part), network.config.latent, generator=draws).to(device)
+        drawn = network(z, part.to(device), network.synthesis.noise(len(part), draws))
+        pictures.append((drawn if space is None else space.decode(drawn)).clamp(-1, 1).float().cpu())
+    return torch.cat(pictures)

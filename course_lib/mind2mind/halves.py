@@ -1,0 +1,164 @@
+"""The frozen halves: an encoder and a decoder of pictures, and the codes of a whole set.
+
+Mind2Mind takes any expert with ``encode`` and ``decode`` whose pictures have one size, ``config.size``. The shipped
+ALAE draws latents of a grid autoencoder; :class:`StyleExpert` puts the two together, pictures in, styles out.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..data import ImageSet
+from ..errors import CourseError
+from ..evaluation.feature_cache import real_features
+from ..evaluation.features import FeatureNetwork
+from ..experts import LatentSpace, TargetExpert, fingerprint, freeze, load_expert
+from ..experts.grid_autoencoder import GridAutoencoder
+from ..gans.alae import ALAE
+from ..paths import CHECKPOINTS
+from ..progress import progress_bar
+from ..training.weights import load_card
+
+__all__ = ["MainDirections", "StyleExpert", "encode_set", "expert_device", "load_halves"]
+
+
+class StyleExpert(nn.Module):
+    """Pictures ↔ styles: an ALAE on the scaled latents of a grid autoencoder.
+
+    Args:
+        alae: draws and reads latents.
+        autoencoder: of these latents, its channels measured.
+
+    Attributes:
+        latent_dim: length of a style.
+        config: of the autoencoder; ``config.size`` is the side of a picture.
+    """
+
+    def __init__(self, alae: ALAE, autoencoder: GridAutoencoder):
+        super().__init__()
+        self.alae, self.autoencoder, self.config = alae, autoencoder, autoencoder.config
+        self.latent_dim, self.condition_shape = alae.latent_dim, (alae.latent_dim,)
+        self.shape = (self.config.channels, self.config.side, self.config.side)
+        for name in ("centre", "scale"):
+            self.register_buffer(name, getattr(LatentSpace(autoencoder), name), persistent=False)
+
+    def read(self, images: Tensor) -> Tensor:
+        """c₁ with gradients: styles ``(B, latent)`` of pictures ``(B, 3, S, S)`` in [−1, 1]."""
+        grid = self.autoencoder.posterior(images).mean.view(-1, *self.shape)
+        return self.alae.encoder((grid - self.centre) / self.scale)
+
+    def render(self, styles: Tensor, fresh: bool = False) -> Tensor:
+        """g₁ with gradients, not clamped: pictures of styles ``(B, latent)``, or one a slot.
+
+        Args:
+            styles: what is drawn.
+            fresh: draw noise maps for every picture, as in training; else all get the same, so that this is a function.
+        """
+        decoder = self.alae.generator.decoder
+        if fresh:
+            noise = decoder.noise(len(styles))
+        else:
+            one = decoder.noise(1, torch.Generator().manual_seed(0))
+            noise = [part.expand(len(styles), -1, -1, -1) for part in one]
+        grid = decoder(styles, noise)
+        return self.autoencoder.render((grid.float() * self.scale + self.centre).flatten(1))
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Styles ``(B, latent)``."""
+        return torch.cat([self.read(part) for part in images.split(250)])
+
+    @torch.no_grad()
+    def decode(self, styles: Tensor) -> Tensor:
+        """Pictures ``(B, 3, S, S)`` in [−1, 1]."""
+        return torch.cat([self.render(part).clamp(-1, 1) for part in styles.split(100)])
+
+
+class MainDirections(nn.Module):
+    """Pictures ↔ a few numbers: the latents of a grid autoencoder along their main directions in one set of pictures.
+
+    Ours: a grid has a thousand numbers, and a MindGAN for all of them takes ten times as long. So the frozen halves get
+    one linear layer more, the principal components of the target's scaled latents, which training does not move either.
+
+    Args:
+        autoencoder: frozen, its channels measured.
+        mean: of the scaled latents, ``(D,)``.
+        directions: ``(D, k)``, orthogonal, all of one length, by which codes have variance 1 on average.
+    """
+
+    def __init__(self, autoencoder: GridAutoencoder, mean: Tensor, directions: Tensor):
+        super().__init__()
+        self.autoencoder, self.config, self.latent_dim = autoencoder, autoencoder.config, directions.shape[1]
+        self.condition_shape, self.space = (self.latent_dim,), LatentSpace(autoencoder)
+        self.register_buffer("mean", mean.to(self.space.centre.device))
+        self.register_buffer("directions", directions.to(self.space.centre.device))
+
+    @classmethod
+    def fit(cls, autoencoder: GridAutoencoder, data: ImageSet, count: int) -> "MainDirections":
+        """The ``count`` main directions of ``data``, frozen."""
+        latents = LatentSpace(autoencoder).encode_set(data).flatten(1).double()
+        mean = latents.mean(0)
+        values, vectors = torch.linalg.eigh(torch.cov(latents.T))
+        length = values[-count:].mean().sqrt()
+        return freeze(cls(autoencoder, mean.float(), (length * vectors[:, -count:]).float()))
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Codes ``(B, k)`` of pictures in [−1, 1]."""
+        return (self.space.encode(images).flatten(1) - self.mean) @ torch.linalg.pinv(self.directions).T
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Pictures ``(B, 3, S, S)`` in [−1, 1]."""
+        return self.space.decode((self.mean + codes @ self.directions.T).view(-1, *self.space.shape))
+
+
+def load_halves(name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> TargetExpert:
+    """A shipped expert that reads and draws pictures, frozen; an ALAE of latents comes with its autoencoder.
+
+    Args:
+        name: for example ``avatar-alae`` or ``avatar-autoencoder``.
+        device: where to put it.
+        folder: where weights and cards are.
+
+    Raises:
+        CourseError: missing or damaged files, or a network that cannot decode.
+    """
+    expert = load_expert(name, device, folder)
+    space = load_card(name, folder).recipe.get("space")
+    if isinstance(expert, ALAE) and space:
+        expert = freeze(StyleExpert(expert, load_expert(space, device, folder)))
+    if not (hasattr(expert, "encode") and hasattr(expert, "decode")):
+        raise CourseError(f"{name!r} does not decode: choose an ALAE or an autoencoder, such as avatar-alae.")
+    return expert
+
+
+def expert_device(expert: TargetExpert) -> torch.device:
+    """Where the expert is."""
+    return next(expert.parameters()).device
+
+
+def encode_set(expert: TargetExpert, data: ImageSet, folder: Path | None = None, progress: bool = True) -> Tensor:
+    """Codes ``float32 (N, D)`` of all pictures of ``data``, on the CPU.
+
+    They are kept in the cache folder, under a name made of the hashes of the pictures and of the expert, so a second
+    call reads them.
+
+    Args:
+        expert: frozen.
+        data: the target set; pictures are brought to the expert's size.
+        folder: of the file; the cache folder by default.
+        progress: show a bar while encoding.
+    """
+    size, device = expert.config.size, expert_device(expert)
+    bar = progress_bar(progress, total=len(data), desc="encoding", unit="picture", delay=1)
+
+    def encode(images: Tensor) -> Tensor:
+        codes = expert.encode(images.to(device)).cpu()
+        bar.update(len(images))
+        return codes
+
+    with bar:
+        network = FeatureNetwork("codes", fingerprint(expert), encode, encode)
+        return real_features(data, network, size, folder)

@@ -1,0 +1,442 @@
+"""Net2Net's released files: flows, experts, and whole translators, under the names of CompVis/net2net."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..cinn import ConditionalFlow, FlowConfig
+from ..errors import CourseError
+from .net2net_biggan import BigAutoencoder, BigAutoencoderConfig, BigGan, FrozenNetwork, GeneratorConfig
+from .net2net_experts import (
+    RELEASED_EXPERTS,
+    BasicAutoencoder,
+    BasicAutoencoderConfig,
+    Captioner,
+    CaptionerConfig,
+    Dequantiser,
+    DequantiserConfig,
+)
+from .reading import State, read_file
+from .strict import Kind, Layout, identify, layout_of, load_state, pick, register, take
+
+__all__ = ["RELEASED_FLOWS", "RELEASED_TRANSLATORS", "TranslatorConfig", "TranslatorParts", "flow_layout"]
+__all__ += ["load_expert", "load_flow", "load_translator_parts", "translator_layout"]
+
+# Parts of a translator's file, and the tensor that tells a flow.
+_TARGET, _SOURCE, _FLOW = "first_stage_model.", "cond_stage_model.", "flow."
+_CAPTIONER, _DEQUANTISER = "to_c_model.", "dequantizer."
+_SENTENCES = "cond_stage_model.model."
+_MARK = "sub_layers.0.coupling.s.0.main.0.weight"
+
+# --- flows ----------------------------------------
+
+
+def _config(dim: int, condition_dim: int, embedding_dim: int, blocks: int) -> FlowConfig:
+    return FlowConfig(dim, (condition_dim,), embedding_dim, blocks=blocks, embedder_batch_norm=True)
+
+
+RELEASED_FLOWS: dict[str, FlowConfig] = {
+    "anime": _config(128, 2, 10, 20),
+    "portraits": _config(128, 2, 10, 20),
+    "ccfq": _config(128, 3, 10, 20),
+    "faces32to256": _config(128, 128, 128, 20),
+    "sbert_ae": _config(256, 1024, 256, 24),
+    "sbert_bigbigan": _config(120, 1024, 256, 24),
+    "sbert_biggan": _config(268, 768, 268, 24),
+}
+
+
+def flow_layout(config: FlowConfig) -> Layout:
+    """All tensors of a flow with this configuration by released name; nothing large is allocated."""
+    depth = config.hidden_depth
+    rules = [*_EMBEDDER_RULES[config.embedder_kind](config.embedder_depth, 3 if config.embedder_batch_norm else 2)]
+    rules += [
+        (r"^blocks\.(\d+)\.norm\.", r"sub_layers.\1.norm_layer."),
+        (r"^blocks\.(\d+)\.coupling\.scale_nets\.(\d)", r"sub_layers.\1.coupling.s.\2.main"),
+        (r"^blocks\.(\d+)\.coupling\.shift_nets\.(\d)", r"sub_layers.\1.coupling.t.\2.main"),
+        (r"main\.hidden\.(\d+)", lambda found: f"main.{2 * int(found[1])}"),
+        (r"main\.out", f"main.{2 * depth + 2}"),
+        (r"^blocks\.(\d+)\.shuffle\.order", r"sub_layers.\1.shuffle.forward_shuffle_idx"),
+        (r"^blocks\.(\d+)\.shuffle\.inverse_order", r"sub_layers.\1.shuffle.backward_shuffle_idx"),
+    ]
+    with torch.device("meta"):
+        layout = layout_of(ConditionalFlow(config), rules)
+    for name, entry in layout.items():
+        if name.endswith((".loc", ".scale")):
+            layout[name] = replace(entry, shape=(1, *entry.shape, 1, 1))  # there ActNorm is made for maps
+        elif name.startswith("embedder.net.") and len(entry.shape) == 2:
+            layout[name] = replace(entry, shape=(*entry.shape, 1, 1))  # and the tapered embedder of 1×1 convolutions
+    return layout
+
+
+# Layers, norms and activations share one running index there; only layers and norms hold tensors. With the depth and
+# how many places a layer takes.
+_EMBEDDER_RULES: dict[str, Any] = {
+    "dense": lambda depth, step: (
+        (r"^embedder\.net\.hidden\.(\d+)", lambda found: f"embedder.main.{step * int(found[1])}"),
+        (r"^embedder\.net\.norms\.(\d+)", lambda found: f"embedder.main.{step * int(found[1]) + 1}"),
+        (r"^embedder\.net\.out", f"embedder.main.{step * (depth + 1)}"),
+    ),
+    "tapered": lambda depth, step: (
+        (r"^embedder\.linears\.(\d+)", lambda found: f"embedder.net.{3 * int(found[1])}"),
+        (r"^embedder\.norms\.(\d+)", lambda found: f"embedder.net.{3 * int(found[1]) + 1}"),
+    ),
+    "conv": lambda depth, step: (
+        (r"^embedder\.convs\.(\d+)", r"embedder.feature_layers.\1.sub_layers.0"),
+        (r"^embedder\.norms\.(\d+)", r"embedder.feature_layers.\1.sub_layers.1"),
+        (r"^embedder\.out", "embedder.dense_encode.sub_layers.0"),
+    ),
+}
+
+
+def _last_index(state: State, prefix: str) -> int:
+    return max(int(name.removeprefix(prefix).split(".")[0]) for name in state if name.startswith(prefix))
+
+
+def _flow_sizes(state: State) -> FlowConfig:
+    """Of a flow with a dense embedder; activation "none", as in all released ones: it leaves no trace."""
+    batch_norm = "embedder.main.1.running_mean" in state
+    last, coupling = _last_index(state, "embedder.main."), "sub_layers.0.coupling.s.0.main."
+    embedder_hidden, condition_dim = state["embedder.main.0.weight"].shape
+    return FlowConfig(
+        dim=state["sub_layers.0.norm_layer.loc"].numel(),
+        condition_shape=(condition_dim,),
+        embedding_dim=len(state[f"embedder.main.{last}.weight"]),
+        hidden_dim=len(state[f"{coupling}0.weight"]),
+        hidden_depth=_last_index(state, coupling) // 2 - 1,
+        blocks=_last_index(state, "sub_layers.") + 1,
+        embedder_hidden_dim=embedder_hidden,
+        embedder_depth=last // (3 if batch_norm else 2) - 1,
+        embedder_batch_norm=batch_norm,
+    )
+
+
+def _unconditional_sizes(state: State) -> FlowConfig:
+    """An unconditional flow is one whose condition, a single number, every coupling multiplies by zero."""
+    dim, known = state["sub_layers.0.norm_layer.loc"].numel(), state[_MARK].shape[1]
+    if dim % 2:
+        raise CourseError(
+            f"an unconditional flow of the odd size {dim} has no inverse in the released code: not opened."
+        )
+    if known != dim // 2:
+        raise CourseError(
+            f"this flow takes a ready embedding of {known - dim // 2} numbers, and its embedder is missing."
+        )
+    silent = {"embedder.main.0.weight": torch.empty(1, 1), "embedder.main.2.weight": torch.empty(1, 1)}
+    return _flow_sizes({**state, **silent})
+
+
+def _unconditional_layout(config: FlowConfig) -> Layout:
+    layout = {name: entry for name, entry in flow_layout(config).items() if not name.startswith("embedder.")}
+    for name, entry in layout.items():
+        if ".coupling." in name and name.endswith(".main.0.weight"):
+            layout[name] = replace(entry, shape=(entry.shape[0], entry.shape[1] - 1))
+    return layout
+
+
+def _with_silent_condition(state: State) -> dict[str, Tensor]:
+    """An unconditional flow's tensors as :func:`_unconditional_sizes` says."""
+    shapes = {"weight": (1, 1), "bias": (1,)}
+    silent = {f"embedder.main.{i}.{name}": torch.zeros(shape) for i in (0, 2) for name, shape in shapes.items()}
+    for name, tensor in state.items():
+        first = ".coupling." in name and name.endswith(".main.0.weight")
+        silent[name] = torch.cat([tensor, tensor.new_zeros(len(tensor), 1)], 1) if first else tensor
+    return silent
+
+
+_FLOW_KIND = Kind(
+    "Net2Net flow",
+    _MARK,
+    "course_lib.released.load_flow",
+    _flow_sizes,
+    flow_layout,
+    RELEASED_FLOWS,
+    when=lambda state: any(name.startswith("embedder.") for name in state),
+    say=lambda config, _: f"{config.blocks} blocks of width {config.hidden_dim}",
+)
+_UNCONDITIONAL = replace(
+    _FLOW_KIND,
+    name="Net2Net flow without condition",
+    sizes=_unconditional_sizes,
+    layout=_unconditional_layout,
+    published={},
+    when=lambda state: not _FLOW_KIND.when(state),
+)
+
+
+def load_flow(
+    path: str | Path,
+    config: FlowConfig | str | None = None,
+    activation: Literal["none", "leaky_relu"] | None = None,
+    reproduce_lrelu_bug: bool = False,
+) -> ConditionalFlow:
+    """A released flow, in evaluation mode, float32, on the CPU.
+
+    An unconditional flow is opened too: its condition is a single number that changes nothing, ``torch.zeros(B, 1)``.
+
+    Args:
+        path: a flow's file, or that of a whole translator: its experts are left out.
+        config: a configuration, a name in ``RELEASED_FLOWS``, or None to read the sizes off the tensors.
+        activation: the activation of the blocks, which leaves no trace in the file; None keeps that of ``config``. All
+            released configurations use "none" although the class's default is the leaky one.
+        reproduce_lrelu_bug: report 0 for the leaky activation's log-determinant, as the released code does.
+
+    Raises:
+        CourseError: the file cannot be read, its names and shapes are not exactly those of the configuration, or a
+            permutation is none.
+    """
+    contents = read_file(path)
+    bare = {place: identify(state)[1] for place, state in contents.parts.items()}
+    parts = {place: take(state, _FLOW) or state for place, state in bare.items()}
+    contents = replace(contents, parts=parts)
+    if any(identify(state)[0] is _UNCONDITIONAL for state in parts.values()):
+        config, state, _ = _UNCONDITIONAL.fit(pick(contents, _UNCONDITIONAL), config)
+        state = _with_silent_condition(state)
+    else:
+        config, state, _ = _FLOW_KIND.fit(pick(contents, _FLOW_KIND), config)
+    log_det = config.activation_log_det and not reproduce_lrelu_bug
+    config = replace(config, activation=activation or config.activation, activation_log_det=log_det)
+    return _build_flow(state, config)
+
+
+def _build_flow(state: State, config: FlowConfig) -> ConditionalFlow:
+    for name, order in state.items():
+        if name.endswith("forward_shuffle_idx"):
+            back = state[name.replace("forward", "backward")]
+            if not torch.equal(order.sort().values, torch.arange(len(order))) or not torch.equal(order.argsort(), back):
+                raise CourseError(f"{name} and its inverse are no permutation: the file is damaged, fetch it again.")
+    with torch.device("meta"):
+        flow = ConditionalFlow(config)
+    load_state(flow, state, flow_layout(config), "this flow")
+    flow.load_state_dict(flow.state_dict())  # layers that keep something beside their tensors read it anew
+    return flow.eval()
+
+
+# --- experts ----------------------------------------
+
+_LOSS = {
+    ("loss.logvar", "loss.perceptual_loss.", "loss.discriminator."): "the training loss (loss.*): perceptual network, "
+    "patch discriminator, learned variance"
+}
+_NETWORKS = {
+    BigAutoencoderConfig: BigAutoencoder,
+    GeneratorConfig: BigGan,
+    BasicAutoencoderConfig: BasicAutoencoder,
+    CaptionerConfig: Captioner,
+    DequantiserConfig: Dequantiser,
+}
+
+
+def _network(config: Any) -> FrozenNetwork:
+    """On the ``meta`` device: it takes no memory yet."""
+    with torch.device("meta"):
+        return _NETWORKS[type(config)](config)
+
+
+def _generator_layout(config: GeneratorConfig) -> Layout:
+    return {name.removeprefix("decoder."): entry for name, entry in layout_of(_network(config)).items()}
+
+
+def _expert(name: str, mark: str, config: type, layout: Any = lambda config: layout_of(_network(config))) -> Kind:
+    published = {key: known for key, known in RELEASED_EXPERTS.items() if type(known) is config}
+    call, drop = "course_lib.released.load_expert", _LOSS if "autoencoder" in name else {}
+    return Kind(name, mark, call, config.read, layout, published, drop=drop)
+
+
+_EXPERTS = {
+    BigAutoencoderConfig: _expert(
+        "256-pixel autoencoder", "decoder.map_to_class_embedding.main.0.weight", BigAutoencoderConfig
+    ),
+    BasicAutoencoderConfig: _expert(
+        "32-pixel autoencoder", "autoencoder.dense_encode.sub_layers.0.weight", BasicAutoencoderConfig
+    ),
+    GeneratorConfig: _expert(
+        "BigGAN generator of Net2Net", "GBlock.0.conv0.module.weight_bar", GeneratorConfig, _generator_layout
+    ),
+    DequantiserConfig: _expert("dequantiser", "mu_layer.main.0.weight", DequantiserConfig),
+    CaptionerConfig: _expert("captioner", "decoder.decode_step.weight_ih", CaptionerConfig),
+}
+
+
+def load_expert(
+    path: str | Path, config: Any = None, normalise_twice: bool = True, word_map: dict[str, int] | None = None
+) -> FrozenNetwork:
+    """A released expert: autoencoder, BigGAN's generator, dequantiser or captioner, whichever the file holds.
+
+    What the training loss of an autoencoder saved is left out, and noted in ``notes``.
+
+    Args:
+        path: its file.
+        config: what it must fit, or a name in ``RELEASED_EXPERTS``; None reads the sizes off it.
+        normalise_twice: see :class:`BigAutoencoderConfig`.
+        word_map: word → number, the JSON file that was published beside the captioner's weights.
+
+    Raises:
+        CourseError: the file cannot be read, holds no expert, or its names and shapes are not exactly right.
+    """
+    if isinstance(config, str) and config not in RELEASED_EXPERTS:
+        raise CourseError(f"There is no released expert {config!r}: choose of {', '.join(RELEASED_EXPERTS)}.")
+    config = RELEASED_EXPERTS[config] if isinstance(config, str) else config
+    contents = read_file(path)
+    found = [identify(state)[0] for state in contents.parts.values()]
+    unknown = replace(_EXPERTS[GeneratorConfig], name="Net2Net expert")
+    kind = _EXPERTS.get(type(config)) or next((k for k in found if k in _EXPERTS.values()), unknown)
+    config, state, notes = kind.fit(pick(contents, kind), config)
+    if isinstance(config, BigAutoencoderConfig):
+        config = replace(config, normalise_twice=normalise_twice)
+    network = _network(config)
+    if isinstance(config, GeneratorConfig):
+        load_state(network, state, _generator_layout(config), "this BigGAN")
+    else:
+        load_state(network, state, layout_of(network), f"this {kind.name}")
+    if isinstance(network, Captioner):
+        network.words = tuple(sorted(word_map or {}, key=(word_map or {}).__getitem__))
+    network.notes = notes
+    return network
+
+
+# --- translators ----------------------------------------
+
+
+@dataclass(frozen=True)
+class TranslatorConfig:
+    """What a translator's checkpoint holds.
+
+    Attributes:
+        flow: sizes of the flow.
+        kind: of the source expert; labels have no tensors, and those of a sentence model are left out when reading.
+        target: the target expert; None where it is a black box outside of the file (BigBiGAN).
+        source: the source autoencoder.
+        captioner, dequantiser: what a BigGAN translator made its training pairs with.
+        labels: names of the labels in the order of their numbers.
+    """
+
+    flow: FlowConfig
+    kind: Literal["labels", "autoencoder", "sentences"]
+    target: BigAutoencoderConfig | GeneratorConfig | None = None
+    source: BasicAutoencoderConfig | None = None
+    captioner: CaptionerConfig | None = None
+    dequantiser: DequantiserConfig | None = None
+    labels: tuple[str, ...] = field(default=(), compare=False)
+
+    def networks(self) -> dict[str, FrozenNetwork]:
+        """Prefix → network of every part but the flow, on the ``meta`` device."""
+        parts = {_TARGET: self.target, _SOURCE: self.source, _CAPTIONER: self.captioner, _DEQUANTISER: self.dequantiser}
+        return {prefix: _network(config) for prefix, config in parts.items() if config is not None}
+
+    @classmethod
+    def read(cls, state: State) -> "TranslatorConfig":
+        """Off the tensors. Without a tensor below ``cond_stage_model.`` the source is taken for labels, or for
+        sentences where the target is BigGAN."""
+        parts = {prefix: take(state, prefix) for prefix in (_TARGET, _SOURCE, _CAPTIONER, _DEQUANTISER)}
+        target = source = None
+        if any(name.startswith("encoder.") for name in parts[_TARGET]):
+            target = BigAutoencoderConfig.read(parts[_TARGET])
+        elif parts[_TARGET]:
+            target = GeneratorConfig.read(take(parts[_TARGET], "decoder."))
+        kind = "sentences" if isinstance(target, GeneratorConfig) or take(state, _SENTENCES) else "labels"
+        if any(name.startswith("autoencoder.") for name in parts[_SOURCE]):
+            kind, source = "autoencoder", BasicAutoencoderConfig.read(parts[_SOURCE])
+        captioner, dequantiser = parts[_CAPTIONER], parts[_DEQUANTISER]
+        return cls(
+            _flow_sizes(take(state, _FLOW)),
+            kind,
+            target,
+            source,
+            CaptionerConfig.read(captioner) if captioner else None,
+            DequantiserConfig.read(dequantiser) if dequantiser else None,
+        )
+
+
+def _released_translators() -> dict[str, TranslatorConfig]:
+    flows, big = RELEASED_FLOWS, BigAutoencoderConfig()
+    biggan = GeneratorConfig(256), None, CaptionerConfig(), DequantiserConfig()
+    return {
+        "anime": TranslatorConfig(flows["anime"], "labels", big, labels=("photograph", "anime")),
+        "portraits": TranslatorConfig(flows["portraits"], "labels", big, labels=("photograph", "oil portrait")),
+        "ccfq": TranslatorConfig(flows["ccfq"], "labels", big, labels=("CelebA", "CelebA-HQ", "FFHQ")),
+        "faces32to256": TranslatorConfig(flows["faces32to256"], "autoencoder", big, BasicAutoencoderConfig()),
+        "sbert_ae": TranslatorConfig(flows["sbert_ae"], "sentences", BigAutoencoderConfig(latent_dim=256)),
+        "sbert_bigbigan": TranslatorConfig(flows["sbert_bigbigan"], "sentences"),
+        "sbert_biggan": TranslatorConfig(flows["sbert_biggan"], "sentences", *biggan),
+    }
+
+
+RELEASED_TRANSLATORS = _released_translators()
+
+
+@dataclass(frozen=True)
+class TranslatorParts:
+    """What was read of a translator's checkpoint; ``course_lib.translation.load_released`` joins it into one.
+
+    Attributes:
+        config: what the file turned out to be.
+        flow: in evaluation mode.
+        source: the source autoencoder; None for labels and sentences.
+        target: None where the target is outside of the file.
+        captioner, dequantiser: of a BigGAN translator.
+        step: training steps, if the file says so.
+        notes: what was left out.
+    """
+
+    config: TranslatorConfig
+    flow: ConditionalFlow
+    source: BasicAutoencoder | None
+    target: BigAutoencoder | BigGan | None
+    captioner: Captioner | None
+    dequantiser: Dequantiser | None
+    step: int | None
+    notes: tuple[str, ...]
+
+
+def translator_layout(config: TranslatorConfig) -> Layout:
+    """All tensors of a translator's checkpoint but those of a sentence model, in the order of the file."""
+    networks, flow = config.networks(), flow_layout(config.flow)
+    layout = {}
+    for prefix in (_TARGET, _SOURCE, _FLOW, _CAPTIONER, _DEQUANTISER):
+        part = flow if prefix == _FLOW else layout_of(networks[prefix]) if prefix in networks else {}
+        layout.update({prefix + name: entry for name, entry in part.items()})
+    return layout
+
+
+_TRANSLATOR = Kind(
+    "Net2Net translator",
+    _FLOW + _MARK,
+    "course_lib.translation.load_released",
+    TranslatorConfig.read,
+    translator_layout,
+    RELEASED_TRANSLATORS,
+    when=lambda state: not all(name.startswith(_FLOW) for name in state),
+    drop={(_SENTENCES,): f"the sentence model ({_SENTENCES}*): open it with SentenceExpert"},
+    say=lambda config, _: f"from {config.kind}" + ("" if config.target else ", its target is not in the file"),
+)
+register(_FLOW_KIND, _UNCONDITIONAL, _TRANSLATOR, *_EXPERTS.values())
+
+
+def load_translator_parts(
+    path: str | Path, config: TranslatorConfig | str | None = None, normalise_twice: bool = True
+) -> TranslatorParts:
+    """Reads a translator's checkpoint.
+
+    Args:
+        path: its file.
+        config: what it must fit, or a name in ``RELEASED_TRANSLATORS``; None reads it off the file.
+        normalise_twice: see :class:`BigAutoencoderConfig`.
+
+    Raises:
+        CourseError: the file cannot be read, or its names and shapes are not exactly those of the configuration.
+    """
+    contents = read_file(path)
+    # A flow alone does where the target comes from outside.
+    alone = [state for state in contents.parts.values() if _TRANSLATOR.mark in state]
+    config, state, notes = _TRANSLATOR.fit(alone[0] if alone else pick(contents, _TRANSLATOR), config)
+    if isinstance(config.target, BigAutoencoderConfig):
+        config = replace(config, target=replace(config.target, normalise_twice=normalise_twice))
+    networks = config.networks()
+    for prefix, network in networks.items():
+        load_state(network, take(state, prefix), layout_of(network), prefix)
+    parts = (networks.get(prefix) for prefix in (_SOURCE, _TARGET, _CAPTIONER, _DEQUANTISER))
+    return TranslatorParts(config, _build_flow(take(state, _FLOW), config.flow), *parts, contents.step, notes)

@@ -1,0 +1,124 @@
+"""For instructors: notebooks without solutions, and what the checks say about notebooks that were handed in.
+
+Both come from the one source that learners read. nbgrader and otter-grader want tests in cells or files of their own;
+an exercise here calls ``course_lib.checks`` already, so the verdicts are collected as they are.
+"""
+
+import copy
+import json
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+
+from course_lib.checks.registry import RECORD_VARIABLE
+from course_lib.errors import CourseError
+from course_lib.paths import NOTEBOOKS
+from course_lib.runner import all_notebooks
+from course_lib.runner.session import kernel_environment
+
+__all__ = ["grade", "student_copy", "write_student_notebooks"]
+
+CELL_SECONDS = 300
+_SOLUTION = re.compile(r"<details>\s*<summary>[^<]*solution[^<]*</summary>.*?</details>\s*", re.DOTALL | re.IGNORECASE)
+
+
+def student_copy(node: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A notebook without its solutions; hints, stubs and checks stay, what the stubs printed goes."""
+    node = copy.deepcopy(node)
+    node.cells = [cell for cell in node.cells if "solution" not in cell.metadata.get("tags", [])]
+    for cell in node.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _SOLUTION.sub("", cell.source).rstrip()
+        elif "exercise" in cell.metadata.get("tags", []):
+            cell.outputs, cell.execution_count = [], None
+    return node
+
+
+def write_student_notebooks(folder: Path, force: bool = False) -> list[Path]:
+    """Writes every notebook of the course without solutions into ``folder``.
+
+    Links between notebooks and to the repository hold in a folder that lies in the repository.
+
+    Raises:
+        CourseError: one of them is there already, maybe with somebody's answers, and ``force`` was not given.
+    """
+    wanted = {folder / notebook.path.name: notebook for notebook in all_notebooks()}
+    if (there := [path for path in wanted if path.exists()]) and not force:
+        raise CourseError(f"{there[0]} exists, maybe with answers in it: give another --out, or --force.")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, notebook in wanted.items():
+        nbformat.write(student_copy(notebook.node), path)
+    return list(wanted)
+
+
+def grade(files: list[Path], out: Path, tell: Callable[[str], None] = print) -> dict:
+    """Executes notebooks in the quick profile and writes what each exercise's check said to a JSON file.
+
+    The code in the notebooks is executed: treat what was handed in like any program of a stranger. A failing cell does
+    not end a notebook; of several calls of a check the last one counts.
+
+    Args:
+        files: notebooks with answers, under any names.
+        out: the file: ``{"notebooks": [{"file", "passed", "of", "error", "exercises": [{"name", "passed",
+            "message"}]}]}``; ``passed`` of an exercise is null if its check was not reached.
+        tell: takes a line for each notebook.
+
+    Returns:
+        What was written.
+
+    Raises:
+        CourseError: a file is no notebook; checked for all before the first one runs.
+    """
+    nodes = {file: _read(file) for file in files}
+    results = []
+    for file, node in nodes.items():
+        results.append(_grade_one(file, node))
+        missing = ", ".join(one["name"] for one in results[-1]["exercises"] if not one["passed"])
+        tell(f"{file.name}: {results[-1]['passed']} of {results[-1]['of']}{missing and f', not yet: {missing}'}")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps({"notebooks": results}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return {"notebooks": results}
+
+
+def _read(file: Path) -> nbformat.NotebookNode:
+    try:
+        return nbformat.read(file, as_version=4)
+    except (OSError, ValueError, KeyError, AttributeError, nbformat.ValidationError) as error:
+        raise CourseError(f"{file} is not a readable notebook: {type(error).__name__}") from error
+
+
+def _grade_one(file: Path, node: nbformat.NotebookNode) -> dict:
+    from nbclient import NotebookClient
+    from nbclient.exceptions import DeadKernelError
+
+    code = "\n".join(cell.source for cell in node.cells if "exercise" in cell.metadata.get("tags", []))
+    asked = [f"{module}.{name}" for module, name in re.findall(r"\bchecks\.(nb\d+)\.(\w+)", code)]
+    with tempfile.TemporaryDirectory() as folder:
+        record = Path(folder) / "verdicts.jsonl"
+        client = NotebookClient(
+            node,
+            timeout=CELL_SECONDS,
+            interrupt_on_timeout=True,
+            allow_errors=True,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(NOTEBOOKS)}},
+        )
+        problem = None
+        try:
+            client.execute(env=kernel_environment("quick") | {RECORD_VARIABLE: str(record)})
+        except DeadKernelError:
+            problem = "the kernel died"
+        lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
+    verdicts = {verdict["name"]: verdict for verdict in map(json.loads, lines)}
+    unreached = {"passed": None, "message": "the check was not reached"}
+    exercises = [verdicts.get(name, {"name": name} | unreached) for name in dict.fromkeys(asked)]
+    return {
+        "file": file.name,
+        "passed": sum(bool(one["passed"]) for one in exercises),
+        "of": len(exercises),
+        "error": problem,
+        "exercises": exercises,
+    }
