@@ -225,7 +225,7 @@ def evaluate(
 ) -> None:
     """Score generators against held-out pictures: all classes together (and the mean over classes)."""
     from course_lib import paths
-    from course_lib.data import check
+    from course_lib.data import check_dataset
     from course_lib.generation.scoring import Evaluation
     from course_lib.generation.scoring import evaluate as evaluate_checkpoints
     from course_lib.profiles import Profile
@@ -233,7 +233,7 @@ def evaluate(
     for given, choices in ((part, ("train", "val", "test", "all")), (features, ("judge", "inception"))):
         if given not in choices:
             raise CourseError(f"{given!r} is not possible here: choose {', '.join(choices[:-1])} or {choices[-1]}")
-    check(dataset)
+    check_dataset(dataset)
     folder = paths.ensure_writable(out or paths.RUNS / "scores" / Path(checkpoint).resolve().stem)
     evaluation = Evaluation(dataset, part, features, _names(classes), samples, seed)
     evaluate_checkpoints(checkpoint, evaluation, folder, Profile(profile.value).device, typer.echo)
@@ -311,11 +311,10 @@ def data_build(
 
 @data_app.command("check")
 def data_check() -> None:
-    """Compare the pictures in the cache, every byte of them, and the bundled files with their recorded hashes."""
+    """Compare the pictures in the cache, every byte of them, with their recorded hashes."""
     from course_lib.data import avatars
-    from course_lib.data.emoji import check_files
 
-    check_files()
+    avatars.check_recipe()
     found = avatars.check()
     for block, state in found.items():
         typer.echo(f"{block}: {state}")

@@ -6,22 +6,32 @@ import sys
 import pytest
 import torch
 
-from course_lib.bench.__main__ import contenders, parse
+from course_lib.bench.__main__ import main, parse
+from course_lib.bench.flow import (
+    Contender,
+    Result,
+    as_json,
+    best_ratio,
+    check_memory,
+    contenders,
+    measure,
+    shortfalls,
+    table,
+)
 from course_lib.bench.peers import PEERS, Peer, build_peer, check_same_function
-from course_lib.bench.report import as_json, best_ratio, shortfalls, table
-from course_lib.bench.rounds import Result, check_memory, measure
-from course_lib.bench.worker import Contender
 from course_lib.cinn import ConditionalFlow, FlowConfig
 from course_lib.errors import CourseError
 
 
-def fake(library, seconds):
+def fake(library, seconds, beside=0.1):
     contender = Contender(library, "train", True, 8, 16, 2, 1, "wall")
-    return Result(contender, parameters=1000, gflops=0.01, seconds={32: [seconds, seconds, 9 * seconds]})
+    times = {32: [seconds, seconds, 9 * seconds]}
+    return Result(contender, parameters=1000, gflops=0.01, seconds=times, beside={32: [beside] * 3})
 
 
 def test_ratios_are_of_medians_and_to_the_best_peer():
-    results = [fake("ours", 0.1), fake("plain", 0.12), fake("FrEIA", 0.2), fake("zuko", 0.3)]
+    results = [fake("ours", 0.1), fake("FrEIA", 0.2), fake("nflows", 0.6, 0.3), fake("zuko", 0.3)]
+    assert results[2].ratio(32) == pytest.approx(2.0), "to ours in the same rounds"
     assert best_ratio(results, 32) == pytest.approx(2.0)
     text = table("train", results, 2.2)
     assert "best peer / course_lib: 2.00x at 32" in text
@@ -38,19 +48,48 @@ def test_peers_start_without_the_courses_settings_by_default(monkeypatch):
     assert chosen.blocks == 4
     environments = {c.library: env for c, env in contenders(chosen, "train", "default")}
     assert environments["ours"]["MALLOC_TOP_PAD_"] == "1"
-    assert all("MALLOC_TOP_PAD_" not in environments[name] for name in ("plain", *PEERS))
+    assert all("MALLOC_TOP_PAD_" not in environments[name] for name in PEERS)
     assert all(env["MALLOC_TOP_PAD_"] == "1" for _, env in contenders(chosen, "train", "same"))
 
 
 def test_what_cannot_run_says_so(monkeypatch):
     with pytest.raises(CourseError, match="--threads 1"):
         parse(["--clock", "cpu", "--threads", "2"])
-    with pytest.raises(CourseError, match="fewer --blocks"):
-        check_memory("train", 10**13, 6)
+    for arguments in (["--blocks", "0"], ["--rounds", "-1"], ["--width", "many"]):
+        with pytest.raises(SystemExit):
+            parse(arguments)
     flow = ConditionalFlow(FlowConfig(4, (3,), hidden_dim=8, blocks=1))
     monkeypatch.setitem(sys.modules, "zuko", None)
     with pytest.raises(CourseError, match="not installed"):
         build_peer("zuko", flow)
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_it_runs(monkeypatch, capsys):
+    """The default size takes some 13 GB: it runs on a machine of 24; on one of 8 a line says what would fit."""
+    contender = Contender("ours", "train", True, 128, 1024, 20, 2, "wall")
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in ConditionalFlow(contender.config).parameters())
+    free = {"available": 18 * 2**30}
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), free))
+    check_memory(contender, parameters)
+    free["available"] = 7 * 2**30
+    with pytest.raises(CourseError, match=r"are free: use --blocks \d+ or a smaller --width") as error:
+        main(["--tasks", "train", "--settings", "same"])
+    assert "\n" not in str(error.value) and not capsys.readouterr().out
+    blocks = int(str(error.value).split("--blocks ")[1].split()[0])
+    assert 1 <= blocks < 20
+    check_memory(Contender("ours", "train", True, 128, 1024, blocks, 2, "wall"), parameters * blocks // 20)
+
+
+def test_a_process_that_is_killed_is_named_in_one_line(monkeypatch):
+    ours = Contender("ours", "sample", True, 4, 8, 1, 1, "wall")
+    with pytest.raises(CourseError, match="course_lib was killed, most likely for memory"):
+        from course_lib.bench.flow import _started
+
+        with _started(ours, dict(os.environ)) as (process, _):
+            process.handle.kill()
+            process.handle.wait()
+            process.ask(3)
 
 
 class _Wrong(Peer):

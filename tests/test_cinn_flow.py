@@ -1,4 +1,4 @@
-"""The whole flow: inverse, density, its two paths, the packed sampler, and what it learns on a toy problem."""
+"""The whole flow: inverse, density, the packed sampler, and what it learns on a toy problem."""
 
 import copy
 import math
@@ -36,77 +36,91 @@ def trained_like(config, dtype=torch.float64, seed=0):
     return flow.eval(), latent, condition
 
 
-@pytest.mark.parametrize("path", ["fast", "plain"])
 @pytest.mark.parametrize("config", CASES)
-def test_inverse_in_both_directions(config, path):
+def test_inverse_in_both_directions(config):
     flow, latent, condition = trained_like(config)
-    v, _ = flow(latent, condition, path=path)
+    v, _ = flow(latent, condition)
     assert (v - latent).abs().max() > 0.1
-    assert (flow.inverse(v, condition, path=path) - latent).abs().max() < 1e-10
+    assert (flow.inverse(v, condition) - latent).abs().max() < 1e-10
     noise = torch.randn(v.shape, generator=seeded(9), dtype=v.dtype)
-    assert (flow(flow.inverse(noise, condition, path=path), condition, path=path)[0] - noise).abs().max() < 1e-9
+    assert (flow(flow.inverse(noise, condition), condition)[0] - noise).abs().max() < 1e-9
 
 
-@pytest.mark.parametrize("path", ["fast", "plain"])
 @pytest.mark.parametrize("config", CASES)
-def test_log_det_equals_the_jacobian(config, path):
+def test_log_det_equals_the_jacobian(config):
     flow, latent, condition = trained_like(config)
-    _, log_det = flow(latent, condition, path=path)
-    jacobian = torch.autograd.functional.jacobian(lambda x: flow(x, condition, path=path)[0].sum(0), latent)
+    _, log_det = flow(latent, condition)
+    jacobian = torch.autograd.functional.jacobian(lambda x: flow(x, condition)[0].sum(0), latent)
     expected = torch.linalg.slogdet(jacobian.transpose(0, 1))[1]
     assert (log_det - expected).abs().max() < 1e-8
+
+
+def module_by_module(flow, latent, condition):
+    """The published composition, written out with layers, as a second opinion."""
+    embedding, log_det = flow.embedder(condition), 0.0
+    for block in flow.blocks:
+        h, part = block.norm(latent)
+        h, more = block.activation(h)
+        known, moved = h.split([block.coupling.large, block.coupling.small], 1)
+        log_det = log_det + part + more
+        for scale_net, shift_net in zip(block.coupling.scale_nets, block.coupling.shift_nets, strict=True):
+            outputs = []
+            for net in (scale_net, shift_net):
+                x = torch.cat([known, embedding], 1)
+                for layer in net.hidden:
+                    x = nn.functional.leaky_relu(layer(x), 0.01)
+                outputs.append(net.out(x))
+            known, moved = moved * outputs[0].tanh().exp() + outputs[1], known
+            log_det = log_det + outputs[0].tanh().sum(1)
+        latent = torch.cat([moved, known], 1)[:, block.shuffle.order]
+    return latent, log_det
 
 
 @pytest.mark.parametrize("dtype,tolerance", [(torch.float64, 1e-11), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("config", CASES)
-def test_fast_and_plain_agree_in_values_and_gradients(config, training, dtype, tolerance):
+def test_values_and_gradients_are_those_of_the_layers_one_by_one(config, training, dtype, tolerance):
     flow, latent, condition = trained_like(config, dtype)
     flow.train(training)
     results = []
-    for path in ("plain", "fast"):
+    for compute in (module_by_module, lambda one, x, c: one(x, c)):
         one = copy.deepcopy(flow)
         x, c = latent.clone().requires_grad_(), condition.clone().requires_grad_()
-        v, log_det = one(x, c, path=path)
+        v, log_det = compute(one, x, c.flatten(1) if len(config.condition_shape) == 1 else c)
         (v.square().sum(1) - log_det).mean().backward()
         gradients = {name: parameter.grad for name, parameter in one.named_parameters()}
         results.append({"v": v, "log_det": log_det, "x": x.grad, "c": c.grad, **gradients})
-    plain, fast = results
-    assert plain.keys() == fast.keys()
-    for name, value in plain.items():
+    expected, found = results
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
         scale = max(1.0, value.abs().max().item())
-        assert (value - fast[name]).abs().max() < tolerance * scale, name
+        assert (value - found[name]).abs().max() < tolerance * scale, name
 
 
-@pytest.mark.parametrize("config", CASES)
+@pytest.mark.parametrize("config", CASES[:2])
 def test_gradients_flow_through_the_inverse(config):
     flow, latent, condition = trained_like(config)
-    gradients = []
-    for path in ("plain", "fast"):
-        v, c = latent.clone().requires_grad_(), condition.clone().requires_grad_()
-        out = flow.inverse(v, c, path=path)
-        gradients.append(torch.autograd.grad(out.square().sum(), [v, c, *flow.parameters()]))
-    for plain, fast in zip(*gradients, strict=True):
-        assert (plain - fast).abs().max() < 1e-8 * max(1.0, plain.abs().max().item())
+    v, c = latent[:3].clone().requires_grad_(), condition[:3].clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda v, c: flow.inverse(v, c), (v, c))
+    gradients = torch.autograd.grad(flow.inverse(v, c).square().sum(), [*flow.parameters()])
+    assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-def test_both_paths_initialise_actnorm_alike_and_only_in_training():
-    config = CASES[1]
+def test_actnorm_is_initialised_only_in_training():
     x, c = 5 + 3 * torch.randn(20, 7, generator=seeded()), torch.randn(20, 3, generator=seeded(1))
-    flows = {path: ConditionalFlow(config, seeded(3)) for path in ("plain", "fast")}
-    for path, flow in flows.items():
-        flow.eval()(x, c, path=path)
-        assert not any(block.norm.is_initialized for block in flow.blocks)
-        flow.train()(x, c, path=path)
-    for plain, fast in zip(flows["plain"].parameters(), flows["fast"].parameters(), strict=True):
-        assert torch.allclose(plain, fast, atol=1e-5)
+    flow = ConditionalFlow(CASES[1], seeded(3))
+    flow.eval()(x, c)
+    assert not any(block.norm.is_initialized for block in flow.blocks)
+    flow.train()(x, c)
+    assert all(block.norm.is_initialized for block in flow.blocks)
 
 
-@pytest.mark.parametrize("backend", ["auto", "columns", "onednn"])
+@pytest.mark.parametrize("onednn", [True, False])
 @pytest.mark.parametrize("config", CASES)
-def test_the_packed_sampler_computes_the_same_function(config, backend):
+def test_the_packed_sampler_computes_the_same_function(config, onednn, monkeypatch):
+    monkeypatch.setattr("course_lib.cinn.flow._onednn_is_faster", lambda like: onednn)
     flow, latent, condition = trained_like(config, torch.float32)
-    packed = flow.packed(backend=backend)
+    packed = flow.packed()
     v, _ = flow(latent, condition)
     for count in (1, 5, 12):
         expected = flow.inverse(v[:count], condition[:count])
@@ -118,19 +132,6 @@ def test_the_packed_sampler_computes_the_same_function(config, backend):
         for parameter in flow.parameters():
             parameter.mul_(2.0)
     assert torch.equal(packed.inverse(v, condition), before)
-
-
-def test_packed_weights_may_be_bfloat16_only_on_request():
-    flow, latent, condition = trained_like(CASES[0], torch.float32)
-    v, _ = flow(latent, condition)
-    for backend in ("columns", "onednn"):
-        rough = flow.packed(torch.bfloat16, backend).inverse(v, condition)
-        assert rough.dtype == torch.float32
-        assert 1e-5 < (rough - latent).abs().max() < 0.5
-    with pytest.raises(CourseError, match="bfloat16"):
-        flow.packed(torch.int8)
-    with pytest.raises(CourseError, match="onednn"):
-        flow.double().packed(backend="onednn")
 
 
 def test_packed_in_float64_keeps_its_precision():
@@ -175,7 +176,6 @@ def test_the_same_seed_gives_the_same_flow():
 def test_shapes_dtypes_and_names_of_the_directions():
     flow, latent, condition = trained_like(CASES[0], torch.float32)
     v = flow.encode(latent, condition)
-    assert torch.equal(flow.decode(v, condition), flow.inverse(v, condition))
     assert v.shape == latent.shape
     assert v.dtype == torch.float32
     assert torch.equal(flow.encode(latent, condition[:, :, None, None]), v)

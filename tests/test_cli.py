@@ -230,7 +230,7 @@ def test_doctor_finds_missing_and_truncated_weights_and_changed_data(tmp_path):
     from course_lib.runner.doctor import examine
 
     def changed():
-        raise CourseError("emoji.webp is not as built: restore it")
+        raise CourseError("people.png is not as built: restore it")
 
     assert "make train" in examine(lambda: None, tmp_path)["checkpoints"]
     save_file({"weight": torch.zeros(100)}, tmp_path / "good.safetensors")
@@ -239,4 +239,4 @@ def test_doctor_finds_missing_and_truncated_weights_and_changed_data(tmp_path):
     cut.write_bytes((tmp_path / "good.safetensors").read_bytes()[:-50])
     problems = examine(changed, tmp_path)
     assert "cut.safetensors" in problems["checkpoints"] and "good.safetensors" not in problems["checkpoints"]
-    assert "emoji.webp is not as built" in problems["data"]
+    assert "people.png is not as built" in problems["data"]

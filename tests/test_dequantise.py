@@ -5,7 +5,7 @@ import torch
 
 from course_lib.errors import CourseError
 from course_lib.training import Budget, train
-from course_lib.translation.dequantise import (
+from course_lib.translation.gan_target import (
     DequantiserMethod,
     class_distance,
     likelihood_width,

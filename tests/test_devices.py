@@ -8,11 +8,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from course_lib.cinn import ConditionalFlow, FlowConfig, GridFlow, GridFlowConfig
-from course_lib.cinn.actnorm import ActNorm
+from course_lib.cinn import ActNorm, ConditionalFlow, FlowConfig, GridFlow, GridFlowConfig
 from course_lib.experts import (
-    Autoencoder,
-    AutoencoderConfig,
     Classifier,
     ClassifierConfig,
     GridAutoencoder,
@@ -23,7 +20,6 @@ from course_lib.experts import (
     LayerExpert,
     Segmenter,
     SegmenterConfig,
-    SegmenterExpert,
 )
 from course_lib.gans import BigGANConfig, Discriminator, Generator
 from course_lib.gans.alae import ALAE
@@ -75,11 +71,11 @@ def hypermod(device):
 
 
 def autoencoders(device):
-    flat, grid = Autoencoder(AutoencoderConfig()).eval(), GridAutoencoder(GRID).eval()
+    grid = GridAutoencoder(GRID).eval()
     space = LatentSpace(grid)
     images = lambda: on(device, 2, 3, 64, 64)  # noqa: E731
     return lambda: (
-        flat.decode(flat.encode(images())),
+        grid.decode(grid.encode(images())),
         space.decode(space.encode(images())),
         GridExpert(grid).encode(images()),
     )
@@ -91,7 +87,7 @@ def classifiers(device):
     return lambda: (
         classifier(images()),
         [LayerExpert(classifier, layer).encode(images()) for layer in Classifier.layers],
-        SegmenterExpert(segmenter, "middle").encode(images()),
+        LayerExpert(segmenter, "middle").encode(images()),
     )
 
 

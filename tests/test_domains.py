@@ -15,13 +15,15 @@ from course_lib.translation.domains import (
     DomainTranslator,
     LabelMethod,
     LinearStart,
+    adapt_autoencoder,
     encode_labelled,
     fit_domains,
     label_flow,
+    own_domains,
     people_expert,
+    reconstruction_psnr,
     withhold,
 )
-from course_lib.translation.own_data import adapt_autoencoder, own_domains, psnr
 
 QUIET = {"log_every": 10, "checkpoint_every": 0, "preview_every": 0, "progress": False}
 CLASSES = {"style": ["a", "b", "c"], "hair": ["red", "blue"]}
@@ -207,10 +209,10 @@ def test_an_adapted_autoencoder_is_better_and_the_original_unmoved(autoencoder):
     from course_lib.experts import fingerprint
 
     data = pictures(24)
-    before, quality = fingerprint(autoencoder), psnr(autoencoder, data)
+    before, quality = fingerprint(autoencoder), reconstruction_psnr(autoencoder, data)
     adapted = adapt_autoencoder(autoencoder, data, 20, rate=1e-2, **QUIET)
     assert fingerprint(autoencoder) == before
-    assert psnr(adapted, data) > quality + 0.5
+    assert reconstruction_psnr(adapted, data) > quality + 0.5
     assert not any(p.requires_grad for p in adapted.parameters())
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from course_lib.data import load_emoji
+from course_lib.data import load_kinds
 from course_lib.errors import CourseError
 from course_lib.evaluation.neighbours import nearest, retrieval_accuracy
 from course_lib.evaluation.probes import LinearProbe, balanced_accuracy, layer_vectors
@@ -89,7 +89,7 @@ def test_a_class_probe_does_not_favour_the_frequent_class():
 
 def test_layer_vectors_are_those_of_the_classifier():
     net = freeze(Classifier(ClassifierConfig({"style": 5}, width=4)))
-    data = load_emoji().subset(range(6))
+    data = load_kinds().subset(range(6))
     vectors = layer_vectors(net, data, batch_size=4)
     images = data.batch(torch.arange(6))
     assert list(vectors) == list(net.layers)

@@ -4,8 +4,6 @@ import socket
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from course_lib.errors import CourseError
 from course_lib.experts import LabelExpert, SentenceExpert, SourceExpert, fingerprint
@@ -131,29 +129,3 @@ def test_impossible_labels(expert, labels):
 def test_impossible_label_experts(classes):
     with pytest.raises(CourseError):
         LabelExpert(classes)
-
-
-@settings(deadline=None, max_examples=50)
-@given(count=st.integers(2, 9), seed=st.integers(0, 1000), data=st.data())
-def test_other_labels_differ(count, seed, data):
-    labels = torch.tensor(data.draw(st.lists(st.integers(0, count - 1), max_size=20)), dtype=torch.int64)
-    expert = LabelExpert({"a": count, "b": 3})
-    others = expert.other_label(labels, torch.Generator().manual_seed(seed), "a")
-    assert others.shape == labels.shape and bool((others != labels).all())
-    assert bool(((others >= 0) & (others < count)).all())
-    assert torch.equal(others, expert.other_label(labels, torch.Generator().manual_seed(seed), "a"))
-
-
-def test_other_labels_are_equally_likely():
-    others = LabelExpert(4).other_label(torch.full((9000,), 2), torch.Generator().manual_seed(0))
-    counts = torch.bincount(others, minlength=4)
-    assert counts[2] == 0 and counts[[0, 1, 3]].min() > 2800
-
-
-def test_other_label_errors():
-    with pytest.raises(CourseError, match="single class"):
-        LabelExpert(1).other_label(torch.tensor([0]))
-    with pytest.raises(CourseError, match="no attribute 'c'"):
-        LabelExpert({"a": 2}).other_label(torch.tensor([0]), name="c")
-    with pytest.raises(CourseError, match="0 to 1"):
-        LabelExpert(2).other_label(torch.tensor([2]))

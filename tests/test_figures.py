@@ -1,7 +1,10 @@
 """Figures: alternative text, sizes, and pictures whose pixels are right."""
 
+import html
 import io
+import re
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -39,6 +42,32 @@ def test_figure_without_alternative_text_is_refused(shown, show, alt):
     with pytest.raises(ValueError, match="alternative text"):
         show(figures.curves({"a": ([1], [1.0])}, "x", "y"), alt)
     assert shown == []
+
+
+NAMES = ["Ba$$in", "US$ and A$", "_hidden", "$x^2$", "a_b^c", "\\frac{", "\\$1", "100 %", "$"]
+
+
+def drawn(figure):
+    """The SVG, in which text is text."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg")
+    return html.unescape(re.sub("<!--.*?-->", "", buffer.getvalue(), flags=re.DOTALL))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_classes_are_no_mathematics(name):
+    """Wherever a label can stand: titles, legends, axes, ticks."""
+    lines = figures.curves({name: ([1, 2], [1.0, 1e4]), "b": ([1, 2], [2.0, 3.0])}, "x", "y", log_y=True)
+    assert [text.get_text() for text in lines.axes[0].get_legend().get_texts()] == [name, "b"]
+    grid = figures.picture_grid(torch.zeros(1, 1, 3, 8, 8), [name], [name], name)
+    bars, (axes,) = figures.new_figure()
+    axes.bar([name, "b"], [1, 2])
+    ticks, (second,) = figures.new_figure()
+    second.set_xticks([0, 1], [name, "b"])
+    for figure in (lines, grid, bars, ticks):
+        assert name in drawn(figure)
+    assert "mathdefault" not in drawn(lines), "powers of ten stay powers"
 
 
 def test_curves_differ_in_colour_and_marker():

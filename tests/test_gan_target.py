@@ -19,10 +19,8 @@ from course_lib.experts import (
 )
 from course_lib.gans import BigGANConfig, Generator
 from course_lib.training import Budget, train
-from course_lib.translation.caption_stage import KIND_PHRASES, CaptionStage
-from course_lib.translation.dequantise import start_dequantiser
-from course_lib.translation.gan_target import GanMethod, GanTarget, generate_pairs
-from course_lib.translation.text import CaptionSource
+from course_lib.translation.gan_target import GanMethod, GanTarget, generate_pairs, start_dequantiser
+from course_lib.translation.text import KIND_PHRASES, CaptionSource, CaptionStage
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +128,7 @@ def test_a_step_draws_fresh_neighbours_and_training_moves_the_flow_alone(target,
     pairs, _ = generate_pairs(target, stage, 60, [1] * 5)
     table = torch.randn(len(pairs.things), 2, 3)
     source = CaptionSource(None, torch.zeros(4), torch.zeros(4, 3), torch.zeros(3), LabelExpert({"kind": 3}))
-    flow = ConditionalFlow(FlowConfig.quick(10, (3,), hidden_dim=8, blocks=2), torch.Generator().manual_seed(0))
+    flow = ConditionalFlow(FlowConfig(10, (3,), hidden_dim=8, blocks=2), torch.Generator().manual_seed(0))
     held = pairs.subset(torch.arange(10))
     method = GanMethod(pairs, target, dequantiser, table, source, flow, held=held, held_every=2)
     index = torch.tensor([7, 7])

@@ -173,6 +173,17 @@ def test_an_interrupted_run_goes_on_and_changed_weights_are_scored_again(folder,
     assert changed == ["run-200"]
 
 
+def test_other_pictures_in_the_same_place_get_scores_of_their_own(folder, pictures, tmp_path):
+    out, evaluation = tmp_path / "out", Evaluation(pictures, "all")
+    before = evaluate(folder, evaluation, out, tell=lambda _: None, network=NETWORK)["checkpoints"]
+    for path in (tmp_path / "real").rglob("*.png"):
+        Image.fromarray(torch.randint(0, 256, (20, 24, 3), dtype=torch.uint8).numpy()).save(path)
+    after = evaluate(folder, evaluation, out, tell=lambda _: None, network=NETWORK)["checkpoints"]
+    assert all(after[name]["together"] != before[name]["together"] for name in before)
+    SEEN.clear()
+    assert evaluate(folder, evaluation, out, tell=lambda _: None, network=NETWORK)["checkpoints"] == after and not SEEN
+
+
 def test_scores_against_something_else_are_kept_apart(folder, pictures, tmp_path):
     out = tmp_path / "out"
     evaluate(folder, Evaluation(pictures, "all"), out, tell=lambda _: None, network=NETWORK)

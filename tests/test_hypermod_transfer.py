@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from course_lib.data import ImageSet
 from course_lib.errors import CourseError
-from course_lib.experts import fingerprint, load_expert
+from course_lib.experts import LatentSpace, fingerprint, load_expert
 from course_lib.experts.source import SourceModel
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
 from course_lib.gans.stylegan_critic import StyleGANCritic
@@ -24,6 +25,7 @@ from course_lib.hypermod import (
     SelfAlignmentMethod,
     draw_classes,
     load_hypermod,
+    transfer_data,
 )
 from course_lib.hypermod.files import KIND, hyper_config, hyper_tensors
 from course_lib.hypermod.self_alignment import alignment_losses, picture_distance
@@ -451,6 +453,14 @@ def test_a_saved_hyper_generator_draws_as_before_over_its_source(source, critic,
     save_weights({"heads.0.bias.bias": torch.zeros(8)}, card, tmp_path, 32)
     with pytest.raises(CourseError, match="does not fit"):
         load_hypermod("new", folder=tmp_path)
+
+
+def test_a_few_pictures_and_their_mirror_images_have_finite_codes():
+    images = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8, generator=noise())
+    few = ImageSet("few", images, {"class": torch.arange(8) % 2}, {"class": ["a", "b"]})
+    known = transfer_data(LatentSpace(load_expert("avatar-autoencoder")), few, 64)
+    assert known.latents.shape == (16, 16, 8, 8) and known.labels.tolist() == 2 * few.labels["class"].tolist()
+    assert known.codes.isfinite().all() and known.codes.abs().max() < 10
 
 
 def test_the_shipped_generator_draws_six_kinds_and_its_source():

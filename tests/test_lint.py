@@ -196,8 +196,6 @@ def test_each_rule_finds_its_fault(name, number, tmp_path):
 
 
 def test_every_rule_has_a_fault_that_proves_it():
-    import course_lib.notebook_lint_outputs  # noqa: F401
-
     assert {check.__name__ for check in RULES} == set(FAULTS)
 
 

@@ -14,8 +14,6 @@ from course_lib.errors import CourseError
 from course_lib.evaluation.distances import frechet_distance
 from course_lib.evaluation.features import FeatureNetwork
 from course_lib.experts import (
-    Autoencoder,
-    AutoencoderConfig,
     GridAutoencoder,
     GridAutoencoderConfig,
     LatentSpace,
@@ -218,8 +216,8 @@ def style_expert():
 
 
 def experts():
-    config = AutoencoderConfig(16, 5, (4, 4), (4, 4))
-    plain = {"alae": ALAE(ALAEConfig((8, 6, 4), 5, 2)), "autoencoder": Autoencoder(config)}
+    config = GridAutoencoderConfig(16, 5, (4,) * 4, (4,) * 4)
+    plain = {"alae": ALAE(ALAEConfig((8, 6, 4), 5, 2)), "autoencoder": GridAutoencoder(config)}
     return plain | {"alae of latents": style_expert()}
 
 

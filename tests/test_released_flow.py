@@ -38,10 +38,8 @@ def small_flow():
 
 
 @pytest.mark.parametrize("name", RELEASED_FLOWS)
-def test_names_shapes_and_order_equal_the_manifest(name):
-    expected = manifest(f"flow_{name}")
-    assert described(RELEASED_FLOWS[name]) == expected
-    assert list(flow_layout(RELEASED_FLOWS[name])) == list(expected)
+def test_names_and_shapes_equal_the_manifest(name):
+    assert described(RELEASED_FLOWS[name]) == manifest(f"flow_{name}")
 
 
 @pytest.mark.parametrize("name", RELEASED_FLOWS)

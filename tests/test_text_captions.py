@@ -9,6 +9,7 @@ from course_lib.errors import CourseError
 from course_lib.experts import LabelExpert, SentenceMemory
 from course_lib.translation import Pairs
 from course_lib.translation.domains import people_expert
+from course_lib.translation.scores import open_variety, read_as_asked
 from course_lib.translation.text import (
     CaptionMethod,
     CaptionSource,
@@ -16,7 +17,6 @@ from course_lib.translation.text import (
     new_captions,
     training_captions,
 )
-from course_lib.translation.text_scores import open_variety, read_as_asked
 
 SKIN = ATTRIBUTES["skin"]
 
@@ -149,7 +149,7 @@ def test_a_batch_holds_a_caption_of_its_own_combination():
     source = CaptionSource(None, torch.zeros(4), torch.zeros(4, 24), torch.zeros(24), expert, ["a", "b"])
     owner, style = torch.tensor([2, 0, 1, 1]), torch.tensor([1.0, 0.0, 1.0, 0.0])
     pairs = Pairs(style, torch.zeros(4, 8), torch.zeros(4, 8))
-    flow = ConditionalFlow(FlowConfig.quick(8, expert.condition_shape, hidden_dim=8, blocks=1))
+    flow = ConditionalFlow(FlowConfig(8, expert.condition_shape, hidden_dim=8, blocks=1))
     method = CaptionMethod(pairs, owner, table, source, flow)
     seen = set()
     for seed in range(20):

@@ -206,11 +206,15 @@ def test_eight_bits_halve_the_file_and_keep_every_row_to_its_scale(tmp_path):
 
 def test_missing_card_says_what_is_there(tmp_path):
     save_weights(weights(), Card("there", "test", {}), tmp_path)
-    with pytest.raises(CourseError, match=r"'absent'.*there: there.*make train NAME=absent"):
+    with pytest.raises(CourseError, match=r"'absent'.*there: there\).*check the name"):
         load_card("absent", tmp_path)
+    with pytest.raises(CourseError, match=r"'absent'.*make train NAME=absent"):
+        load_card("absent")
     (tmp_path / "there.json").unlink()
-    with pytest.raises(CourseError):
+    with pytest.raises(CourseError, match=r"there\.safetensors is there and its card there\.json is missing"):
         load_weights("there", tmp_path)
+    with pytest.raises(CourseError, match=r"'absent'.*there: none"):
+        load_card("absent", tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe\x00", b'{"name": "w"}', b'{"colour": 1}'])
@@ -230,7 +234,7 @@ def test_damaged_weights(tmp_path, damage):
     else:
         content[-1] ^= 1
         path.write_bytes(content[:-5] if damage == "truncated" else content)
-    with pytest.raises(CourseError, match="git checkout checkpoints"):
+    with pytest.raises(CourseError, match="copy it into"):
         load_weights("w", tmp_path)
 
 

@@ -329,6 +329,10 @@ def test_flow_with_actnorm_is_one_network_in_both_processes(two_processes):
     assert single.modules["flow"].blocks[0].norm.is_initialized
 
 
+def test_only_the_first_process_scores_and_publishes(two_processes):
+    assert [result["published"] for result in two_processes] == [["line.json", "line.safetensors"], None]
+
+
 def test_time_budget_is_the_same_for_both_processes(two_processes):
     first, second = two_processes
     assert first["timed"] == second["timed"] and first["timed steps"] == second["timed steps"] > 0

@@ -21,11 +21,10 @@ from course_lib.experts import (
     LayerExpert,
     Segmenter,
     SegmenterConfig,
-    SegmenterExpert,
     freeze,
 )
 from course_lib.paths import CHECKPOINTS
-from course_lib.recipes.segmenter import SegmenterMethod, label_cells, segmentation_scores
+from course_lib.recipes.classifiers import SegmenterMethod, label_cells, segmentation_scores
 from course_lib.training import Budget, Card, save_weights, train
 from course_lib.translation import (
     ColourPresence,
@@ -43,10 +42,10 @@ from course_lib.translation import (
     inherited,
     load_choice,
     load_regressor,
-    regressor_answers,
     score_choice,
+    score_regressor,
 )
-from course_lib.translation.choice import SOURCES
+from course_lib.translation.sources import SOURCES
 from course_lib.widgets.kept import CrossView, SourceView
 
 
@@ -90,7 +89,7 @@ def segmenter() -> Segmenter:
 
 def test_every_layer_of_the_segmenter_is_a_function_of_the_one_before(segmenter):
     x = torch.rand(2, 3, 64, 64) * 2 - 1
-    shapes = {name: SegmenterExpert(segmenter, name).condition_shape for name in segmenter.layers}
+    shapes = {name: LayerExpert(segmenter, name).condition_shape for name in segmenter.layers}
     assert shapes == {
         "early": (4, 32, 32), "low": (8, 16, 16), "middle": (16, 8, 8),
         "late": (4, 32, 32), "logits": (5, 32, 32), "argmax": (5, 32, 32),
@@ -161,7 +160,7 @@ def translator(segmenter, training, experiment) -> Translator:
 
 
 def test_pooled_sources_are_standardised_and_stored(segmenter, training, experiment):
-    expert = SegmenterExpert(segmenter, "argmax")
+    expert = LayerExpert(segmenter, "argmax")
     source, pairs = pairs_of(expert, training, experiment)
     assert source.condition_shape == (5, 16, 16) == pairs.condition.shape[1:]
     assert pairs.condition.mean((0, 2, 3)).abs().max() < 1e-3
@@ -194,7 +193,7 @@ def test_a_source_that_shows_more_leaves_less_open(segmenter, training, experime
     blind = trained(TransformedExpert(translator.source.expert, torch.zeros_like), training, experiment, 30)
     much, little = (score_choice(experiment, one) for one in (translator, blind))
     assert much.pictures.shape == (60, 2, 3, 64, 64)
-    assert much.scores.nats < little.scores.nats - 20 and much.scores.pixel_spread < little.scores.pixel_spread
+    assert much.nats < little.nats - 20 and much.scores.pixel_spread < little.scores.pixel_spread
     still = score_choice(experiment, translator, temperature=0.0)
     assert still.scores.pixel_spread < 1e-4 and still.scores.diversity < 1e-3
 
@@ -221,8 +220,10 @@ def test_the_regressor_begins_at_the_linear_map_and_learns_beyond_it(tmp_path, t
     quiet = {"checkpoint_every": 0, "preview_every": 0, "progress": False}
     train(RegressorMethod(pairs, regressor, 3e-3), Budget(60), 64, **quiet)
     assert error() < start
-    pictures, distance = regressor_answers(experiment, regressor.eval(), condition)
-    assert torch.allclose(pictures[:3], experiment.target.decode(regressor(condition[:3])), atol=1e-5) and distance > 0
+    found = score_regressor(experiment, regressor.eval(), source)
+    answers = experiment.target.decode(regressor(condition[:3]))
+    assert torch.allclose(found.pictures[:3, 0], answers, atol=1e-5)
+    assert found.scores.frechet > 0 == found.scores.diversity and found.nats is None
     card = Card("answers", "grid regressor", regressor.config.to_dict(), {"width": 16})
     save_weights(regressor.state_dict(), card, tmp_path, bits=32)
     assert torch.equal(load_regressor("answers", folder=tmp_path)(condition), regressor(condition))
@@ -287,7 +288,7 @@ def test_attributes_are_inherited_from_one_of_two_pictures(experiment):
 
 
 def test_the_source_view_is_pure_and_follows_its_controls(segmenter, training, experiment, translator):
-    other = trained(SegmenterExpert(segmenter, "logits"), training, experiment, 2)
+    other = trained(LayerExpert(segmenter, "logits"), training, experiment, 2)
     sources = {name: (one, experiment.conditions(one.source)) for name, one in (("all", translator), ("parts", other))}
     widget = SourceView(sources, experiment.real)
     assert torch.equal(widget.strip("all", 2)[0], experiment.real[2])

@@ -8,10 +8,10 @@ import torch
 from course_lib.cinn import ConditionalFlow, FlowConfig
 from course_lib.data import ImageSet
 from course_lib.errors import CourseError
-from course_lib.experts import Autoencoder, AutoencoderConfig, freeze
+from course_lib.experts import GridAutoencoder, GridAutoencoderConfig, freeze
 from course_lib.translation import LowResolution, Pairs, encode_pairs, held_out_nats
 
-TINY = AutoencoderConfig(16, 8, (8, 8), (8, 8))
+TINY = GridAutoencoderConfig(16, 4, (8, 8), (8, 8))
 
 
 @pytest.fixture
@@ -20,14 +20,14 @@ def data() -> ImageSet:
 
 
 @pytest.fixture
-def expert() -> Autoencoder:
-    return freeze(Autoencoder(TINY))
+def expert() -> GridAutoencoder:
+    return freeze(GridAutoencoder(TINY))
 
 
 def test_pairs_hold_what_the_experts_say(data, expert):
     source = LowResolution(expert.config.size, expert)
     pairs = encode_pairs(data, source.encode, expert, batch_size=3)
-    assert (len(pairs), pairs.condition.shape, pairs.mean.shape) == (7, (7, 8), (7, 8))
+    assert (len(pairs), pairs.condition.shape, pairs.mean.shape) == (7, (7, 64), (7, 64))
     posterior = expert.posterior(data.batch(torch.arange(7)))
     torch.testing.assert_close(pairs.mean, posterior.mean)
     torch.testing.assert_close(pairs.std, (0.5 * posterior.log_variance).exp())
@@ -35,30 +35,13 @@ def test_pairs_hold_what_the_experts_say(data, expert):
     assert not pairs.mean.requires_grad
 
 
-def test_variants_are_mirrored_then_moved(data, expert):
-    encode = LowResolution(expert.config.size, expert).encode
-    pairs = encode_pairs(data, encode, expert, variants=4)
-    assert len(pairs) == 28
-    mirrored = expert.encode(data.batch(torch.arange(7)).flip(-1))
-    torch.testing.assert_close(pairs.mean[7:14], mirrored)
-    for later in (pairs.mean[14:21], pairs.mean[21:]):
-        assert (later - pairs.mean[:7]).abs().max() > 1e-3 and (later - mirrored).abs().max() > 1e-3
-    again = encode_pairs(data, encode, expert, variants=4)
-    assert torch.equal(again.mean, pairs.mean) and torch.equal(again.condition, pairs.condition)
-    assert not torch.equal(encode_pairs(data, encode, expert, variants=4, seed=1).mean[14:], pairs.mean[14:])
-
-
-def test_the_condition_sees_the_same_variant_as_the_target(data, expert):
-    pairs = encode_pairs(data, lambda x: x, expert, variants=3)
-    torch.testing.assert_close(expert.encode(pairs.condition), pairs.mean)
-
-
 def test_latents_are_samples_of_the_posterior():
     pairs = Pairs(torch.zeros(4000, 2), torch.full((4000, 3), 5.0), torch.full((4000, 3), 0.5))
     latents = pairs.latents()
     assert abs(latents.mean() - 5) < 0.05 and abs(latents.std() - 0.5) < 0.02
     assert torch.equal(latents, pairs.latents(0)) and not torch.equal(latents, pairs.latents(1))
-    assert torch.equal(pairs.subset(torch.tensor([1, 2])).mean, pairs.mean[1:3])
+    joined = Pairs.join([pairs, pairs])
+    assert len(joined) == 8000 and torch.equal(joined.mean[4000:], pairs.mean)
 
 
 def test_noise_adds_to_the_posteriors_variance(data, expert):
@@ -68,8 +51,6 @@ def test_noise_adds_to_the_posteriors_variance(data, expert):
 
 
 def test_bad_pairs_are_refused(data, expert):
-    with pytest.raises(CourseError, match="nothing to encode"):
-        encode_pairs(data, lambda x: x, expert, variants=0)
     with pytest.raises(CourseError, match="nothing to encode"):
         encode_pairs(data.subset([]), lambda x: x, expert)
     with pytest.raises(CourseError, match="one condition, mean and standard"):

@@ -3,17 +3,17 @@
 import pytest
 import torch
 
-from course_lib.cinn import ConditionalFlow, FlowConfig
+from course_lib.cinn import ConditionalFlow, FlowConfig, GridFlowConfig
 from course_lib.data import ImageSet
 from course_lib.errors import CourseError
 from course_lib.evaluation.independence import predictability
-from course_lib.experts import Autoencoder, AutoencoderConfig, fingerprint, freeze
+from course_lib.experts import GridAutoencoder, GridAutoencoderConfig, fingerprint, freeze
 from course_lib.training import Budget, train
 from course_lib.translation import (
     FlowMethod,
+    GridRegressor,
     LowResolution,
     Pairs,
-    Regressor,
     RegressorMethod,
     Translator,
     encode_pairs,
@@ -27,17 +27,17 @@ def toy(count: int, seed: int) -> Pairs:
     """z = sin(A c) + 0.3 noise: the conditional mean and deviation are known, and z depends strongly on c."""
     generator = torch.Generator().manual_seed(seed)
     condition = torch.randn(count, 3, generator=generator)
-    matrix = torch.randn(3, 4, generator=torch.Generator().manual_seed(7))
-    return Pairs(condition, (condition @ matrix).sin(), torch.full((count, 4), 0.3))
+    matrix = torch.randn(3, 8, generator=torch.Generator().manual_seed(7))
+    return Pairs(condition, (condition @ matrix).sin(), torch.full((count, 8), 0.3))
 
 
 @pytest.fixture(scope="module")
-def trained() -> tuple[ConditionalFlow, Regressor, dict]:
-    config = FlowConfig.quick(4, (3,), embedding_dim=16, hidden_dim=48, hidden_depth=1, blocks=4)
+def trained() -> tuple[ConditionalFlow, GridRegressor, dict]:
+    config = FlowConfig(8, (3,), embedding_dim=16, hidden_dim=48, hidden_depth=1, blocks=4)
     generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        flow, regressor = ConditionalFlow(config, generator), Regressor(config, 64)
+        flow, regressor = ConditionalFlow(config, generator), GridRegressor(GridFlowConfig(2, 2, (3,)), 32)
     pairs, held = toy(8000, 0), toy(500, 1)
     method = FlowMethod(pairs, flow, 3e-3, held=held, held_every=50)
     history = train(method, Budget(400), 256, log_every=100, **QUIET)
@@ -49,8 +49,8 @@ def test_the_loss_falls_while_its_parts_behave(trained):
     curve = trained[2]
     assert curve["step"] == [100, 200, 300, 400]
     assert curve["loss/flow"][-1] < curve["loss/flow"][0]
-    assert abs(curve["reference nll"][-1] - 2) < 0.2, "half of the four dimensions"
-    assert abs(curve["nll"][-1] - 2) < 0.4, "v is about as long as noise"
+    assert abs(curve["reference nll"][-1] - 4) < 0.3, "half of the eight dimensions"
+    assert abs(curve["nll"][-1] - 4) < 0.6, "v is about as long as noise"
     assert len(curve["held-out"]) == 4 and abs(curve["held-out"][-1] - curve["loss/flow"][-1]) < 0.5
 
 
@@ -68,7 +68,7 @@ def test_samples_have_the_conditional_mean_and_spread_and_the_regressor_only_the
     flow, regressor, _ = trained
     one = toy(5, 3)
     many = one.condition.repeat_interleave(1000, 0)
-    samples = flow.sample(many, 1.0, torch.Generator().manual_seed(0)).view(5, 1000, 4)
+    samples = flow.sample(many, 1.0, torch.Generator().manual_seed(0)).view(5, 1000, 8)
     assert (samples.mean(1) - one.mean).abs().mean() < 0.12
     assert abs(samples.std(1).mean() - 0.3) < 0.06
     with torch.no_grad():
@@ -81,10 +81,10 @@ def test_held_out_nats_tell_a_trained_flow_from_a_fresh_one(trained):
 
 
 def test_experts_do_not_move_and_the_flow_does():
-    expert = freeze(Autoencoder(AutoencoderConfig(16, 8, (8, 8), (8, 8))))
+    expert = freeze(GridAutoencoder(GridAutoencoderConfig(16, 1, (8, 8), (8, 8))))
     data = ImageSet("noise", torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8))
     pairs = encode_pairs(data, LowResolution(expert.config.size, expert).encode, expert)
-    flow = ConditionalFlow(FlowConfig.quick(8, (8,), hidden_dim=8, blocks=2))
+    flow = ConditionalFlow(FlowConfig(16, (16,), hidden_dim=8, blocks=2))
     before = fingerprint(expert), fingerprint(flow)
     train(FlowMethod(pairs, flow), Budget(3), 20, **QUIET)
     translator = Translator(LowResolution(expert.config.size, expert), flow, expert)
@@ -97,9 +97,9 @@ def test_experts_do_not_move_and_the_flow_does():
 
 def test_methods_refuse_nothing_silently():
     pairs = toy(20, 0)
-    regressor = Regressor(FlowConfig.quick(4, (3,), hidden_dim=8, blocks=1), 8)
+    regressor = GridRegressor(GridFlowConfig(2, 2, (3,)), 8)
     history = train(RegressorMethod(pairs, regressor, held=pairs, held_every=2), Budget(4), 10, log_every=2, **QUIET)
     assert len(history.curve["held-out"]) == 2
-    wrong = ConditionalFlow(FlowConfig.quick(4, (5,), hidden_dim=8, blocks=1))
+    wrong = ConditionalFlow(FlowConfig(8, (5,), hidden_dim=8, blocks=1))
     with pytest.raises(CourseError, match="conditions of shape"):
         train(FlowMethod(pairs, wrong), Budget(1), 10, **QUIET)

@@ -8,34 +8,34 @@ from course_lib.cinn import ConditionalFlow, FlowConfig
 from course_lib.data import ImageSet, resize
 from course_lib.errors import CourseError
 from course_lib.evaluation import Judge
-from course_lib.experts import Autoencoder, AutoencoderConfig, Classifier, ClassifierConfig, freeze
+from course_lib.experts import Classifier, ClassifierConfig, GridAutoencoder, GridAutoencoderConfig, freeze
 from course_lib.translation import (
+    ExperimentData,
     LowResolution,
-    Regressor,
     Translator,
+    enlarge,
     explained,
     load_flow,
     load_regressor,
     load_superresolution,
-    score_pictures,
-    score_translator,
+    score_choice,
 )
-from course_lib.translation.superresolution import enlarge
+from course_lib.translation.scores import TranslationScores
 
 
 @pytest.fixture(scope="module")
-def experts() -> tuple[LowResolution, Autoencoder, Judge]:
+def experts() -> tuple[LowResolution, GridAutoencoder, Judge]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        small = freeze(Autoencoder(AutoencoderConfig(16, 6, (8, 8), (8, 8))))
-        large = freeze(Autoencoder(AutoencoderConfig(64, 8, (8, 8, 8, 8), (8, 8, 8, 8))))
-        judge = Judge(freeze(Classifier(ClassifierConfig({"subgroup": 3}, 4, 4))))
+        small = freeze(GridAutoencoder(GridAutoencoderConfig(16, 1, (8, 8), (8, 8))))
+        large = freeze(GridAutoencoder(GridAutoencoderConfig(64, 2, (8, 8, 8, 8), (8, 8, 8, 8))))
+        judge = Judge(freeze(Classifier(ClassifierConfig({"glasses": 3}, 4, 4))))
     return LowResolution(16, small), large, judge
 
 
 @pytest.fixture(scope="module")
 def translator(experts) -> Translator:
-    flow = ConditionalFlow(FlowConfig.quick(8, (6,), hidden_dim=8, blocks=2), torch.Generator().manual_seed(0))
+    flow = ConditionalFlow(FlowConfig(32, (16,), hidden_dim=8, blocks=2), torch.Generator().manual_seed(0))
     with torch.no_grad():
         for block in flow.blocks:
             block.norm.initialized.fill_(1)
@@ -45,14 +45,14 @@ def translator(experts) -> Translator:
 @pytest.fixture(scope="module")
 def data() -> ImageSet:
     images = torch.randint(0, 256, (12, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    return ImageSet("noise", images)
+    return ImageSet("noise", images, {"glasses": torch.arange(12) % 3}, {"glasses": ["no", "round", "dark"]})
 
 
 def test_shapes_and_shared_residuals(translator, data):
     x = data.batch(torch.arange(3))
     pictures = translator.translate(x, samples=4, generator=torch.Generator().manual_seed(0))
     assert pictures.shape == (3, 4, 3, 64, 64) and pictures.abs().max() <= 1
-    v = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
+    v = torch.randn(4, 32, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(translator.render(v, x), pictures)
     cold = translator.translate(x, samples=2, temperature=0.0)
     torch.testing.assert_close(cold[:, 0], cold[:, 1])
@@ -68,7 +68,7 @@ def test_a_transfer_to_itself_is_the_reconstruction(translator, data):
 
 
 def test_a_flow_of_another_shape_is_refused(experts):
-    flow = ConditionalFlow(FlowConfig.quick(8, (5,), hidden_dim=8, blocks=1))
+    flow = ConditionalFlow(FlowConfig(32, (5,), hidden_dim=8, blocks=1))
     with pytest.raises(CourseError, match="conditions \\(5,\\)"):
         Translator(experts[0], flow, experts[1])
 
@@ -86,12 +86,19 @@ def test_the_kernel_of_the_condition(experts, data):
         LowResolution(16, kernel="cubic")
 
 
+def test_an_input_is_encoded_once(translator, data, monkeypatch):
+    calls = []
+    encode = translator.source.encode
+    monkeypatch.setattr(translator.source, "encode", lambda x: calls.append(len(x)) or encode(x))
+    translator.translate(data.batch(torch.arange(3)), samples=2)
+    assert calls == [3]
+
+
 def test_enlarging_without_learning():
-    small = torch.rand(2, 3, 16, 16) * 2 - 1
-    for mode in ("nearest", "bicubic"):
-        large = enlarge(small, 64, mode)
-        assert large.shape == (2, 3, 64, 64) and large.abs().max() <= 1
-    torch.testing.assert_close(resize(enlarge(small, 64, "nearest"), 16), small)
+    large = enlarge(torch.rand(2, 3, 16, 16) * 2 - 1, 64)
+    assert large.shape == (2, 3, 64, 64) and large.abs().max() <= 1
+    flat = torch.full((1, 3, 8, 8), 0.3)
+    torch.testing.assert_close(enlarge(flat, 32), torch.full((1, 3, 32, 32), 0.3))
 
 
 def test_explained_variance():
@@ -104,27 +111,33 @@ def test_explained_variance():
 
 
 def test_what_the_scores_mean(experts, data):
-    source, _, judge = experts
-    real = torch.cat(list(data.batches(12)))
-    exact = score_pictures(real[:, None], real, source, judge)
+    source, target, judge = experts
+    experiment = ExperimentData.prepare(target, judge, data)
+    real, condition = experiment.real, experiment.conditions(source)
+
+    def score(*samples):
+        return TranslationScores.of(experiment, torch.stack(samples, 1), condition, source)
+
+    exact = score(real)
     assert exact.frechet == pytest.approx(0.0, abs=1e-6) and exact.consistency == pytest.approx(1.0)
-    assert exact.diversity == 0.0 and exact.psnr > 90
-    twice = score_pictures(torch.stack([real, real], 1), real, source, judge)
-    assert twice.diversity == pytest.approx(0.0, abs=1e-5)
-    other = score_pictures(torch.stack([real.roll(1, 0), real], 1), real, source, judge)
+    assert exact.diversity == exact.pixel_spread == 0.0 and exact.psnr > 90
+    assert score(real, real).diversity == pytest.approx(0.0, abs=1e-5)
+    other = score(real.roll(1, 0), real)
     assert other.frechet == pytest.approx(0.0, abs=1e-6), "the same pictures in another order are the same set"
-    assert other.consistency < 0.5 and other.diversity > 0 and other.psnr < 20
-    grey = score_pictures(torch.zeros_like(real)[:, None], real, source, judge)
-    assert grey.frechet > exact.frechet + 1e-6
+    assert other.consistency < 0.5 and other.diversity > 0 and other.psnr < 20 and other.pixel_spread > 0.1
+    right = judge.predict(real, "glasses") == data.labels["glasses"]
+    assert exact.accuracy == pytest.approx(right.float().mean().item())
+    assert score(torch.zeros_like(real)).frechet > exact.frechet + 1e-6
 
 
 def test_scoring_a_translator(translator, experts, data):
-    scores, pictures = score_translator(translator, data, experts[2], samples=3)
-    assert pictures.shape == (12, 3, 3, 64, 64) and scores.diversity > 0 and scores.frechet > 0
-    again, _ = score_translator(translator, data, experts[2], samples=3)
-    assert again == scores
-    cold, _ = score_translator(translator, data, experts[2], temperature=0.0)
-    assert cold.diversity == pytest.approx(0.0, abs=1e-4)
+    experiment = ExperimentData.prepare(experts[1], experts[2], data)
+    found = score_choice(experiment, translator, samples=3)
+    assert found.pictures.shape == (12, 3, 3, 64, 64) and found.scores.diversity > 0 and found.scores.frechet > 0
+    assert score_choice(experiment, translator, samples=3).metrics == found.metrics
+    assert set(found.metrics) == {*vars(found.scores), "nats"} and found.nats > 0
+    cold = score_choice(experiment, translator, temperature=0.0)
+    assert cold.scores.diversity == pytest.approx(0.0, abs=1e-4)
 
 
 def test_missing_and_foreign_checkpoints(tmp_path):
@@ -134,13 +147,6 @@ def test_missing_and_foreign_checkpoints(tmp_path):
     with pytest.raises(CourseError, match="no checkpoint"):
         load_superresolution(folder=tmp_path)
     with pytest.raises(CourseError, match="not a conditional flow"):
-        load_flow("classifier")
-    with pytest.raises(CourseError, match="not a regressor"):
-        load_regressor("classifier")
-
-
-def test_the_regressor_has_the_flows_embedder():
-    config = FlowConfig.quick(8, (6,), embedding_dim=5)
-    regressor = Regressor(config, 16)
-    assert regressor(torch.zeros(3, 6)).shape == (3, 8)
-    assert type(regressor.embedder) is type(ConditionalFlow(config).embedder)
+        load_flow("avatar-classifier")
+    with pytest.raises(CourseError, match="not a grid regressor"):
+        load_regressor("avatar-classifier")

@@ -35,7 +35,7 @@ class Blocks:
 
 @pytest.fixture
 def box():
-    flow = ConditionalFlow(FlowConfig.quick(12, (2,), hidden_dim=8, blocks=2), torch.Generator().manual_seed(0))
+    flow = ConditionalFlow(FlowConfig(12, (2,), hidden_dim=8, blocks=2), torch.Generator().manual_seed(0))
     return TextBox({"blocks": Translator(Length(), flow.eval(), Blocks())}, samples=3)
 
 

@@ -4,52 +4,19 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
 from course_lib import profiles
+from course_lib.bench.flow import Contender
 from course_lib.bench.peers import build_peer, check_same_function
-from course_lib.cinn import ConditionalFlow, FlowConfig, flow_loss
+from course_lib.cinn import ConditionalFlow, flow_loss
 from course_lib.errors import CourseError
 
-__all__ = ["Contender", "main"]
+__all__ = ["main"]
 
 _LEARNING_RATE = 1e-5
-
-
-@dataclass(frozen=True)
-class Contender:
-    """Who runs, and how.
-
-    Attributes:
-        library: "ours", "plain" (our modules one by one), or a key of ``PEERS``.
-        task: "train" (forward, backward, Adam) or "sample" (residual to latent).
-        fused: the course's settings inside the process, the fused Adam and the measured choice of the library for
-            matrix products, instead of torch's defaults.
-        dim, width, blocks: size of the flow; the condition has ``dim`` values too.
-        threads: threads of torch.
-        clock: "wall", or "cpu" (time of the processor, for one thread on a busy machine).
-    """
-
-    library: str
-    task: str
-    fused: bool
-    dim: int
-    width: int
-    blocks: int
-    threads: int
-    clock: str
-
-    @property
-    def label(self) -> str:
-        """Name in tables."""
-        return {"ours": "course_lib", "plain": "course_lib, plain"}.get(self.library, self.library)
-
-    def to_json(self) -> str:
-        """One line for the command line of the process."""
-        return json.dumps(asdict(self))
 
 
 def main(line: str) -> None:
@@ -58,15 +25,13 @@ def main(line: str) -> None:
     torch.set_num_threads(contender.threads)
     if contender.fused:
         torch.set_float32_matmul_precision(profiles.matmul_precision())
-    flow = _flow(contender)
-    error = 0.0
+    flow, error = _flow(contender), 0.0
     module: Any = flow
-    if contender.library not in ("ours", "plain"):
+    if contender.library != "ours":
         module = build_peer(contender.library, flow).eval()
         error = check_same_function(module, flow.eval())
     steps: dict[int, Callable[[], Any]] = {}
-    make = _training if contender.task == "train" else _sampling
-    run = make(contender, module)
+    run = (_training if contender.task == "train" else _sampling)(contender, module)
     clock = time.perf_counter if contender.clock == "wall" else time.process_time
     _say({"parameters": sum(p.numel() for p in flow.parameters()), "error": error, "gflops": _peak(clock)})
     for request in sys.stdin:
@@ -83,9 +48,8 @@ def _say(answer: dict[str, float]) -> None:
 
 
 def _flow(contender: Contender) -> ConditionalFlow:
-    config = FlowConfig(contender.dim, (contender.dim,), hidden_dim=contender.width, blocks=contender.blocks)
     generator = torch.Generator().manual_seed(0)
-    flow = ConditionalFlow(config, generator)
+    flow = ConditionalFlow(contender.config, generator)
     flow(torch.randn(64, contender.dim, generator=generator), torch.randn(64, contender.dim, generator=generator))
     return flow
 
@@ -93,14 +57,13 @@ def _flow(contender: Contender) -> ConditionalFlow:
 def _training(contender: Contender, module: Any) -> Callable[[int], Callable[[], Any]]:
     options = {"fused": True} if contender.fused else {}
     optimizer = torch.optim.Adam(module.train().parameters(), lr=_LEARNING_RATE, betas=(0.5, 0.9), **options)
-    extra = {"path": "plain"} if contender.library == "plain" else {}
 
     def prepare(batch: int) -> Callable[[], Any]:
         latent, condition = torch.randn(batch, contender.dim), torch.randn(batch, contender.dim)
 
         def step() -> None:
             optimizer.zero_grad()
-            flow_loss(*module(latent, condition, **extra)).backward()
+            flow_loss(*module(latent, condition)).backward()
             optimizer.step()
 
         return step
@@ -110,14 +73,13 @@ def _training(contender: Contender, module: Any) -> Callable[[int], Callable[[],
 
 def _sampling(contender: Contender, module: Any) -> Callable[[int], Callable[[], Any]]:
     sampler = module.eval().packed() if contender.library == "ours" else module.eval()
-    extra = {"path": "plain"} if contender.library == "plain" else {}
 
     def prepare(batch: int) -> Callable[[], Any]:
         condition = torch.randn(batch, contender.dim)
 
         def step() -> None:
             with torch.no_grad():
-                sampler.inverse(torch.randn(batch, contender.dim), condition, **extra)
+                sampler.inverse(torch.randn(batch, contender.dim), condition)
 
         return step
 

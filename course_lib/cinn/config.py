@@ -1,33 +1,45 @@
-"""Sizes and options of a conditional flow, with a JSON round trip for checkpoint cards."""
+"""Sizes and options of flows, with a JSON round trip for checkpoint cards."""
 
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from course_lib.errors import CourseError
 
-__all__ = ["FlowConfig", "read_config"]
+__all__ = ["FlowConfig", "GridFlowConfig"]
 
 _CHOICES = {"activation": ("none", "leaky_relu"), "embedder": ("auto", "dense", "tapered", "conv")}
-_POSITIVE = ("dim", "hidden_dim", "blocks", "embedder_hidden_dim")
 
 
-def read_config(kind: type, values: dict[str, Any]) -> Any:
-    """A configuration, the dataclass ``kind``, from plain values.
+class _Config:
+    """What both configurations, frozen dataclasses with a ``condition_shape``, share."""
 
-    Raises:
-        CourseError: a key is unknown, or one without default is missing.
-    """
-    known = {field.name for field in fields(kind)}
-    needed = {field.name for field in fields(kind) if field.default is MISSING}
-    unknown, missing = sorted(set(values) - known), sorted(needed - set(values))
-    if unknown or missing:
-        name = kind.__name__
-        raise CourseError(f"{name}: remove the unknown keys {unknown} and add the missing keys {missing}.")
-    return kind(**values)
+    def _check_positive(self, *names: str) -> None:
+        object.__setattr__(self, "condition_shape", tuple(int(n) for n in self.condition_shape))
+        for name in names:
+            if getattr(self, name) < 1:
+                raise CourseError(f"{type(self).__name__}: {name} must be at least 1, not {getattr(self, name)}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold."""
+        return {**asdict(self), "condition_shape": list(self.condition_shape)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Rebuild from ``to_dict``.
+
+        Raises:
+            CourseError: a key is unknown or a required one is missing.
+        """
+        known = {field.name for field in fields(cls)}
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        unknown, missing = sorted(set(values) - known), sorted(needed - set(values))
+        if unknown or missing:
+            raise CourseError(f"{cls.__name__}: remove the unknown keys {unknown} and add the missing keys {missing}.")
+        return cls(**values)
 
 
 @dataclass(frozen=True)
-class FlowConfig:
+class FlowConfig(_Config):
     """Everything that is needed to build a ``ConditionalFlow``.
 
     Attributes:
@@ -75,10 +87,7 @@ class FlowConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "condition_shape", tuple(int(n) for n in self.condition_shape))
-        for name in _POSITIVE:
-            if getattr(self, name) < 1:
-                raise CourseError(f"FlowConfig: {name} must be at least 1, not {getattr(self, name)}.")
+        self._check_positive("dim", "hidden_dim", "blocks", "embedder_hidden_dim")
         if self.dim < 2:
             raise CourseError("FlowConfig: a coupling needs two halves, so dim must be at least 2.")
         if self.hidden_depth < 0 or self.embedder_depth < 0:
@@ -124,25 +133,58 @@ class FlowConfig:
         smallest = min(self.condition_shape[1:])
         return max(n for n in range(6) if n == 0 or smallest >> n >= 3)
 
-    @classmethod
-    def quick(cls, dim: int, condition_shape: tuple[int, ...], **changes: Any) -> "FlowConfig":
-        """A flow that trains in a minute on two CPU cores: 8 blocks, width 128."""
-        return cls(dim, condition_shape, **{"hidden_dim": 128, "blocks": 8, **changes})
+
+@dataclass(frozen=True)
+class GridFlowConfig(_Config):
+    """Everything that is needed to build a ``GridFlow``.
+
+    Attributes:
+        channels: ``C``, numbers in one cell, even.
+        side: ``G``, cells along one side, even.
+        condition_shape: of one condition: ``(K,)``, which every cell reads, or a map ``(C, H, W)`` of H = W = n · G
+            places, of which every cell reads its own.
+        hidden_dim: channels inside the coupling networks of fine blocks; coarse ones have twice as many.
+        blocks: every other one is coarse: it sees 2×2 cells as one, so that news travels fast.
+        embedding_dim: channels that carry the embedded condition.
+        position_dim: learned channels that tell a cell where it is.
+        seed: of the permutations.
+
+    Raises:
+        CourseError: a size is not possible.
+    """
+
+    channels: int
+    side: int
+    condition_shape: tuple[int, ...]
+    hidden_dim: int = 48
+    blocks: int = 8
+    embedding_dim: int = 8
+    position_dim: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self._check_positive("hidden_dim", "blocks", "embedding_dim", "position_dim")
+        if self.channels < 2 or self.channels % 2 or self.side < 2 or self.side % 2:
+            raise CourseError(f"GridFlowConfig: channels and side must be even, not {self.channels} and {self.side}.")
+        shape = self.condition_shape
+        fits = len(shape) == 1 or (len(shape) == 3 and shape[1] == shape[2] and shape[1] % self.side == 0)
+        if not fits or min(shape, default=0) < 1:
+            raise CourseError(
+                f"GridFlowConfig: condition_shape must be (K,) or (C, H, H) with H a multiple of {self.side}, not "
+                f"{shape}."
+            )
+
+    @property
+    def dim(self) -> int:
+        """``D = C · G²``, numbers in one latent."""
+        return self.channels * self.side**2
 
     @classmethod
-    def full(cls, dim: int, condition_shape: tuple[int, ...], **changes: Any) -> "FlowConfig":
-        """The size of the released models: 20 blocks, width 1024."""
-        return cls(dim, condition_shape, **{"hidden_dim": 1024, "blocks": 20, **changes})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can hold."""
-        return {**asdict(self), "condition_shape": list(self.condition_shape)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "FlowConfig":
+    def from_dict(cls, values: dict[str, Any]) -> Self:
         """Rebuild from ``to_dict``.
 
         Raises:
             CourseError: a key is unknown or a required one is missing.
         """
-        return read_config(cls, values)
+        # Older cards also name a last step, the whitening of residuals, that no flow has: always 0.
+        return super().from_dict({key: value for key, value in values.items() if key != "whitened" or value})

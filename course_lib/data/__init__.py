@@ -1,22 +1,18 @@
 """Data sets: bundled avatars, folders of images, and the torchvision sets. Start with :func:`load`."""
 
 from .avatars import KINDS, NEW_KINDS, OLD_KINDS, fresh_kinds, fresh_people, load_kinds, load_people, people_parts
-from .emoji import check_files, load_emoji
 from .few_shot import few_per_class, few_training_pictures, regroup, source_classes, target_classes
 from .file_set import FileSet
 from .image_set import ImageSet, concatenate, resize, to_float
-from .registry import check, find, load
-from .splits import NEW_SUBGROUPS
+from .registry import check_dataset, find, load
 
 __all__ = [
     "KINDS",
     "NEW_KINDS",
-    "NEW_SUBGROUPS",
     "OLD_KINDS",
     "FileSet",
     "ImageSet",
-    "check",
-    "check_files",
+    "check_dataset",
     "concatenate",
     "few_per_class",
     "few_training_pictures",
@@ -24,7 +20,6 @@ __all__ = [
     "fresh_kinds",
     "fresh_people",
     "load",
-    "load_emoji",
     "load_kinds",
     "load_people",
     "people_parts",

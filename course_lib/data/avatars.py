@@ -46,6 +46,7 @@ __all__ = [
     "SOURCE_STYLES",
     "build",
     "check",
+    "check_recipe",
     "fresh_kinds",
     "fresh_people",
     "load_kinds",
@@ -330,6 +331,19 @@ def build(block: str, again: bool = False) -> Path:
         raise CourseError(
             f"the cache folder cannot be used ({error}): set COURSE_CACHE to a folder that can be written."
         ) from error
+
+
+def check_recipe() -> None:
+    """Whether everything that drawing needs is there: the manifest, the thumbnails, and the packages of its versions.
+
+    Raises:
+        CourseError: a file is missing or damaged, or a package has another version.
+    """
+    manifest = _manifest()
+    for block in BLOCKS:
+        if not (FOLDER / f"{block}.png").is_file():
+            raise CourseError(f"data/avatars/{block}.png is missing: restore it with `git checkout data`.")
+    _check_packages(manifest)
 
 
 def check() -> dict[str, str]:

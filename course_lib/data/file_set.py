@@ -22,8 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import CourseError
 from ..progress import progress_bar
-from .image_set import ImageSet, in_split
-from .splits import SPLITS
+from .image_set import SPLITS, ImageSet, in_split
 
 __all__ = ["SUFFIXES", "FileSet", "check_memory", "read_image", "spread"]
 
@@ -208,7 +207,7 @@ def spread(count: int, at_most: int | None) -> Tensor:
     return torch.arange(at_most) * count // at_most
 
 
-class _Decoded(Dataset):
+class _DecodedFiles(Dataset):
     """Decodes file ``i`` when asked for it; items are ``(uint8 (3, S, S), i)``."""
 
     def __init__(self, files: Sequence[Path], size: int, crop: int | None):
@@ -325,5 +324,5 @@ class FileSet:
         """
         check_memory(batch_size, size, self.name)
         generator = None if seed is None else torch.Generator().manual_seed(seed)
-        data = _Decoded(self.files, size, self.crop)
+        data = _DecodedFiles(self.files, size, self.crop)
         return DataLoader(data, batch_size, shuffle=seed is not None, generator=generator, num_workers=workers)

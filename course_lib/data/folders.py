@@ -12,8 +12,7 @@ import torch
 
 from ..errors import CourseError
 from .file_set import SUFFIXES, FileSet
-from .image_set import ImageSet
-from .splits import SPLITS
+from .image_set import SPLITS, ImageSet
 
 __all__ = ["existing_folder", "find_folder", "load_folder"]
 

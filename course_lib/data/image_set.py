@@ -11,9 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import CourseError
-from .splits import SPLITS
 
-__all__ = ["ImageSet", "concatenate", "in_split", "resize", "to_float"]
+__all__ = ["SPLITS", "ImageSet", "concatenate", "in_split", "resize", "to_float"]
+
+SPLITS = ("train", "val", "test")
+"""Names of the fixed parts of a set."""
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -4,14 +4,14 @@ from ..errors import CourseError
 from .file_set import FileSet
 from .image_set import ImageSet
 
-__all__ = ["check", "find", "load"]
+__all__ = ["check_dataset", "find", "load"]
 
 
 def _unknown(dataset: str) -> CourseError:
     from .torchvision_sets import SETS
 
     return CourseError(
-        f"there is no data set {dataset!r}: use people, kinds, emoji, digits, folder:PATH, or one of "
+        f"there is no data set {dataset!r}: use people, kinds, digits, folder:PATH, or one of "
         f"{', '.join(f'{known}:PATH' for known in SETS)}."
     )
 
@@ -20,7 +20,7 @@ def load(dataset: str = "people", size: int = 64, max_images: int | None = None)
     """Opens a data set by name; the parameter ``dataset`` of a notebook that has one ends here.
 
     Args:
-        dataset: ``people`` or ``kinds``; ``emoji``; ``digits``; ``folder:PATH`` (one sub-folder per class or domain);
+        dataset: ``people`` or ``kinds``; ``digits``; ``folder:PATH`` (one sub-folder per class or domain);
             ``NAME:PATH`` with a set of :data:`course_lib.data.torchvision_sets.SETS` whose files lie under ``PATH``.
         size: side of the square images in pixels. Bundled pictures have 64; other sets are resized on loading.
         max_images: take at most so many, evenly spaced; sets from files only. Every image costs ``3 · size²`` bytes.
@@ -30,11 +30,10 @@ def load(dataset: str = "people", size: int = 64, max_images: int | None = None)
     """
     from .avatars import load_kinds, load_people
     from .digits import load_digits
-    from .emoji import load_emoji
     from .folders import load_folder
     from .torchvision_sets import SETS, load_torchvision
 
-    bundled = {"people": load_people, "kinds": load_kinds, "emoji": load_emoji}
+    bundled = {"people": load_people, "kinds": load_kinds}
     name, _, path = dataset.partition(":")
     if name in bundled and not path:
         return bundled[name]()
@@ -66,12 +65,12 @@ def find(dataset: str) -> FileSet:
         return find_folder(path)
     if name in SETS and path:
         return find_files(name, path)
-    if dataset in ("people", "kinds", "emoji"):
+    if dataset in ("people", "kinds"):
         raise CourseError(f"{dataset} are no picture files to stream: they are small, so `load` them.")
     raise _unknown(dataset)
 
 
-def check(dataset: str) -> None:
+def check_dataset(dataset: str) -> None:
     """Whether :func:`load` knows the name and finds the files in their layout; no picture is opened.
 
     Raises:
@@ -83,5 +82,5 @@ def check(dataset: str) -> None:
     name, _, path = dataset.partition(":")
     if name in ARRAY_SETS and path:
         existing_folder(path)
-    elif dataset not in ("people", "kinds", "emoji", "digits"):
+    elif dataset not in ("people", "kinds", "digits"):
         find(dataset)

@@ -1,7 +1,9 @@
-"""A convolutional autoencoder with a flat, KL-regularised latent: the target (and low-resolution source) expert.
+"""The autoencoder whose latent is a small grid: every cell stands for its own patch of the picture.
 
-Follows the role of the autoencoders of Net2Net (Rombach et al. 2020, Table 3) at a size that two cores can train. A
-linear path at 16 pixels runs beside the convolutions on both sides; see :meth:`Autoencoder.start_from_pca`.
+A flat autoencoder squeezes a whole picture through one vector, and what it never saw it draws badly. A grid shares its
+weights between places, so a new picture is made of known patches. The price is four times the numbers, and a latent
+that knows where things are but less of what they are. The role is that of the target expert of Net2Net (Rombach et al.
+2020, table 3) at a size that two cores can train; latents in a grid are those of the later VQGAN (Esser et al. 2021).
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,40 +16,7 @@ from torch.nn import functional as F
 
 from ..errors import CourseError
 
-__all__ = ["Autoencoder", "AutoencoderConfig", "Posterior", "Residual", "doublings", "halvings"]
-
-_LINEAR_SIZE = 16
-"""Side in pixels of the pictures that the linear paths see and draw."""
-
-
-@dataclass(frozen=True)
-class AutoencoderConfig:
-    """Sizes of an autoencoder.
-
-    Attributes:
-        size: side of the images in pixels, 4 · 2^(number of widths).
-        latent_dim: numbers in one latent.
-        encoder_widths: channels after each halving, finest first.
-        decoder_widths: channels after each doubling, finest first.
-    """
-
-    size: int = 64
-    latent_dim: int = 128
-    encoder_widths: tuple[int, ...] = (32, 64, 128, 192)
-    decoder_widths: tuple[int, ...] = (16, 64, 96, 160)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "encoder_widths", tuple(self.encoder_widths))
-        object.__setattr__(self, "decoder_widths", tuple(self.decoder_widths))
-        if self.size != 4 * 2 ** len(self.encoder_widths) or len(self.encoder_widths) != len(self.decoder_widths):
-            raise CourseError(
-                f"{len(self.encoder_widths)} encoder and {len(self.decoder_widths)} decoder widths do not fit "
-                f"{self.size} px: one width for each halving down to 4 px."
-            )
-
-    def to_dict(self) -> dict:
-        """JSON-able constructor arguments."""
-        return asdict(self)
+__all__ = ["GridAutoencoder", "GridAutoencoderConfig", "GridExpert", "Posterior"]
 
 
 @dataclass
@@ -57,18 +26,73 @@ class Posterior:
     mean: Tensor
     log_variance: Tensor
 
+    def std(self, noise: float = 0.0) -> Tensor:
+        """Standard deviation ``(B, D)`` of a sample plus Gaussian noise whose own is ``noise``."""
+        return (self.log_variance.exp() + noise**2).sqrt()
+
+    def moved(self, noise: Tensor) -> Tensor:
+        """The sample ``(B, D)`` that belongs to standard normal ``noise (B, D)``; differentiable."""
+        return self.mean + noise * (0.5 * self.log_variance).exp()
+
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """One latent per image; the generator's device must be the mean's, or the noise is drawn on the CPU."""
         device = generator.device if generator is not None else self.mean.device
-        noise = torch.randn(self.mean.shape, generator=generator, device=device).to(self.mean)
-        return self.mean + noise * (0.5 * self.log_variance).exp()
+        return self.moved(torch.randn(self.mean.shape, generator=generator, device=device).to(self.mean))
 
     def kl(self) -> Tensor:
         """KL divergence to N(0, I) in nats, ``(B,)``."""
         return 0.5 * (self.mean.square() + self.log_variance.exp() - 1.0 - self.log_variance).sum(1)
 
 
-class Residual(nn.Module):
+@dataclass(frozen=True)
+class GridAutoencoderConfig:
+    """Sizes of a grid autoencoder.
+
+    Attributes:
+        size: side of the images in pixels, a multiple of 2^(number of widths).
+        channels: numbers in one cell of the grid.
+        encoder_widths: channels after each halving, finest first.
+        decoder_widths: channels after each doubling, finest first.
+        centre, scale: of each channel, measured after training, see :class:`course_lib.experts.LatentSpace`.
+    """
+
+    size: int = 64
+    channels: int = 8
+    encoder_widths: tuple[int, ...] = (32, 64, 128)
+    decoder_widths: tuple[int, ...] = (24, 64, 128)
+    centre: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("encoder_widths", "decoder_widths", "centre", "scale"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.size % self.patch or len(self.encoder_widths) != len(self.decoder_widths):
+            raise CourseError(
+                f"{len(self.encoder_widths)} encoder and {len(self.decoder_widths)} decoder widths do not fit "
+                f"{self.size} px: give as many of both, and a size that can be halved that often."
+            )
+
+    @property
+    def patch(self) -> int:
+        """Side in pixels of what one cell covers."""
+        return 2 ** len(self.encoder_widths)
+
+    @property
+    def side(self) -> int:
+        """Cells along one side of the grid."""
+        return self.size // self.patch
+
+    @property
+    def latent_dim(self) -> int:
+        """Numbers in one latent: channels · side²."""
+        return self.channels * self.side**2
+
+    def to_dict(self) -> dict:
+        """JSON-able constructor arguments."""
+        return asdict(self)
+
+
+class _Residual(nn.Module):
     """``x + convolution(ReLU(norm(x)))``."""
 
     def __init__(self, width: int):
@@ -79,46 +103,41 @@ class Residual(nn.Module):
         return x + self.conv(F.relu(self.norm(x)))
 
 
-def halvings(widths: Sequence[int]) -> Iterator[nn.Module]:
+def _halvings(widths: Sequence[int]) -> Iterator[nn.Module]:
     """Layers from three channels to the last of ``widths``; each width halves the side."""
     for inputs, outputs in pairwise([3, *widths]):
         yield nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False)
-        yield Residual(outputs)
+        yield _Residual(outputs)
 
 
-def doublings(start: int, widths: Sequence[int], deep: int) -> Iterator[nn.Module]:
+def _doublings(start: int, widths: Sequence[int], deep: int = 64) -> Iterator[nn.Module]:
     """Layers from ``start`` channels to the first of ``widths``, named finest first; each width doubles the side.
 
     Widths of ``deep`` channels and more get a second block: depth is cheap where the map is small.
     """
     for inputs, outputs in pairwise([start, *widths[::-1]]):
         yield nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False)
-        yield Residual(outputs)
-        if outputs >= deep:
-            yield Residual(outputs)
+        yield from (_Residual(outputs) for _ in range(2 if outputs >= deep else 1))
     yield nn.BatchNorm2d(widths[0])
     yield nn.ReLU()
 
 
-class Autoencoder(nn.Module):
-    """Images ``(B, 3, S, S)`` in [−1, 1] ↔ latents ``(B, D)``."""
+class GridAutoencoder(nn.Module):
+    """Images ``(B, 3, S, S)`` in [−1, 1] ↔ latents ``(B, C · G · G)``, the flattened grid ``(C, G, G)``.
 
-    def __init__(self, config: AutoencoderConfig):
+    A linear path runs beside the convolutions on both sides, see :meth:`start_from_pca`.
+    """
+
+    def __init__(self, config: GridAutoencoderConfig):
         super().__init__()
         self.config = config
-        self._build(config)
-
-    def _build(self, config: AutoencoderConfig) -> None:
-        last = config.encoder_widths[-1]
-        self.encoder = nn.Sequential(*halvings(config.encoder_widths), nn.BatchNorm2d(last))
-        pixels = 3 * _LINEAR_SIZE**2
-        self.linear_in, self.linear_out = nn.Linear(pixels, config.latent_dim), nn.Linear(config.latent_dim, pixels)
-        self.to_posterior = nn.Linear(last * 16, 2 * config.latent_dim)
-        self.start_width = last
-        self.from_latent = nn.Linear(config.latent_dim, self.start_width * 16)
-        self.decoder = nn.Sequential(
-            Residual(self.start_width), *doublings(self.start_width, config.decoder_widths, deep=96)
-        )
+        last, start = config.encoder_widths[-1], config.decoder_widths[-1]
+        self.encoder = nn.Sequential(*_halvings(config.encoder_widths), _Residual(last), nn.BatchNorm2d(last))
+        self.linear_in = nn.Conv2d(3, config.channels, config.patch, config.patch)
+        self.linear_out = nn.ConvTranspose2d(config.channels, 3, config.patch, config.patch)
+        self.to_posterior = nn.Conv2d(last, 2 * config.channels, 3, 1, 1)
+        self.from_latent = nn.Conv2d(config.channels, start, 3, 1, 1)
+        self.decoder = nn.Sequential(_Residual(start), _Residual(start), *_doublings(start, config.decoder_widths))
         self.to_image = nn.Conv2d(config.decoder_widths[0], 3, 3, 1, 1)
 
     @property
@@ -142,58 +161,57 @@ class Autoencoder(nn.Module):
                 f"this autoencoder takes images (B, 3, {self.config.size}, {self.config.size}), not "
                 f"{tuple(images.shape)}: use course_lib.data.resize."
             )
-        return self._posterior(images)
-
-    def _posterior(self, images: Tensor) -> Posterior:
         features = F.relu(self.encoder(images.contiguous(memory_format=torch.channels_last)))
-        mean, log_variance = self.to_posterior(features.flatten(1)).chunk(2, dim=1)
-        small = F.adaptive_avg_pool2d(images, _LINEAR_SIZE).flatten(1)
-        return Posterior(mean + self.linear_in(small), log_variance.clamp(-30.0, 10.0))
+        mean, log_variance = self.to_posterior(features).chunk(2, dim=1)
+        # In float32 whatever the convolutions compute in: a divergence of a thousand numbers adds up their rounding.
+        mean = mean.float() + self.linear_in(images).float()
+        return Posterior(mean.flatten(1), log_variance.float().flatten(1).clamp(-30.0, 10.0))
 
     def render(self, latent: Tensor) -> Tensor:
         """Like :meth:`decode`, with gradients and not clamped."""
-        x = self.from_latent(latent).view(-1, self.start_width, 4, 4).contiguous(memory_format=torch.channels_last)
-        small = self.linear_out(latent).view(-1, 3, _LINEAR_SIZE, _LINEAR_SIZE)
-        base = F.interpolate(small, (self.config.size,) * 2, mode="bilinear", align_corners=False)
-        return base + self.to_image(self.decoder(x))
+        grid = latent.view(-1, self.config.channels, self.config.side, self.config.side)
+        x = self.from_latent(grid).contiguous(memory_format=torch.channels_last)
+        return self.linear_out(grid) + self.to_image(self.decoder(x))
 
     @torch.no_grad()
     def start_from_pca(self, images: Tensor) -> None:
-        """Sets the linear paths to the principal components of ``images (N, 3, S, S)`` and silences the convolutions.
+        """Sets the linear paths to the principal components of patches and silences the convolutions.
 
         The latent is then the whitened projection, so training starts from the best linear autoencoder of its size
         instead of noise, and the convolutions learn what a linear map cannot do.
 
+        Args:
+            images: ``(N, 3, S, S)``; every seventh patch is used.
+
         Raises:
-            CourseError: fewer than two images for each number of the latent, or more of those than small pixels.
+            CourseError: more channels than numbers in a patch, or too few patches for them.
         """
-        if self.latent_dim > self.linear_out.out_features:
-            raise CourseError(f"there are {self.linear_out.out_features} components at most, not {self.latent_dim}.")
-        if len(images) < 2 * self.latent_dim:
-            raise CourseError(f"{len(images)} images are too few for {self.latent_dim} components: take twice as many.")
-        small = F.adaptive_avg_pool2d(images, _LINEAR_SIZE).flatten(1)
-        mean = small.mean(0)
-        _, singular, components = torch.linalg.svd(small - mean, full_matrices=False)
-        components = components[: self.latent_dim].T
-        # Pictures that vary in fewer directions than this leave components that are only rounding.
-        deviation = (singular[: self.latent_dim] / len(small) ** 0.5).clamp_min(1e-3)
-        self.linear_in.weight.copy_((components / deviation).T)
-        self.linear_in.bias.copy_(-(mean @ components) / deviation)
-        self.linear_out.weight.copy_(components * deviation)
-        self.linear_out.bias.copy_(mean)
+        patch, channels = self.config.patch, self.config.channels
+        if channels > 3 * patch**2:
+            raise CourseError(f"there are {3 * patch**2} components at most, not {channels}.")
+        patches = F.unfold(images, patch, stride=patch).transpose(1, 2).flatten(0, 1)[::7].double()
+        if len(patches) < 2 * patches.shape[1]:
+            raise CourseError(f"{len(images)} images are too few for components of patches: take more.")
+        mean = patches.mean(0)
+        values, vectors = torch.linalg.eigh(torch.cov(patches.T))
+        std = values.flip(0)[:channels].clamp_min(1e-6).sqrt()
+        components = vectors.flip(1)[:, :channels]
+        shape = (channels, 3, patch, patch)
+        self.linear_in.weight.copy_((components / std).T.reshape(shape))
+        self.linear_in.bias.copy_(-(mean @ components) / std)
+        self.linear_out.weight.copy_((components * std).T.reshape(shape))
+        self.linear_out.bias.copy_(mean.view(3, -1).mean(1))
         for layer in (self.to_posterior, self.to_image):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
-        self.to_posterior.bias[self.latent_dim :] = -4.0
+        self.to_posterior.bias[channels:] = -4.0
 
     def forward(
         self, images: Tensor, noise: Tensor | None = None, further: Tensor | None = None
     ) -> tuple[Tensor, Posterior]:
         """Reconstruction and posterior; ``noise (B, D)`` samples the latent, ``further (B, D)`` is added to it."""
         posterior = self.posterior(images)
-        latent = posterior.mean
-        if noise is not None:
-            latent = latent + noise * (0.5 * posterior.log_variance).exp()
+        latent = posterior.mean if noise is None else posterior.moved(noise)
         return self.render(latent if further is None else latent + further), posterior
 
     @torch.no_grad()
@@ -205,3 +223,19 @@ class Autoencoder(nn.Module):
     def decode(self, latent: Tensor) -> Tensor:
         """Images in [−1, 1]."""
         return self.render(latent).clamp(-1.0, 1.0)
+
+
+class GridExpert:
+    """Source expert: a grid autoencoder whose latent keeps its shape, so that a cell reads what lies in its place.
+
+    Args:
+        autoencoder: frozen.
+    """
+
+    def __init__(self, autoencoder: GridAutoencoder):
+        config = autoencoder.config
+        self.autoencoder, self.condition_shape = autoencoder, (config.channels, config.side, config.side)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Condition ``(B, C, G, G)`` of images in [−1, 1], detached."""
+        return self.autoencoder.encode(x).view(-1, *self.condition_shape)

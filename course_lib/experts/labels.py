@@ -93,38 +93,13 @@ class LabelExpert:
             parts.append(product)
         return torch.cat(parts, dim=1)
 
-    def other_label(self, labels: Tensor, generator: torch.Generator | None = None, name: str | None = None) -> Tensor:
-        """Random labels that differ from ``labels``, all others equally likely.
 
-        Args:
-            labels: ``int64 (B,)``.
-            generator: source of the choice, on the CPU.
-            name: which attribute the labels are of.
-
-        Raises:
-            CourseError: there is no such attribute, a number is out of range, or there is only one class.
-        """
-        if isinstance(self.classes, dict) and name not in self.classes:
-            raise CourseError(f"there is no attribute {name!r}: choose one of {', '.join(self.classes)}.")
-        count = self.classes[name] if isinstance(self.classes, dict) else self.classes
-        if count < 2:
-            raise CourseError("there is no other label: this one has a single class.")
-        _check(labels, count, name or "label")
-        # A shift of 1 to K − 1 around the circle of classes reaches every other one and never the same.
-        shift = torch.randint(1, count, labels.shape, generator=generator).to(labels.device)
-        return (labels + shift) % count
-
-
-def _check(labels: Tensor, count: int, name: str) -> None:
+def _one_hot(labels: Tensor, count: int, name: str) -> Tensor:
+    labels = torch.as_tensor(labels)
     if labels.ndim != 1 or labels.is_floating_point():
         raise CourseError(f"{name} numbers are whole and of shape (B,), not {labels.dtype} {tuple(labels.shape)}.")
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < count:
         raise CourseError(
             f"{name} numbers go from 0 to {count - 1}; these go from {int(labels.min())} to {int(labels.max())}."
         )
-
-
-def _one_hot(labels: Tensor, count: int, name: str) -> Tensor:
-    labels = torch.as_tensor(labels)
-    _check(labels, count, name)
     return F.one_hot(labels.long(), count).float()

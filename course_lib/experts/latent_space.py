@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..data import ImageSet
 from ..errors import CourseError
-from .grid_autoencoder import GridAutoencoder
+from .autoencoder import GridAutoencoder
 
 __all__ = ["LatentSpace", "measure_latents"]
 

@@ -8,39 +8,43 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CourseError
-from ..gans import BigGANConfig, Discriminator, Generator
-from ..gans.alae import ALAE
-from ..gans.alae_config import ALAEConfig
-from ..gans.stylegan import StyleGAN, StyleGANConfig
-from ..gans.stylegan_critic import StyleGANCritic
 from ..paths import CHECKPOINTS
 from ..training.weights import Card, folder_of, load_weights
-from .autoencoder import Autoencoder, AutoencoderConfig
-from .classifier import Classifier, ClassifierConfig
-from .grid_autoencoder import GridAutoencoder, GridAutoencoderConfig
+from .autoencoder import GridAutoencoder, GridAutoencoderConfig
+from .classifier import Classifier, ClassifierConfig, Segmenter, SegmenterConfig
 from .protocol import freeze
-from .segmenter import Segmenter, SegmenterConfig
 
 __all__ = ["load_expert", "load_over_source"]
 
 _KINDS = {
-    "autoencoder": (Autoencoder, AutoencoderConfig),
     "grid autoencoder": (GridAutoencoder, GridAutoencoderConfig),
     "classifier": (Classifier, ClassifierConfig),
     "segmenter": (Segmenter, SegmenterConfig),
-    "biggan generator": (Generator, BigGANConfig),
-    "biggan critic": (Discriminator, BigGANConfig),
-    "stylegan": (StyleGAN, StyleGANConfig),
-    "stylegan critic": (StyleGANCritic, StyleGANConfig),
-    "alae": (ALAE, ALAEConfig),
 }
+
+
+def _gan_kinds() -> dict[str, tuple[type[nn.Module], type]]:
+    # Imported late: who opens an autoencoder or a classifier needs no generators.
+    from ..gans import BigGANConfig, Discriminator, Generator
+    from ..gans.alae import ALAE
+    from ..gans.alae_config import ALAEConfig
+    from ..gans.stylegan import StyleGAN, StyleGANConfig
+    from ..gans.stylegan_critic import StyleGANCritic
+
+    return {
+        "biggan generator": (Generator, BigGANConfig),
+        "biggan critic": (Discriminator, BigGANConfig),
+        "stylegan": (StyleGAN, StyleGANConfig),
+        "stylegan critic": (StyleGANCritic, StyleGANConfig),
+        "alae": (ALAE, ALAEConfig),
+    }
 
 
 def load_expert(name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> torch.nn.Module:
     """A shipped network, frozen.
 
     Args:
-        name: for example ``autoencoder64``, ``classifier`` or ``biggan32``.
+        name: for example ``avatar-autoencoder``, ``avatar-classifier`` or ``avatar-biggan``.
         device: where to put it.
         folder: where weights and cards are.
 
@@ -48,9 +52,10 @@ def load_expert(name: str, device: str | torch.device = "cpu", folder: Path = CH
         CourseError: missing, truncated or foreign files, or a card of a kind that is no expert.
     """
     tensors, card = load_weights(name, folder)
-    if card.kind not in _KINDS:
-        raise CourseError(f"checkpoint {name!r} is a {card.kind}, not an expert: choose {' or '.join(_KINDS)}.")
-    network, config = _KINDS[card.kind]
+    kinds = _KINDS if card.kind in _KINDS else _KINDS | _gan_kinds()
+    if card.kind not in kinds:
+        raise CourseError(f"checkpoint {name!r} is a {card.kind}, not an expert: choose {' or '.join(kinds)}.")
+    network, config = kinds[card.kind]
     try:
         module = network(config(**card.config))
         module.load_state_dict(tensors)

@@ -34,7 +34,8 @@ class CodeSpace:
         """
         centred = _centred(latent, labels)
         common, directions = torch.linalg.eigh(centred.T @ centred / len(centred))
-        return cls(directions[:, -dims:], common[-dims:].diag())
+        # Fewer pictures than directions leave some without any variance; a floor keeps the covariance invertible.
+        return cls(directions[:, -dims:], common[-dims:].clamp_min(1e-6 * common[-1]).diag())
 
     def codes(self, latent: Tensor, labels: Tensor, prior: float = 30.0) -> Tensor:
         """Codes of pictures, ``(N, dims)``.

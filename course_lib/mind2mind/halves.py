@@ -14,7 +14,7 @@ from ..errors import CourseError
 from ..evaluation.feature_cache import real_features
 from ..evaluation.features import FeatureNetwork
 from ..experts import LatentSpace, TargetExpert, fingerprint, freeze, load_expert
-from ..experts.grid_autoencoder import GridAutoencoder
+from ..experts.autoencoder import GridAutoencoder
 from ..gans.alae import ALAE
 from ..paths import CHECKPOINTS
 from ..progress import progress_bar

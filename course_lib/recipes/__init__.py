@@ -12,14 +12,14 @@ RECIPES = {
     "avatar-classifier": ("classifiers", "train_classifier"),
     "avatar-judge": ("classifiers", "train_judge"),
     "avatar-autoencoder": ("autoencoders", "train_autoencoder"),
-    "avatar-segmenter": ("segmenter", "train_segmenter"),
+    "avatar-segmenter": ("classifiers", "train_segmenter"),
     "avatar-stylegan": ("generators", "train_stylegan"),
     "avatar-biggan": ("generators", "train_biggan"),
     "avatar-alae": ("generators", "train_alae"),
-    "superresolution-8": ("translators", "train_superresolution8"),
-    "superresolution-8-mlp": ("translators", "train_superresolution8_mlp"),
-    "superresolution-16": ("translators", "train_superresolution16"),
-    "layer-comparison": ("choices", "train_layer_comparison"),
+    "superresolution-8": ("translators", "train_translator", "superresolution-8"),
+    "superresolution-8-mlp": ("translators", "train_baseline", "superresolution-8"),
+    "superresolution-16": ("translators", "train_translator", "superresolution-16"),
+    "layer-comparison": ("translators", "train_layers"),
     "avatar-biggan-codes": ("bn_transfer", "train_codes"),
     "avatar-bn-transfer": ("bn_transfer", "train_transfer"),
     "avatar-bn-transfer-comparison": ("bn_transfer", "train_comparison"),
@@ -29,25 +29,25 @@ RECIPES = {
     "avatar-mind2mind-style": ("mind2mind", "train_style"),
     "avatar-mind2mind-far": ("mind2mind", "train_far"),
     "avatar-mind2mind-comparison": ("mind2mind_comparison", "train_comparison"),
-    "classifier-shape": ("biased_classifiers", "train_shape_classifier"),
-    "classifier-texture": ("biased_classifiers", "train_texture_classifier"),
-    "segmenter-argmax": ("choices", "train_argmax"),
-    "segmenter-logits": ("choices", "train_logits"),
-    "segmenter-early": ("choices", "train_early"),
-    "segmenter-middle": ("choices", "train_middle"),
-    "segmenter-early-mlp": ("choices", "train_early_mlp"),
-    "segmenter-middle-mlp": ("choices", "train_middle_mlp"),
-    "segmenter-argmax-mlp": ("choices", "train_argmax_mlp"),
-    "colourisation": ("choices", "train_colourisation"),
-    "inpainting": ("choices", "train_inpainting"),
-    "edges-shape": ("choices", "train_edges_shape"),
-    "edges-texture": ("choices", "train_edges_texture"),
-    "shape-appearance": ("choices", "train_appearance"),
-    "people-labels": ("domains", "train_labels"),
+    "classifier-shape": ("classifiers", "train_biased", "classifier-shape"),
+    "classifier-texture": ("classifiers", "train_biased", "classifier-texture"),
+    "segmenter-argmax": ("translators", "train_translator", "segmenter-argmax"),
+    "segmenter-logits": ("translators", "train_translator", "segmenter-logits"),
+    "segmenter-early": ("translators", "train_translator", "segmenter-early"),
+    "segmenter-middle": ("translators", "train_translator", "segmenter-middle"),
+    "segmenter-early-mlp": ("translators", "train_baseline", "segmenter-early"),
+    "segmenter-middle-mlp": ("translators", "train_baseline", "segmenter-middle"),
+    "segmenter-argmax-mlp": ("translators", "train_baseline", "segmenter-argmax"),
+    "colourisation": ("translators", "train_translator", "colourisation"),
+    "inpainting": ("translators", "train_translator", "inpainting"),
+    "edges-shape": ("translators", "train_translator", "edges-shape"),
+    "edges-texture": ("translators", "train_translator", "edges-texture"),
+    "shape-appearance": ("translators", "train_translator", "shape-appearance"),
+    "people-labels": ("translators", "train_labels"),
     "text-to-people": ("text", "train_text_to_people"),
     "text-to-biggan": ("text", "train_text_to_biggan"),
 }
-"""Checkpoint name → module of this package and function. The order is the one to train them in."""
+"""Checkpoint name → module of this package, function, and what it is called with. In the order to train them in."""
 
 
 def train(name: str, profile: str | None = None, **options: Any) -> Any:
@@ -67,8 +67,8 @@ def train(name: str, profile: str | None = None, **options: Any) -> Any:
 
     if name not in RECIPES:
         raise CourseError(f"there is no recipe {name!r}: choose one of {', '.join(RECIPES)}.")
-    module, function = RECIPES[name]
+    module, function, *arguments = RECIPES[name]
     try:
-        return getattr(import_module(f".{module}", __package__), function)(Job(current(profile), **options))
+        return getattr(import_module(f".{module}", __package__), function)(Job(current(profile), **options), *arguments)
     except TrainingDone:
         return None

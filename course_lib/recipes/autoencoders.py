@@ -13,9 +13,7 @@ from ..data.image_set import concatenate
 from ..data.people import ATTRIBUTES, STYLES
 from ..evaluation.distances import frechet_distance
 from ..evaluation.judge import Judge
-from ..experts.autoencoder import Autoencoder
-from ..experts.grid_autoencoder import GridAutoencoder, GridAutoencoderConfig
-from ..experts.latent_space import LatentSpace, measure_latents
+from ..experts import GridAutoencoder, GridAutoencoderConfig, LatentSpace, measure_latents
 from ..profiles import seed_everything
 from ..training import Card
 from ..training.method import History, Loss, Method
@@ -190,7 +188,7 @@ class _Decoder(nn.Module):
 
 
 @torch.no_grad()
-def reconstruct(net: Autoencoder, data: ImageSet, batch_size: int = 250) -> tuple[Tensor, Tensor]:
+def reconstruct(net: GridAutoencoder, data: ImageSet, batch_size: int = 250) -> tuple[Tensor, Tensor]:
     """Pictures and their reconstructions, both ``(N, 3, S, S)`` on the CPU."""
     device = next(net.parameters()).device
     images = torch.cat(list(data.batches(batch_size, net.config.size)))
@@ -204,7 +202,7 @@ def psnr(images: Tensor, others: Tensor) -> float:
     return (10 * (4.0 / mse).log10()).mean().item()
 
 
-def _scores(net: Autoencoder, people: ImageSet, kinds: ImageSet, judge: Judge, part: str) -> dict[str, float]:
+def _scores(net: GridAutoencoder, people: ImageSet, kinds: ImageSet, judge: Judge, part: str) -> dict[str, float]:
     metrics = {}
     for name, data in (("people", people.part(part)), ("other kinds", kinds.part(part))):
         images, outputs = reconstruct(net, data)

@@ -32,6 +32,7 @@ from .recipe import Job, data_hash, publish
 __all__ = [
     "KINDS_LEARNED",
     "SCHEDULE",
+    "SHOWN",
     "SOURCE",
     "VARIANTS",
     "ConditionalStyleGAN",
@@ -45,8 +46,10 @@ SOURCE, OURS = "avatar-stylegan", "class styles and copies"
 KINDS_LEARNED = ("open-peeps", "critters", "moods", "sprouts", "planets", "landscape")
 SCHEDULE = GANSchedule(decode=250, lead=50, decode_rate=1e-2, averaging=0.99)
 """For some hundred steps. The published code trains both networks at 0.002 for 200,000 steps, without decoding."""
-SHIPPED = replace(SCHEDULE, decode=2000, lead=200, averaging=0.998)
+SHIPPED = replace(SCHEDULE, decode=2000, lead=200, reconstruction=1.0, averaging=0.998)
 STOPS, BATCH, WIDTH = (100, 250, 400), 32, 16
+SHOWN = (OURS, "both, random start", "all weights", "hyper-modulation", "random start", "from scratch")
+"""Whose samples the comparison keeps."""
 
 
 class ConditionalStyleGAN(StyleGAN):
@@ -175,15 +178,15 @@ def build_variant(
 def train_hypermod(job: Job) -> Card:
     """Hyper-modulation of the people's generator with all training pictures of the six kinds.
 
-    Low-rank heads, so that the file is small, copies of what surrounds the convolutions, and class styles, without
-    which the classes share their colours.
+    Full heads, copies of what surrounds the convolutions, and class styles, without which the classes share their
+    colours.
     """
     seed_everything(job.seed)
     device, names = job.profile.device, list(KINDS_LEARNED)
     source, data = SourceModel.load(SOURCE, device), target_classes(names=names)
     known = transfer_data(source.space, data.part("train"), source.generator.config.latent)
     variant = VARIANTS[OURS]
-    method = build_variant(OURS, known, source, SHIPPED, job.seed, WIDTH)
+    method = build_variant(OURS, known, source, SHIPPED, job.seed, WIDTH, r1=5.0)
     job = replace(job, precision="bf16-mixed")
     steps = job.profile.pick(quick=20, cpu=12000, gpu=60000)
     history = job.run("avatar-hypermod", method, 32, steps, preview_every=2000)
@@ -245,7 +248,9 @@ def train_hypermod_comparison(job: Job) -> Card:
         for variant, pictures, seeds in plan
     ]
     stops = job.profile.pick(quick=(2, 4), cpu=STOPS, gpu=STOPS)
-    results = compare(job, "avatar-hypermod-comparison", contenders, score, stops, shown=24)
+    results = compare(job, "avatar-hypermod-comparison", contenders, score, stops, shown=2 * len(names))
+    for name in set(results) - set(SHOWN):
+        results[name][0].pop("samples", None)
     card = Card("avatar-hypermod-comparison", "comparison", {"source": SOURCE, "classes": names, "width": WIDTH})
     card.data = data_hash(data)
     card.recipe = {"batch_size": BATCH, "chance": scores.chance, "real accuracy": scores.real_accuracy}

@@ -89,9 +89,8 @@ class Job:
 def data_hash(data: ImageSet) -> dict[str, str]:
     """Name of the set and, for a bundled one, the hash of its manifest."""
     record = {"name": data.name}
-    folder = {"emoji": "emoji", "people": "avatars", "kinds": "avatars"}.get(data.name)
-    if folder:
-        record["sha256"] = hashlib.sha256((DATA / folder / "manifest.json").read_bytes()).hexdigest()
+    if data.name in ("people", "kinds"):
+        record["sha256"] = hashlib.sha256((DATA / "avatars" / "manifest.json").read_bytes()).hexdigest()
     return record
 
 

@@ -17,19 +17,25 @@ from ..experts import SentenceMemory, load_expert
 from ..profiles import seed_everything
 from ..training import Card, load_card, save_weights
 from ..translation import Translator, held_out_nats, load_flow
-from ..translation.caption_stage import CaptionStage
-from ..translation.dequantise import DequantiserMethod, nearest_class, start_dequantiser
 from ..translation.domains import people_expert
-from ..translation.gan_target import GanMethod, GanTarget, generate_pairs
+from ..translation.gan_target import (
+    DequantiserMethod,
+    GanMethod,
+    GanTarget,
+    generate_pairs,
+    nearest_class,
+    start_dequantiser,
+)
+from ..translation.scores import read_as_asked
+from ..translation.shipped import text_tensors
 from ..translation.text import (
     CaptionSource,
+    CaptionStage,
     belief_targets,
     combinations_of,
     new_captions,
     training_captions,
 )
-from ..translation.text_scores import read_as_asked
-from ..translation.text_shipped import text_tensors
 from .recipe import Job, data_hash, publish
 
 __all__ = ["train_text_to_biggan", "train_text_to_people"]
@@ -62,7 +68,7 @@ def score_text(translator: Translator, data: ImageSet, judge: Judge, seed: int =
     styles = torch.randint(len(STYLES), (len(texts),), generator=generator).tolist()
     condition = translator.source.encode([(text, list(STYLES)[k]) for text, k in zip(texts, styles, strict=True)])
     latent = translator.flow.sample(condition, 1.0, generator)
-    pictures = torch.cat([translator.target.decode(z).cpu() for z in latent.split(250)])
+    pictures = translator.decode(latent).cpu()
     return {f"{name} read as asked": share for name, share in read_as_asked(pictures, named, judge).items()}
 
 
@@ -153,11 +159,11 @@ def train_text_to_biggan(job: Job) -> Card:
     table = source.read(texts).view(len(made), 8, -1)
     held, pairs = pairs.subset(torch.arange(500)), pairs.subset(torch.arange(500, len(pairs)))
     sizes = {"embedding_dim": 48, "hidden_dim": 64, "hidden_depth": 1, "embedder_depth": 0, "condition_shift": True}
-    config = FlowConfig.quick(target.latent_dim, source.condition_shape, blocks=8, **sizes)
+    config = FlowConfig(target.latent_dim, source.condition_shape, blocks=8, **sizes)
     flow = ConditionalFlow(config, torch.Generator().manual_seed(job.seed))
     rates = {"rate": recipe["rate"], "weight_decay": recipe["weight_decay"]}
     method = GanMethod(pairs, target, dequantiser, table, source, flow, held=held, **rates)
-    flow.shift.fit(method.pairs.mean.cpu(), method.pairs.condition.cpu(), ridge=1e-2)
+    flow.fit_shift(method.pairs.mean.cpu(), method.pairs.condition.cpu(), ridge=1e-2)
     steps = job.profile.pick(quick=50, cpu=8000, gpu=20000)
     history = job.run(f"text-to-biggan-{digest[:8]}", method, recipe["batch_size"], steps, last=True)
     flow, judge = history.averaged["flow"].eval(), Judge.load().to(device)
@@ -184,7 +190,7 @@ def score_biggan(
     things = [name for name in stage.known if name not in STYLES] * 10
     texts += [stage.caption({"kind": name}, draws, new=True)[0] for name in things]
     latent = translator.flow.sample(translator.source.encode(texts), 1.0, draws)
-    pictures = torch.cat([translator.target.decode(z).cpu() for z in latent.split(250)])
+    pictures = translator.decode(latent).cpu()
     named = [{name: value for name, value in one.items() if name != "kind"} for one in named]
     people, others = pictures[: len(named)], pictures[len(named) :]
     scores = {f"{name} read as asked": share for name, share in read_as_asked(people, named, judge).items()}

@@ -236,29 +236,29 @@ def _network(config: Any) -> FrozenNetwork:
         return _NETWORKS[type(config)](config)
 
 
-def _generator_layout(config: GeneratorConfig) -> Layout:
-    return {name.removeprefix("decoder."): entry for name, entry in layout_of(_network(config)).items()}
+def _expert_layout(config: Any) -> Layout:
+    """In the files BigGAN's generator has no wrapper."""
+    prefix = "decoder." if isinstance(config, GeneratorConfig) else ""
+    return {name.removeprefix(prefix): entry for name, entry in layout_of(_network(config)).items()}
 
 
-def _expert(name: str, mark: str, config: type, layout: Any = lambda config: layout_of(_network(config))) -> Kind:
+def _expert(config: type, name: str, mark: str, drop: dict[tuple[str, ...], str] | None = None) -> Kind:
     published = {key: known for key, known in RELEASED_EXPERTS.items() if type(known) is config}
-    call, drop = "course_lib.released.load_expert", _LOSS if "autoencoder" in name else {}
-    return Kind(name, mark, call, config.read, layout, published, drop=drop)
+    call = "course_lib.released.load_expert"
+    return Kind(name, mark, call, config.read, _expert_layout, published, drop=drop or {})
 
 
 _EXPERTS = {
-    BigAutoencoderConfig: _expert(
-        "256-pixel autoencoder", "decoder.map_to_class_embedding.main.0.weight", BigAutoencoderConfig
-    ),
-    BasicAutoencoderConfig: _expert(
-        "32-pixel autoencoder", "autoencoder.dense_encode.sub_layers.0.weight", BasicAutoencoderConfig
-    ),
-    GeneratorConfig: _expert(
-        "BigGAN generator of Net2Net", "GBlock.0.conv0.module.weight_bar", GeneratorConfig, _generator_layout
-    ),
-    DequantiserConfig: _expert("dequantiser", "mu_layer.main.0.weight", DequantiserConfig),
-    CaptionerConfig: _expert("captioner", "decoder.decode_step.weight_ih", CaptionerConfig),
+    config: _expert(config, *rest)
+    for config, *rest in (
+        (BigAutoencoderConfig, "256-pixel autoencoder", "decoder.map_to_class_embedding.main.0.weight", _LOSS),
+        (BasicAutoencoderConfig, "32-pixel autoencoder", "autoencoder.dense_encode.sub_layers.0.weight", _LOSS),
+        (GeneratorConfig, "BigGAN generator of Net2Net", "GBlock.0.conv0.module.weight_bar"),
+        (DequantiserConfig, "dequantiser", "mu_layer.main.0.weight"),
+        (CaptionerConfig, "captioner", "decoder.decode_step.weight_ih"),
+    )
 }
+"""Type of the configuration → its network."""
 
 
 def load_expert(
@@ -287,11 +287,7 @@ def load_expert(
     config, state, notes = kind.fit(pick(contents, kind), config)
     if isinstance(config, BigAutoencoderConfig):
         config = replace(config, normalise_twice=normalise_twice)
-    network = _network(config)
-    if isinstance(config, GeneratorConfig):
-        load_state(network, state, _generator_layout(config), "this BigGAN")
-    else:
-        load_state(network, state, layout_of(network), f"this {kind.name}")
+    network = load_state(_network(config), state, _expert_layout(config), f"this {kind.name}")
     if isinstance(network, Captioner):
         network.words = tuple(sorted(word_map or {}, key=(word_map or {}).__getitem__))
     network.notes = notes
@@ -393,7 +389,7 @@ class TranslatorParts:
 
 
 def translator_layout(config: TranslatorConfig) -> Layout:
-    """All tensors of a translator's checkpoint but those of a sentence model, in the order of the file."""
+    """All tensors of a translator's checkpoint by released name, but those of a sentence model."""
     networks, flow = config.networks(), flow_layout(config.flow)
     layout = {}
     for prefix in (_TARGET, _SOURCE, _FLOW, _CAPTIONER, _DEQUANTISER):

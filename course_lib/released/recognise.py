@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..errors import CourseError
 from .reading import State, read_file
-from .strict import identify, kinds
+from .strict import identify
 
 __all__ = ["describe"]
 
@@ -68,5 +68,5 @@ def _unknown(parts: dict[str, State]) -> str:
     for mark, text in _NOT_OPENED.items():
         if any(name.endswith(mark) for name in names):
             return f"is {text}."
-    known = ", ".join(kind.name for kind in kinds())
-    return f"holds no weights that the course knows ({', '.join(names[:3])}, …): give one of {known}."
+    families = "Net2Net, StyleGAN, Hyper-Modulation, BigGAN, cGANTransfer, ALAE or MindGAN"
+    return f"holds no weights that the course knows ({', '.join(names[:3])}, …): give a file of {families}."

@@ -21,7 +21,6 @@ __all__ = [
     "check_state",
     "export_state",
     "identify",
-    "kinds",
     "layout_of",
     "load_state",
 ]
@@ -48,7 +47,7 @@ class Entry:
 
 
 Layout = Mapping[str, Entry]
-"""Released name → :class:`Entry`, in the order of the file."""
+"""Released name → :class:`Entry`."""
 
 
 def layout_of(network: nn.Module, rules: Sequence[tuple[str, str]] = ()) -> dict[str, Entry]:
@@ -244,11 +243,6 @@ _KINDS: list[Kind] = []
 def register(*kinds: Kind) -> None:
     """Makes networks known to :func:`identify`."""
     _KINDS.extend(kinds)
-
-
-def kinds() -> tuple[Kind, ...]:
-    """All that are known."""
-    return tuple(_KINDS)
 
 
 def identify(state: State) -> tuple[Kind | None, dict[str, Tensor]]:

@@ -236,12 +236,12 @@ def check_parameters(notebook: Notebook, given: dict[str, str]) -> dict[str, boo
 
 def _checked_dataset(dataset: str, home: Path) -> str:
     """With the path from here, or else from the notebook's folder, made absolute."""
-    from course_lib.data import check
+    from course_lib.data import check_dataset
 
     name, colon, path = dataset.partition(":")
     if colon and path:
         place = Path(path).expanduser()
         here, there = place.absolute(), (home / place).absolute()
         dataset = f"{name}:{there if there.exists() and not here.exists() else here}"
-    check(dataset)
+    check_dataset(dataset)
     return dataset

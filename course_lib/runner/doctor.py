@@ -16,11 +16,11 @@ def examine(check_data: Callable[[], object] | None = None, checkpoints: Path | 
     """Problems by topic, each with its remedy; empty when all is well.
 
     Args:
-        check_data: raises ``CourseError`` when the bundled data is not as built; by default the data set's own.
+        check_data: raises ``CourseError`` when the data sets cannot be drawn; by default the avatars' own check.
         checkpoints: folder with the shipped weights.
     """
     if check_data is None:
-        from course_lib.data.emoji import check_files as check_data
+        from course_lib.data.avatars import check_recipe as check_data
     checks: dict[str, Callable[[], object]] = {
         "data": check_data,
         "checkpoints": lambda: _checkpoints(checkpoints or paths.CHECKPOINTS),
@@ -62,7 +62,9 @@ def _disk() -> None:
     place = paths.RUNS if paths.RUNS.is_dir() else paths.ROOT
     free = shutil.disk_usage(place).free / 2**30
     if free < MIN_DISK_GIB:
-        raise CourseError(f"{free:.1f} GiB free, a whole run may need {MIN_DISK_GIB:.0f}: delete old folders in {place}")
+        raise CourseError(
+            f"{free:.1f} GiB free, a whole run may need {MIN_DISK_GIB:.0f}: delete old folders in {place}"
+        )
 
 
 def _memory() -> None:

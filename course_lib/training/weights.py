@@ -129,12 +129,12 @@ def load_card(name: str, folder: Path = CHECKPOINTS) -> Card:
     if not path.is_file():
         if weights.is_file():
             raise CourseError(
-                f"{weights} is there and its card {path.name} is missing: put the card that was written with it beside it."
+                f"{weights} is there and its card {path.name} is missing: put the card that was written with it beside."
             )
         known = ", ".join(sorted(p.stem for p in folder.glob("*.safetensors") if p.with_suffix(".json").is_file()))
         where = f"there is no checkpoint {name!r} in {folder} (there: {known or 'none'})"
-        again = f": train it with `make train NAME={name}`" if folder == CHECKPOINTS else ": check the name and the folder"
-        raise CourseError(f"{where}{again}.")
+        train = f"train it with `make train NAME={name}`"
+        raise CourseError(f"{where}: {train if folder == CHECKPOINTS else 'check the name and the folder'}.")
     try:
         return Card(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:

@@ -1,36 +1,27 @@
 """Net2Net: translation between two frozen experts through a conditional flow.
 
-Read in this order: ``pairs``, ``translator``, ``training``, ``superresolution``,
-``choice``, ``exemplar``. For sentences: ``text``, ``dequantise``,
-``caption_stage``, ``gan_target``, ``text_scores``, ``text_shipped``. For labels:
-``partners``, ``domains``, ``edits``, ``own_data``.
+Read in this order: ``training``, ``translator``, ``sources``, ``scores``, ``shipped``. For labels: ``domains``. For
+sentences: ``text``, ``gan_target``.
 """
 
-from .choice import (
-    Choice,
-    ChoiceScores,
-    ColourPresence,
-    ExperimentData,
-    PooledSource,
-    TransformedExpert,
+from .scores import ExperimentData, explained, inherited, score_choice, score_regressor
+from .shipped import CaptionerPrompts, load_choice, load_flow, load_regressor, load_released, load_superresolution
+from .sources import ColourPresence, LowResolution, PooledSource, TransformedExpert, enlarge
+from .training import (
+    LATENT_NOISE,
+    FlowMethod,
+    GridRegressor,
+    Pairs,
+    RegressorMethod,
     choice_flow,
-    load_choice,
-    regressor_answers,
-    score_choice,
+    encode_pairs,
+    held_out_nats,
 )
-from .exemplar import cross_grid, inherited
-from .pairs import Pairs, encode_pairs
-from .regression import GridRegressor, Regressor, RegressorMethod
-from .released import CaptionerPrompts, load_released
-from .shipped import load_flow, load_regressor, load_superresolution
-from .superresolution import LowResolution, Scores, enlarge, explained, score_pictures, score_translator
-from .training import FlowMethod, held_out_nats
-from .translator import Translator
+from .translator import Translator, cross_grid
 
 __all__ = [
+    "LATENT_NOISE",
     "CaptionerPrompts",
-    "Choice",
-    "ChoiceScores",
     "ColourPresence",
     "ExperimentData",
     "FlowMethod",
@@ -38,9 +29,7 @@ __all__ = [
     "LowResolution",
     "Pairs",
     "PooledSource",
-    "Regressor",
     "RegressorMethod",
-    "Scores",
     "TransformedExpert",
     "Translator",
     "choice_flow",
@@ -55,8 +44,6 @@ __all__ = [
     "load_regressor",
     "load_released",
     "load_superresolution",
-    "regressor_answers",
     "score_choice",
-    "score_pictures",
-    "score_translator",
+    "score_regressor",
 ]

@@ -4,7 +4,8 @@ The condition is a vector of labels: the domain, and whatever else is known of a
 label is exchanged; to edit, another one. What no label says stays in ``v``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,22 +14,23 @@ from torch import Tensor, nn
 from ..cinn import GridFlow, GridFlowConfig
 from ..data import ImageSet
 from ..errors import CourseError
-from ..experts import GridAutoencoder, LabelExpert
-from ..experts.classifier import Classifier
+from ..experts import Classifier, GridAutoencoder, LabelExpert, freeze
 from ..training import Budget, train
-from ..training.method import History
-from .pairs import Pairs, encode_pairs
-from .training import FlowMethod
+from ..training.method import History, Loss, Method
+from .training import FlowMethod, Pairs, encode_pairs
 from .translator import Translator
 
 __all__ = [
     "DomainTranslator",
     "LabelMethod",
     "LinearStart",
+    "adapt_autoencoder",
     "encode_labelled",
     "fit_domains",
     "label_flow",
+    "own_domains",
     "people_expert",
+    "reconstruction_psnr",
     "withhold",
 ]
 
@@ -48,15 +50,11 @@ def people_expert(classes: Mapping[str, Sequence[str]]) -> LabelExpert:
     return LabelExpert({name: len(classes[name]) for name in names}, crossed)
 
 
-def encode_labelled(
-    data: ImageSet, target: GridAutoencoder, expert: LabelExpert, noise: float = 0.0, batch_size: int = 200
-) -> Pairs:
+def encode_labelled(data: ImageSet, target: GridAutoencoder, expert: LabelExpert, noise: float = 0.0) -> Pairs:
     """Posteriors of all pictures with their joined one-hots as conditions; see :func:`encode_pairs`."""
-    encoded = encode_pairs(
-        data, lambda images: images.new_zeros(len(images), 1), target, batch_size=batch_size, noise=noise
-    )
-    labels = {name: data.labels[name] for name in expert.slices}
-    return Pairs(expert.join(labels).to(encoded.mean.device), encoded.mean, encoded.std)
+    encoded = encode_pairs(data, lambda images: images.new_zeros(len(images), 1), target, noise)
+    joined = expert.join({name: data.labels[name] for name in expert.slices})
+    return replace(encoded, condition=joined.to(encoded.mean.device))
 
 
 def withhold(joined: Tensor, expert: LabelExpert, generator: torch.Generator) -> Tensor:
@@ -178,7 +176,6 @@ class DomainTranslator(Translator):
         """Latents ``(B, D)`` with labels ``own`` as latents with labels ``other``: the same ``v``."""
         return self.flow.inverse(self.flow.encode(latent, self.code(own)), self.code(other))
 
-    @torch.no_grad()
     def edit(self, y: Tensor, domain: Tensor, changed: Labels) -> Tensor:
         """Pictures with some labels exchanged.
 
@@ -190,22 +187,31 @@ class DomainTranslator(Translator):
         Raises:
             CourseError: there is no such attribute.
         """
-        if set(changed) - set(self.classes):
-            raise CourseError(f"there is no attribute {', '.join(changed)}: choose from {', '.join(self.classes)}.")
-        own = self.labels(y, domain)
-        other = own | {name: value.to(y.device) for name, value in changed.items()}
-        parts = []
-        for rows in torch.arange(len(y)).split(128):
-            latent = self.target.encode(y[rows])
-            pick = [{name: value[rows.to(value.device)] for name, value in one.items()} for one in (own, other)]
-            parts.append(self.target.decode(self.move(latent, *pick)))
-        return torch.cat(parts)
+        return self._edit(y, domain, [changed])[:, 0]
 
     def under_every_label(self, y: Tensor, domain: Tensor, changed: Labels | None = None) -> Tensor:
         """``(B, K, 3, S, S)``: every picture as every domain; ``changed`` as for :meth:`edit`."""
-        every = range(len(self.names))
-        moved = [self.edit(y, domain, {**(changed or {}), self.domain: torch.full_like(domain, k)}) for k in every]
-        return torch.stack(moved, 1)
+        every = [{**(changed or {}), self.domain: torch.full_like(domain, k)} for k in range(len(self.names))]
+        return self._edit(y, domain, every)
+
+    @torch.no_grad()
+    def _edit(self, y: Tensor, domain: Tensor, editions: Sequence[Labels]) -> Tensor:
+        """``(B, editions, 3, S, S)``; every picture is read and encoded once."""
+        if unknown := {name for changed in editions for name in changed} - set(self.classes):
+            raise CourseError(
+                f"there is no attribute {', '.join(sorted(unknown))}: choose from {', '.join(self.classes)}."
+            )
+        own = self.labels(y, domain)
+        parts = []
+        for rows in torch.arange(len(y)).split(128):
+
+            def some(labels: Labels, rows: Tensor = rows) -> Tensor:
+                return self.code({name: value[rows.to(value.device)] for name, value in labels.items()})
+
+            v = self.flow.encode(self.target.encode(y[rows]), some(own))
+            drawn = [self.target.decode(self.flow.inverse(v, some({**own, **changed}))) for changed in editions]
+            parts.append(torch.stack(drawn, 1))
+        return torch.cat(parts)
 
     @torch.no_grad()
     def path(self, y: Tensor, domain: int, other: int, frames: int, changed: Mapping[str, int] | None = None) -> Tensor:
@@ -292,9 +298,90 @@ def fit_domains(
         found = ", ".join(f"{name} {number}" for name, number in zip(classes[domain], members.tolist(), strict=True))
         raise CourseError(f"a translator needs two domains or more with five pictures each, not {found}: add pictures.")
     flow = label_flow(pairs, target, expert, seed, **(sizes or {}))
-    held = held and Pairs(expert.cross(held.condition), held.mean, held.std)
+    held = held and replace(held, condition=expert.cross(held.condition))
     rates = {"rate": rate, "weight_decay": weight_decay, "held": held, "held_every": options.get("log_every", 100)}
     history = train(
         LabelMethod(pairs, flow, expert, **rates), Budget(steps), min(batch_size, len(pairs)), seed=seed, **options
     )
     return DomainTranslator(classes, history.averaged["flow"].eval(), target, expert), history
+
+
+# --- folders of your own --------------------------------------------------------------------------------------------
+
+_MIN_PICTURES = 10
+"""Fewest pictures in a domain; of these one is kept for validation and one for testing."""
+
+
+def own_domains(data: ImageSet) -> ImageSet:
+    """``data`` with a split, after checking that its ``domain`` labels can be translated between.
+
+    Raises:
+        CourseError: a single folder, or too few pictures in one.
+    """
+    names = data.classes.get("domain", [])
+    if len(names) < 2:
+        raise CourseError(
+            f"{data.name!r} has one folder of pictures, and translation needs two or more: put every domain into a "
+            "sub-folder of its own."
+        )
+    counts = torch.bincount(data.labels["domain"], minlength=len(names)).tolist()
+    for name, count in zip(names, counts, strict=True):
+        if count < _MIN_PICTURES:
+            raise CourseError(f"the folder {name!r} has {count} pictures; add some until it has {_MIN_PICTURES}.")
+    if len(data.split):
+        return data
+    split = torch.zeros(len(data), dtype=torch.int64)
+    for k in range(len(names)):  # domain by domain, so that none is missing from a part
+        members = (data.labels["domain"] == k).nonzero()[:, 0]
+        part = data.subset(members).random_split(k)
+        split[members] = part.split
+    return ImageSet(data.name, data.images, data.labels, data.classes, data.captions, split)
+
+
+@torch.no_grad()
+def reconstruction_psnr(autoencoder: GridAutoencoder, data: ImageSet) -> float:
+    """Peak signal-to-noise ratio of the reconstructions in dB, peak 2, over all pictures together."""
+    device = next(autoencoder.parameters()).device
+    error = [
+        (autoencoder.decode(autoencoder.encode(x.to(device))) - x.to(device)).square().mean((1, 2, 3))
+        for x in data.batches(128)
+    ]
+    return (10 * (4.0 / torch.cat(error).mean().clamp_min(1e-10)).log10()).item()
+
+
+class _Reconstruction(Method):
+    """Mean absolute error; BatchNorm keeps its statistics, because few pictures would spoil them."""
+
+    def __init__(self, data: ImageSet, autoencoder: GridAutoencoder, rate: float):
+        super().__init__()
+        self.data, self.length, self.modules = data, len(data), {"autoencoder": autoencoder}
+        self.optimizers = {"autoencoder": torch.optim.AdamW(autoencoder.parameters(), rate, weight_decay=0.01)}
+
+    def to_device(self, device: torch.device) -> None:
+        super().to_device(device)
+        self.data = self.data.to(device)
+
+    def batch(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        return self.data.batch(index, flip=torch.rand(len(index), generator=generator) < 0.5)
+
+    def losses(self, batch: Any, generator: torch.Generator, step: int) -> Iterator[Loss]:
+        network = self.modules["autoencoder"].eval()
+        yield Loss("autoencoder", (network(batch)[0] - batch).abs().mean())
+
+
+def adapt_autoencoder(
+    autoencoder: GridAutoencoder, data: ImageSet, steps: int, rate: float = 3e-4, seed: int = 0, **options: Any
+) -> GridAutoencoder:
+    """A frozen copy of ``autoencoder`` that was trained on for ``steps`` on pictures of all domains together.
+
+    Args:
+        autoencoder: unchanged by this.
+        data: training pictures of its size.
+        options: of :func:`course_lib.training.train`.
+    """
+    device = next(autoencoder.parameters()).device
+    copy = type(autoencoder)(autoencoder.config)
+    copy.load_state_dict(autoencoder.state_dict())
+    copy.to(device, memory_format=torch.channels_last)
+    train(_Reconstruction(data, copy, rate), Budget(steps), min(32, len(data)), seed=seed, **options)
+    return freeze(copy)

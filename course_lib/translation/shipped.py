@@ -1,22 +1,71 @@
-"""Opens the translators that come with the course."""
+"""Opens the translators that come with the course, and those that the authors of Net2Net released."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..cinn import ConditionalFlow, FlowConfig, GridFlow, GridFlowConfig
+from ..data import load_kinds, load_people
 from ..errors import CourseError
-from ..experts import freeze, load_expert
+from ..experts import LabelExpert, SentenceMemory, SourceExpert, TargetExpert, freeze, load_expert
 from ..paths import CHECKPOINTS
-from ..training import load_weights
-from .regression import GridRegressor, Regressor
-from .superresolution import LowResolution
+from ..released import (
+    BigGan,
+    Dequantiser,
+    DequantiserConfig,
+    TranslatorConfig,
+    TranslatorParts,
+    load_translator_parts,
+)
+from ..training import Card, load_card, load_weights
+from .domains import people_expert
+from .gan_target import GanTarget
+from .sources import SOURCES, LowResolution, PooledSource
+from .text import CaptionSource, CaptionStage
+from .training import GridRegressor
 from .translator import Translator
 
-__all__ = ["load_flow", "load_regressor", "load_superresolution"]
+__all__ = [
+    "CaptionerPrompts",
+    "load_choice",
+    "load_flow",
+    "load_regressor",
+    "load_released",
+    "load_shipped_dequantiser",
+    "load_superresolution",
+    "load_text_to_biggan",
+    "load_text_to_people",
+    "text_tensors",
+]
+
+_SOURCE, _FLOW = "source.", "flow."
+
+_NETWORKS: dict[str, Callable[[Card], nn.Module]] = {
+    "conditional flow": lambda card: ConditionalFlow(FlowConfig.from_dict(card.config)),
+    "text flow": lambda card: ConditionalFlow(FlowConfig.from_dict(card.config)),
+    "grid flow": lambda card: GridFlow(GridFlowConfig.from_dict(card.config)),
+    "choice": lambda card: GridFlow(GridFlowConfig.from_dict(card.config)),
+    "grid regressor": lambda card: GridRegressor(GridFlowConfig.from_dict(card.config), card.recipe["width"]),
+    "dequantiser": lambda card: Dequantiser(DequantiserConfig(**card.config)),
+}
+"""What a checkpoint's card calls its kind → the network of that kind."""
+
+
+def _open(
+    name: str, kinds: Sequence[str], device: str | torch.device, folder: Path
+) -> tuple[Any, dict[str, Tensor], Card]:
+    """The frozen network of one of ``kinds``, what its file holds beside it (without prefix), and its card."""
+    tensors, card = load_weights(name, folder)
+    if card.kind not in kinds:
+        raise CourseError(f"checkpoint {name!r} is a {card.kind}, not a {' or '.join(kinds)}.")
+    beside = {key: tensors.pop(key) for key in list(tensors) if key.startswith(_SOURCE)}
+    network = _NETWORKS[card.kind](card)
+    network.load_state_dict({key.removeprefix(_FLOW): value for key, value in tensors.items()})
+    return freeze(network.to(device)), {key.removeprefix(_SOURCE): t.to(device) for key, t in beside.items()}, card
 
 
 def load_flow(name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> ConditionalFlow | GridFlow:
@@ -25,41 +74,25 @@ def load_flow(name: str, device: str | torch.device = "cpu", folder: Path = CHEC
     Raises:
         CourseError: missing or damaged files, or a checkpoint of another kind.
     """
-    builders = {
-        "conditional flow": lambda config, _: ConditionalFlow(FlowConfig.from_dict(config)),
-        "grid flow": lambda config, _: GridFlow(GridFlowConfig.from_dict(config)),
-    }
-    return _load(name, builders, device, folder)
+    return _open(name, ("conditional flow", "grid flow"), device, folder)[0]
 
 
-def load_regressor(
-    name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS
-) -> Regressor | GridRegressor:
-    """A shipped baseline from condition to latent, flat or on a grid, frozen.
+def load_regressor(name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> GridRegressor:
+    """A shipped baseline from condition to latent, frozen.
 
     Raises:
         CourseError: missing or damaged files, or a checkpoint of another kind.
     """
-    builders = {
-        "regressor": lambda config, recipe: Regressor.from_recipe(FlowConfig.from_dict(config), recipe),
-        "grid regressor": lambda config, recipe: GridRegressor.from_recipe(GridFlowConfig.from_dict(config), recipe),
-    }
-    return _load(name, builders, device, folder)
+    return _open(name, ("grid regressor",), device, folder)[0]
 
 
-def _load(
-    name: str,
-    builders: Mapping[str, Callable[[dict, dict], nn.Module]],
-    device: str | torch.device,
-    folder: Path,
-) -> Any:
-    """Reads weights and card, builds the network of that kind from configuration and recipe, and freezes it."""
-    tensors, card = load_weights(name, folder)
-    if card.kind not in builders:
-        raise CourseError(f"checkpoint {name!r} is a {card.kind}, not a {' or '.join(builders)}.")
-    network = builders[card.kind](card.config, card.recipe)
-    network.load_state_dict(tensors)
-    return freeze(network.to(device))
+def load_shipped_dequantiser(device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> Dequantiser:
+    """The dequantiser of the course's BigGAN, frozen.
+
+    Raises:
+        CourseError: missing or damaged files, or a checkpoint of another kind.
+    """
+    return _open("dequantiser", ("dequantiser",), device, folder)[0]
 
 
 def load_superresolution(size: int = 8, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> Translator:
@@ -70,3 +103,151 @@ def load_superresolution(size: int = 8, device: str | torch.device = "cpu", fold
     """
     flow = load_flow(f"superresolution-{size}", device, folder)
     return Translator(LowResolution(size), flow, load_expert("avatar-autoencoder", device, folder))
+
+
+def load_choice(name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> Translator:
+    """A shipped translator into the autoencoder of people, with its source.
+
+    Args:
+        name: a key of :data:`course_lib.translation.sources.SOURCES`.
+        device: where to put the networks.
+        folder: where weights and cards of the flow are.
+
+    Raises:
+        CourseError: no such source, missing or damaged files, or a checkpoint of another kind.
+    """
+    if name not in SOURCES:
+        raise CourseError(f"there is no source {name!r}: choose one of {', '.join(SOURCES)}.")
+    flow, state, _ = _open(name, ("choice",), device, folder)
+    source = PooledSource.restore(SOURCES[name](device), flow.config.condition_shape, state)
+    return Translator(source, flow, load_expert("avatar-autoencoder", device))
+
+
+# --- sentences ------------------------------------------------------------------------------------------------------
+
+
+def text_tensors(flow: ConditionalFlow, source: CaptionSource) -> dict[str, Tensor]:
+    """What the checkpoint of a text translator holds: the flow, and the linear map that makes conditions for it."""
+    parts = {_FLOW: flow.state_dict(), _SOURCE: source.tensors()}
+    return {prefix + name: tensor for prefix, tensors in parts.items() for name, tensor in tensors.items()}
+
+
+def load_text_to_people(
+    sentences: SourceExpert | None = None, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS
+) -> Translator:
+    """Pairs (sentence, style) → 64-pixel people.
+
+    Args:
+        sentences: the sentence expert; None opens the bundled one with its memory.
+        device: where to put it.
+        folder: where weights and cards are.
+
+    Raises:
+        CourseError: missing or damaged files, or a checkpoint of another kind.
+    """
+    tensors, card = load_weights("text-to-people", folder)
+    if card.kind != "sentence reader":
+        raise CourseError(f"checkpoint 'text-to-people' is a {card.kind}, not a sentence reader.")
+    classes, memory = load_people().classes, sentences or SentenceMemory(device=device)
+    reader = CaptionSource(memory, **tensors, labels=people_expert(classes), names=classes["style"]).to(device)
+    flow = load_flow(card.recipe["flow"], device, folder)
+    return Translator(reader, flow, load_expert("avatar-autoencoder", device, folder))
+
+
+def load_text_to_biggan(
+    sentences: SourceExpert | None = None,
+    device: str | torch.device = "cpu",
+    folder: Path = CHECKPOINTS,
+    rounded: bool = False,
+) -> Translator:
+    """Sentences → noise and class embedding of ``avatar-biggan``; ``rounded`` as for :class:`GanTarget`.
+
+    Raises:
+        CourseError: missing or damaged files, or a checkpoint of another kind.
+    """
+    flow, tensors, _ = _open("text-to-biggan", ("text flow",), device, folder)
+    kinds, known = load_kinds().classes["kind"], load_card("avatar-biggan", folder).recipe["classes"]
+    stage = CaptionStage(load_expert("avatar-classifier", device, folder), kinds, known)
+    reader = CaptionSource(sentences or SentenceMemory(device=device), **tensors, labels=stage.labels)
+    return Translator(reader, flow, GanTarget.load("avatar-biggan", device, rounded, folder))
+
+
+# --- released -------------------------------------------------------------------------------------------------------
+
+
+class CaptionerPrompts:
+    """Source expert: sentences in the form in which the BigGAN translator met its captions.
+
+    They came from a captioner that writes lower case and leaves its start and end words in, so that the sentence model
+    embedded ``"<start> a red bird <end> "``. A plain sentence lies elsewhere in the embedding.
+
+    Args:
+        sentences: embeds the result.
+    """
+
+    def __init__(self, sentences: SourceExpert):
+        self.sentences, self.condition_shape = sentences, tuple(sentences.condition_shape)
+
+    def encode(self, x: Sequence[str]) -> Tensor:
+        """Conditions ``(B, K)`` of plain sentences."""
+        return self.sentences.encode([f"<start> {' '.join(sentence.lower().split())} <end> " for sentence in x])
+
+
+def load_released(
+    path: str | Path,
+    config: TranslatorConfig | str | None = None,
+    sentences: SourceExpert | None = None,
+    target: TargetExpert | None = None,
+    normalise_twice: bool = True,
+    sample_condition: bool = False,
+    captioner_prompts: bool = True,
+    device: str | torch.device = "cpu",
+) -> Translator:
+    """A released translator, frozen.
+
+    What goes into ``translate``: label numbers ``int64 (B,)``; pictures ``(B, 3, S, S)`` in [−1, 1] of 32 pixels or
+    more for super-resolution, of which one pixel in each square is kept, as in the authors' training; sentences for
+    text to image.
+
+    Args:
+        path: the checkpoint, see :func:`course_lib.released.load_translator_parts`.
+        config: what it must fit, or a name in ``course_lib.released.RELEASED_TRANSLATORS``; None reads it off the file.
+        sentences: the sentence model, for a translator that starts from sentences: the checkpoint's own copy depends on
+            the library version that wrote it. ``bert-large-nli-stsb-mean-tokens`` for the translators into an
+            autoencoder and into BigBiGAN, ``bert-base-nli-stsb-mean-tokens`` for the one into BigGAN.
+        target: the target, for a translator whose target is a black box outside of the checkpoint (BigBiGAN).
+        normalise_twice: the autoencoder's double normalisation, which its weights need.
+        sample_condition: draw the condition of super-resolution from the source's posterior, as the released code does
+            at every call. By default it is the posterior's mean, and ``transfer`` gives the same picture twice.
+        captioner_prompts: wrap sentences for the BigGAN translator as its captioner did.
+        device: where to put it.
+
+    Raises:
+        CourseError: the file cannot be read or does not fit, or an expert that it does not hold was not given or has
+            other sizes.
+    """
+    parts = load_translator_parts(path, config, normalise_twice)
+    if target is None and parts.target is None:
+        raise CourseError(
+            "the target of this translator is not in its checkpoint: pass target=, for example a BlackBox around "
+            f"BigBiGAN with latents of {parts.flow.config.dim} numbers."
+        )
+    source = _source(parts, sentences, sample_condition, captioner_prompts, device)
+    return Translator(source, freeze(parts.flow.to(device)), target or parts.target.to(device))
+
+
+def _source(
+    parts: TranslatorParts, sentences: Any, sample: bool, prompts: bool, device: str | torch.device
+) -> SourceExpert:
+    (width,) = parts.flow.config.condition_shape
+    if parts.source is not None:
+        parts.source.config = replace(parts.source.config, sample_codes=sample)
+        return LowResolution(parts.source.config.size, parts.source.to(device), "nearest")
+    if sentences is not None:
+        return CaptionerPrompts(sentences) if prompts and isinstance(parts.target, BigGan) else sentences
+    if parts.config.kind == "labels":
+        return LabelExpert(width)
+    raise CourseError(
+        f"this translator starts from sentences of {width} numbers: pass sentences=SentenceExpert(NAME, download=True) "
+        "with bert-large-nli-stsb-mean-tokens for 1024 and bert-base-nli-stsb-mean-tokens for 768."
+    )

@@ -9,7 +9,7 @@ from ..cinn import ConditionalFlow, GridFlow
 from ..errors import CourseError
 from ..experts import SourceExpert, TargetExpert
 
-__all__ = ["Translator"]
+__all__ = ["Translator", "cross_grid"]
 
 
 class Translator:
@@ -54,16 +54,22 @@ class Translator:
         condition = self.source.encode(x)
         device = generator.device if generator is not None else condition.device
         v = torch.randn(samples, self.flow.config.dim, generator=generator, device=device).to(condition.device)
-        return self.render(v * temperature, x)
+        return self._draw(v * temperature, condition)
 
     @torch.no_grad()
     def render(self, v: Tensor, x: Any) -> Tensor:
         """Pictures ``(B, samples, 3, S, S)`` for every input under every given residual ``v: (samples, D)``."""
-        condition = self.source.encode(x)
+        return self._draw(v, self.source.encode(x))
+
+    def _draw(self, v: Tensor, condition: Tensor) -> Tensor:
         count, samples = len(condition), len(v)
-        latent = self.flow.inverse(v.repeat(count, 1), condition.repeat_interleave(samples, 0))
-        pictures = torch.cat([self.target.decode(part) for part in latent.split(256)])
+        pictures = self.decode(self.flow.inverse(v.repeat(count, 1), condition.repeat_interleave(samples, 0)))
         return pictures.view(count, samples, *pictures.shape[1:])
+
+    @torch.no_grad()
+    def decode(self, latent: Tensor) -> Tensor:
+        """Pictures ``(B, 3, S, S)`` of latents ``(B, D)``, some at a time."""
+        return torch.cat([self.target.decode(part) for part in latent.split(256)])
 
     @torch.no_grad()
     def residual(self, y: Tensor, x: Any) -> Tensor:
@@ -75,3 +81,23 @@ class Translator:
         """Exemplar-guided synthesis: residual of ``y``, condition of ``x_other``; ``(B, 3, S, S)``."""
         v = self.residual(y, x_own)
         return self.target.decode(self.flow.inverse(v, self.source.encode(x_other)))
+
+
+@torch.no_grad()
+def cross_grid(translator: Translator, latent: Tensor, condition: Tensor) -> Tensor:
+    """Exemplars: the residual of one picture under the condition of another, for all pairs (paper §4.5 and §4.6).
+
+    Args:
+        translator: trained.
+        latent: ``(N, D)`` of N pictures.
+        condition: ``(N, *condition_shape)`` of the same pictures.
+
+    Returns:
+        ``(N, N, 3, S, S)``: row i has the residual of picture i, column j the condition of picture j; the diagonal are
+        reconstructions.
+    """
+    count = len(latent)
+    v = translator.flow.encode(latent, condition)
+    moved = translator.flow.inverse(v.repeat_interleave(count, 0), condition.repeat(count, *[1] * (condition.ndim - 1)))
+    pictures = translator.decode(moved)
+    return pictures.view(count, count, *pictures.shape[1:])

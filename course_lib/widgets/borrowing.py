@@ -72,7 +72,7 @@ def borrowing_map(weights: Tensor, new: list[str], old: list[str], columns: int 
             dark = row[x].abs() > 0.6 * limit
             text = f"{row[x]:.2f}".replace("0.", ".", 1)
             axes.text(x, y, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")
-    figure.colorbar(image, ax=axes, shrink=0.7, pad=0.01, label="mixing weight (0: nothing borrowed)")
+    figure.colorbar(image, ax=axes, shrink=0.7, pad=0.01, label="mixing weight")
     axes.set(xlabel="old class that lends", ylabel="new class")
     return figure
 

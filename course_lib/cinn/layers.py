@@ -1,0 +1,444 @@
+"""Invertible layers: ActNorm, activations, the affine coupling, the permutation, and the blocks made of them.
+
+A block maps ``(B, D)`` to ``(B, D)`` under an embedded condition and reports the logarithm of its volume change. Blocks
+of :class:`FlowBlock` are the published ones, on vectors; those of :class:`GridBlock` see the same vectors as grids.
+"""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course_lib.errors import CourseError
+
+__all__ = [
+    "LEAKY_SLOPE",
+    "ActNorm",
+    "AffineCoupling",
+    "ConditionalCoupling",
+    "FlowBlock",
+    "FullyConnectedNet",
+    "GridBlock",
+    "Identity",
+    "InvertibleLeakyReLU",
+    "Shuffle",
+]
+
+LEAKY_SLOPE = 0.01
+"""Of the LeakyReLUs inside coupling networks and the dense embedder."""
+
+_EPSILON = 1e-6
+
+
+class ActNorm(nn.Module):
+    """``y = scale * (x + loc)`` per channel; the first training batch leaves with mean 0 and standard deviation 1.
+
+    After that first batch ``loc`` and ``scale`` are ordinary parameters. In evaluation mode a layer that has not seen
+    data is the identity and stays so. Inputs are ``(B, C)`` or ``(B, C, H, W)``.
+
+    Args:
+        channels: ``C``.
+
+    References:
+        Kingma and Dhariwal, "Glow", 2018, section 3.1; CompVis/net2net for the order of operations (add, then scale).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.loc = nn.Parameter(torch.zeros(channels))
+        self.scale = nn.Parameter(torch.ones(channels))
+        self.register_buffer("initialized", torch.tensor(0, dtype=torch.uint8))
+        # Reading the buffer on an accelerator waits for the device, so the answer "yes" is remembered on the host.
+        self._ready = False
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows."""
+        return f"channels={self.channels}"
+
+    @property
+    def is_initialized(self) -> bool:
+        """Whether ``loc`` and ``scale`` were set from data or loaded from a checkpoint that had seen data."""
+        if not self._ready and self.initialized.device.type != "meta":
+            self._ready = bool(self.initialized.item())
+        return self._ready
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        self._ready = False
+        super()._load_from_state_dict(*args, **kwargs)
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor) -> None:
+        """Set ``loc`` and ``scale`` from a batch, over all processes when ``torch.distributed`` runs.
+
+        Every process ends with the same values, those of the joined batch; if each used its own batch, the replicas
+        would silently be different networks.
+
+        Args:
+            x: ``(B, C)`` or ``(B, C, H, W)``.
+
+        Raises:
+            CourseError: a channel has a single value, so it has no standard deviation.
+        """
+        # Sums in double precision, where there is one: the variance is a small difference of large numbers when the
+        # mean is far from 0.
+        wide = torch.float32 if x.device.type == "mps" else torch.float64
+        values = x.detach().to(wide).transpose(0, 1).flatten(1)
+        total = _over_processes(torch.cat([values.new_tensor([values.shape[1]]), values.sum(1)]))
+        count, mean = total[0], total[1:] / total[0]
+        if count < 2:
+            raise CourseError(
+                "ActNorm sets itself from the first training batch and cannot do so from one sample: "
+                "give a first batch of at least 2 samples (32 or more is better)."
+            )
+        squares = _over_processes((values - mean[:, None]).square().sum(1))
+        std = (squares / (count - 1)).sqrt()
+        self.loc.copy_(-mean)
+        self.scale.copy_(1.0 / (std + _EPSILON))
+        self.initialized.fill_(1)
+        self._ready = True
+
+    def check_invertible(self) -> None:
+        """Refuse an inverse that the next training batch would contradict.
+
+        Raises:
+            CourseError: the layer is in training mode and has not seen data.
+        """
+        if self.training and not self.is_initialized:
+            raise CourseError(
+                "ActNorm has not seen a batch yet, so its inverse is not defined: call the flow on one training batch "
+                "first, load a checkpoint, or switch to eval()."
+            )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalise.
+
+        Args:
+            x: ``(B, C)`` or ``(B, C, H, W)``.
+
+        Returns:
+            ``y`` of the shape of ``x``, and ``log_det: (B,)`` = ``H * W * sum(log|scale|)``, the same for each sample.
+
+        Raises:
+            CourseError: the number of channels is wrong, or the first training batch has one value per channel.
+        """
+        shape = self._parameter_shape(x)
+        if self.training and not self.is_initialized:
+            self.initialize(x)
+        y = self.scale.view(shape) * (x + self.loc.view(shape))
+        return y, (math.prod(x.shape[2:]) * self.scale.abs().log().sum()).expand(x.shape[0])
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Undo ``forward``: ``y / scale - loc``.
+
+        Args:
+            y: ``(B, C)`` or ``(B, C, H, W)``.
+
+        Raises:
+            CourseError: the number of channels is wrong, or see ``check_invertible``.
+        """
+        shape = self._parameter_shape(y)
+        self.check_invertible()
+        return y / self.scale.view(shape) - self.loc.view(shape)
+
+    def _parameter_shape(self, x: Tensor) -> tuple[int, ...]:
+        if x.dim() not in (2, 4) or x.shape[1] != self.channels:
+            raise CourseError(
+                f"ActNorm was built for {self.channels} channels: give (B, {self.channels}) or "
+                f"(B, {self.channels}, H, W), not {tuple(x.shape)}."
+            )
+        return (1, -1) + (1,) * (x.dim() - 2)
+
+
+def _over_processes(values: Tensor) -> Tensor:
+    """``values`` summed over all processes, in place."""
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(values)
+    return values
+
+
+class Identity(nn.Module):
+    """No activation; what every released configuration uses."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``x: (B, D)`` and ``log_det: (B,)`` of zeros."""
+        return x, x.new_zeros(x.shape[0])
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Return ``y: (B, D)``."""
+        return y
+
+
+class InvertibleLeakyReLU(nn.Module):
+    """Multiply negative values by ``alpha``; invertible because ``alpha > 0``.
+
+    Each negative coordinate stretches its axis by ``alpha``, so ``log_det`` is the number of negatives times
+    ``log(alpha)``. The released code reports 0 instead, which makes its likelihood wrong while its inverse stays
+    right; ``count_log_det=False`` reproduces that.
+
+    Args:
+        alpha: slope for negative values.
+        count_log_det: False reports a log-determinant of 0.
+
+    References:
+        CompVis/net2net, the option "lrelu" of its flow blocks (slope 0.9).
+    """
+
+    def __init__(self, alpha: float = 0.9, count_log_det: bool = True) -> None:
+        super().__init__()
+        self.alpha, self.count_log_det = alpha, count_log_det
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows."""
+        return f"alpha={self.alpha}, count_log_det={self.count_log_det}"
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``y: (B, D)`` and ``log_det: (B,)``."""
+        y = torch.where(x < 0, x * self.alpha, x)
+        if not self.count_log_det:
+            return y, x.new_zeros(x.shape[0])
+        return y, (x < 0).sum(1).to(x.dtype) * math.log(self.alpha)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Return ``x: (B, D)``."""
+        return torch.where(y < 0, y / self.alpha, y)
+
+
+class Shuffle(nn.Module):
+    """A fixed random permutation of the channels, so that successive couplings split them differently.
+
+    The order is drawn once and is a buffer: it is part of the trained network and must travel in its checkpoint.
+
+    Args:
+        dim: number of channels.
+        generator: a CPU generator from which the order is drawn.
+
+    References:
+        CompVis/net2net, ``Shuffle``.
+    """
+
+    def __init__(self, dim: int, generator: torch.Generator) -> None:
+        super().__init__()
+        # The device is named so that a flow can be laid out on the "meta" device, where nothing can be drawn.
+        order = torch.randperm(dim, generator=generator, device="cpu")
+        self.register_buffer("order", order)
+        self.register_buffer("inverse_order", order.argsort())
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows."""
+        return f"dim={self.order.numel()}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Permute ``x: (B, D)`` or ``(B, D, H, W)``; the log-determinant is 0."""
+        return x[:, self.order]
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Undo the permutation of ``y``."""
+        return y[:, self.inverse_order]
+
+
+class FullyConnectedNet(nn.Module):
+    """``depth + 2`` linear layers with LeakyReLU (slope 0.01) between them.
+
+    Args:
+        in_dim: width of the input.
+        hidden_dim: width of the hidden layers.
+        depth: number of hidden-to-hidden layers, so the network has ``depth + 2`` linear layers.
+        out_dim: width of the output.
+        batch_norm: BatchNorm before every LeakyReLU.
+
+    References:
+        Net2Net, supplement, table 4a; CompVis/net2net, ``BasicFullyConnectedNet``.
+    """
+
+    def __init__(self, in_dim: int, hidden_dim: int, depth: int, out_dim: int, batch_norm: bool = False) -> None:
+        super().__init__()
+        widths = [in_dim] + [hidden_dim] * (depth + 1)
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.norms = nn.ModuleList(nn.BatchNorm1d(hidden_dim) if batch_norm else nn.Identity() for _ in self.hidden)
+        self.out = nn.Linear(hidden_dim, out_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``x: (B, in_dim)`` to ``(B, out_dim)``."""
+        # Functions instead of layers, and activations in place: hundreds of calls and of copies less in a flow.
+        for linear, norm in zip(self.hidden, self.norms, strict=True):
+            x = F.leaky_relu(norm(F.linear(x, linear.weight, linear.bias)), LEAKY_SLOPE, inplace=True)
+        return F.linear(x, self.out.weight, self.out.bias)
+
+
+class _ConvNet(nn.Sequential):
+    """3×3, 1×1 and 3×3 convolutions: a neighbourhood, a thought, a neighbourhood."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int):
+        super().__init__(
+            nn.Conv2d(inputs, hidden, 3, 1, 1),
+            nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
+            nn.Conv2d(hidden, hidden, 1),
+            nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
+            nn.Conv2d(hidden, outputs, 3, 1, 1),
+        )
+
+
+class AffineCoupling(nn.Module):
+    """Two affine couplings in a row, so that every channel is changed once; both read the condition's embedding.
+
+    With ``h = [a, b]`` split along the channels and embedding ``e``::
+
+        b' = b * exp(tanh(S0[a, e])) + T0[a, e]
+        a' = a * exp(tanh(S1[b', e])) + T1[b', e]
+        output [b', a']                       log_det = sum(tanh(S0)) + sum(tanh(S1))
+
+    The halves leave in swapped order. The tanh lets one coupling scale by a factor between 1/e and e; ``T`` is free. An
+    odd number of channels is split into ``ceil(D / 2)`` and ``floor(D / 2)``, and the inverse splits its input the
+    other way round, so it inverts odd sizes exactly (the released unconditional code does not).
+
+    Subclasses call :meth:`build`.
+
+    References:
+        Dinh et al., "Density estimation using Real NVP", 2017; Net2Net, supplement, table 4a and figure 15;
+        CompVis/net2net, ``ConditionalDoubleVectorCouplingBlock``.
+    """
+
+    def build(self, dim: int, embedding_dim: int, net: Callable[[int, int], nn.Module]) -> None:
+        """Makes S and T.
+
+        Args:
+            dim: channels, at least 2.
+            embedding_dim: channels of ``e``.
+            net: numbers of channels in and out → one network.
+        """
+        self.large, self.small = (dim + 1) // 2, dim // 2
+        shapes = ((self.large + embedding_dim, self.small), (self.small + embedding_dim, self.large))
+        self.scale_nets = nn.ModuleList(net(*shape) for shape in shapes)
+        self.shift_nets = nn.ModuleList(net(*shape) for shape in shapes)
+
+    def terms(self, step: int, known: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-scale and shift of the half that moves in ``step`` (0 or 1), from the ``known`` half."""
+        inputs = torch.cat([known, embedding], 1)
+        return self.scale_nets[step](inputs).tanh(), self.shift_nets[step](inputs)
+
+    def forward(self, h: Tensor, embedding: Tensor, log_det: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
+        """Couple.
+
+        Args:
+            h: ``(B, D)`` or ``(B, D, H, W)``.
+            embedding: ``(B, E)`` or ``(B, E, H, W)``.
+            log_det: of what came before, ``(B,)``.
+
+        Returns:
+            ``h`` coupled, with the halves swapped, and ``log_det: (B,)`` with what this changes added.
+        """
+        a, b = h.split([self.large, self.small], 1)
+        axes = tuple(range(1, h.dim()))
+        log_scale, shift = self.terms(0, a, embedding)
+        b, log_det = b * log_scale.exp() + shift, log_det + log_scale.sum(axes)
+        log_scale, shift = self.terms(1, b, embedding)
+        a, log_det = a * log_scale.exp() + shift, log_det + log_scale.sum(axes)
+        return torch.cat([b, a], 1), log_det
+
+    def inverse(self, h: Tensor, embedding: Tensor) -> Tensor:
+        """Undo ``forward``."""
+        b, a = h.split([self.small, self.large], 1)
+        log_scale, shift = self.terms(1, b, embedding)
+        a = (a - shift) * (-log_scale).exp()
+        log_scale, shift = self.terms(0, a, embedding)
+        return torch.cat([a, (b - shift) * (-log_scale).exp()], 1)
+
+
+class ConditionalCoupling(AffineCoupling):
+    """The coupling of vectors, with fully connected networks.
+
+    Args:
+        dim: number of coordinates, at least 2.
+        embedding_dim: width of ``e``.
+        hidden_dim: width of the networks S and T.
+        hidden_depth: their depth, see :class:`FullyConnectedNet`.
+    """
+
+    def __init__(self, dim: int, embedding_dim: int, hidden_dim: int, hidden_depth: int) -> None:
+        super().__init__()
+        self.build(dim, embedding_dim, lambda i, o: FullyConnectedNet(i, hidden_dim, hidden_depth, o))
+
+
+class FlowBlock(nn.Module):
+    """ActNorm, then activation, then the conditional coupling, then a permutation.
+
+    This is the order of the released weights; the paper's figure 15 draws another one.
+
+    Args:
+        dim: ``D``.
+        embedding_dim: ``E``.
+        hidden_dim, hidden_depth: of the networks in the coupling.
+        activation: :class:`Identity` or :class:`InvertibleLeakyReLU`.
+        generator: CPU generator for the permutation.
+
+    References:
+        CompVis/net2net, ``ConditionalFlatDoubleCouplingFlowBlock``.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        embedding_dim: int,
+        hidden_dim: int,
+        hidden_depth: int,
+        activation: nn.Module,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.norm, self.activation = ActNorm(dim), activation
+        self.coupling = ConditionalCoupling(dim, embedding_dim, hidden_dim, hidden_depth)
+        self.shuffle = Shuffle(dim, generator)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ``x: (B, D)`` with ``embedding: (B, E)`` towards the residual.
+
+        Returns:
+            ``(B, D)`` and ``log_det: (B,)``, the sum of the three parts that change volume.
+        """
+        h, log_det_norm = self.norm(x)
+        h, log_det_activation = self.activation(h)
+        h, log_det = self.coupling(h, embedding, log_det_norm + log_det_activation)
+        return self.shuffle(h), log_det
+
+    def inverse(self, y: Tensor, embedding: Tensor) -> Tensor:
+        """Undo ``forward``, mirrored step by step: ``y: (B, D)``, ``embedding: (B, E)`` to ``(B, D)``."""
+        h = self.coupling.inverse(self.shuffle.inverse(y), embedding)
+        return self.norm.inverse(self.activation.inverse(h))
+
+
+class GridBlock(AffineCoupling):
+    """The block on a grid: ActNorm, coupling of channels with convolutional networks, permutation of channels.
+
+    Args:
+        channels: numbers in one cell.
+        side: cells along one side of the grid.
+        cells: along one side, seen as one: 1 or 2. With 2 the block works on a coarser grid.
+        embedding_dim: channels of the embedded condition.
+        hidden: channels inside the networks.
+        generator: CPU generator for the permutation.
+    """
+
+    def __init__(
+        self, channels: int, side: int, cells: int, embedding_dim: int, hidden: int, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.grid, self.cells = (channels, side, side), cells
+        seen = channels * cells**2
+        self.norm, self.shuffle = ActNorm(seen), Shuffle(seen, generator)
+        self.build(seen, embedding_dim, lambda i, o: _ConvNet(i, hidden, o))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """``x (B, D)`` and the embedded condition in every cell, ``(B, E, G, G)``, to ``(B, D)`` and ``log_det``."""
+        h, log_det = self.norm(F.pixel_unshuffle(x.view(-1, *self.grid), self.cells))
+        h, log_det = super().forward(h, embedding, log_det)
+        return F.pixel_shuffle(self.shuffle(h), self.cells).flatten(1), log_det
+
+    def inverse(self, y: Tensor, embedding: Tensor) -> Tensor:
+        """Undo ``forward``: ``(B, D)`` to ``(B, D)``."""
+        h = self.shuffle.inverse(F.pixel_unshuffle(y.view(-1, *self.grid), self.cells))
+        return F.pixel_shuffle(self.norm.inverse(super().inverse(h, embedding)), self.cells).flatten(1)

@@ -1,0 +1,284 @@
+"""Scores of translations on held-out pictures: likelihood, quality, what is kept, what varies, what sentences said."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..data import ImageSet
+from ..data.people import ATTRIBUTES
+from ..errors import CourseError
+from ..evaluation import Judge, diversity, frechet_distance
+from ..evaluation.neighbours import nearest
+from ..experts import GridAutoencoder, SourceExpert
+from .training import LATENT_NOISE, GridRegressor, Pairs, encode_pairs, held_out_nats
+from .translator import Translator
+
+__all__ = [
+    "ExperimentData",
+    "ScoredTranslations",
+    "TranslationScores",
+    "explained",
+    "inherited",
+    "nearest_caption_pictures",
+    "open_variety",
+    "read_as_asked",
+    "score_choice",
+    "score_regressor",
+]
+
+
+@dataclass(frozen=True)
+class ExperimentData:
+    """What all translators into one target are scored on.
+
+    Attributes:
+        target: target expert, frozen.
+        judge: scores, and never trains anything.
+        held: held-out pictures.
+        latents: of ``held``; their condition is empty.
+        real: ``(N, 3, S, S)``, the held-out pictures.
+        features: ``(N, F)``, the judge's features of them.
+    """
+
+    target: GridAutoencoder
+    judge: Judge
+    held: ImageSet
+    latents: Pairs
+    real: Tensor
+    features: Tensor
+
+    @classmethod
+    def prepare(cls, target: GridAutoencoder, judge: Judge, held: ImageSet) -> "ExperimentData":
+        """Encodes the pictures with the target expert, once for all sources."""
+        latents = encode_pairs(held, lambda x: x.new_zeros(len(x), 0), target, LATENT_NOISE)
+        real = torch.cat(list(held.batches(250))).to(next(target.parameters()).device)
+        return cls(target, judge, held, latents, real, judge.features(real))
+
+    def conditions(self, source: SourceExpert) -> Tensor:
+        """``(N, *condition_shape)`` of the held-out pictures."""
+        with torch.no_grad():
+            return torch.cat([source.encode(x) for x in self.real.split(250)])
+
+    def pairs(self, source: SourceExpert) -> Pairs:
+        """The same with the latents."""
+        return Pairs(self.conditions(source), self.latents.mean, self.latents.std)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Pictures ``(N, 3, S, S)`` on the CPU."""
+        with torch.no_grad():
+            return torch.cat([self.target.decode(part).cpu() for part in latent.split(250)])
+
+
+@dataclass(frozen=True)
+class TranslationScores:
+    """Scores on held-out pictures; features are the judge's.
+
+    Attributes:
+        frechet: Fréchet distance between translations and real pictures; lower is better.
+        accuracy: share of right attributes that the judge reads from translations, mean over attributes.
+        consistency: share of the condition's variance that is kept when the source encodes the translations; 1 is
+            exact.
+        diversity: mean feature distance between two translations of one input; 0 means no choice at all.
+        pixel_spread: root mean square difference of two translations of one input, in [0, 2].
+        psnr: peak signal-to-noise ratio to the real picture in dB, peak 2, from the mean squared error over all
+            pictures.
+    """
+
+    frechet: float
+    accuracy: float
+    consistency: float
+    diversity: float
+    pixel_spread: float
+    psnr: float
+
+    @classmethod
+    def of(cls, data: ExperimentData, pictures: Tensor, condition: Tensor, source: SourceExpert) -> "TranslationScores":
+        """Scores of ``pictures (N, samples, 3, S, S)`` on the CPU, translations of ``data`` under ``condition``.
+
+        All but diversity and spread are of the first sample of each input. With one sample those two are 0.
+        """
+        first, device = pictures[:, 0].to(data.real.device), data.real.device
+        features = data.judge.features(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2])
+        heads, seen = data.judge.network.heads, features[:, 0].to(device)
+        labels = [label for label in ATTRIBUTES if label in heads and label in data.held.labels]
+        with torch.no_grad():
+            right = [heads[label](seen).argmax(1).cpu() == data.held.labels[label] for label in labels]
+            again = torch.cat([source.encode(x) for x in first.split(250)])
+        several = pictures.shape[1] > 1
+        return cls(
+            frechet_distance(data.features, features[:, 0]),
+            torch.stack(right).float().mean().item(),
+            explained(condition.flatten(1), again.flatten(1)),
+            diversity(features) if several else 0.0,
+            (pictures[:, 0] - pictures[:, 1]).square().mean().sqrt().item() if several else 0.0,
+            (10 * (4.0 / (data.real - first).square().mean().clamp_min(1e-10)).log10()).item(),
+        )
+
+
+@dataclass(frozen=True)
+class ScoredTranslations:
+    """Translations of the held-out pictures.
+
+    Attributes:
+        condition: ``(N, …)`` of the held-out pictures.
+        pictures: ``(N, samples, 3, S, S)`` on the CPU.
+        scores: of these.
+        nats: negative log-likelihood of the true latent, a picture; None for a regressor.
+    """
+
+    condition: Tensor
+    pictures: Tensor
+    scores: TranslationScores
+    nats: float | None = None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """All numbers by name, for a card."""
+        return vars(self.scores) | ({} if self.nats is None else {"nats": self.nats})
+
+
+@torch.no_grad()
+def score_choice(
+    data: ExperimentData, translator: Translator, samples: int = 2, temperature: float = 1.0, seed: int = 0
+) -> ScoredTranslations:
+    """Translates the held-out pictures and scores the translations. Every translation has a residual of its own.
+
+    Args:
+        data: target, pictures and judge.
+        translator: into that target.
+        samples: translations of each picture.
+        temperature: standard deviation of their residuals.
+        seed: of the residuals.
+    """
+    pairs = data.pairs(translator.source)
+    many = pairs.condition.repeat_interleave(samples, 0)
+    latent = translator.flow.sample(many, temperature, torch.Generator().manual_seed(seed))
+    pictures = data.decode(latent).unflatten(0, (len(pairs), samples))
+    scores = TranslationScores.of(data, pictures, pairs.condition, translator.source)
+    return ScoredTranslations(pairs.condition, pictures, scores, held_out_nats(translator.flow, pairs))
+
+
+@torch.no_grad()
+def score_regressor(data: ExperimentData, regressor: GridRegressor, source: SourceExpert) -> ScoredTranslations:
+    """The same for the paper's baseline, which has one answer for each held-out picture: ``(N, 1, 3, S, S)``.
+
+    Args:
+        data: target, pictures and judge.
+        regressor: from conditions to the target's latents, trained.
+        source: of the conditions.
+    """
+    condition = data.conditions(source)
+    pictures = data.decode(torch.cat([regressor(part) for part in condition.split(250)]))[:, None]
+    return ScoredTranslations(condition, pictures, TranslationScores.of(data, pictures, condition, source))
+
+
+def explained(wanted: Tensor, found: Tensor) -> float:
+    """1 − Σ‖wanted − found‖² / Σ‖wanted − mean‖²: explained share of variance of ``(N, K)`` rows.
+
+    Raises:
+        CourseError: different shapes, or fewer than two rows.
+    """
+    if wanted.shape != found.shape or len(wanted) < 2:
+        raise CourseError(
+            f"explained variance compares two sets of one shape with two rows or more, not {tuple(wanted.shape)} and "
+            f"{tuple(found.shape)}."
+        )
+    return (1.0 - (wanted - found).square().sum() / (wanted - wanted.mean(0)).square().sum()).item()
+
+
+@torch.no_grad()
+def inherited(judge: Judge, grid: Tensor, labels: dict[str, Tensor]) -> dict[str, tuple[float, float]]:
+    """From which of its two pictures a crossed picture has an attribute.
+
+    Args:
+        judge: reads the attributes; it has a head of each name.
+        grid: ``(N, N, 3, S, S)`` from :func:`course_lib.translation.cross_grid`.
+        labels: attribute → true class ``int64 (N,)`` of the N pictures.
+
+    Returns:
+        Attribute → share of crossed pictures with the class of the residual's picture, and with that of the condition's
+        picture, among the pairs whose classes differ.
+
+    Raises:
+        CourseError: the grid has not N rows and N columns.
+    """
+    count = len(next(iter(labels.values())))
+    if grid.shape[:2] != (count, count):
+        raise CourseError(f"{count} pictures need a grid of as many rows and columns, not {tuple(grid.shape[:2])}.")
+    found, heads = {}, judge.network.heads
+    features = judge.features(grid.flatten(0, 1)).to(next(heads.parameters()).device)
+    for name, classes in labels.items():
+        read = heads[name](features).argmax(1).cpu().view(count, count)
+        row, column = classes[:, None].expand(count, count), classes[None].expand(count, count)
+        differs = row != column
+        found[name] = tuple((read == own)[differs].float().mean().item() for own in (row, column))
+    return found
+
+
+# --- sentences ------------------------------------------------------------------------------------------------------
+
+Named = Sequence[Mapping[str, str]]
+"""For every picture what its sentence names, attribute → value."""
+
+
+def _asked(named: Named) -> dict[str, Tensor]:
+    """Attribute → class numbers ``int64 (N,)``, −1 where a sentence leaves it open."""
+    return {
+        name: torch.tensor([values.index(one[name]) if name in one else -1 for one in named])
+        for name, values in ATTRIBUTES.items()
+    }
+
+
+def read_as_asked(pictures: Tensor, named: Named, judge: Judge) -> dict[str, float]:
+    """Attribute → share of the pictures ``(N, 3, S, S)`` that name it in which the judge reads the value named.
+
+    An attribute that no sentence names is left out.
+    """
+    shares = {}
+    for name, asked in _asked(named).items():
+        said = asked >= 0
+        if said.any():
+            shares[name] = (judge.predict(pictures[said], name) == asked[said]).float().mean().item()
+    return shares
+
+
+def open_variety(pictures: Tensor, named: Named, judge: Judge) -> dict[str, tuple[float, float]]:
+    """How much samples of one sentence differ in what it names, and in what it leaves open.
+
+    Args:
+        pictures: ``(B, samples, 3, S, S)``.
+        named: of the B sentences.
+
+    Returns:
+        Attribute → for sentences that name it and for those that do not: the chance that the judge reads two different
+        values in two samples of one sentence. Not a number where there is no such sentence.
+    """
+    count, samples = pictures.shape[:2]
+    found = {}
+    for name, asked in _asked(named).items():
+        seen = judge.predict(pictures.flatten(0, 1), name).view(count, samples)
+        differ = (seen[:, :, None] != seen[:, None]).float().sum((1, 2)) / (samples * (samples - 1))
+        said = asked >= 0
+        found[name] = (differ[said].mean().item(), differ[~said].mean().item())
+    return found
+
+
+def nearest_caption_pictures(
+    asked: Sequence[str], sentences: SourceExpert, bank: ImageSet, rows: Tensor, captions: Sequence[str]
+) -> Tensor:
+    """The baseline that draws nothing: the training picture whose caption is most similar to a sentence.
+
+    Args:
+        asked: ``Q`` sentences.
+        sentences: embeds them.
+        bank: training pictures.
+        rows: ``int64 (C,)``: a picture of the bank for each of the captions.
+        captions: C training captions.
+
+    Returns:
+        ``(Q, 3, S, S)`` in [−1, 1].
+    """
+    found = nearest(sentences.encode(list(asked)), sentences.encode(list(captions)))[:, 0]
+    return bank.batch(rows[found.cpu()])
