@@ -145,7 +145,7 @@ def results() -> str:
             size = (CHECKPOINTS / f"{name}.safetensors").stat().st_size / 2**20
             training = f"{card.steps:,} steps, {card.seconds / 60:.0f} min, {card.device}"
             about = f"`{name}` | {card.kind} | {size:.1f} MB | {training}"
-            for metric, value in shown_scores(card).items():
+            for metric, value in (shown_scores(card) or {"not scored": ""}).items():
                 lines.append(f"| {about} | {metric} | {value} |")
                 about = " | | | "
         if len(lines) > 2:

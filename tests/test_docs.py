@@ -189,7 +189,8 @@ def test_the_results_are_those_of_the_cards():
         if card.kind == "comparison":  # one line, and how many more there are
             first, more = next(iter(wanted)), len(wanted) - 1
             wanted = {f"{first} (and {more} more in the card)": wanted[first]}
-        assert shown[name] == {key: f"{value:.3g}" for key, value in wanted.items()}, f"{name}: run docs/refresh.py"
+        values = {key: f"{value:.3g}" for key, value in wanted.items()} or {"not scored": ""}
+        assert shown[name] == values, f"{name}: run docs/refresh.py"
 
 
 def test_a_card_without_weights_is_passed_over_and_a_new_one_is_picked_up(monkeypatch, tmp_path):
@@ -213,8 +214,8 @@ def test_the_notebook_table_says_what_there_is_and_what_it_costs():
     for number, (title, measured) in listed.items():
         assert (measured == "planned") == (number not in written), f"{number}: run docs/refresh.py"
         if number in written:
-            cost = written[number].measured["quick"]
-            wanted = f"{cost['seconds']} s, {cost['memory_mb'] / 1024:.1f} GB"
+            cost = written[number].measured.get("quick")
+            wanted = f"{cost['seconds']} s, {cost['memory_mb'] / 1024:.1f} GB" if cost else "not yet measured"
             assert measured == wanted, f"{number}: run docs/refresh.py"
             assert f"({written[number].path.relative_to(ROOT).as_posix()})" in title
 
