@@ -1,5 +1,6 @@
 """Progress bars: shown in a terminal and in a notebook, gone when they are done, silent in logs and headless runs."""
 
+import os
 import sys
 from typing import Any
 
@@ -17,6 +18,6 @@ def progress_bar(shown: bool = True, **options: Any) -> Any:
     from tqdm.auto import tqdm
 
     watched = sys.stderr.isatty() or "ipykernel" in sys.modules
-    # Left out, not False: a given `disable` would overrule the environment's.
-    hidden = {} if shown and watched else {"disable": True}
-    return tqdm(**{"leave": False} | options | hidden)
+    # Read here: tqdm's bar for notebooks does not look at the variable.
+    hidden = not (shown and watched) or bool(os.environ.get("TQDM_DISABLE"))
+    return tqdm(**{"leave": False} | options | {"disable": hidden})

@@ -261,7 +261,7 @@ class TransferGenerator(nn.Module):
             yield norm.bias
 
     def init_at(self, mixtures: Tensor) -> None:
-        """Begins new classes at mixtures ``(new, old)``, at every layer; a one-hot row is an old class, ours to the bit.
+        """Begins at mixtures ``(new, old)``, at every layer; a one-hot row is an old class (ours: to the bit).
 
         Raises:
             CourseError: another shape.

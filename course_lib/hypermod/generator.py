@@ -163,10 +163,11 @@ class FullHead(nn.Module):
 
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``(N, width)`` → γ, β ``(N, *pairs)`` and δ ``(N, O)``."""
-        # In full precision whatever the run's: casting the weights would cost more than the product.
+        # In the precision of the weights whatever the run's: casting those would cost more than the product.
         with torch.autocast(vectors.device.type, enabled=False):
-            gain, shift = self.kernel(vectors.float()).view(len(vectors), *self.pairs, 2).unbind(-1)
-            return gain, shift, self.bias(vectors.float())
+            vectors = vectors.to(self.kernel.weight.dtype)
+            gain, shift = self.kernel(vectors).view(len(vectors), *self.pairs, 2).unbind(-1)
+            return gain, shift, self.bias(vectors)
 
     @torch.no_grad()
     def init_from_source(self, layer: ModulatedConv) -> None:
