@@ -19,24 +19,14 @@ from torch.nn import functional as F
 from ..gans.equalized import EqualConv2d, EqualLinear, FusedUpsample, four_shifts
 from ..gans.stylegan import StyleGAN, StyleGANConfig, Synthesis, Upsample
 
-__all__ = [
-    "ClassNetwork",
-    "FullHead",
-    "HyperGenerator",
-    "LowRankHead",
-    "ModulatedConv",
-    "Modulation",
-    "StyleHead",
-    "standardise",
-]
+__all__ = ["ClassNetwork", "FullHead", "HyperGenerator", "LowRankHead", "ModulatedConv", "Modulation", "standardise"]
 
 GROUPED_FROM = 0.5
 """Classes a picture of the batch above which one grouped convolution is used instead of one convolution a class."""
 
 
 def standardise(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``(…, k, k)`` → taps with mean 0 and unbiased standard deviation 1, and the mean and the standard deviation
-    ``(…)`` taken away.
+    """``(…, k, k)`` → taps with mean 0 and unbiased standard deviation 1, and the mean and std ``(…)`` taken away.
 
     A kernel of equal taps has the standard deviation 0; its taps become zero instead of the published code's NaN.
     """

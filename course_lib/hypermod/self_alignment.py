@@ -71,9 +71,7 @@ class SelfAlignmentMethod(Method):
     ):
         super().__init__()
         if len(hyper.classes.table) != 1:
-            raise CourseError(
-                "self-alignment knows one class: build the generator with classes=1, then call with_classes(n)."
-            )
+            raise CourseError("self-alignment knows one class: build with classes=1, then call with_classes(n).")
         if hyper.own is not None:
             raise CourseError("self-alignment trains heads alone: build the generator with finetune=False.")
         self.hyper, self.length, self.every = hyper.to(memory_format=torch.channels_last), length, every

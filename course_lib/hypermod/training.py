@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ..data import ImageSet
 from ..errors import CourseError
-from ..experts.latent_space import LatentSpace
+from ..experts.latent_space import NOISE, LatentSpace
 from ..gans.codes import class_codes, encode_mirrored
 from ..gans.losses import logistic_generator
 from ..gans.stylegan import StyleGANConfig, mix_styles
@@ -153,7 +153,7 @@ class HyperModulationMethod(LogisticMethod):
         data: latents or pictures, codes, and classes from 0.
         generator: called with z, labels and noise maps; has ``groups``, ``config`` and ``synthesis``.
         discriminator: conditional.
-        schedule, space: see :class:`~course_lib.gans.training.GANMethod`.
+        schedule, space, noise: see :class:`~course_lib.gans.training.GANMethod`.
         r1: weight of the penalty, see :class:`~course_lib.gans.training.StyleGANMethod`.
         mixing: share of steps in which two styles rule one drawn sample.
         class_rate: factor on the learning rate of the class network (baselines: the mapping network). The published
@@ -177,17 +177,17 @@ class HyperModulationMethod(LogisticMethod):
         class_rate: float = 0.1,
         contrastive: float = 0.0,
         augment: bool = False,
+        noise: float = NOISE,
     ):
         if generator.config != discriminator.config:
             raise CourseError("generator and discriminator were built for different sizes: take both from one source.")
         largest, scores = int(data.labels.max()), len(discriminator.head.weight)
         if largest >= scores:
             raise CourseError(
-                f"the discriminator has {scores} classes and the data have label {largest}: build both networks with "
-                "the number of classes of the data."
+                f"the discriminator has {scores} classes and the data have label {largest}: build it with more classes."
             )
         self.class_rate, self.contrastive, self.augment = class_rate, contrastive, augment
-        super().__init__(data, generator, discriminator, schedule, space)
+        super().__init__(data, generator, discriminator, schedule, space, noise)
         self.r1, self.mixing, self.blocks = r1 * self.r1_every, mixing, len(generator.config.channels)
 
     def groups(self, name: str, rate: float) -> list[dict[str, Any]]:
