@@ -3,7 +3,6 @@
 import errno
 import subprocess
 import sys
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -43,11 +42,9 @@ def folder(make_notebook, monkeypatch, tmp_path):
     return path.parent
 
 
-def test_help_is_instant_and_imports_nothing_heavy():
-    started = time.monotonic()
+def test_help_imports_nothing_heavy():
     probe = "import sys, course_lib.cli; print([m for m in ('torch', 'papermill', 'nbformat') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True).stdout.strip() == "[]"
-    assert time.monotonic() - started < 1.5
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Scores of generators and of folders of checkpoints, and the two commands, on tiny random networks."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -276,6 +277,9 @@ def test_evaluate_scores_with_the_judge(folder, pictures, tmp_path, monkeypatch)
 
 def test_evaluate_says_what_is_wrong(folder, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
+    strange = tmp_path / "strange"
+    for name in ("yak", "zebu"):
+        shutil.copytree(tmp_path / "real" / "yak", strange / name)
     for options, words in (
         ((tmp_path / "real", "--dataset", pictures), "holds no generator"),
         ((folder, "--dataset", pictures), "no fixed split"),
@@ -283,7 +287,10 @@ def test_evaluate_says_what_is_wrong(folder, pictures, tmp_path, monkeypatch):
         ((folder, "--dataset", pictures, "--part", "all", "--features", "vgg"), "choose judge or inception"),
         ((folder, "--dataset", pictures, "--part", "all", "--features", "inception"), "not on this machine"),
         ((folder / "missing",), "no checkpoint 'missing'"),
-        ((folder, "--part", "test"), "'kinds' has no pictures of the classes of run-100"),
+        (
+            (folder, "--dataset", f"folder:{strange}", "--part", "all"),
+            "'strange' has no pictures of the classes of run-100",
+        ),
     ):
         code, text = course("evaluate", *options, "--out", tmp_path / "out")
         assert code == 2 and words in text, text

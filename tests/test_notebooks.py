@@ -9,8 +9,8 @@ import pytest
 from course_lib.notebook_lint import lint_notebook
 from course_lib.paths import ROOT
 from course_lib.runner import RunOptions, all_notebooks, run_notebooks
-from course_lib.runner.session import kernel_environment
 from course_lib.runner.catalog import notebook_parameters
+from course_lib.runner.session import kernel_environment
 
 NOTEBOOKS = all_notebooks()
 EXPECTED = {"00", "01", "02", "03"}
