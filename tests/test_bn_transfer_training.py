@@ -27,9 +27,9 @@ from course_lib.data import source_classes, target_classes
 from course_lib.errors import CourseError
 from course_lib.experts import fingerprint
 from course_lib.experts.source import SourceModel
+from course_lib.gan_training import GANData, GANSchedule
 from course_lib.gans import BigGANConfig, Discriminator, Generator
 from course_lib.gans.class_norm import ClassNorm, OutputNorm, synchronise
-from course_lib.gans.training import GANData, GANSchedule
 from course_lib.generation import open_generator
 from course_lib.training import Budget, Card, save_weights, train
 from course_lib.training.top_k import TopKCheckpoints

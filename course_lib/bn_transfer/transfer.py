@@ -14,10 +14,10 @@ from ..errors import CourseError
 from ..experts import freeze
 from ..experts.latent_space import LatentSpace
 from ..experts.source import SourceModel
+from ..gan_training import BigGANMethod, GANData, GANMethod, GANSchedule
 from ..gans import Discriminator, Generator, start_weights
 from ..gans.class_norm import standing_statistics
 from ..gans.codes import CodeSpace
-from ..gans.training import BigGANMethod, GANData, GANMethod, GANSchedule
 from ..training.method import Loss
 from .propagation import TransferGenerator
 
@@ -193,7 +193,7 @@ class PropagationSettings:
         init: ``mixture``: classes begin at mixtures of old ones; ``mean``: all at the mean old class; ``random``: as
             published.
         variant: of the propagation.
-        batch_size, schedule: see :class:`course_lib.gans.training.GANSchedule`.
+        batch_size, schedule: see :class:`course_lib.gan_training.GANSchedule`.
         own_rate: factor on the generator's learning rates for what belongs to single classes, mixing weights and
             residuals, whose gradients come from the pictures of one class each. Published: 1.
         l1, l2: weights of the penalties, see :func:`penalty`.

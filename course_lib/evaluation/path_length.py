@@ -59,8 +59,8 @@ def path_length(
         start, end: ``(N, D)``: latents, styles or class vectors.
         distance: pictures, pictures → squared distances ``(B,)``, see :func:`feature_distance`.
         epsilon: small against the way, but not so small that the difference of two pictures drowns in rounding. With
-            ``biggan32`` and the judge's features 1e-2 comes out 1 to 4 % too short, 1e-3 and the published 1e-4 agree
-            to 0.6 %, also in single precision.
+            a BigGAN and the judge's features 1e-2 came out 1 to 4 % too short, 1e-3 and the published 1e-4 agreed to
+            0.6 %, also in single precision.
         interpolate: points at ``t (B, 1)`` between two others: straight by default; spherical for Gaussian latents.
         at: t of each pair ``(N,)`` in [0, 1]; 0, the published "end" sampling, by default.
         trim: quantiles between which lengths count for the mean, as published; None counts all.

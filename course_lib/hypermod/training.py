@@ -2,7 +2,7 @@
 
 Source: the training of the Hyper-Modulation code: non-saturating logistic loss, R1, drawn samples of the labels of the
 real batch, style mixing, a discriminator with one score a class, and its optional contrastive term. The course's start
-with known codes comes from :class:`~course_lib.gans.training.GANMethod`.
+with known codes comes from :class:`~course_lib.gan_training.GANMethod`.
 """
 
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ from torch.nn import functional as F
 from ..data import ImageSet
 from ..errors import CourseError
 from ..experts.latent_space import NOISE, LatentSpace
+from ..gan_training import GANData, GANSchedule, LogisticMethod, logistic_loss
 from ..gans.codes import class_codes, encode_mirrored
 from ..gans.losses import logistic_generator
 from ..gans.stylegan import StyleGANConfig, mix_styles
 from ..gans.stylegan_critic import StyleGANCritic
-from ..gans.training import GANData, GANSchedule, LogisticMethod, logistic_loss
 from ..training.method import Loss
 
 __all__ = [
@@ -153,8 +153,8 @@ class HyperModulationMethod(LogisticMethod):
         data: latents or pictures, codes, and classes from 0.
         generator: called with z, labels and noise maps; has ``groups``, ``config`` and ``synthesis``.
         discriminator: conditional.
-        schedule, space, noise: see :class:`~course_lib.gans.training.GANMethod`.
-        r1: weight of the penalty, see :class:`~course_lib.gans.training.StyleGANMethod`.
+        schedule, space, noise: see :class:`~course_lib.gan_training.GANMethod`.
+        r1: weight of the penalty, see :class:`~course_lib.gan_training.StyleGANMethod`.
         mixing: share of steps in which two styles rule one drawn sample.
         class_rate: factor on the learning rate of the class network (baselines: the mapping network). The published
             code ends at 0.001, 2e-6 in all, which leaves the class vectors where they were drawn.

@@ -1,6 +1,6 @@
 """The generators that the course reuses: StyleGAN, BigGAN and ALAE in the latents of the autoencoder.
 
-One method (:mod:`course_lib.gans.training`), one schedule, one way of scoring; a generator is a short recipe.
+One method (:mod:`course_lib.gan_training`), one schedule, one way of scoring; a generator is a short recipe.
 """
 
 from dataclasses import asdict, replace
@@ -15,13 +15,13 @@ from ..evaluation import Judge
 from ..evaluation.distances import frechet_distance
 from ..experts import load_expert
 from ..experts.latent_space import LatentSpace
+from ..gan_training import ALAEMethod, BigGANMethod, GANData, StyleGANMethod
 from ..gans import BigGANConfig
 from ..gans.alae import ALAE
 from ..gans.alae_config import ALAEConfig
 from ..gans.class_norm import standing_statistics
 from ..gans.codes import class_codes, gaussian_codes
 from ..gans.stylegan import StyleGANConfig
-from ..gans.training import ALAEMethod, BigGANMethod, GANData, StyleGANMethod
 from ..profiles import seed_everything
 from ..training import Card
 from .generator_scores import class_accuracy, score_samples, style_path_length, unseen_people

@@ -19,8 +19,8 @@ from ..evaluation import Judge
 from ..evaluation.class_scores import ACCURACY, FRECHET, KERNEL, ClassScores
 from ..evaluation.class_wise import INTRA_CLASS_MEAN
 from ..experts.source import SourceModel
+from ..gan_training import GANData, GANSchedule
 from ..gans.stylegan import StyleGAN, StyleGANConfig
-from ..gans.training import GANData, GANSchedule
 from ..hypermod import ConditionalDiscriminator, HyperGenerator, HyperModulationMethod, SelfAlignmentMethod
 from ..hypermod.files import KIND, hyper_config, hyper_tensors
 from ..hypermod.training import draw_classes, transfer_data

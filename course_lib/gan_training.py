@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..experts.latent_space import NOISE, LatentSpace
-from ..training.method import Loss, Method, frozen
-from .alae import ALAE
-from .alae_layers import equalised_groups
-from .biggan import BigGANConfig, Discriminator, Generator, start_weights
-from .losses import hinge_critic, hinge_generator, latent_reciprocity, logistic_critic, logistic_generator
-from .stylegan import StyleGAN, StyleGANConfig, mix_styles
-from .stylegan_critic import StyleGANCritic, r1_penalty
+from .experts.latent_space import NOISE, LatentSpace
+from .gans.alae import ALAE
+from .gans.alae_layers import equalised_groups
+from .gans.biggan import BigGANConfig, Discriminator, Generator, start_weights
+from .gans.losses import hinge_critic, hinge_generator, latent_reciprocity, logistic_critic, logistic_generator
+from .gans.stylegan import StyleGAN, StyleGANConfig, mix_styles
+from .gans.stylegan_critic import StyleGANCritic, r1_penalty
+from .training.method import Loss, Method, frozen
 
 __all__ = [
     "ALAE_SCHEDULE",
