@@ -4,13 +4,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from course_lib.data import load_emoji
 from course_lib.errors import CourseError
 from course_lib.experts import load_expert
 from course_lib.gans.equalized import Blur, EqualConv2d, EqualLinear, FusedDownsample, FusedUpsample
 from course_lib.gans.stylegan import FFHQ1024, StyleGAN, StyleGANConfig, mix_styles
 from course_lib.gans.stylegan_critic import StyleGANCritic, r1_penalty
-from course_lib.recipes.emoji import faces
 from course_lib.training import Card, save_weights
 
 SMALL = StyleGANConfig((8, 8, 4), (8, 8, 4), 6, 2)
@@ -134,13 +132,6 @@ def test_blocks_after_the_last_doubling_keep_the_size():
     with torch.no_grad():
         network.synthesis.blocks[3].conv2.weight.zero_()
     assert not torch.allclose(network(z, noise), whole), "the last block draws"
-
-
-def test_faces_are_smileys_and_busts():
-    data = faces(load_emoji())
-    names = {data.classes["subgroup"][k] for k in data.labels["subgroup"].unique().tolist()}
-    assert "face-smiling" in names and "person-role" in names
-    assert all(name.startswith(("face-", "person")) for name in names) and "person-sport" not in names
 
 
 def test_a_trained_pair_opens_as_an_expert(tmp_path, network):

@@ -61,7 +61,7 @@ class Judge:
 
     @torch.no_grad()
     def probabilities(self, images: Tensor, label: str, batch_size: int = 250) -> Tensor:
-        """``(N, classes)`` on the CPU, for one of its labels (subgroup, style, skin_tone, gender).
+        """``(N, classes)`` on the CPU, for one of its labels (kind, skin, hair, cut, glasses, mouth).
 
         Raises:
             CourseError: the judge does not know that label.

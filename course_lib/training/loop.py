@@ -84,7 +84,7 @@ class _Prepared:
         return getattr(self.__dict__["_module"], name)
 
     def without_sync(self) -> AbstractContextManager:
-        """Inside, gradients stay in this process: for all micro-batches but the last."""
+        """Inside, gradients stay in this process, until all micro-batches have theirs."""
         return getattr(self._forward, "no_sync", nullcontext)()
 
 
@@ -385,10 +385,13 @@ class _Run:
     def _phase(self, step: int, phase: int, phases: list) -> bool:
         """Runs one optimiser phase over all micro-batches; False when the method has no further phase."""
         optimizers: list[torch.optim.Optimizer] = []
+        # DDP sums up while the last micro-batch goes back. A pass that one phase begins and a later one ends comes too
+        # late for that, so gradients are averaged here.
+        shared = self.fabric.world_size > 1 and self.accumulate > 1
         for micro, (losses, generator) in enumerate(phases):
             generator.manual_seed(self._generator(step, micro, phase + 1).initial_seed())
             with ExitStack() as stack:
-                if self.fabric.world_size > 1 and micro < self.accumulate - 1:
+                if shared:
                     for module in self.method.modules.values():
                         stack.enter_context(module.without_sync())
                 loss: Loss | None = next(losses, None)
@@ -400,11 +403,21 @@ class _Run:
                         optimizer.zero_grad(set_to_none=True)
                 self.fabric.backward(loss.value / self.accumulate)
             self.meter.add(step, loss)
+        if shared:
+            self._average_gradients(optimizers)
         for optimizer in optimizers:
             if self.clip_norm is not None:
                 self._clip(optimizer)
             optimizer.step()
         return True
+
+    def _average_gradients(self, optimizers: list[torch.optim.Optimizer]) -> None:
+        """Over the processes."""
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+        flat = self.fabric.all_reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduce_op="mean")
+        for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
 
     def _clip(self, optimizer: torch.optim.Optimizer) -> None:
         """Through Fabric, which first divides by the loss scale where there is one."""
