@@ -389,12 +389,12 @@ def test_streaming_can_use_processes_and_reports_bad_files(folder):
 
 @pytest.mark.parametrize("name", ["", "emojis", "folder", "folder:", "cifar10", "cifar10:", "emoji:x", "imagenet:x"])
 def test_unknown_names_list_what_there_is(name):
-    with pytest.raises(CourseError, match=r"use people, kinds, emoji, digits, folder:PATH, or one of cifar10:PATH"):
+    with pytest.raises(CourseError, match=r"use people, kinds, digits, folder:PATH, or one of cifar10:PATH"):
         load(name)
-    with pytest.raises(CourseError, match=r"use people, kinds, emoji, digits, folder:PATH"):
+    with pytest.raises(CourseError, match=r"use people, kinds, digits, folder:PATH"):
         find(name)
 
 
-def test_the_emoji_do_not_stream():
+def test_kinds_do_not_stream():
     with pytest.raises(CourseError, match="load"):
-        find("emoji")
+        find("kinds")

@@ -66,7 +66,7 @@ def test_small_classes_are_left_out_and_wrong_labels_refused():
 
 
 def small_judge():
-    return Judge(freeze(Classifier(ClassifierConfig({"subgroup": 5}, width=4, projection=3))))
+    return Judge(freeze(Classifier(ClassifierConfig({"kind": 5}, width=4, projection=3))))
 
 
 def test_the_judges_probabilities_and_key():
@@ -75,10 +75,10 @@ def test_the_judges_probabilities_and_key():
     torch.testing.assert_close(network.features(images), judge.features(images))
     p = network.probabilities(images)
     torch.testing.assert_close(p.sum(1), torch.ones(4))
-    assert torch.equal(p.argmax(1), judge.predict(images, "subgroup"))
+    assert torch.equal(p.argmax(1), judge.predict(images, "kind"))
     before = network.key
     assert judge_features(judge).key == before
-    judge.network.heads["subgroup"].bias.data[0] += 1
+    judge.network.heads["kind"].bias.data[0] += 1
     assert judge_features(judge).key != before
 
 
