@@ -186,7 +186,7 @@ def train_hypermod(job: Job) -> Card:
     source, data = SourceModel.load(SOURCE, device), target_classes(names=names)
     known = transfer_data(source.space, data.part("train"), source.generator.config.latent)
     variant = VARIANTS[OURS]
-    method = build_variant(OURS, known, source, SHIPPED, job.seed, WIDTH, r1=2.0, noise=0.05)
+    method = build_variant(OURS, known, source, SHIPPED, job.seed, WIDTH, r1=1.0, noise=0.05)
     job = replace(job, precision="bf16-mixed")
     steps = job.profile.pick(quick=20, cpu=12000, gpu=60000)
     history = job.run("avatar-hypermod", method, 32, steps, preview_every=2000)

@@ -5,6 +5,7 @@ It knows no method: see :class:`~course_lib.training.method.Method` for what a m
 resumed ends in the same bits as one that was not: no generator state or data position could get out of step.
 """
 
+import logging
 import math
 import os
 import signal
@@ -48,6 +49,9 @@ def launch(accelerator: str, devices: int | None, precision: str) -> "Fabric":
     from lightning.fabric import Fabric
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+    # It announces the precision at every start, on the error stream, where notebooks would keep it.
+    for logger in ("lightning.fabric", "lightning.pytorch"):
+        logging.getLogger(logger).setLevel(logging.WARNING)
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     nodes = max(1, int(os.environ.get("WORLD_SIZE", "1")) // local) if "LOCAL_WORLD_SIZE" in os.environ else 1
     devices = devices or local
