@@ -186,7 +186,7 @@ class _Shift(nn.Module):
 
     def predict(self, condition: Tensor) -> Tensor:
         """The linear prediction of latents, ``(B, D)``."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} must define predict()")
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
         """Subtract the prediction: ``(B, D)``."""

@@ -113,7 +113,7 @@ class _Flow(nn.Module):
 
     def _contexts(self, condition: Tensor) -> Sequence[Tensor]:
         """The embedded condition, for every block."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} must define _contexts()")
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None) -> None:
