@@ -8,7 +8,7 @@ from torchmetrics.image.kid import poly_mmd
 from course_lib.errors import CourseError
 from course_lib.evaluation import frechet_distance
 from course_lib.evaluation.inception_score import inception_score
-from course_lib.evaluation.kernel import kernel_distance, kernel_distance_subsets, kmmd
+from course_lib.evaluation.kernel import kernel_distance, kmmd
 
 
 def wave(rows, columns, frequency, amplitude=1.0, phase=0.0):
@@ -64,16 +64,6 @@ def test_kernel_distance_is_unbiased_for_unequal_sizes():
     found = torch.tensor([kernel_distance(*pair) for pair in draws])
     assert abs(found.mean()) < 3 * found.std() / 300**0.5
     assert min(frechet_distance(*pair) for pair in draws[:20]) > 0.05
-
-
-def test_subsets_give_mean_and_spread():
-    real, fake = torch.randn(80, 4), torch.randn(90, 4) + 0.5
-    mean, spread = kernel_distance_subsets(real, fake, size=40, subsets=30)
-    assert (mean, spread) == kernel_distance_subsets(real, fake, size=40, subsets=30)
-    assert mean == pytest.approx(kernel_distance(real, fake), abs=3 * spread) and spread > 0
-    assert kernel_distance_subsets(real, fake, 40, 30, seed=1) != (mean, spread)
-    with pytest.raises(CourseError, match="80 real and 90 generated"):
-        kernel_distance_subsets(real, fake, size=81)
 
 
 class Largest(TorchDispatchMode):

@@ -1,12 +1,11 @@
-"""What a GAN's training needs: losses, augmentation, codes."""
+"""What a GAN's training needs: losses and codes."""
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from course_lib.gans import augment
 from course_lib.gans.codes import CodeSpace, class_codes, gaussian_codes
-from course_lib.gans.losses import hinge_critic, hinge_generator, orthogonal_penalty
+from course_lib.gans.losses import hinge_critic, hinge_generator
 
 
 def noise(seed=0):
@@ -17,37 +16,6 @@ def test_hinge_stops_pushing_where_the_critic_is_sure():
     real, fake = torch.tensor([2.0, 0.5]), torch.tensor([-3.0, 0.0])
     assert hinge_critic(real, fake).item() == pytest.approx(0.25 + 0.5)
     assert hinge_generator(fake).item() == pytest.approx(1.5)
-
-
-def test_orthogonal_penalty_is_zero_for_orthogonal_rows_and_leaves_tables_out():
-    linear, table = torch.nn.Linear(6, 4), torch.nn.Embedding(4, 6)
-    torch.nn.init.orthogonal_(linear.weight)
-    assert orthogonal_penalty(torch.nn.ModuleList([linear, table])).item() == pytest.approx(0.0, abs=1e-8)
-    with torch.no_grad():
-        linear.weight[1] = linear.weight[0]
-    assert orthogonal_penalty(linear).item() == pytest.approx(2.0, abs=1e-4)
-
-
-def test_translation_moves_whole_pixels_and_lets_white_in():
-    images = torch.rand(20, 3, 16, 16, requires_grad=True)
-    moved = augment.translate(images, noise())
-    kinds = set()
-    for before, after in zip(images.detach(), moved.detach(), strict=True):
-        padded = F.pad(before, (2, 2, 2, 2), value=1.0)
-        places = [(y, x) for y in range(5) for x in range(5) if torch.equal(padded[:, y : y + 16, x : x + 16], after)]
-        assert len(places) == 1
-        kinds.add(places[0])
-    assert len(kinds) > 5
-    moved.sum().backward()
-    assert images.grad.max() == 1.0
-
-
-def test_colour_keeps_white_and_grey():
-    white = torch.ones(4, 3, 8, 8)
-    assert torch.equal(augment.colour(white, noise()), white)
-    grey = torch.full((4, 3, 8, 8), 0.2)
-    changed = augment.colour(grey, noise())
-    assert torch.allclose(changed[:, :1].expand_as(changed), changed) and changed.unique().numel() == 4
 
 
 def test_codes_are_standard_inside_each_class():

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from independence import predictability
 
 from course_lib.errors import CourseError
-from course_lib.evaluation.independence import predictability
 
 
 def test_independent_vectors_score_nothing():

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from independence import predictability
 
 from course_lib.cinn import ConditionalFlow, FlowConfig, GridFlowConfig
 from course_lib.data import ImageSet
 from course_lib.errors import CourseError
-from course_lib.evaluation.independence import predictability
 from course_lib.experts import GridAutoencoder, GridAutoencoderConfig, fingerprint, freeze
 from course_lib.training import Budget, train
 from course_lib.translation import (

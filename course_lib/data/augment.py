@@ -1,4 +1,4 @@
-"""Random changes that make few pictures more: shifts, small affine maps and swapped colour channels."""
+"""Random changes that make few pictures more: small affine maps."""
 
 import math
 
@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["affine", "recolour"]
+__all__ = [
+    "affine",
+]
 
 
 def affine(images: Tensor, generator: torch.Generator, share: float = 1.0) -> Tensor:
@@ -31,11 +33,3 @@ def affine(images: Tensor, generator: torch.Generator, share: float = 1.0) -> Te
     # grid_sample pads with zeros, so white is made zero for a moment.
     changed = F.grid_sample(images[chosen] - 1.0, grid, align_corners=False) + 1.0
     return images.index_copy(0, chosen, changed)
-
-
-def recolour(images: Tensor, generator: torch.Generator, share: float = 0.3) -> Tensor:
-    """Swaps the colour channels of ``share`` of the images ``(B, 3, S, S)``."""
-    order = torch.rand(len(images), 3, generator=generator).argsort(1)
-    keep = torch.rand(len(images), generator=generator) >= share
-    order[keep] = torch.arange(3)
-    return images.gather(1, order.to(images.device)[:, :, None, None].expand_as(images))

@@ -10,7 +10,12 @@ from .distances import frechet_distance
 from .kernel import kernel_distance, kmmd
 from .manifold import manifold_scores
 
-__all__ = ["INTRA_CLASS_MEAN", "Score", "class_wise", "feature_scores", "table_rows"]
+__all__ = [
+    "INTRA_CLASS_MEAN",
+    "Score",
+    "class_wise",
+    "feature_scores",
+]
 
 INTRA_CLASS_MEAN = "intra-class mean"
 """Key of the mean over classes in what :func:`class_wise` returns."""
@@ -80,9 +85,3 @@ def class_wise(
     names = next(iter(found.values()))
     mean = {name: torch.tensor([row[name] for row in found.values()]).double().mean().item() for name in names}
     return found | {INTRA_CLASS_MEAN: mean}
-
-
-def table_rows(scores: dict[str, dict[str, float]], digits: int = 3) -> list[list[str]]:
-    """Head and rows of text of what :func:`class_wise` returns, to print or to draw."""
-    head = ["class", *next(iter(scores.values()))]
-    return [head, *([name, *(f"{value:.{digits}g}" for value in row.values())] for name, row in scores.items())]

@@ -4,13 +4,12 @@ Unlike a Fréchet distance they take features for no Gaussian, and the unbiased 
 different size: it is the score to use with few pictures.
 """
 
-import torch
 from torch import Tensor
 
 from ..errors import CourseError
 from .pairwise import check_features, kernel_sum, squared_distances
 
-__all__ = ["kernel_distance", "kernel_distance_subsets", "kmmd"]
+__all__ = ["kernel_distance", "kmmd"]
 
 BLOCK = 1024
 """Rows of each set compared at a time: 8 MB in double precision."""
@@ -45,34 +44,6 @@ def kernel_distance(
 
     between = kernel_sum(real, fake, kernel, block) / (len(real) * len(fake))
     return (within(real) + within(fake) - 2 * between).item()
-
-
-def kernel_distance_subsets(
-    real: Tensor, fake: Tensor, size: int = 1000, subsets: int = 100, seed: int = 0
-) -> tuple[float, float]:
-    """Mean and standard deviation of :func:`kernel_distance` over random subsets, as KID is often published.
-
-    Args:
-        real, fake: ``(N, F)`` and ``(M, F)``.
-        size: rows drawn from each, without repetition.
-        subsets: how many times, at least two.
-        seed: of the draws.
-
-    Raises:
-        CourseError: a set has fewer than ``size`` rows, or there are fewer than two subsets.
-    """
-    if not 2 <= size <= min(len(real), len(fake)) or subsets < 2:
-        raise CourseError(
-            f"{subsets} subsets of {size} cannot be drawn from {len(real)} real and {len(fake)} generated vectors: ask "
-            "for two subsets or more, no larger than the smaller set."
-        )
-    draws = torch.Generator().manual_seed(seed)
-    values = [
-        kernel_distance(*(x[torch.randperm(len(x), generator=draws)[:size]] for x in (real, fake)))
-        for _ in range(subsets)
-    ]
-    found = torch.tensor(values, dtype=torch.float64)
-    return found.mean().item(), found.std().item()
 
 
 def kmmd(real: Tensor, fake: Tensor, sigma: float = 1.0, block: int = BLOCK) -> float:

@@ -1,7 +1,6 @@
 """Losses of GANs and the regularisers that go with them."""
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 __all__ = [
@@ -10,7 +9,6 @@ __all__ = [
     "latent_reciprocity",
     "logistic_critic",
     "logistic_generator",
-    "orthogonal_penalty",
 ]
 
 
@@ -44,17 +42,3 @@ def latent_reciprocity(found: Tensor, w: Tensor) -> Tensor:
         w: ``(B, latent)``, the styles that made them.
     """
     return F.mse_loss(found.float(), w.detach().float())
-
-
-def orthogonal_penalty(network: nn.Module) -> Tensor:
-    """Σ ‖W Wᵀ ∘ (1 − I)‖² over weight matrices: BigGAN's relaxed orthogonality, which permits strong truncation.
-
-    Tables of classes are left out, as published.
-    """
-    total = torch.zeros(())
-    for module in network.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            rows = module.weight.flatten(1)
-            gram = rows @ rows.T
-            total = total.to(gram) + (gram - gram.diagonal().diag()).square().sum()
-    return total

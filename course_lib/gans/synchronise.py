@@ -5,17 +5,12 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.nn.functional import all_reduce
 
-__all__ = ["batch_norm_everywhere", "first_process", "several_processes"]
+__all__ = ["batch_norm_everywhere", "several_processes"]
 
 
 def several_processes() -> bool:
     """Whether this process is one of several that train together."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-
-
-def first_process() -> bool:
-    """Whether this process is the only one, or the one that writes files for all."""
-    return not several_processes() or dist.get_rank() == 0
 
 
 def batch_norm_everywhere(

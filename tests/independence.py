@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..errors import CourseError
+from course_lib.errors import CourseError
 
 __all__ = ["predictability"]
 
