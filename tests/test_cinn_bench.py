@@ -8,7 +8,7 @@ import torch
 
 from course_lib.bench.__main__ import main, parse
 from course_lib.bench.flow import (
-    Contender,
+    BenchRun,
     Result,
     as_json,
     best_ratio,
@@ -24,7 +24,7 @@ from course_lib.errors import CourseError
 
 
 def fake(library, seconds, beside=0.1):
-    contender = Contender(library, "train", True, 8, 16, 2, 1, "wall")
+    contender = BenchRun(library, "train", True, 8, 16, 2, 1, "wall")
     times = {32: [seconds, seconds, 9 * seconds]}
     return Result(contender, parameters=1000, gflops=0.01, seconds=times, beside={32: [beside] * 3})
 
@@ -66,7 +66,7 @@ def test_what_cannot_run_says_so(monkeypatch):
 
 def test_what_does_not_fit_into_memory_is_refused_before_it_runs(monkeypatch, capsys):
     """The default size takes some 13 GB: it runs on a machine of 24; on one of 8 a line says what would fit."""
-    contender = Contender("ours", "train", True, 128, 1024, 20, 2, "wall")
+    contender = BenchRun("ours", "train", True, 128, 1024, 20, 2, "wall")
     with torch.device("meta"):
         parameters = sum(p.numel() for p in ConditionalFlow(contender.config).parameters())
     free = {"available": 18 * 2**30}
@@ -78,11 +78,11 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_runs(monkeypatch, ca
     assert "\n" not in str(error.value) and not capsys.readouterr().out
     blocks = int(str(error.value).split("--blocks ")[1].split()[0])
     assert 1 <= blocks < 20
-    check_memory(Contender("ours", "train", True, 128, 1024, blocks, 2, "wall"), parameters * blocks // 20)
+    check_memory(BenchRun("ours", "train", True, 128, 1024, blocks, 2, "wall"), parameters * blocks // 20)
 
 
 def test_a_process_that_is_killed_is_named_in_one_line(monkeypatch):
-    ours = Contender("ours", "sample", True, 4, 8, 1, 1, "wall")
+    ours = BenchRun("ours", "sample", True, 4, 8, 1, 1, "wall")
     with pytest.raises(CourseError, match="course_lib was killed, most likely for memory"):
         from course_lib.bench.flow import _started
 
@@ -113,7 +113,7 @@ def test_a_peer_that_computes_something_else_is_caught():
 
 
 def test_a_contender_runs_in_its_own_process():
-    ours = Contender("ours", "train", True, 4, 8, 1, 1, "wall")
+    ours = BenchRun("ours", "train", True, 4, 8, 1, 1, "wall")
     (result,) = measure([(ours, dict(os.environ))], [3, 5], rounds=2, warm_up=1)
     assert {batch: len(times) for batch, times in result.seconds.items()} == {3: 2, 5: 2}
     assert result.parameters > 0

@@ -19,7 +19,7 @@ from course_lib.bench.peers import PEERS
 from course_lib.cinn import ConditionalFlow, FlowConfig
 from course_lib.errors import CourseError
 
-__all__ = ["BATCHES", "SETTINGS", "Contender", "Result", "check_memory", "contenders", "flow_tables", "measure"]
+__all__ = ["BATCHES", "SETTINGS", "BenchRun", "Result", "check_memory", "contenders", "flow_tables", "measure"]
 
 BATCHES = {"train": [32, 128, 512], "sample": [1, 64, 512]}
 SETTINGS = {
@@ -35,7 +35,7 @@ _BYTES_OF_A_PROCESS = 600 * 2**20
 
 
 @dataclass(frozen=True)
-class Contender:
+class BenchRun:
     """Who runs, and how.
 
     Attributes:
@@ -85,7 +85,7 @@ class Result:
         beside: those of ours in the same rounds.
     """
 
-    contender: Contender
+    contender: BenchRun
     parameters: int = 0
     error: float = 0.0
     gflops: float = 0.0
@@ -101,14 +101,14 @@ class Result:
         return self.median(batch) / statistics.median(self.beside[batch])
 
 
-def contenders(chosen: argparse.Namespace, task: str, setting: str) -> list[tuple[Contender, dict[str, str]]]:
+def contenders(chosen: argparse.Namespace, task: str, setting: str) -> list[tuple[BenchRun, dict[str, str]]]:
     """All contenders of one table with the environments of their processes; the first is ours."""
     course = profiles.process_environment()
     outside = {name: value for name, value in os.environ.items() if name not in course}
 
-    def one(library: str, ours: bool) -> tuple[Contender, dict[str, str]]:
+    def one(library: str, ours: bool) -> tuple[BenchRun, dict[str, str]]:
         size = (chosen.dim, chosen.width, chosen.blocks, chosen.threads, chosen.clock)
-        return Contender(library, task, ours, *size), {**outside, **course} if ours else outside
+        return BenchRun(library, task, ours, *size), {**outside, **course} if ours else outside
 
     return [one("ours", True), *(one(library, setting == "same") for library in PEERS)]
 
@@ -117,7 +117,7 @@ def contenders(chosen: argparse.Namespace, task: str, setting: str) -> list[tupl
 
 
 class _Process:
-    def __init__(self, contender: Contender, environment: dict[str, str]) -> None:
+    def __init__(self, contender: BenchRun, environment: dict[str, str]) -> None:
         command = [sys.executable, "-m", "course_lib.bench.worker", contender.to_json()]
         self.name = contender.label
         self.handle = subprocess.Popen(
@@ -148,7 +148,7 @@ class _Process:
 
 
 @contextmanager
-def _started(contender: Contender, environment: dict[str, str]) -> Iterator[tuple[_Process, Result]]:
+def _started(contender: BenchRun, environment: dict[str, str]) -> Iterator[tuple[_Process, Result]]:
     """A process that is ready, and an empty result; it ends when the block ends, whatever happens in it."""
     process = _Process(contender, environment)
     try:
@@ -161,7 +161,7 @@ def _started(contender: Contender, environment: dict[str, str]) -> Iterator[tupl
 
 
 def measure(
-    contenders: list[tuple[Contender, dict[str, str]]], batches: list[int], rounds: int, warm_up: int = 2
+    contenders: list[tuple[BenchRun, dict[str, str]]], batches: list[int], rounds: int, warm_up: int = 2
 ) -> list[Result]:
     """Timings of every contender in turn with the first, so that whatever else the machine does hits both alike.
 
@@ -195,7 +195,7 @@ def measure(
         return results
 
 
-def check_memory(contender: Contender, parameters: int) -> None:
+def check_memory(contender: BenchRun, parameters: int) -> None:
     """Refuse what would not fit: two processes with weights, optimiser states and the activations of the largest batch.
 
     Raises:

@@ -13,7 +13,7 @@ from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
 from course_lib.hypermod import HyperGenerator
 from course_lib.hypermod import generator as hyper_generator
 
-__all__ = ["SHAPES", "Way", "main", "measure"]
+__all__ = ["SHAPES", "KernelRoute", "main", "measure"]
 
 _PUBLISHED = (512, 512, 512, 512, 256, 128, 64)
 SHAPES = {32: (128, 128, 64, 32), 64: (256, 256, 256, 128, 64), 256: _PUBLISHED}
@@ -21,7 +21,7 @@ SHAPES = {32: (128, 128, 64, 32), 64: (256, 256, 256, 128, 64), 256: _PUBLISHED}
 
 
 @dataclass(frozen=True)
-class Way:
+class KernelRoute:
     """One way to draw a batch.
 
     Attributes:
@@ -35,7 +35,7 @@ class Way:
     trains: bool = True
 
 
-def _ways(hyper: HyperGenerator, batch: int, classes: int) -> list[Way]:
+def _ways(hyper: HyperGenerator, batch: int, classes: int) -> list[KernelRoute]:
     draws = torch.Generator().manual_seed(0)
     z, noise = torch.randn(batch, hyper.config.latent, generator=draws), hyper.synthesis.noise(batch, draws)
     labels = torch.arange(batch) % classes
@@ -53,19 +53,19 @@ def _ways(hyper: HyperGenerator, batch: int, classes: int) -> list[Way]:
         return run
 
     return [
-        Way("source generator", lambda: hyper(z, None, noise), False),
-        Way("heads for every picture, grouped", lambda: hyper(z, hyper.classes(labels), noise)),
-        Way("heads once a class, grouped", forced(0.0, labels)),
-        Way("heads once a class, a convolution a class", forced(1.0, labels)),
-        Way("finished kernels, grouped", forced(0.0, finished, labels), False),
-        Way("finished kernels, a convolution a class", forced(1.0, finished, labels), False),
+        KernelRoute("source generator", lambda: hyper(z, None, noise), False),
+        KernelRoute("heads for every picture, grouped", lambda: hyper(z, hyper.classes(labels), noise)),
+        KernelRoute("heads once a class, grouped", forced(0.0, labels)),
+        KernelRoute("heads once a class, a convolution a class", forced(1.0, labels)),
+        KernelRoute("finished kernels, grouped", forced(0.0, finished, labels), False),
+        KernelRoute("finished kernels, a convolution a class", forced(1.0, finished, labels), False),
     ]
 
 
 def measure(
     size: int, batch: int, classes: int, rounds: int = 5, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, dict[str, float]]:
-    """Way → task → median seconds of a batch, all ways in turn.
+    """KernelRoute → task → median seconds of a batch, all ways in turn.
 
     Args:
         size: key of :data:`SHAPES`.

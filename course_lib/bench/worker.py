@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from course_lib import profiles
-from course_lib.bench.flow import Contender
+from course_lib.bench.flow import BenchRun
 from course_lib.bench.peers import build_peer, check_same_function
 from course_lib.cinn import ConditionalFlow, flow_loss
 from course_lib.errors import CourseError
@@ -21,7 +21,7 @@ _LEARNING_RATE = 1e-5
 
 def main(line: str) -> None:
     """Serve requests ``{"batch": B}`` from standard input with ``{"seconds": t}`` until it closes."""
-    contender = Contender(**json.loads(line))
+    contender = BenchRun(**json.loads(line))
     torch.set_num_threads(contender.threads)
     if contender.fused:
         torch.set_float32_matmul_precision(profiles.matmul_precision())
@@ -47,14 +47,14 @@ def _say(answer: dict[str, float]) -> None:
     print(json.dumps(answer), flush=True)
 
 
-def _flow(contender: Contender) -> ConditionalFlow:
+def _flow(contender: BenchRun) -> ConditionalFlow:
     generator = torch.Generator().manual_seed(0)
     flow = ConditionalFlow(contender.config, generator)
     flow(torch.randn(64, contender.dim, generator=generator), torch.randn(64, contender.dim, generator=generator))
     return flow
 
 
-def _training(contender: Contender, module: Any) -> Callable[[int], Callable[[], Any]]:
+def _training(contender: BenchRun, module: Any) -> Callable[[int], Callable[[], Any]]:
     options = {"fused": True} if contender.fused else {}
     optimizer = torch.optim.Adam(module.train().parameters(), lr=_LEARNING_RATE, betas=(0.5, 0.9), **options)
 
@@ -71,7 +71,7 @@ def _training(contender: Contender, module: Any) -> Callable[[int], Callable[[],
     return prepare
 
 
-def _sampling(contender: Contender, module: Any) -> Callable[[int], Callable[[], Any]]:
+def _sampling(contender: BenchRun, module: Any) -> Callable[[int], Callable[[], Any]]:
     sampler = module.eval().packed() if contender.library == "ours" else module.eval()
 
     def prepare(batch: int) -> Callable[[], Any]:
