@@ -107,6 +107,11 @@ def test_sizes_of_single_experts_are_read_off_full_size_shapes():
 # --- the way through a file ----------------------------------------
 
 
+def agree(actual, expected):
+    """Equal but for rounding: which kernel computes a row depends on memory, and random networks enlarge the rest."""
+    return (actual - expected).abs().mean() < 1e-3
+
+
 def test_labels_to_pictures_through_a_file(tmp_path):
     target, flow, state = label_state()
     translator = load_released(lightning(tmp_path / "run.ckpt", state))
@@ -115,7 +120,7 @@ def test_labels_to_pictures_through_a_file(tmp_path):
     with torch.no_grad():
         latent = flow.inverse(v.repeat(3, 1), F.one_hot(labels, 2).float())
     pictures = translator.render(v, labels)
-    assert torch.equal(pictures[:, 0], target.decode(latent))
+    assert agree(pictures[:, 0], target.decode(latent))
     # Equal rows of one batch may be computed by different kernels, and a random decoder enlarges their rounding.
     apart = [(pictures[1] - other).abs().mean().item() for other in (pictures[0], pictures[2])]
     assert apart[1] < 0.1 * apart[0], apart
@@ -127,7 +132,7 @@ def test_labels_to_pictures_through_a_file(tmp_path):
     with torch.no_grad():
         v_own = flow(target.encode(y), torch.tensor([[1.0, 0.0]]))[0]
         expected = target.decode(flow.inverse(v_own, torch.tensor([[0.0, 1.0]])))
-    assert torch.equal(translator.transfer(y, labels[:1], labels[1:2]), expected)
+    assert agree(translator.transfer(y, labels[:1], labels[1:2]), expected)
 
 
 def test_pictures_to_pictures_through_a_file(tmp_path):
@@ -141,10 +146,10 @@ def test_pictures_to_pictures_through_a_file(tmp_path):
     images, v = torch.rand(2, 3, 128, 128) * 2 - 1, torch.randn(1, 106)
     # One pixel of each square of four by four.
     condition = source.encode(images[:, :, ::4, ::4])
-    assert torch.equal(translator.source.encode(images), condition)
+    assert agree(translator.source.encode(images), condition)
     with torch.no_grad():
         expected = target.decode(flow.inverse(v.repeat(2, 1), condition))
-    assert torch.equal(translator.render(v, images)[:, 0], expected)
+    assert agree(translator.render(v, images)[:, 0], expected)
     once = load_translator_parts(path, normalise_twice=False).target
     assert (once.encode(images) - parts.target.encode(images)).abs().max() > 1e-2
     drawn = load_released(path, sample_condition=True).source
@@ -158,7 +163,7 @@ def test_sentences_to_biggan_through_a_file(tmp_path):
     assert any("left out 1 tensors of the sentence model" in note for note in parts.notes)
     embedding, images = torch.randn(2, 5), torch.rand(1, 3, 32, 32)
     noise = [torch.Generator().manual_seed(1) for _ in range(2)]
-    assert torch.equal(parts.dequantiser(embedding, noise[0]), vae(embedding, noise[1]))
+    assert agree(parts.dequantiser(embedding, noise[0]), vae(embedding, noise[1]))
     with torch.no_grad():
         assert parts.captioner.encoder.resnet(images).shape == (1, 2048, 1, 1)
     sentences = Embedder(3)
@@ -168,7 +173,7 @@ def test_sentences_to_biggan_through_a_file(tmp_path):
     assert sentences.asked == ["<start> a red bird <end> ", "<start> tree <end> "]
     with torch.no_grad():
         latent = flow.inverse(v.repeat(2, 1), sentences.encode(sentences.asked[:2]))
-    assert torch.equal(pictures[:, 0], gan.render(latent[:, :120], latent[:, 120:]))
+    assert agree(pictures[:, 0], gan.render(latent[:, :120], latent[:, 120:]))
     plain = load_released(path, sentences=sentences, captioner_prompts=False)
     assert plain.source is sentences and isinstance(translator.source, CaptionerPrompts)
 
@@ -232,7 +237,7 @@ def test_a_generator_is_read_with_and_without_its_wrapper(tmp_path):
     torch.save(gan.state_dict(), tmp_path / "wrapped.pth")
     latent = torch.randn(1, 125)
     for name in ("plain", "wrapped"):
-        assert torch.equal(load_expert(tmp_path / f"{name}.pth").decode(latent), gan.decode(latent))
+        assert agree(load_expert(tmp_path / f"{name}.pth").decode(latent), gan.decode(latent))
     with pytest.raises(CourseError, match="does not fit"):
         load_expert(tmp_path / "plain.pth", GeneratorConfig(128))
 
@@ -242,7 +247,7 @@ def test_counters_of_old_batch_norms_may_be_absent(tmp_path):
     state = {key: tensor for key, tensor in gan.state_dict().items() if not key.endswith("num_batches_tracked")}
     torch.save(state, tmp_path / "old.pth")
     latent = torch.randn(1, 125)
-    assert torch.equal(load_expert(tmp_path / "old.pth").decode(latent), gan.decode(latent))
+    assert agree(load_expert(tmp_path / "old.pth").decode(latent), gan.decode(latent))
     del state["decoder.GBlock.0.HyperBN.bn.running_mean"]
     torch.save(state, tmp_path / "old.pth")
     with pytest.raises(CourseError, match=r"missing GBlock\.0\.HyperBN\.bn\.running_mean"):
@@ -261,7 +266,7 @@ def test_the_training_loss_is_left_out_with_a_note(tmp_path):
     assert loaded.notes == (f"left out {len(loss)} tensors of the training loss (loss.*): "
                             "perceptual network, patch discriminator, learned variance",)  # fmt: skip
     images = torch.rand(1, 3, 32, 32)
-    assert torch.equal(loaded.encode(images), network.encode(images))
+    assert agree(loaded.encode(images), network.encode(images))
     with pytest.raises(CourseError, match=r"unknown loss\.other"):
         load_expert(lightning(tmp_path / "ae.ckpt", {**state, "loss.other": torch.zeros(1)}))
 
