@@ -1,10 +1,9 @@
 """Draws README's picture and writes the documents' tables anew: ``.venv/bin/python docs/refresh.py``.
 
 Run it after a checkpoint was trained again, a notebook's outputs were stored or a module came or went; tests
-compare the documents with cards, notebooks and modules.
+compare the documents with cards and notebooks.
 """
 
-import ast
 import base64
 import re
 import tomllib
@@ -32,7 +31,7 @@ __all__ = [
     "shown_scores",
 ]
 
-README, ARCHITECTURE = ROOT / "README.md", ROOT / "ARCHITECTURE.md"
+README = ROOT / "README.md"
 POSTER, RESULTS, SYLLABUS = (ROOT / "docs" / name for name in ("GALLERY.md", "RESULTS.md", "SYLLABUS.md"))
 PICTURE = ROOT / "docs" / "superresolution.png"
 GALLERY = [
@@ -197,21 +196,6 @@ def syllabus() -> str:
     return "\n".join(lines) + "\n\n## Minutes by section\n\n" + "\n\n".join(details)
 
 
-def modules() -> str:
-    """Every module with the first sentence of its docstring."""
-    lines = ["| module | what it is |", "|---|---|"]
-    for path in sorted((ROOT / "course_lib").rglob("*.py"), key=lambda path: (len(path.parts), path.as_posix())):
-        name = path.relative_to(ROOT / "course_lib").as_posix()
-        text = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
-        sentence = re.match(
-            r"(.*?[.!?])(?: (?=[A-Z])|$)", re.sub(r":\w+:`~?([\w.]+)`", r"`\1`", " ".join(text.split()))
-        )
-        if not name.endswith("__init__.py"):
-            shown = (sentence.group(1) if sentence else text).replace("``", "`").replace("|", "\\|")
-            lines.append(f"| `{name}` | {shown} |")
-    return "\n".join(lines)
-
-
 def _figure(number: str, cell_id: str) -> tuple[bytes, str, str]:
     """The first picture that a cell stored, its media type, and its alternative text."""
     path = next((n.path for n in all_notebooks() if n.number == number), None)
@@ -244,7 +228,6 @@ TABLES = {
     "GALLERY.md": {"gallery": lambda: gallery(POSTER, len(GALLERY))},
     "RESULTS.md": {"results": results},
     "SYLLABUS.md": {"syllabus": syllabus},
-    "ARCHITECTURE.md": {"modules": modules},
 }
 
 
@@ -288,6 +271,6 @@ def draw_gallery(limit: int = 200_000) -> None:
 if __name__ == "__main__":
     draw()
     draw_gallery()
-    for one in (README, POSTER, RESULTS, SYLLABUS, ARCHITECTURE):
+    for one in (README, POSTER, RESULTS, SYLLABUS):
         one.write_text(refreshed(one), encoding="utf-8")
-    print("wrote the pictures and the tables of README, ARCHITECTURE, docs/GALLERY, docs/RESULTS and docs/SYLLABUS")
+    print("wrote the pictures and the tables of README, docs/GALLERY, docs/RESULTS and docs/SYLLABUS")
