@@ -199,13 +199,12 @@ def generate(
 ) -> None:
     """Draw from a trained generator: classes, truncation, mixed styles, walks."""
     from course_lib.generation import Walk, open_generator
-    from course_lib.generation.walks import Request, draw_kind, save_grid
+    from course_lib.generation.grids import draw_kind, save_grid
 
     if out.exists() and not force:
         raise CourseError(f"{out} exists: give another --out, or --force to replace it")
-    walk = Walk(steps, rows, seed, spherical, fresh_noise, truncation)
-    request = Request(_names(classes), walk, cut, reach)
-    save_grid(draw_kind(open_generator(checkpoint), kind, request), out, zoom=zoom)
+    walk = Walk(_names(classes), steps, rows, seed, truncation, spherical, fresh_noise, cut, reach)
+    save_grid(draw_kind(open_generator(checkpoint), kind, walk), out, zoom=zoom)
     typer.echo(f"wrote {out}")
 
 
@@ -226,8 +225,7 @@ def evaluate(
     """Score generators against held-out pictures: all classes together (and the mean over classes)."""
     from course_lib import paths
     from course_lib.data import check_dataset
-    from course_lib.generation.scoring import Evaluation
-    from course_lib.generation.scoring import evaluate as evaluate_checkpoints
+    from course_lib.generation.scoring import Evaluation, score_folder
     from course_lib.profiles import Profile
 
     for given, choices in ((part, ("train", "val", "test", "all")), (features, ("judge", "inception"))):
@@ -236,7 +234,7 @@ def evaluate(
     check_dataset(dataset)
     folder = paths.ensure_writable(out or paths.RUNS / "scores" / Path(checkpoint).resolve().stem)
     evaluation = Evaluation(dataset, part, features, _names(classes), samples, seed)
-    evaluate_checkpoints(checkpoint, evaluation, folder, Profile(profile.value).device, typer.echo)
+    score_folder(checkpoint, evaluation, folder, Profile(profile.value).device, typer.echo)
     typer.echo(f"wrote {folder / 'scores.json'} and {folder / 'scores.png'}")
 
 

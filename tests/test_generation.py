@@ -8,10 +8,9 @@ from course_lib.errors import CourseError
 from course_lib.experts import freeze
 from course_lib.gans import BigGANConfig, Generator, start_weights
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
-from course_lib.generation import Walk, grids, open_generator, walks
-from course_lib.generation.adapters import BigGANPictures, HyperPictures, StylePictures
-from course_lib.generation.interpolation import slerp, way
-from course_lib.generation.walks import KINDS, Request, draw_kind
+from course_lib.generation import Walk, grids, open_generator
+from course_lib.generation.generator import BigGANPictures, HyperPictures, StylePictures
+from course_lib.generation.grids import KINDS, draw_kind, slerp, way
 from course_lib.hypermod import HyperGenerator
 from course_lib.training import Card, save_weights
 
@@ -201,7 +200,7 @@ def test_class_mixing_shows_the_classes_on_its_diagonal(make):
 @conditional
 def test_a_class_walk_ends_at_its_classes(make):
     generator = make()
-    grid = walks.class_walk(generator, "dog", "owl", Walk(steps=5, rows=2, seed=6))
+    grid = draw_kind(generator, "class", Walk(("dog", "owl"), steps=5, rows=2, seed=6))
     assert grid.pictures.shape == (2, 5, 3, 16, 16)
     assert grid.columns == ["dog", "0.25", "0.5", "0.75", "owl"]
     z, noise = generator.latents(2, 6), generator.noise(2, 6)
@@ -209,32 +208,32 @@ def test_a_class_walk_ends_at_its_classes(make):
     close(grid.pictures[:, 0], generator.draw(z, dog, noise))
     close(grid.pictures[:, 4], generator.draw(z, owl, noise))
     close(grid.pictures[:, 2], generator.draw(z, (dog + owl) / 2, noise))
-    arc = walks.class_walk(generator, "dog", "owl", Walk(steps=5, rows=2, seed=6, spherical=True))
+    arc = draw_kind(generator, "class", Walk(("dog", "owl"), steps=5, rows=2, seed=6, spherical=True))
     close(arc.pictures[:, 2], generator.draw(z, slerp(dog, owl, 0.5), noise))
 
 
 def test_a_noise_walk_takes_the_arc_unless_asked_otherwise():
     generator = style()
-    grid = walks.noise_walk(generator, walk=Walk(steps=3, rows=2, seed=7))
+    grid = draw_kind(generator, "noise", Walk(steps=3, rows=2, seed=7))
     z, noise = generator.latents(4, 7), generator.noise(2, 7)
     close(grid.pictures[:, 0], generator.draw(z[::2], None, noise))
     close(grid.pictures[:, 1], generator.draw(slerp(z[::2], z[1::2], 0.5), None, noise))
-    straight = walks.noise_walk(generator, walk=Walk(steps=3, rows=2, seed=7, spherical=False))
+    straight = draw_kind(generator, "noise", Walk(steps=3, rows=2, seed=7, spherical=False))
     close(straight.pictures[:, 1], generator.draw((z[::2] + z[1::2]) / 2, None, noise))
     close(straight.pictures[:, 2], grid.pictures[:, 2])
 
 
 def test_rows_keep_their_noise_unless_asked_otherwise():
     generator = hyper()
-    still = walks.z_shift(generator, "cat", Walk(steps=3, rows=1), reach=0.0).pictures[0]
+    still = draw_kind(generator, "z-shift", Walk(("cat",), steps=3, rows=1, reach=0.0)).pictures[0]
     close(still[1:], still[:-1])
-    fresh = walks.z_shift(generator, "cat", Walk(steps=3, rows=1, fresh_noise=True), reach=0.0).pictures[0]
+    fresh = draw_kind(generator, "z-shift", Walk(("cat",), steps=3, rows=1, fresh_noise=True, reach=0.0)).pictures[0]
     assert (fresh[0] - fresh[1]).abs().max() > 1e-3
 
 
 def test_class_and_noise_together():
     generator = hyper()
-    grid = walks.class_noise_walk(generator, "cat", "owl", Walk(steps=4, rows=3, seed=8))
+    grid = draw_kind(generator, "class-noise", Walk(("cat", "owl"), steps=4, rows=3, seed=8))
     z, noise = generator.latents(2, 8), generator.noise(1, 8)
     close(grid.pictures[0, 0][None], generator.draw(z[:1], generator.vectors_of(["cat"]), noise))
     close(grid.pictures[2, 3][None], generator.draw(z[1:], generator.vectors_of(["owl"]), noise))
@@ -245,17 +244,17 @@ def test_class_and_noise_together():
 def test_shifts_move_every_coordinate_alike(make):
     generator = make()
     z, vectors, noise = generator.latents(1, 0), generator.vectors_of(["dog"]), generator.noise(1, 0)
-    grid = walks.z_shift(generator, "dog", Walk(steps=3, rows=1), reach=0.5)
+    grid = draw_kind(generator, "z-shift", Walk(("dog",), steps=3, rows=1, reach=0.5))
     close(grid.pictures[0, 2][None], generator.draw(z + 0.5, vectors, noise))
     assert grid.columns == ["-0.5", "+0", "+0.5"]
-    grid = walks.class_shift(generator, "dog", Walk(steps=3, rows=1), reach=0.2)
+    grid = draw_kind(generator, "class-shift", Walk(("dog",), steps=3, rows=1, reach=0.2))
     close(grid.pictures[0, 0][None], generator.draw(z, vectors - 0.2, noise))
     close(grid.pictures[0, 1][None], generator.draw(z, vectors, noise))
 
 
 def test_random_samples_are_all_different():
     generator = big()
-    pictures = walks.random_samples(generator, "cat", Walk(steps=3, rows=2)).pictures.flatten(0, 1)
+    pictures = draw_kind(generator, "random-z", Walk(("cat",), steps=3, rows=2)).pictures.flatten(0, 1)
     assert len(torch.unique(pictures, dim=0)) == 6
     close(pictures, generator.draw(generator.latents(6, 0), generator.vectors_of(["cat"] * 6)))
 
@@ -266,14 +265,14 @@ def test_impossible_requests_are_refused():
     with pytest.raises(CourseError, match="after layer 1 to 2, not after 3"):
         grids.style_mixing(hyper(), cut=3)
     with pytest.raises(CourseError, match="no classes to shift"):
-        walks.class_shift(style())
+        draw_kind(style(), "class-shift", Walk())
     with pytest.raises(CourseError, match="has no classes"):
-        walks.class_walk(style(), "cat", "dog")
+        draw_kind(style(), "class", Walk(("cat", "dog")))
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_every_kind_has_a_figure(kind):
-    grid = draw_kind(hyper(), kind, Request(walk=Walk(steps=3, rows=2), cut=1))
+    grid = draw_kind(hyper(), kind, Walk(steps=3, rows=2, cut=1))
     assert grid.pictures.ndim == 5 and grid.pictures.isfinite().all()
     assert len(grid.rows) in (0, len(grid.pictures)) and len(grid.columns) in (0, grid.pictures.shape[1])
     assert isinstance(grid.figure("title"), Figure)

@@ -17,8 +17,8 @@ from course_lib.evaluation.inception_score import inception_score
 from course_lib.experts import freeze
 from course_lib.gans import BigGANConfig, Generator, start_weights
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
-from course_lib.generation.adapters import BigGANPictures, StylePictures
-from course_lib.generation.scoring import Evaluation, evaluate, find_checkpoints, match_classes, score_generator
+from course_lib.generation.generator import BigGANPictures, StylePictures
+from course_lib.generation.scoring import Evaluation, find_checkpoints, match_classes, score_folder, score_generator
 from course_lib.training import Card, save_weights
 
 BIG = BigGANConfig(3, (16, 8, 8), (8, 8), 2, 12, 6, ())
@@ -133,7 +133,7 @@ def test_a_folder_is_scored_once_and_in_the_order_of_its_steps(folder, pictures,
     assert [card.name for card, _ in find_checkpoints(folder)] == ["run-100", "run-200", "run-300"]
     lines, out = [], tmp_path / "out"
     evaluation = Evaluation(pictures, "all", seed=1)
-    first = evaluate(folder, evaluation, out, tell=lines.append, network=NETWORK)
+    first = score_folder(folder, evaluation, out, tell=lines.append, network=NETWORK)
     assert [line.split(",")[0] for line in lines] == ["run-100", "run-200", "run-300"]
     stored = json.loads((out / "scores.json").read_text())
     assert stored == json.loads(json.dumps(first)) and stored["evaluation"]["seed"] == 1
@@ -141,13 +141,13 @@ def test_a_folder_is_scored_once_and_in_the_order_of_its_steps(folder, pictures,
     assert entry["steps"] == 200 and entry["left_out"] == ["owl"] and set(entry["classes"]) == {"cat", "dog"}
     assert Image.open(out / "scores.png").size[0] > 500
     SEEN.clear()
-    assert evaluate(folder, evaluation, out, tell=lines.append, network=NETWORK) == stored
+    assert score_folder(folder, evaluation, out, tell=lines.append, network=NETWORK) == stored
     assert SEEN == [] and lines[3:] == lines[:3], "everything was known"
 
 
 def test_real_features_are_computed_once_for_all_checkpoints(folder, pictures, tmp_path):
     SEEN.clear()
-    evaluate(folder, Evaluation(pictures, "all"), tmp_path / "out", tell=lambda _: None, network=NETWORK)
+    score_folder(folder, Evaluation(pictures, "all"), tmp_path / "out", tell=lambda _: None, network=NETWORK)
     assert SEEN == [20] + 6 * [20], "real pictures once; of each checkpoint features and probabilities"
 
 
@@ -160,15 +160,15 @@ def test_an_interrupted_run_goes_on_and_changed_weights_are_scored_again(folder,
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        evaluate(folder, evaluation, out, tell=stop, network=NETWORK)
+        score_folder(folder, evaluation, out, tell=stop, network=NETWORK)
     assert list(json.loads((out / "scores.json").read_text())["checkpoints"]) == ["run-100", "run-200"]
     SEEN.clear()
-    before = evaluate(folder, evaluation, out, tell=lines.append, network=NETWORK)
+    before = score_folder(folder, evaluation, out, tell=lines.append, network=NETWORK)
     assert SEEN == [20, 20]
     card = Card("run-200", "biggan generator", BIG.to_dict(), {"classes": NAMES}, 200)
     save_weights(network(9).state_dict(), card, folder, bits=32)
     SEEN.clear()
-    after = evaluate(folder, evaluation, out, tell=lines.append, network=NETWORK)
+    after = score_folder(folder, evaluation, out, tell=lines.append, network=NETWORK)
     assert SEEN == [20, 20]
     changed = [n for n in after["checkpoints"] if after["checkpoints"][n] != before["checkpoints"][n]]
     assert changed == ["run-200"]
@@ -176,25 +176,27 @@ def test_an_interrupted_run_goes_on_and_changed_weights_are_scored_again(folder,
 
 def test_other_pictures_in_the_same_place_get_scores_of_their_own(folder, pictures, tmp_path):
     out, evaluation = tmp_path / "out", Evaluation(pictures, "all")
-    before = evaluate(folder, evaluation, out, tell=lambda _: None, network=NETWORK)["checkpoints"]
+    before = score_folder(folder, evaluation, out, tell=lambda _: None, network=NETWORK)["checkpoints"]
     for path in (tmp_path / "real").rglob("*.png"):
         Image.fromarray(torch.randint(0, 256, (20, 24, 3), dtype=torch.uint8).numpy()).save(path)
-    after = evaluate(folder, evaluation, out, tell=lambda _: None, network=NETWORK)["checkpoints"]
+    after = score_folder(folder, evaluation, out, tell=lambda _: None, network=NETWORK)["checkpoints"]
     assert all(after[name]["together"] != before[name]["together"] for name in before)
     SEEN.clear()
-    assert evaluate(folder, evaluation, out, tell=lambda _: None, network=NETWORK)["checkpoints"] == after and not SEEN
+    assert (
+        score_folder(folder, evaluation, out, tell=lambda _: None, network=NETWORK)["checkpoints"] == after and not SEEN
+    )
 
 
 def test_scores_against_something_else_are_kept_apart(folder, pictures, tmp_path):
     out = tmp_path / "out"
-    evaluate(folder, Evaluation(pictures, "all"), out, tell=lambda _: None, network=NETWORK)
+    score_folder(folder, Evaluation(pictures, "all"), out, tell=lambda _: None, network=NETWORK)
     before = (out / "scores.json").read_bytes()
     with pytest.raises(CourseError, match=r"other settings \(seed=0\)"):
-        evaluate(folder, Evaluation(pictures, "all", seed=1), out, network=NETWORK)
+        score_folder(folder, Evaluation(pictures, "all", seed=1), out, network=NETWORK)
     assert (out / "scores.json").read_bytes() == before
     (out / "scores.json").write_text("{")
     with pytest.raises(CourseError, match="damaged"):
-        evaluate(folder, Evaluation(pictures, "all"), out, network=NETWORK)
+        score_folder(folder, Evaluation(pictures, "all"), out, network=NETWORK)
 
 
 # --- the commands -----------------------------------------------------------------------------------------------------
@@ -255,7 +257,7 @@ def test_generate_says_what_is_wrong(folder, tmp_path, monkeypatch, options, wor
 
 
 def test_generate_help_names_every_kind():
-    from course_lib.generation.walks import KINDS
+    from course_lib.generation.grids import KINDS
 
     _, text = course("generate", "--help")
     assert all(kind in text.replace("\n", " ") for kind in KINDS)

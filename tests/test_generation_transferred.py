@@ -12,7 +12,7 @@ from course_lib.gans import BigGANConfig, Generator, start_weights
 from course_lib.gans.alae import ALAE
 from course_lib.gans.alae_config import ALAEConfig
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
-from course_lib.generation import Walk, grids, open_generator, walks
+from course_lib.generation import Walk, grids, open_generator
 from course_lib.hypermod import HyperGenerator
 from course_lib.hypermod.files import KIND, hyper_config, hyper_tensors
 from course_lib.training import Card, save_weights
@@ -88,6 +88,6 @@ def test_new_classes_of_a_biggan_open_and_mix(tmp_path):
     z = torch.randn(3, 12)
     expected = old.draw(z, old.vectors_of(["c", "a", "b"]))
     torch.testing.assert_close(new.draw(z, new.vectors_of(NAMES)), expected, atol=1e-4, rtol=0)
-    grid = walks.class_walk(new, "cat", "owl", Walk(steps=3, rows=1))
+    grid = grids.draw_kind(new, "class", Walk(("cat", "owl"), steps=3, rows=1))
     half = old.draw(old.latents(1, 0), (old.vectors_of(["c"]) + old.vectors_of(["b"])) / 2)
     torch.testing.assert_close(grid.pictures[0, 1][None], half, atol=1e-4, rtol=0)

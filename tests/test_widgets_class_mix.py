@@ -11,7 +11,7 @@ from course_lib.errors import CourseError
 from course_lib.experts import freeze
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
 from course_lib.generation import open_generator
-from course_lib.generation.adapters import HyperPictures, StylePictures
+from course_lib.generation.generator import HyperPictures, StylePictures
 from course_lib.hypermod import HyperGenerator
 from course_lib.widgets.class_mix import ClassMix
 

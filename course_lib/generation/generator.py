@@ -1,28 +1,42 @@
-"""One interface over all generators of the course, whatever steers them."""
+"""One interface over all generators of the course, whatever steers them, and opening one by its checkpoint's name."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..bn_transfer.shipped import KIND as TRANSFERRED
+from ..bn_transfer.shipped import load_bn_transfer
 from ..errors import CourseError
-from ..experts.latent_space import LatentSpace
+from ..experts import LatentSpace, load_expert
+from ..gans.alae import ALAE
+from ..gans.stylegan import StyleGAN
+from ..hypermod import HyperGenerator
+from ..hypermod.files import KIND as HYPER_MODULATED
+from ..hypermod.files import load_hypermod
+from ..hypermod.generator import Modulation
+from ..paths import CHECKPOINTS
+from ..training import Card, load_card
 
-__all__ = ["ConditionalGenerator"]
+__all__ = ["OPENERS", "ALAEPictures", "BigGANPictures", "ConditionalGenerator", "HyperPictures", "StylePictures"]
+__all__ += ["checkpoint_place", "open_generator"]
 
 BATCH = 64
 """Pictures drawn at a time."""
 
 
-class ConditionalGenerator(ABC):
+class ConditionalGenerator:
     """Latent, class vector and noise to pictures.
 
-    A new kind of generator fills :meth:`class_vectors` and :meth:`_pictures`, and :meth:`noise` if it takes any.
+    A new kind of generator fills :meth:`_pictures`, and :meth:`class_vectors` and :meth:`noise` where it has any.
+
+    Args:
+        network: frozen.
+        classes: names; empty for a generator without classes.
+        name: of the checkpoint.
 
     Attributes:
-        name: of the checkpoint.
-        classes: names; empty for a generator without classes.
         size: side of the pictures in pixels.
         latent: length of z.
         blocks: layers that can each be given a z and a class vector of their own, from coarse to fine.
@@ -30,34 +44,34 @@ class ConditionalGenerator(ABC):
         space: where the network draws latents, what decodes them.
     """
 
-    name: str
-    classes: list[str]
     size: int
     latent: int
     blocks: int
-    device: torch.device
     space: LatentSpace | None = None
 
-    def labels(self, names: Sequence[str]) -> Tensor:
-        """``int64 (len(names),)``: positions in :attr:`classes`.
+    def __init__(self, network: nn.Module, classes: Sequence[str] = (), name: str = "this generator"):
+        self.network, self.classes, self.name = network, list(classes), name
+        self.device = next(network.parameters()).device
 
-        Raises:
-            CourseError: there is no such class.
-        """
+    def _no_classes(self) -> CourseError:
+        return CourseError(f"{self.name} has no classes: choose another checkpoint, or leave the classes out.")
+
+    def labels(self, names: Sequence[str]) -> Tensor:
+        """``int64 (len(names),)``: positions in :attr:`classes`; a CourseError where there is no such class."""
         if not self.classes:
-            raise CourseError(f"{self.name} has no classes: choose another checkpoint, or leave the classes out.")
+            raise self._no_classes()
         for name in names:
             if name not in self.classes:
                 known = ", ".join(self.classes[:12]) + (", …" if len(self.classes) > 12 else "")
                 raise CourseError(f"{self.name} has no class {name!r}: it has {known}.")
         return torch.tensor([self.classes.index(name) for name in names], dtype=torch.int64)
 
-    @abstractmethod
     def class_vectors(self, labels: Tensor) -> Tensor:
         """Class indices ``(B,)`` → vectors ``(B, K)``. Any point between two of them may be drawn."""
+        raise self._no_classes()
 
     def vectors_of(self, names: Sequence[str]) -> Tensor:
-        """Class vectors ``(len(names), K)``, see :meth:`labels` for what is raised."""
+        """Class vectors ``(len(names), K)``."""
         return self.class_vectors(self.labels(names))
 
     def latents(self, count: int, seed: int) -> Tensor:
@@ -66,13 +80,19 @@ class ConditionalGenerator(ABC):
         # One by one: the last numbers of a tensor drawn at once depend on its size.
         return torch.stack([torch.randn(self.latent, generator=draws) for _ in range(count)])
 
+    def _synthesis(self) -> nn.Module | None:
+        """The part that takes noise maps."""
+        return None
+
     def noise(self, count: int, seed: int) -> list[Tensor]:
         """Noise maps for ``count`` pictures, ``(count, …)`` each; none where the generator takes none."""
-        return []
+        if (synthesis := self._synthesis()) is None:
+            return []
+        return [one.cpu() for one in synthesis.noise(count, torch.Generator().manual_seed(seed))]
 
-    @abstractmethod
     def _pictures(self, z: Tensor, vectors: Tensor | None, noise: list[Tensor], truncation: float) -> Tensor:
         """Pictures, or latents of :attr:`space`; see :meth:`draw`. Everything is checked and on :attr:`device`."""
+        raise NotImplementedError
 
     @torch.no_grad()
     def draw(
@@ -98,6 +118,8 @@ class ConditionalGenerator(ABC):
             raise CourseError(
                 f"{self.name} takes z (B, {self.latent}) or (B, {self.blocks}, {self.latent}), not {tuple(z.shape)}."
             )
+        if vectors is not None and not self.classes:
+            raise self._no_classes()
         if vectors is not None and (len(vectors) != len(z) or (vectors.ndim == 3 and vectors.shape[1] != self.blocks)):
             raise CourseError(
                 f"{len(z)} pictures need as many class vectors (B, K) or (B, {self.blocks}, K), not "
@@ -112,3 +134,149 @@ class ConditionalGenerator(ABC):
             drawn = drawn if self.space is None else self.space.decode(drawn)
             pictures.append(drawn.float().clamp(-1, 1).cpu())
         return torch.cat(pictures)
+
+
+class StylePictures(ConditionalGenerator):
+    """A StyleGAN without classes: one noise map a block."""
+
+    def __init__(self, network: StyleGAN | HyperGenerator, classes: Sequence[str] = (), name: str = "StyleGAN"):
+        super().__init__(network, classes, name)
+        self.size, self.latent = network.config.size, network.config.latent
+        self.blocks = len(network.synthesis.blocks)
+
+    def _synthesis(self) -> nn.Module:
+        return self.network.synthesis
+
+    def _pictures(self, z: Tensor, vectors: Tensor | None, noise: list[Tensor], truncation: float) -> Tensor:
+        return self.network(z, noise, truncation)
+
+
+class ALAEPictures(ConditionalGenerator):
+    """The generator half of an adversarial latent autoencoder: no classes, two styles and two noise maps a block."""
+
+    def __init__(self, network: ALAE, classes: Sequence[str] = (), name: str = "ALAE"):
+        super().__init__(network.generator, classes, name)
+        self.size, self.latent, self.blocks = network.config.size, network.config.latent, network.config.slots
+
+    def _synthesis(self) -> nn.Module:
+        return self.network.decoder
+
+    def _pictures(self, z: Tensor, vectors: Tensor | None, noise: list[Tensor], truncation: float) -> Tensor:
+        return self.network(z, noise, truncation)[0]
+
+
+class HyperPictures(StylePictures):
+    """A hyper-modulated StyleGAN; without class vectors it draws its source domain.
+
+    The kernels of the class or mixture drawn last are kept.
+    """
+
+    _made: tuple[Tensor, Modulation] | None = None
+
+    @torch.no_grad()
+    def class_vectors(self, labels: Tensor) -> Tensor:
+        return self.network.classes(labels.to(self.device)).cpu()
+
+    def _pictures(self, z: Tensor, vectors: Tensor | None, noise: list[Tensor], truncation: float) -> Tensor:
+        if vectors is None:
+            return self.network(z, None, noise, truncation)
+        # Kernels are what costs: each distinct vector (or row of vectors) makes its own once.
+        distinct, owner = vectors.unique(dim=0, return_inverse=True)
+        # A walk through z draws the same class again and again; the kernels of many would fill the memory.
+        if self._made is not None and torch.equal(self._made[0], distinct):
+            modulation = self._made[1]
+        else:
+            modulation = self._modulation(distinct)
+            self._made = (distinct, modulation) if len(distinct) == 1 else None
+        return self.network(z, modulation, noise, truncation, owner)
+
+    def _modulation(self, vectors: Tensor) -> Modulation:
+        if vectors.ndim == 2:
+            return self.network.modulation(vectors)
+        made = [self.network.modulation(one) for one in vectors.unbind(1)]
+        # The first block has one convolution, every other one two.
+        owners = [(index + 1) // 2 for index in range(len(made[0].kernels))]
+        has_styles = made[0].styles is not None
+        return Modulation(
+            [made[block].kernels[index] for index, block in enumerate(owners)],
+            [made[block].biases[index] for index, block in enumerate(owners)],
+            torch.stack([one.styles[:, block] for block, one in enumerate(made)], 1) if has_styles else None,
+        )
+
+
+class BigGANPictures(ConditionalGenerator):
+    """A BigGAN, or new classes made from its old ones. z of a layer is its part of the noise vector.
+
+    Its class vectors are embeddings, or one-hot rows of new classes. ``network`` has ``embed`` and ``config`` as
+    :class:`course_lib.gans.Generator`.
+    """
+
+    def __init__(self, network: nn.Module, classes: Sequence[str] = (), name: str = "BigGAN"):
+        super().__init__(network, classes, name)
+        config = network.config
+        self.size, self.latent = config.size, config.noise
+        # With tables, z enters at the first layer alone.
+        self.blocks = 1 if config.embedding is None else len(config.generator)
+
+    @torch.no_grad()
+    def class_vectors(self, labels: Tensor) -> Tensor:
+        vectors = self.network.embed(labels.to(self.device)).cpu()
+        if vectors.ndim == 1:
+            raise CourseError(f"{self.name} keeps a table in every layer and has no class vectors: it cannot be mixed.")
+        return vectors
+
+    def _pictures(self, z: Tensor, vectors: Tensor | None, noise: list[Tensor], truncation: float) -> Tensor:
+        if vectors is None:
+            raise CourseError(f"{self.name} draws nothing without a class: give class vectors.")
+        if z.ndim == 3:
+            parts = z.unflatten(2, (self.blocks, -1))
+            z = torch.stack([parts[:, block, block] for block in range(self.blocks)], 1).flatten(1)
+        # The first layer, before all blocks, sees no class.
+        return self.network(truncation * z, vectors[:, 1:] if vectors.ndim == 3 else vectors)
+
+
+def _class_names(network: nn.Module, card: Card) -> Sequence[str]:
+    known = getattr(network, "class_names", None) or card.recipe.get("classes")
+    return known or [f"class {label}" for label in range(network.config.classes)]
+
+
+OPENERS: dict[str, tuple[Callable[..., nn.Module], type[ConditionalGenerator]]] = {
+    "stylegan": (load_expert, StylePictures),
+    "alae": (load_expert, ALAEPictures),
+    HYPER_MODULATED: (load_hypermod, HyperPictures),
+    "biggan generator": (load_expert, BigGANPictures),
+    TRANSFERRED: (load_bn_transfer, BigGANPictures),
+}
+"""Kind of a card → what opens its checkpoint, and what draws with it. A new kind of generator adds one line."""
+
+
+def checkpoint_place(name: str | Path) -> tuple[str, Path]:
+    """Name and folder of a checkpoint: ``avatar-biggan`` lies with the course's, anything with a slash is a path."""
+    path = Path(name).expanduser()
+    if path.suffix in (".safetensors", ".json"):
+        path = path.with_suffix("")
+    return path.name, CHECKPOINTS if path.parent == Path() else path.parent
+
+
+def open_generator(name: str | Path, device: str | torch.device = "cpu") -> ConditionalGenerator:
+    """A trained generator, frozen.
+
+    Args:
+        name: of a shipped checkpoint, for example ``avatar-biggan``, or a path to one, with or without suffix.
+        device: where it runs.
+
+    Raises:
+        CourseError: a missing or damaged file, or a checkpoint that is no generator.
+    """
+    stem, folder = checkpoint_place(name)
+    card = load_card(stem, folder)
+    if card.kind not in OPENERS:
+        raise CourseError(f"checkpoint {stem!r} is a {card.kind}, not a generator: choose a {' or a '.join(OPENERS)}.")
+    load, pictures = OPENERS[card.kind]
+    network = load(stem, torch.device(device), folder)
+    classes = _class_names(network, card) if pictures in (HyperPictures, BigGANPictures) else ()
+    generator = pictures(network, classes, stem)
+    if "space" in card.recipe:
+        autoencoder = load_expert(card.recipe["space"], device)
+        generator.space, generator.size = LatentSpace(autoencoder), autoencoder.config.size
+    return generator

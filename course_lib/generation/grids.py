@@ -1,7 +1,12 @@
-"""Grids of pictures that show what classes, truncation and single layers do."""
+"""Grids of pictures that show what classes, truncation and single layers do, and walks between two points as rows.
 
-from collections.abc import Sequence
+Source of the walks: the six kinds of the Hyper-Modulation code, which draws new noise maps for every picture; here a
+row keeps its own unless it is asked otherwise, so that what moves is what the walk moves.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from textwrap import wrap
 
 import torch
@@ -10,9 +15,11 @@ from torch import Tensor
 
 from ..errors import CourseError
 from ..figures import picture_grid
+from ..training.checkpoints import atomic_write
 from .generator import ConditionalGenerator
 
-__all__ = ["Grid", "class_grid", "class_mixing", "draw_grid", "style_mixing", "truncation_sweep"]
+__all__ = ["KINDS", "Grid", "Walk", "class_grid", "class_mixing", "draw_grid", "draw_kind", "save_grid", "slerp"]
+__all__ += ["style_mixing", "truncation_sweep", "way"]
 
 
 @dataclass(frozen=True)
@@ -25,15 +32,24 @@ class Grid:
     """
 
     pictures: Tensor
-    rows: list[str]
-    columns: list[str]
+    rows: Sequence[str] = ()
+    columns: Sequence[str] = ()
 
     def figure(self, title: str = "", zoom: float = 1.0) -> Figure:
         """The grid with its titles, see :func:`course_lib.figures.picture_grid`."""
         # A title wider than its picture would run into the next one; eight points are some 0.06 inch a letter.
         letters = round(0.75 * zoom / 0.062)
         columns = ["\n".join(wrap(name, letters, break_long_words=False)) for name in self.columns]
-        return picture_grid(self.pictures, self.rows or None, columns or None, title or None, zoom)
+        return picture_grid(self.pictures, list(self.rows) or None, columns or None, title or None, zoom)
+
+
+def save_grid(grid: Grid, path: Path, title: str = "", zoom: float = 1.0) -> None:
+    """Writes the figure; a CourseError for a suffix that is no picture's, or a folder that cannot be written to."""
+    suffixes = (".png", ".jpg", ".pdf", ".svg")
+    if path.suffix.lower() not in suffixes:
+        raise CourseError(f"{path.name} is no picture file: end its name in {', '.join(suffixes)}.")
+    kind = path.suffix[1:].lower()
+    atomic_write(path, lambda part: grid.figure(title, zoom).savefig(part, format=kind))
 
 
 def draw_grid(
@@ -64,6 +80,9 @@ def draw_grid(
     return generator.draw(z, vectors, noise, truncation).unflatten(0, shape)
 
 
+# --- grids ----------------------------------------
+
+
 def class_grid(
     generator: ConditionalGenerator,
     classes: Sequence[str] | None = None,
@@ -71,19 +90,11 @@ def class_grid(
     seed: int = 0,
     truncation: float = 1.0,
 ) -> Grid:
-    """A row for each class; down a column z and noise stay the same, so that only the class differs.
-
-    Args:
-        generator: that draws. Without classes there is one row.
-        classes: names; all by default.
-        count: columns.
-        seed: of z and noise.
-        truncation: see :meth:`ConditionalGenerator.draw`.
-    """
-    names = list(generator.classes if classes is None else classes)
+    """A row for each class (all by default), ``count`` columns; down a column z and noise stay the same."""
+    names = list(classes or generator.classes)
     vectors = generator.vectors_of(names)[:, None] if names else None
     z = generator.latents(count, seed)[None]
-    return Grid(draw_grid(generator, z, vectors, seed, "column", truncation), names, [])
+    return Grid(draw_grid(generator, z, vectors, seed, "column", truncation), names)
 
 
 def truncation_sweep(
@@ -93,40 +104,28 @@ def truncation_sweep(
     rows: int = 4,
     seed: int = 0,
 ) -> Grid:
-    """From the mean picture to the whole distribution; a row keeps its class, z and noise.
+    """From the mean picture to the whole distribution, an amount a column; a row keeps its class, z and noise.
 
-    Args:
-        generator: that draws.
-        classes: of the rows in turn; the generator's by default.
-        amounts: truncation of each column.
-        rows: how many.
-        seed: of z and noise.
+    ``classes`` (all by default) take turns in the rows.
     """
-    names = _in_turn(generator, classes, rows)
+    known = list(classes or generator.classes)
+    names = [known[row % len(known)] for row in range(rows)] if known else []
     z = generator.latents(rows, seed)[:, None]
     vectors = generator.vectors_of(names)[:, None] if names else None
     columns = [draw_grid(generator, z, vectors, seed, "row", amount) for amount in amounts]
     return Grid(torch.cat(columns, 1), names, [f"{amount:g}" for amount in amounts])
 
 
-def _in_turn(generator: ConditionalGenerator, classes: Sequence[str] | None, rows: int) -> list[str]:
-    names = list(generator.classes if classes is None else classes)
-    return [names[row % len(names)] for row in range(rows)] if names else []
-
-
-def _mixed(coarse: Tensor, fine: Tensor, cut: int, blocks: int) -> Tensor:
+def _mixed(generator: ConditionalGenerator, coarse: Tensor, fine: Tensor, cut: int) -> Tensor:
     """``(1, C, D)`` for layers before ``cut`` and ``(R, 1, D)`` for the rest → ``(R, C, blocks, D)``."""
-    shape = (len(fine), coarse.shape[1], coarse.shape[2])
-    return torch.stack([(coarse if block < cut else fine).expand(shape) for block in range(blocks)], 2)
-
-
-def _check_cut(generator: ConditionalGenerator, cut: int) -> None:
     if not 1 <= cut < generator.blocks:
         raise CourseError(
             f"{generator.name} can change its style after layer 1 to {generator.blocks - 1}, not after {cut}."
             if generator.blocks > 1
             else f"{generator.name} takes z at one layer only: its styles cannot be mixed."
         )
+    shape = (len(fine), *coarse.shape[1:])
+    return torch.stack([(coarse if block < cut else fine).expand(shape) for block in range(generator.blocks)], 2)
 
 
 def style_mixing(
@@ -140,27 +139,18 @@ def style_mixing(
 ) -> Grid:
     """Layers before ``cut`` take z of the column, the others z of the row; the originals stand at the top and left.
 
-    Args:
-        generator: that draws.
-        label: name of the class of all pictures; the first by default, None where there are no classes.
-        rows, columns: without the originals.
-        cut: number of coarse layers.
-        seed: of z and of the noise, which is the same everywhere.
-        truncation: see :meth:`ConditionalGenerator.draw`.
+    All pictures are of the class ``label``, the first by default, and have the same noise.
 
     Raises:
         CourseError: the generator has no such layer.
     """
-    _check_cut(generator, cut)
     z = generator.latents(rows + columns, seed)
     fine, coarse = z[:rows, None], z[None, rows:]
-    names = [label] if label else generator.classes[:1]
-    vectors = generator.vectors_of(names)[:, None] if names else None
-
-    def draw(points: Tensor) -> Tensor:
-        return draw_grid(generator, points, vectors, seed, "all", truncation)
-
-    mixed, top, left = draw(_mixed(coarse, fine, cut, generator.blocks)), draw(coarse), draw(fine)
+    vectors = _vector(generator, label)
+    mixed, top, left = (
+        draw_grid(generator, points, vectors, seed, "all", truncation)
+        for points in (_mixed(generator, coarse, fine, cut), coarse, fine)
+    )
     corner = torch.ones_like(top[:, :1])
     pictures = torch.cat([torch.cat([corner, top], 1), torch.cat([left, mixed], 1)])
     return Grid(pictures, ["coarse from", *[""] * rows], ["fine from", *[""] * columns])
@@ -175,22 +165,169 @@ def class_mixing(
 ) -> Grid:
     """Layers before ``cut`` get the class of the column, the others that of the row; one z and one noise for all.
 
-    On the diagonal stand the classes themselves.
-
-    Args:
-        generator: that draws.
-        classes: names; the first six by default.
-        cut: number of coarse layers.
-        seed: of z and noise.
-        truncation: see :meth:`ConditionalGenerator.draw`.
+    On the diagonal stand the classes themselves, by default the first six.
 
     Raises:
         CourseError: the generator has no such layer, or no classes.
     """
-    _check_cut(generator, cut)
-    names = list(generator.classes[:6] if classes is None else classes)
+    names = list(classes or generator.classes[:6])
     one = generator.vectors_of(names)
-    vectors = _mixed(one[None], one[:, None], cut, generator.blocks)
+    vectors = _mixed(generator, one[None], one[:, None], cut)
     z = generator.latents(1, seed)[None]
     pictures = draw_grid(generator, z, vectors, seed, "all", truncation)
     return Grid(pictures, [f"fine: {name}" for name in names], [f"coarse: {name}" for name in names])
+
+
+def _vector(generator: ConditionalGenerator, label: str | None) -> Tensor | None:
+    """``(1, 1, K)`` of a class, the first by default; None where there are none."""
+    names = [label] if label is not None else generator.classes[:1]
+    return generator.vectors_of(names)[None] if names else None
+
+
+# --- walks ----------------------------------------
+
+
+def slerp(start: Tensor, end: Tensor, amount: float | Tensor) -> Tensor:
+    """Spherical interpolation between vectors ``(..., D)``; lengths are interpolated too.
+
+    Gaussian vectors in many dimensions have nearly equal lengths, about √D. The straight line between two of them runs
+    through short vectors, which a generator has hardly seen; the arc does not.
+
+    Args:
+        start, end: the vectors.
+        amount: 0 gives ``start``, 1 gives ``end``; a tensor is broadcast against ``(..., 1)``.
+    """
+    first, second = (x.norm(dim=-1, keepdim=True) for x in (start, end))
+    amount = torch.as_tensor(amount, dtype=start.dtype, device=start.device)
+    length = torch.lerp(first, second, amount)
+    cosine = (start * end).sum(-1, keepdim=True) / (first * second).clamp_min(1e-12)
+    angle = cosine.clamp(-1, 1).arccos()
+    weights = ((1 - amount) * angle).sin() / first.clamp_min(1e-12), (amount * angle).sin() / second.clamp_min(1e-12)
+    arc = length * (weights[0] * start + weights[1] * end) / angle.sin().clamp_min(1e-12)
+    # Between parallel vectors every way is a straight one.
+    return torch.where(angle.sin() < 1e-4, torch.lerp(start, end, amount), arc)
+
+
+def way(start: Tensor, end: Tensor, steps: int, spherical: bool) -> Tensor:
+    """``(..., D)`` twice → ``(..., steps, D)``: from ``start`` to ``end``, both included."""
+    amounts = torch.linspace(0, 1, steps, dtype=start.dtype, device=start.device)[:, None]
+    start, end = start[..., None, :], end[..., None, :]
+    return slerp(start, end, amounts) if spherical else torch.lerp(start, end, amounts)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What to draw; a grid takes from it what it knows.
+
+    Attributes:
+        classes: names; empty takes the generator's own, from the first on.
+        steps: columns.
+        rows: of a grid.
+        seed: of z and noise.
+        truncation: see :meth:`ConditionalGenerator.draw`.
+        spherical: on an arc, or straight. None: z on an arc, since Gaussian vectors have nearly one length, class
+            vectors straight.
+        fresh_noise: new noise maps for every picture, as published.
+        cut: coarse layers where layers are mixed.
+        reach: of the shifts; None for 1 in z and 0.1 in class vectors, as published.
+    """
+
+    classes: tuple[str, ...] = ()
+    steps: int = 8
+    rows: int = 4
+    seed: int = 0
+    truncation: float = 1.0
+    spherical: bool | None = None
+    fresh_noise: bool = False
+    cut: int = 2
+    reach: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps < 2 or self.rows < 1:
+            raise CourseError(f"a walk needs two steps and one row at least, not {self.steps} and {self.rows}.")
+
+    @property
+    def label(self) -> str | None:
+        """The one class to stay in; None for the generator's first, or where it has none."""
+        if len(self.classes) > 1:
+            raise CourseError(f"this picture shows one class, not {len(self.classes)}: name one.")
+        return self.classes[0] if self.classes else None
+
+    def draw(self, generator: ConditionalGenerator, z: Tensor, vectors: Tensor | None, share: str = "row") -> Tensor:
+        """``(R, C, 3, S, S)``, see :func:`draw_grid`."""
+        share = "none" if self.fresh_noise else share
+        return draw_grid(generator, z, vectors, self.seed, share, self.truncation)
+
+
+def _positions(steps: int) -> list[str]:
+    return [f"{position:.2g}" for position in torch.linspace(0, 1, steps).tolist()]
+
+
+def _between_classes(generator: ConditionalGenerator, walk: Walk, both: bool) -> Grid:
+    """From class to class. Every row has one z; with ``both``, rows go from one z to another, with one noise."""
+    names = walk.classes or tuple(generator.classes[:2])
+    if len(names) != 2:
+        raise CourseError(
+            f"this walk goes between two classes, not {len(names)}: name two, for example "
+            f"--classes {','.join(generator.classes[:2]) or 'first,second'}."
+        )
+    vectors = way(*generator.vectors_of(names), walk.steps, bool(walk.spherical))[None]
+    columns = [names[0], *_positions(walk.steps)[1:-1], names[1]]
+    if not both:
+        z = generator.latents(walk.rows, walk.seed)[:, None]
+        return Grid(walk.draw(generator, z, vectors), [], columns)
+    z = way(*generator.latents(2, walk.seed), max(2, walk.rows), walk.spherical is not False)[:, None]
+    return Grid(walk.draw(generator, z, vectors, "all"), [f"z {name}" for name in _positions(len(z))], columns)
+
+
+def _noise_walk(generator: ConditionalGenerator, walk: Walk) -> Grid:
+    """From one z to another inside a class; every row has a pair of its own."""
+    start, end = generator.latents(2 * walk.rows, walk.seed).unflatten(0, (walk.rows, 2)).unbind(1)
+    z = way(start, end, walk.steps, walk.spherical is not False)
+    return Grid(walk.draw(generator, z, _vector(generator, walk.label)), [], _positions(walk.steps))
+
+
+def _random_samples(generator: ConditionalGenerator, walk: Walk) -> Grid:
+    """Nothing but chance: every picture of the class has a z and noise of its own."""
+    z = generator.latents(walk.rows * walk.steps, walk.seed).unflatten(0, (walk.rows, walk.steps))
+    return Grid(walk.draw(generator, z, _vector(generator, walk.label), "none"))
+
+
+def _shift(generator: ConditionalGenerator, walk: Walk, of_class: bool) -> Grid:
+    """The same number, from −reach to reach, is added to every coordinate of z or of the class vector."""
+    reach = (0.1 if of_class else 1.0) if walk.reach is None else walk.reach
+    z, vectors = generator.latents(walk.rows, walk.seed)[:, None], _vector(generator, walk.label)
+    amounts = torch.linspace(-reach, reach, walk.steps)
+    if not of_class:
+        z = z + amounts[:, None]
+    elif vectors is None:
+        raise CourseError(f"{generator.name} has no classes to shift: choose another checkpoint.")
+    else:
+        vectors = vectors + amounts[None, :, None]
+    return Grid(walk.draw(generator, z, vectors), [], [f"{amount:+.2g}" for amount in amounts.tolist()])
+
+
+KINDS: dict[str, Callable[[ConditionalGenerator, Walk], Grid]] = {
+    "class-grid": lambda generator, walk: class_grid(generator, walk.classes, walk.steps, walk.seed, walk.truncation),
+    "truncation": lambda generator, walk: truncation_sweep(
+        generator, walk.classes, [index / (walk.steps - 1) for index in range(walk.steps)], walk.rows, walk.seed
+    ),
+    "mixing": lambda generator, walk: style_mixing(
+        generator, walk.label, walk.rows, walk.steps, walk.cut, walk.seed, walk.truncation
+    ),
+    "class-mixing": lambda generator, walk: class_mixing(generator, walk.classes, walk.cut, walk.seed, walk.truncation),
+    "class": lambda generator, walk: _between_classes(generator, walk, both=False),
+    "noise": _noise_walk,
+    "class-noise": lambda generator, walk: _between_classes(generator, walk, both=True),
+    "random-z": _random_samples,
+    "z-shift": lambda generator, walk: _shift(generator, walk, of_class=False),
+    "class-shift": lambda generator, walk: _shift(generator, walk, of_class=True),
+}
+"""Name → what draws it."""
+
+
+def draw_kind(generator: ConditionalGenerator, kind: str, walk: Walk) -> Grid:
+    """The picture called ``kind``; a CourseError where there is none, or it does not suit the generator or classes."""
+    if kind not in KINDS:
+        raise CourseError(f"there is no kind {kind!r} of picture: choose one of {', '.join(KINDS)}.")
+    return KINDS[kind](generator, walk)

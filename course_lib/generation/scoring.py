@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from ..data import ImageSet, load, regroup
 from ..errors import CourseError
@@ -22,18 +21,9 @@ from ..evaluation.inception_score import inception_score
 from ..figures import COLOURS, MARKERS, new_figure
 from ..training import Card, load_card
 from ..training.checkpoints import atomic_write
-from .generator import ConditionalGenerator
-from .opening import OPENERS, checkpoint_place, open_generator
+from .generator import OPENERS, ConditionalGenerator, checkpoint_place, open_generator
 
-__all__ = [
-    "Evaluation",
-    "Scores",
-    "evaluate",
-    "find_checkpoints",
-    "match_classes",
-    "score_curves",
-    "score_generator",
-]
+__all__ = ["Evaluation", "Scores", "find_checkpoints", "match_classes", "score_folder", "score_generator"]
 
 NEIGHBOURS = 5
 
@@ -75,27 +65,17 @@ def match_classes(data: ImageSet, generator: ConditionalGenerator, only: Sequenc
     elif not names:
         nothing = torch.zeros(len(data), dtype=torch.int64)
         return replace(data, labels=data.labels | {"class": nothing}, classes=data.classes | {"class": ["all"]})
-    found = _regrouped(data, names)
-    if found is None or not len(found):
-        raise CourseError(
-            f"{data.name!r} has no pictures of the classes of {generator.name} ({', '.join(names[:5])}, …): give "
-            "folder:PATH with one folder for each of them."
-        )
-    return found
-
-
-def _regrouped(data: ImageSet, names: Sequence[str]) -> ImageSet | None:
     # A folder calls its label `class`; of the avatars', kinds are what generators of the course know.
     for label in ("class", "kind", *data.classes):
-        if label in data.classes and set(names) <= set(data.classes[label]):
-            return regroup(data, {name: (name,) for name in names}, label)
-    return None
-
-
-def _samples(generator: ConditionalGenerator, names: Sequence[str], labels: Tensor, seed: int) -> Tensor:
-    z, noise = generator.latents(len(labels), seed), generator.noise(len(labels), seed)
-    vectors = generator.vectors_of(names)[labels] if generator.classes else None
-    return generator.draw(z, vectors, noise)
+        if set(names) <= set(data.classes.get(label, ())):
+            found = regroup(data, {name: (name,) for name in names}, label)
+            if len(found):
+                return found
+            break
+    raise CourseError(
+        f"{data.name!r} has no pictures of the classes of {generator.name} ({', '.join(names[:5])}, …): give "
+        "folder:PATH with one folder for each of them."
+    )
 
 
 def score_generator(
@@ -122,7 +102,8 @@ def score_generator(
     # Without classes the values that `only` chose are one set.
     wanted = counts if samples is None else torch.where(counts > 0, samples, 0)
     drawn = torch.arange(len(names)).repeat_interleave(wanted)
-    pictures = _samples(generator, names, drawn, seed)
+    vectors = generator.vectors_of(names)[drawn] if generator.classes else None
+    pictures = generator.draw(generator.latents(len(drawn), seed), vectors, generator.noise(len(drawn), seed))
     real, fake = real_features(data, network, generator.size), network.features(pictures)
     together = feature_scores(real, fake, NEIGHBOURS)
     # Pictures lie class by class, and a split of the Inception score must hold all classes.
@@ -167,11 +148,8 @@ class Evaluation:
 def find_checkpoints(place: str | Path) -> list[tuple[Card, Path]]:
     """Cards of generators, earliest training step first, with the folder that they lie in.
 
-    Args:
-        place: a folder, or one checkpoint as :func:`course_lib.generation.open_generator` takes it.
-
-    Raises:
-        CourseError: there is none.
+    ``place`` is a folder, or one checkpoint as :func:`course_lib.generation.open_generator` takes it; a CourseError
+    says where there is none.
     """
     folder = Path(place).expanduser()
     if not folder.is_dir():
@@ -187,7 +165,7 @@ def find_checkpoints(place: str | Path) -> list[tuple[Card, Path]]:
     return [(card, folder) for card in found]
 
 
-def evaluate(
+def score_folder(
     place: str | Path,
     evaluation: Evaluation,
     out: Path,
@@ -209,8 +187,7 @@ def evaluate(
         network: instead of the one that ``evaluation`` names (tests).
 
     Returns:
-        What the file holds: ``evaluation``, and for each checkpoint its hash, step and
-        :class:`Scores`.
+        What the file holds: ``evaluation``, and for each checkpoint its hash, step and :class:`Scores`.
 
     Raises:
         CourseError: no checkpoints, no such data, or scores in ``out`` against something else.
@@ -232,7 +209,7 @@ def evaluate(
             text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
             atomic_write(out / "scores.json", lambda part, text=text: part.write_text(text, encoding="utf-8"))
         tell(_line(card.name, known))
-    figure = score_curves(record, [card.name for card, _ in checkpoints])
+    figure = _score_curves(record, [card.name for card, _ in checkpoints])
     atomic_write(out / "scores.png", lambda part: figure.savefig(part, format="png"))
     return record
 
@@ -259,13 +236,8 @@ def _line(name: str, entry: dict[str, Any]) -> str:
     return f"{name}, step {entry['steps']}: " + ", ".join(parts)
 
 
-def score_curves(record: dict[str, Any], names: list[str]) -> Figure:
-    """Scores over training steps: all classes together (full lines) and mean over classes (dashed).
-
-    Args:
-        record: of :func:`evaluate`.
-        names: of the checkpoints to show, in order.
-    """
+def _score_curves(record: dict[str, Any], names: list[str]) -> Figure:
+    """Scores over training steps: all classes together (full lines) and mean over classes (dashed)."""
     entries = [record["checkpoints"][name] for name in names]
     steps = [entry["steps"] for entry in entries]
     figure, panels = new_figure(9.0, 6.0, columns=2, rows=2)

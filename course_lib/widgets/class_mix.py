@@ -9,7 +9,7 @@ from torch import Tensor
 from ..errors import CourseError
 from ..figures import png_bytes
 from ..generation import ConditionalGenerator
-from ..generation.interpolation import slerp
+from ..generation.grids import slerp
 from .picture_view import PictureView
 
 __all__ = ["ClassMix"]

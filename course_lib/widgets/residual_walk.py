@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from ..errors import CourseError
 from ..figures import png_bytes
-from ..generation.interpolation import slerp
+from ..generation.grids import slerp
 from ..translation import Translator
 from .picture_view import PictureView
 

@@ -10,7 +10,7 @@ from ..errors import CourseError
 from ..experts.latent_space import LatentSpace
 from ..figures import png_bytes
 from ..gans.stylegan import StyleGAN
-from ..generation.interpolation import slerp
+from ..generation.grids import slerp
 from .picture_view import PictureView, choice
 
 __all__ = ["StyleWalk"]
