@@ -55,10 +55,10 @@ train: $(STAMP) ## train a shipped checkpoint from scratch: make train NAME=... 
 	@$(BIN)/course train $(NAME) --profile $(TRAIN_PROFILE) $(ARGS)
 
 bench: $(STAMP) $(VENV)/.bench-ready ## measure our flow against four other libraries
-	@$(WITH_ENV) $(PY) -m course_lib.bench $(ARGS)
+	@$(WITH_ENV) $(PY) -m benchmarks $(ARGS)
 
 lint: $(STAMP) ## check code style and the notebooks' structure
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(PY) -m course_lib.notebook_lint
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(PY) -m tools.notebook_lint
 
 format: $(STAMP) ## let ruff put code and notebooks into shape
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .

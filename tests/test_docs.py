@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 import typer
 
-from course_lib import bootstrap
 from course_lib.cli import app
 from course_lib.paths import CHECKPOINTS, NOTEBOOKS, ROOT
 from course_lib.runner import all_notebooks, find_notebooks
 from course_lib.runner.catalog import check_parameters, split_assignments
 from course_lib.runner.store import PICTURE_TYPES, alt_text
 from course_lib.training.weights import load_card
+from tools import first_cell
 
 PACKAGE = ROOT / "course_lib"
 sys.path.insert(0, str(ROOT / "docs"))
@@ -229,7 +229,7 @@ def test_badges_and_hosted_notebooks_lead_to_the_address_of_the_project():
         assert f"https://colab.research.google.com/github/{name}/blob/main/{path}" in text, "run docs/refresh.py"
     hosts = re.findall(r"https://(?:colab|kaggle|mybinder)[^)\s]*", text)
     assert all(name in url for url in hosts if not url.endswith(".svg"))
-    assert f'"{address}"' in bootstrap.CELL
+    assert f'"{address}"' in first_cell.CELL
 
 
 @pytest.mark.parametrize("notebook", all_notebooks(), ids=lambda notebook: notebook.stem)
@@ -284,9 +284,8 @@ def layers():
 
 
 def unit_of(path: Path) -> str:
-    """The folder or module right below the package; the two files of the lint are one unit."""
-    name = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    return "notebook_lint" if name.startswith("notebook_lint") else name
+    """The folder or module right below the package."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imported_units(path: Path) -> set[str]:
@@ -300,9 +299,7 @@ def imported_units(path: Path) -> set[str]:
             base = own[: len(own) + 1 - node.level] if node.level else []
             stem = ".".join([*base, *([node.module] if node.module else [])])
             names |= {f"{stem}.{alias.name}" for alias in node.names}
-    parts = [name.split(".") for name in names if name.startswith("course_lib.")]
-    units = {part[1] for part in parts}
-    return {"notebook_lint" if unit.startswith("notebook_lint") else unit for unit in units}
+    return {name.split(".")[1] for name in names if name.startswith("course_lib.")}
 
 
 def test_imports_point_one_way():
@@ -323,7 +320,7 @@ def test_the_import_scan_sees_relative_and_absolute_imports():
     assert {"cinn", "data", "errors", "experts", "training"} <= set().union(
         *(imported_units(path) for path in (PACKAGE / "translation").glob("*.py"))
     )
-    assert "runner" in imported_units(PACKAGE / "notebook_lint.py")
+    assert "runner" in imported_units(PACKAGE / "teaching.py")
 
 
 def test_method_folders_do_not_import_each_other_and_training_knows_none():

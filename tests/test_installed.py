@@ -13,6 +13,7 @@ import pytest
 
 from course_lib import bootstrap
 from course_lib.paths import NOTEBOOKS, ROOT
+from tools import first_cell
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_an_installed_wheel_works_with_a_repository_named(installed):
 
 
 def test_the_first_cell_does_nothing_where_the_course_is_installed():
-    exec(bootstrap.CELL, {})
+    exec(first_cell.CELL, {})
 
 
 def test_the_first_cell_clones_and_installs_where_the_course_is_missing(monkeypatch, tmp_path):
@@ -69,7 +70,7 @@ def test_the_first_cell_clones_and_installs_where_the_course_is_missing(monkeypa
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append(command))
     monkeypatch.setattr(sys, "path", list(sys.path))
-    exec(bootstrap.CELL, {})
+    exec(first_cell.CELL, {})
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert calls[0][:2] == ["git", "clone"] and "--depth" in calls[0]
     assert calls[0][-2:] == [project["urls"]["Repository"], str(tmp_path / "course")]
@@ -83,7 +84,7 @@ def test_the_first_cell_takes_the_repository_that_a_notebook_lies_in(monkeypatch
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append(command))
     monkeypatch.setattr(sys, "path", list(sys.path))
-    exec(bootstrap.CELL, {})
+    exec(first_cell.CELL, {})
     assert [command[1:] for command in calls] == [[str(ROOT / "course_lib" / "bootstrap.py")]]
 
 
@@ -100,16 +101,16 @@ def test_an_installed_torch_is_pinned_and_a_missing_one_is_installed(monkeypatch
 
 def test_the_cell_is_put_in_once_and_changes_nothing_else(tmp_path):
     node = nbformat.read(NOTEBOOKS / "00_start_here.ipynb", as_version=4)
-    node.cells = [cell for cell in node.cells if cell.id != bootstrap.CELL_ID]
+    node.cells = [cell for cell in node.cells if cell.id != first_cell.CELL_ID]
     path = tmp_path / "one.ipynb"
     nbformat.write(node, path)
     before = path.read_text()
-    bootstrap.insert(path)
-    bootstrap.insert(path)
+    first_cell.insert(path)
+    first_cell.insert(path)
     after = nbformat.read(path, as_version=4)
     nbformat.validate(after)
-    [new] = [cell for cell in after.cells if cell.id == bootstrap.CELL_ID]
-    assert new.source == bootstrap.CELL
+    [new] = [cell for cell in after.cells if cell.id == first_cell.CELL_ID]
+    assert new.source == first_cell.CELL
     after.cells.remove(new)
     nbformat.write(after, path)
     assert json.loads(path.read_text()) == json.loads(before)

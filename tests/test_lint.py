@@ -12,9 +12,10 @@ from conftest import PIXEL_PNG as PNG
 from conftest import code, text
 from nbformat.v4 import new_output
 
-from course_lib import notebook_lint, paths
-from course_lib.bootstrap import CELL, CELL_ID, TAG
-from course_lib.notebook_lint import HEADINGS, RULES, lint_notebook, main
+from course_lib import paths
+from tools import notebook_lint
+from tools.first_cell import CELL, CELL_ID, TAG
+from tools.notebook_lint import HEADINGS, RULES, lint_notebook, main
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
@@ -214,7 +215,9 @@ def test_command_prints_findings_and_says_so_by_its_status(tmp_path, capsys):
     nbformat.write(node, path)
     assert main([str(path)]) == 1
     assert "00_case.ipynb: headings_are_there: the heading 'Recap' is missing" in capsys.readouterr().out
-    done = subprocess.run([sys.executable, "-m", notebook_lint.__name__, str(path)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", notebook_lint.__name__, str(path)], capture_output=True, text=True, cwd=paths.ROOT
+    )
     assert done.returncode == 1 and "Recap" in done.stdout
 
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib.bench.mind2mind import table
 from course_lib.data import ImageSet
 from course_lib.errors import CourseError
 from course_lib.experts import GridAutoencoder, GridAutoencoderConfig, fingerprint, freeze
@@ -97,12 +96,6 @@ def test_a_counted_iteration_leaves_the_network_as_it_was():
 def test_seconds_are_those_of_the_fastest_call():
     naps = iter([0.0, 0.05, 0.01, 0.03])
     assert 0.01 <= iteration_seconds(lambda: time.sleep(next(naps))) < 0.03
-
-
-def test_the_table_of_the_benchmark_shows_the_ratios():
-    row = {"batch": 2, "whole, float32": 8.0, "whole, bfloat16": 6.0, "MindGAN": 0.02}
-    row |= {"ratio a step": 300.0, "ratio a picture": 3840.0, "whole: operations": 70, "MindGAN: operations": 10}
-    assert "300x" in table({64: row}) and "3,840x" in table({64: row}) and "7x" in table({64: row})
 
 
 # --- the whole GAN ----------------------------------------

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from course_lib.notebook_lint import lint_notebook
 from course_lib.paths import ROOT
 from course_lib.runner import RunOptions, all_notebooks, run_notebooks
 from course_lib.runner.catalog import notebook_parameters
 from course_lib.runner.session import kernel_environment
+from tools.notebook_lint import lint_notebook
 
 NOTEBOOKS = all_notebooks()
 EXPECTED = {f"{number:02d}" for number in range(11)}

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import nbformat
 
-from course_lib import bootstrap
 from course_lib.paths import ROOT, RUNS
 from course_lib.runner import all_notebooks
 from course_lib.runner.store import PICTURE_TYPES, alt_text
@@ -79,7 +78,7 @@ def page_of(path: Path, pictures: Path) -> nbformat.NotebookNode:
     """
     node = nbformat.read(path, as_version=4)
     node.metadata.pop("widgets", None)
-    node.cells = [cell for cell in node.cells if bootstrap.TAG not in cell.metadata.get("tags", [])]
+    node.cells = [cell for cell in node.cells if "bootstrap" not in cell.metadata.get("tags", [])]
     for cell in node.cells:
         if cell.cell_type != "code":
             for name, data in cell.pop("attachments", {}).items():

@@ -1,5 +1,6 @@
-"""``python -m course_lib.bench hypermod``: what per-class kernels cost over the source generator's own convolutions."""
+"""What per-class kernels cost over the source generator's own convolutions."""
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
 from course_lib.hypermod import HyperGenerator
 from course_lib.hypermod import generator as hyper_generator
 
-__all__ = ["SHAPES", "KernelRoute", "main", "measure"]
+__all__ = ["SHAPES", "KernelRoute", "kernel_routes", "main", "measure"]
 
 _PUBLISHED = (512, 512, 512, 512, 256, 128, 64)
 SHAPES = {32: (128, 128, 64, 32), 64: (256, 256, 256, 128, 64), 256: _PUBLISHED}
@@ -35,7 +36,8 @@ class KernelRoute:
     trains: bool = True
 
 
-def _ways(hyper: HyperGenerator, batch: int, classes: int) -> list[KernelRoute]:
+def kernel_routes(hyper: HyperGenerator, batch: int, classes: int) -> list[KernelRoute]:
+    """All ways to draw a batch of a few classes; the first is the source generator alone."""
     draws = torch.Generator().manual_seed(0)
     z, noise = torch.randn(batch, hyper.config.latent, generator=draws), hyper.synthesis.noise(batch, draws)
     labels = torch.arange(batch) % classes
@@ -62,37 +64,34 @@ def _ways(hyper: HyperGenerator, batch: int, classes: int) -> list[KernelRoute]:
     ]
 
 
-def measure(
-    size: int, batch: int, classes: int, rounds: int = 5, clock: Callable[[], float] = time.perf_counter
-) -> dict[str, dict[str, float]]:
-    """KernelRoute → task → median seconds of a batch, all ways in turn.
+def measure(size: int, batch: int, classes: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Name of the route → task → median seconds of a batch, all ways in turn.
 
     Args:
         size: key of :data:`SHAPES`.
         batch: pictures.
         classes: among them, evenly.
         rounds: timed, after one that is not.
-        clock: seconds.
     """
     channels = SHAPES[size]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         # At 256 pixels full heads of width 64 would take a gigabyte; the products are those of a narrow class vector.
         hyper = HyperGenerator(StyleGAN(StyleGANConfig(channels, channels, channels[0])), classes, width=8).eval()
-    ways = _ways(hyper, batch, classes)
+    ways = kernel_routes(hyper, batch, classes)
     found: dict[str, dict[str, list[float]]] = {way.name: {} for way in ways}
     for turn in range(rounds + 1):
         for way in ways:
             for task in ("draw", "train"):
                 if task == "train" and not way.trains:
                     continue
-                started = clock()
+                started = time.perf_counter()
                 with torch.set_grad_enabled(task == "train"):
                     pictures = way.run()
                     if task == "train":
                         pictures.square().mean().backward()
                 if turn:
-                    found[way.name].setdefault(task, []).append(clock() - started)
+                    found[way.name].setdefault(task, []).append(time.perf_counter() - started)
     return {name: {task: statistics.median(times) for task, times in tasks.items()} for name, tasks in found.items()}
 
 
@@ -106,12 +105,12 @@ def table(title: str, found: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def main(rounds: int, sizes: list[int], clock: Callable[[], float] = time.perf_counter) -> dict[str, Any]:
+def main(chosen: argparse.Namespace) -> dict[str, Any]:
     """Prints one table for each size, batch and number of classes, and returns the numbers."""
     collected = {}
-    for size in sizes:
+    for size in chosen.sizes:
         for batch, classes in ((24, 6), (8, 8), (24, 1)) if size < 256 else ((8, 4),):
             title = f"{size} pixels, batch {batch}, {classes} classes"
-            collected[title] = measure(size, batch, classes, rounds, clock)
+            collected[title] = measure(size, batch, classes, chosen.rounds)
             print("\n" + table(title, collected[title]), flush=True)
     return collected

@@ -1,14 +1,11 @@
-"""``python -m course_lib.bench mind2mind``: a training step of a whole GAN against one of MindGAN, by picture size."""
+"""A training step of a whole GAN against one of MindGAN, by picture size."""
 
-import time
-from collections.abc import Callable
+import argparse
 from typing import Any
 
-from course_lib.recipes.mind2mind_cost import BATCHES, measure_step
+from course_lib.recipes.mind2mind_cost import measure_step
 
-__all__ = ["SIZES", "main", "table"]
-
-SIZES = list(BATCHES)
+__all__ = ["main", "table"]
 
 
 def table(found: dict[int, dict[str, float]]) -> str:
@@ -23,10 +20,10 @@ def table(found: dict[int, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def main(rounds: int, sizes: list[int], clock: Callable[[], float] = time.perf_counter) -> dict[str, Any]:
+def main(chosen: argparse.Namespace) -> dict[str, Any]:
     """Prints the table and returns the numbers."""
     # Large pictures take long and vary little.
-    found = {size: measure_step(size, min(rounds, 3) if size < 512 else 1, clock) for size in sizes}
+    found = {size: measure_step(size, min(chosen.rounds, 3) if size < 512 else 1) for size in chosen.sizes}
     print("One training step: a whole ALAE of the published shapes against MindGAN with as many codes.")
     print("A picture: against MindGAN at its published batch of 128. Operations: counted, a picture.")
     print("Random weights; the optimisers are not in it.\n" + table(found), flush=True)

@@ -1,4 +1,4 @@
-"""Checks that every notebook has the course's shape: ``python -m course_lib.notebook_lint [FILES]`` or ``make lint``.
+"""Checks that every notebook has the course's shape: ``python -m tools.notebook_lint [FILES]`` or ``make lint``.
 
 A rule is a small function that yields one message per finding; CONTRIBUTING.md says what the shape is and why.
 """
@@ -15,10 +15,10 @@ from typing import Any
 import nbformat
 
 from course_lib import paths
-from course_lib.bootstrap import CELL, TAG
 from course_lib.errors import CourseError
 from course_lib.runner.catalog import all_notebooks
 from course_lib.runner.store import PICTURE_TYPES, alt_text
+from tools.first_cell import CELL, TAG
 
 __all__ = ["HEADINGS", "KNOWN_TAGS", "RULES", "Draft", "lint_notebook", "main", "rule"]
 
@@ -164,7 +164,7 @@ def skips_are_complete(draft: Draft) -> Iterator[str]:
 def bootstrap_is_the_same(draft: Draft) -> Iterator[str]:
     """Every notebook opens elsewhere (Colab, Kaggle, a bare Jupyter) by the same first code cell."""
     if not draft.code or TAG not in tags(draft.code[0]) or draft.code[0].source != CELL:
-        yield f"the first code cell is not the course's: `python -m course_lib.bootstrap {draft.path}` puts it there"
+        yield f"the first code cell is not the course's: `python -m tools.first_cell {draft.path}` puts it there"
 
 
 @rule

@@ -1,0 +1,1 @@
+"""Speed of the course's code beside other libraries and other ways: ``make bench``, or ``python -m benchmarks``."""

@@ -1,0 +1,1 @@
+"""What only maintainers need: the lint of the notebooks, and their first cell."""
