@@ -13,7 +13,6 @@ from pathlib import Path
 
 import nbformat
 
-from course_lib.checks.registry import RECORD_VARIABLE
 from course_lib.errors import CourseError
 from course_lib.paths import NOTEBOOKS
 from course_lib.runner import all_notebooks
@@ -93,6 +92,8 @@ def _read(file: Path) -> nbformat.NotebookNode:
 def _grade_one(file: Path, node: nbformat.NotebookNode) -> dict:
     from nbclient import NotebookClient
     from nbclient.exceptions import DeadKernelError
+
+    from course_lib.checks.exercise import RECORD_VARIABLE
 
     code = "\n".join(cell.source for cell in node.cells if "exercise" in cell.metadata.get("tags", []))
     asked = [f"{module}.{name}" for module, name in re.findall(r"\bchecks\.(nb\d+)\.(\w+)", code)]

@@ -1,45 +1,77 @@
-"""Each exercise: its solution passes, its stub and wrong answers do not, and its notebook uses it."""
+"""Each exercise: what its notebook shows as solution passes, its stub and typical wrong answers do not."""
 
+import ast
 import re
+from functools import cache
 
 import pytest
 import torch
+import wrong_answers
 
 from course_lib import checks
 from course_lib.checks import CheckResult, exercise, exercises, passed, require
 from course_lib.runner import all_notebooks
 
 EXERCISES = exercises()
+_CALL = re.compile(r"\bchecks\.(nb\d+\.\w+)\(([\w, ]*)\)")
+_SOLUTION = re.compile(r"<summary>Solution</summary>\s*```python\n(.*?)```", re.DOTALL)
+
+
+@cache
+def shown_answers(number: str) -> dict[str, dict[str, tuple]]:
+    """Exercise → ``stub`` and ``solution`` of a notebook, each a tuple of the answer's parts."""
+    [notebook] = [one for one in all_notebooks() if one.number == number]
+    cells, imports, found = notebook.node.cells, [], {}
+    for place, cell in enumerate(cells):
+        tags = cell.metadata.get("tags", [])
+        if cell.cell_type == "code" and "bootstrap" not in tags:
+            imports += [one for one in ast.parse(cell.source).body if isinstance(one, ast.Import | ast.ImportFrom)]
+        if "exercise" in tags:
+            name, parts = _CALL.search(cell.source).groups()
+            text = "\n".join(one.source for one in cells[place:] if one.cell_type == "markdown")
+            sources = {"stub": cell.source, "solution": _SOLUTION.search(text)[1]}
+            found[name] = {kind: _evaluated(imports, source, parts) for kind, source in sources.items()}
+    return found
+
+
+def _evaluated(imports: list[ast.stmt], source: str, parts: str) -> tuple:
+    """The objects called ``parts`` that a cell defines, after the notebook's imports."""
+    defined = [one for one in ast.parse(source).body if isinstance(one, ast.FunctionDef | ast.ClassDef)]
+    names = {}
+    exec(compile(ast.Module([*imports, *defined], []), "<notebook>", "exec"), names)
+    return tuple(names[part.strip()] for part in parts.split(","))
+
+
+def answer_of(name: str, kind: str) -> tuple:
+    return shown_answers(name[2:4])[name][kind]
+
+
+def wrong_answers_of(name: str) -> list[tuple]:
+    found = getattr(wrong_answers, name.replace(".", "_"))(*answer_of(name, "solution"))
+    return [one if isinstance(one, tuple) else (one,) for one in found]
 
 
 @pytest.mark.parametrize("name", EXERCISES)
 def test_the_solution_passes(name):
-    result = EXERCISES[name].judge(EXERCISES[name].solution)
+    result = EXERCISES[name].judge(*answer_of(name, "solution"))
     assert result.passed, result.message
 
 
 @pytest.mark.parametrize("name", EXERCISES)
-def test_the_stub_is_not_enough_and_gets_words(name):
-    result = EXERCISES[name].judge(EXERCISES[name].stub)
-    assert not result.passed and result.message
-
-
-@pytest.mark.parametrize(
-    ("name", "number"), [(name, i) for name, one in EXERCISES.items() for i in range(len(one.wrong))]
-)
-def test_a_typical_wrong_answer_does_not_pass(name, number):
-    result = EXERCISES[name].judge(EXERCISES[name].wrong[number])
-    assert not result.passed and result.message
+def test_stub_and_typical_wrong_answers_do_not_pass_and_get_words(name):
+    wrong = wrong_answers_of(name)
+    assert len(wrong) >= 2
+    for number, answer in enumerate([answer_of(name, "stub"), *wrong]):
+        result = EXERCISES[name].judge(*answer)
+        assert not result.passed and result.message, f"answer {number}"
 
 
 @pytest.mark.parametrize("notebook", all_notebooks(), ids=lambda notebook: notebook.stem)
 def test_a_notebook_uses_all_its_checks_and_no_others(notebook):
-    code = "\n".join(cell.source for cell in notebook.node.cells if "exercise" in cell.metadata.get("tags", []))
-    used = {f"{module}.{name}" for module, name in re.findall(r"\bchecks\.(nb\d+)\.(\w+)", code)}
-    assert used == {name for name in EXERCISES if name.startswith(f"nb{notebook.number}.")}
+    assert set(shown_answers(notebook.number)) == {name for name in EXERCISES if name[2:4] == notebook.number}
 
 
-@exercise(solution=lambda x: 2 * x, stub=lambda x: x, wrong=(lambda x: x**2, lambda x: None))
+@exercise
 def double(answer):
     x = torch.randn(5)
     require(torch.allclose(answer(x), 2 * x), "the values are\nnot doubled", "use 2 * x")
@@ -75,20 +107,6 @@ def test_a_check_leaves_the_random_state_alone():
     torch.manual_seed(5)
     double.judge(lambda x: torch.randn(5))
     assert torch.equal(torch.rand(3), expected)
-
-
-def test_an_answer_of_several_parts():
-    @exercise(solution=(1, 2), stub=(0, 0), wrong=((1, 1), (2, 1)))
-    def pair(first, second):
-        require((first, second) == (1, 2), "wrong pair")
-        return passed("right pair")
-
-    assert pair(1, 2).passed and pair.judge(pair.solution).passed and not pair.judge(pair.stub).passed
-
-
-def test_an_exercise_needs_two_wrong_answers():
-    with pytest.raises(ValueError, match="two"):
-        exercise(solution=1, stub=0, wrong=(2,))
 
 
 def test_an_unknown_module_is_an_ordinary_error():

@@ -1,16 +1,16 @@
 """What an exercise's cell calls: ``checks.nb02.coupling(my_function)`` prints one line, pass or not yet with a hint.
 
-One module per notebook (``nb00.py`` …) holds its checks, each with a solution, the stub and typical wrong answers.
+One module per notebook (``nb00.py`` …) holds its checks. Stubs and solutions stand in the notebooks, where learners see
+them; a test holds both against the check.
 """
 
 import importlib
 import pkgutil
 from types import ModuleType
 
-from course_lib.checks.registry import Exercise, exercise
-from course_lib.checks.result import CheckResult, passed, require
+from course_lib.checks.exercise import CheckResult, Exercise, exercise, passed, require, require_shape
 
-__all__ = ["CheckResult", "Exercise", "exercise", "exercises", "passed", "require"]
+__all__ = ["CheckResult", "Exercise", "exercise", "exercises", "passed", "require", "require_shape"]
 
 
 def exercises() -> dict[str, Exercise]:

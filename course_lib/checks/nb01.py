@@ -5,8 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from course_lib.checks.registry import exercise
-from course_lib.checks.result import CheckResult, passed, require
+from course_lib.checks.exercise import CheckResult, exercise, passed, require, require_shape
 from course_lib.experts import fingerprint
 
 __all__ = ["freeze_expert", "probe"]
@@ -21,20 +20,7 @@ def _right_probe(x: Tensor, labels: Tensor, new: Tensor, ridge: float) -> Tensor
     return ((new - mean) / std @ weight + offset).argmax(1)
 
 
-def _own_scale(x: Tensor, labels: Tensor, new: Tensor, ridge: float) -> Tensor:
-    shifted = (new - new.mean(0)) / (new.std(0) + 1e-6) * (x.std(0) + 1e-6) + x.mean(0)
-    return _right_probe(x, labels, shifted, ridge)
-
-
-@exercise(
-    solution=_right_probe,
-    stub=lambda x, labels, new, ridge: torch.zeros(len(new), dtype=torch.int64),
-    wrong=(
-        _own_scale,
-        lambda x, labels, new, ridge: _right_probe(x, labels, new, 1e4),
-        lambda x, labels, new, ridge: torch.cdist(new, x).argmin(1),
-    ),
-)
+@exercise
 def probe(answer: Callable[[Tensor, Tensor, Tensor, float], Tensor]) -> CheckResult:
     """Exercise 1: a ridge-regression classifier, ``(x, labels, new, ridge) -> classes of new (M,)``."""
     centres = torch.randn(3, 12, dtype=torch.float64) * 2
@@ -43,11 +29,8 @@ def probe(answer: Callable[[Tensor, Tensor, Tensor, float], Tensor]) -> CheckRes
     scale = torch.logspace(-2, 2, 12, dtype=torch.float64)
     x = (centres[labels] + noise) * scale + 5
     found = answer(x, labels, x, 0.1)
-    require(
-        isinstance(found, Tensor) and found.shape == (400,) and not found.is_floating_point(),
-        "the result should be one class number per row of `new`",
-        "end with argmax over the classes, dimension 1",
-    )
+    require_shape(found, (400,), "one class number for each row of `new`: end with argmax over dimension 1")
+    require(not found.is_floating_point(), "the result should be class numbers", "end with argmax over dimension 1")
     require(
         (found == labels).double().mean() > 0.95,
         "well separated classes are mixed up",
@@ -68,40 +51,7 @@ def probe(answer: Callable[[Tensor, Tensor, Tensor, float], Tensor]) -> CheckRes
     return passed("the same classes as ridge regression on standardised rows")
 
 
-def _right_freeze(module: nn.Module) -> nn.Module:
-    module.eval().requires_grad_(False)
-    for part in module.modules():
-        part.train = lambda mode=True, part=part: part
-    return module
-
-
-def _only_gradients(module: nn.Module) -> nn.Module:
-    return module.requires_grad_(False)
-
-
-def _only_eval(module: nn.Module) -> nn.Module:
-    return module.eval()
-
-
-def _eval_and_gradients(module: nn.Module) -> nn.Module:
-    return module.eval().requires_grad_(False)
-
-
-class _Detached(nn.Module):
-    def __init__(self, module: nn.Module):
-        super().__init__()
-        self.module = _right_freeze(module)
-
-    @torch.no_grad()
-    def forward(self, x: Tensor) -> Tensor:
-        return self.module(x)
-
-
-@exercise(
-    solution=_right_freeze,
-    stub=lambda module: module,
-    wrong=(_only_gradients, _only_eval, _eval_and_gradients, _Detached),
-)
+@exercise
 def freeze_expert(answer: Callable[[nn.Module], nn.Module]) -> CheckResult:
     """Exercise 2: a network that training something on top of it cannot change, ``module -> module``."""
     expert = answer(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten()))

@@ -7,9 +7,7 @@ import torch
 from torch import Tensor
 
 from course_lib import cinn
-from course_lib.checks.registry import exercise
-from course_lib.checks.result import CheckResult, passed, require
-from course_lib.checks.toys import toy_flow
+from course_lib.checks.exercise import CheckResult, exercise, passed, require, require_shape, toy_flow
 
 __all__ = ["coupling", "log_prob", "transfer"]
 
@@ -33,27 +31,10 @@ def _close(a: Tensor, b: Tensor) -> bool:
 
 
 def _require_per_sample(log_det: Tensor, count: int) -> None:
-    require(
-        isinstance(log_det, Tensor) and log_det.shape == (count,),
-        f"the second result should be one number per sample, a tensor of shape ({count},)",
-        "sum over the coordinates, dimension 1, and keep the batch",
-    )
+    require_shape(log_det, (count,), "sum over the coordinates, dimension 1, and keep the batch")
 
 
-def _right_log_prob(v: Tensor, log_det: Tensor) -> Tensor:
-    return log_det - 0.5 * v.square().sum(1) - 0.5 * v.shape[1] * math.log(2 * math.pi)
-
-
-@exercise(
-    solution=_right_log_prob,
-    stub=lambda v, log_det: torch.zeros(len(v)),
-    wrong=(
-        lambda v, log_det: _right_log_prob(v, -log_det),
-        lambda v, log_det: log_det - 0.5 * v.square().sum(1),
-        lambda v, log_det: log_det - 0.5 * v.square().mean(1) - 0.5 * math.log(2 * math.pi),
-        lambda v, log_det: -_right_log_prob(v, log_det),
-    ),
-)
+@exercise
 def log_prob(answer: Callable[[Tensor, Tensor], Tensor]) -> CheckResult:
     """Exercise 1: the log-density of ``z`` from the flow's two outputs, ``(v, log_det) -> (B,)``."""
     for dim in (2, 5):
@@ -87,35 +68,11 @@ def _right_forward(h: Tensor, e: Tensor, nets: Nets) -> tuple[Tensor, Tensor]:
     return torch.cat([b, a], 1), (scale0 * scale1).log().sum(1)
 
 
-def _right_inverse(h: Tensor, e: Tensor, nets: Nets) -> Tensor:
-    s0, t0, s1, t1 = nets
-    b, a = h.chunk(2, 1)
-    a = (a - t1(torch.cat([b, e], 1))) / (0.5 + torch.sigmoid(s1(torch.cat([b, e], 1))))
-    b = (b - t0(torch.cat([a, e], 1))) / (0.5 + torch.sigmoid(s0(torch.cat([a, e], 1))))
-    return torch.cat([a, b], 1)
-
-
 def _swapped(h: Tensor) -> Tensor:
     return torch.cat(h.chunk(2, 1)[::-1], 1)
 
 
-@exercise(
-    solution=(_right_forward, _right_inverse),
-    stub=(lambda h, e, nets: (h, torch.zeros(len(h))), lambda h, e, nets: h),
-    wrong=(
-        (lambda h, e, nets: (_right_forward(h, e, nets)[0], h.new_zeros(len(h))), _right_inverse),
-        (lambda h, e, nets: (_right_forward(h, e, nets)[0], -_right_forward(h, e, nets)[1]), _right_inverse),
-        (
-            lambda h, e, nets: (_swapped(_right_forward(h, e, nets)[0]), _right_forward(h, e, nets)[1]),
-            lambda h, e, nets: _right_inverse(_swapped(h), e, nets),
-        ),
-        (
-            lambda h, e, nets: _right_forward(h, 0 * e, nets),
-            lambda h, e, nets: _right_inverse(h, 0 * e, nets),
-        ),
-        (_right_forward, lambda h, e, nets: _right_inverse(_swapped(h), e, nets)),
-    ),
-)
+@exercise
 def coupling(
     forward: Callable[[Tensor, Tensor, Nets], tuple[Tensor, Tensor]],
     inverse: Callable[[Tensor, Tensor, Nets], Tensor],
@@ -155,16 +112,7 @@ def coupling(
     return passed("invertible, and the log-determinant agrees with autograd")
 
 
-@exercise(
-    solution=lambda flow, z, own, other: flow.inverse(flow(z, own)[0], other),
-    stub=lambda flow, z, own, other: z,
-    wrong=(
-        lambda flow, z, own, other: flow.inverse(flow(z, other)[0], own),
-        lambda flow, z, own, other: flow.inverse(flow(z, other)[0], other),
-        lambda flow, z, own, other: flow.inverse(torch.randn_like(z), other),
-        lambda flow, z, own, other: flow(flow.inverse(z, own), other)[0],
-    ),
-)
+@exercise
 def transfer(answer: Callable[[cinn.ConditionalFlow, Tensor, Tensor, Tensor], Tensor]) -> CheckResult:
     """Exercise 3: keep the residual, change the condition: ``(flow, z, own, other) -> z_new``."""
     flow = toy_flow()
@@ -172,11 +120,7 @@ def transfer(answer: Callable[[cinn.ConditionalFlow, Tensor, Tensor, Tensor], Te
     own, other = torch.eye(3, dtype=torch.float64)[torch.tensor([[0] * 8, [1] * 8])]
     with torch.no_grad():
         moved = answer(flow, z, own, other)
-        require(
-            isinstance(moved, Tensor) and moved.shape == z.shape,
-            "the result should have the shape of z",
-            "flow(z, own) returns two things: the residual and the log-determinant",
-        )
+        require_shape(moved, z.shape, "flow(z, own) returns two things: the residual and the log-determinant")
         require(not _close(moved, z), "nothing has changed", "encode with one condition, decode with the other")
         require(
             _close(flow(moved, other)[0], flow(z, own)[0]),

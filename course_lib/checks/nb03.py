@@ -7,27 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from course_lib import cinn
-from course_lib.checks.registry import exercise
-from course_lib.checks.result import CheckResult, passed, require
-from course_lib.checks.toys import toy_flow
+from course_lib.checks.exercise import CheckResult, exercise, passed, require, require_shape, toy_flow
 from course_lib.translation import Translator
 
 __all__ = ["consistency", "training", "transfer"]
 
 
-def _right_consistency(wanted: Tensor, found: Tensor) -> float:
-    return float(1 - (wanted - found).square().sum() / (wanted - wanted.mean(0)).square().sum())
-
-
-@exercise(
-    solution=_right_consistency,
-    stub=lambda wanted, found: 0.0,
-    wrong=(
-        lambda wanted, found: float(1 - (wanted - found).square().mean()),
-        lambda wanted, found: float(1 - (wanted - found).square().sum() / wanted.square().sum()),
-        lambda wanted, found: float(torch.corrcoef(torch.stack([wanted.flatten(), found.flatten()]))[0, 1] ** 2),
-    ),
-)
+@exercise
 def consistency(answer: Callable[[Tensor, Tensor], float]) -> CheckResult:
     """Exercise 1: explained share of variance of ``(N, K)`` rows, ``(wanted, found) -> share``."""
     wanted = 3.0 * torch.randn(500, 4, dtype=torch.float64) + 5.0
@@ -47,45 +33,7 @@ def consistency(answer: Callable[[Tensor, Tensor], float]) -> CheckResult:
     return passed("1 for a copy, 0 for the mean, and shifts are punished")
 
 
-def _right_training(flow: nn.Module, latent: Tensor, condition: Tensor, steps: int) -> float:
-    return _train(flow, latent, condition, steps)
-
-
-def _train(
-    flow: nn.Module, latent: Tensor, condition: Tensor, steps: int, sign: float = 1.0, zero: bool = True
-) -> float:
-    optimizer = torch.optim.Adam(flow.parameters(), 1e-2)
-    losses = []
-    for _ in range(steps):
-        index = torch.randint(len(latent), (64,))
-        v, log_det = flow(latent[index], condition[index])
-        loss = (0.5 * v.square().sum(1) - sign * log_det).mean()
-        if zero:
-            optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return sum(losses[-10:]) / 10
-
-
-def _without_a_step(flow: nn.Module, latent: Tensor, condition: Tensor, steps: int) -> float:
-    v, log_det = flow(latent, condition)
-    return float((0.5 * v.square().sum(1) - log_det).mean())
-
-
-def _without_condition(flow: nn.Module, latent: Tensor, condition: Tensor, steps: int) -> float:
-    return _train(flow, latent, torch.zeros_like(condition), steps)
-
-
-@exercise(
-    solution=_right_training,
-    stub=lambda flow, latent, condition, steps: 0.0,
-    wrong=(
-        lambda flow, latent, condition, steps: _train(flow, latent, condition, steps, sign=-1.0),
-        _without_a_step,
-        _without_condition,
-    ),
-)
+@exercise
 def training(answer: Callable[[nn.Module, Tensor, Tensor, int], float]) -> CheckResult:
     """Exercise 2: maximum likelihood, ``(flow, latent, condition, steps) -> mean loss of the last ten steps``."""
     # Latents are the condition, turned, plus Gaussian noise of a known size: their conditional entropy is known.
@@ -135,24 +83,7 @@ def _toy_translator() -> Translator:
     return Translator(_Pixels(), toy_flow(), _Pixels())
 
 
-def _right_transfer(translator: Translator, picture: Tensor, own: Tensor, other: Tensor) -> Tensor:
-    source, flow, target = translator.source, translator.flow, translator.target
-    v, _ = flow(target.encode(picture), source.encode(own))
-    return target.decode(flow.inverse(v, source.encode(other)))
-
-
-@exercise(
-    solution=_right_transfer,
-    stub=lambda translator, picture, own, other: picture,
-    wrong=(
-        lambda translator, picture, own, other: _right_transfer(translator, picture, other, own),
-        lambda translator, picture, own, other: _right_transfer(translator, picture, other, other),
-        lambda translator, picture, own, other: translator.render(torch.randn(1, 4, dtype=torch.float64), other)[:, 0],
-        lambda translator, picture, own, other: translator.flow.inverse(
-            translator.flow(translator.target.encode(picture), own)[0], other
-        ),
-    ),
-)
+@exercise
 def transfer(answer: Callable[[Translator, Tensor, Tensor, Tensor], Tensor]) -> CheckResult:
     """Exercise 3: the residual of one picture under another's condition, ``(translator, picture, own, other)``."""
     translator = _toy_translator()
@@ -160,11 +91,7 @@ def transfer(answer: Callable[[Translator, Tensor, Tensor, Tensor], Tensor]) -> 
     own, other = torch.eye(3, dtype=torch.float64)[torch.tensor([[0] * 6, [1] * 6])]
     with torch.no_grad():
         moved = answer(translator, picture, own, other)
-        require(
-            isinstance(moved, Tensor) and moved.shape == picture.shape,
-            "the result should be pictures, one for each picture given",
-            "the last step decodes a latent with translator.target",
-        )
+        require_shape(moved, picture.shape, "the last step decodes a latent with translator.target")
         require(
             not torch.allclose(moved, picture), "nothing has changed", "read v with one condition, write with another"
         )

@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from course_lib import cinn
-from course_lib.checks.registry import exercise
-from course_lib.checks.result import CheckResult, passed, require
-from course_lib.checks.toys import toy_flow
+from course_lib.checks.exercise import CheckResult, exercise, passed, require, require_shape, toy_flow
 
 __all__ = ["dequantised_target", "reading", "same_residual"]
 
@@ -18,25 +16,7 @@ def _noisy(embedding: Tensor) -> Tensor:
     return embedding + 0.1 * torch.randn(embedding.shape, dtype=embedding.dtype)
 
 
-def _right_target(z: Tensor, embedding: Tensor, render: Callable, dequantise: Callable) -> tuple[Tensor, Tensor]:
-    return torch.cat([z, dequantise(embedding)], 1), render(z, embedding)
-
-
-def _picture_of_noisy(z: Tensor, embedding: Tensor, render: Callable, dequantise: Callable) -> tuple[Tensor, Tensor]:
-    moved = dequantise(embedding)
-    return torch.cat([z, moved], 1), render(z, moved)
-
-
-@exercise(
-    solution=_right_target,
-    stub=lambda z, embedding, render, dequantise: (z, render(z, embedding)),
-    wrong=(
-        _picture_of_noisy,
-        lambda z, embedding, render, dequantise: (torch.cat([z, embedding], 1), render(z, embedding)),
-        lambda z, embedding, render, dequantise: (torch.cat([dequantise(embedding), z], 1), render(z, embedding)),
-        lambda z, embedding, render, dequantise: (dequantise(torch.cat([z, embedding], 1)), render(z, embedding)),
-    ),
-)
+@exercise
 def dequantised_target(answer: Callable[[Tensor, Tensor, Callable, Callable], tuple[Tensor, Tensor]]) -> CheckResult:
     """Exercise 2: a training item for BigGAN, ``(z, embedding, render, dequantise) -> (target, picture)``."""
     z = torch.randn(12, 5, dtype=torch.float64)
@@ -46,11 +26,7 @@ def dequantised_target(answer: Callable[[Tensor, Tensor, Callable, Callable], tu
         return torch.cat([noise.sum(1, keepdim=True), given], 1)
 
     target, picture = answer(z, embedding, render, _noisy)
-    require(
-        isinstance(target, Tensor) and target.shape == (12, 8),
-        "the target should be noise and embedding side by side, one row for each sample",
-        "torch.cat along dimension 1",
-    )
+    require_shape(target, (12, 8), "torch.cat along dimension 1")
     require(torch.equal(target[:, :5], z), "the noise is not in front, unchanged", "z comes first, and only e is moved")
     moved = target[:, 5:] - embedding
     require(bool((moved != 0).all()), "the embedding in the target is the clean one", "pass it through dequantise")
@@ -63,33 +39,14 @@ def dequantised_target(answer: Callable[[Tensor, Tensor, Callable, Callable], tu
     return passed("noise first, a random neighbour of the embedding second, and the picture from the clean one")
 
 
-def _right_same(flow: cinn.ConditionalFlow, condition: Tensor, v: Tensor) -> Tensor:
-    many = condition.repeat_interleave(len(v), 0)
-    return flow.inverse(v.repeat(len(condition), 1), many).view(len(condition), len(v), -1)
-
-
-@exercise(
-    solution=_right_same,
-    stub=lambda flow, condition, v: v.expand(len(condition), *v.shape),
-    wrong=(
-        lambda flow, condition, v: flow.inverse(
-            v.repeat_interleave(len(condition), 0), condition.repeat_interleave(len(v), 0)
-        ).view(len(condition), len(v), -1),
-        lambda flow, condition, v: _right_same(flow, condition, torch.randn_like(v)),
-        lambda flow, condition, v: _right_same(flow, condition[:1].expand_as(condition), v),
-    ),
-)
+@exercise
 def same_residual(answer: Callable[[cinn.ConditionalFlow, Tensor, Tensor], Tensor]) -> CheckResult:
     """Exercise 3: every sentence under every residual, ``(flow, condition, v) -> (sentences, samples, D)``."""
     flow = toy_flow()
     condition, v = torch.randn(4, 3, dtype=torch.float64), torch.randn(5, 4, dtype=torch.float64)
     with torch.no_grad():
         latent = answer(flow, condition, v)
-        require(
-            isinstance(latent, Tensor) and latent.shape == (4, 5, 4),
-            "the result should have the shape (sentences, samples, D)",
-            "20 latents in one pass, and view() at the end",
-        )
+        require_shape(latent, (4, 5, 4), "20 latents in one pass, and view() at the end")
         for i in range(4):
             found = flow.encode(latent[i], condition[i].expand(5, 3))
             require(
@@ -109,21 +66,7 @@ def _right_reading(embeddings: Tensor, wanted: Tensor, ridge: float) -> Callable
     return lambda new: (new - mean) @ weight + offset
 
 
-def _without_offset(embeddings: Tensor, wanted: Tensor, ridge: float) -> Callable[[Tensor], Tensor]:
-    read = _right_reading(embeddings, wanted, ridge)
-    return lambda new: read(new) - wanted.mean(0)
-
-
-@exercise(
-    solution=_right_reading,
-    stub=lambda embeddings, wanted, ridge: lambda x: torch.zeros(len(x), wanted.shape[1]),
-    wrong=(
-        _without_offset,
-        lambda embeddings, wanted, ridge: _right_reading(embeddings, wanted, 0.0),
-        lambda embeddings, wanted, ridge: _right_reading(embeddings, wanted, 100 * ridge),
-        lambda embeddings, wanted, ridge: lambda new: new @ torch.linalg.lstsq(embeddings, wanted).solution,
-    ),
-)
+@exercise
 def reading(answer: Callable[[Tensor, Tensor, float], Callable[[Tensor], Tensor]]) -> CheckResult:
     """Exercise 1: ridge regression, ``(embeddings, wanted, ridge) -> (embeddings -> readings)``."""
     embeddings = torch.randn(200, 7, dtype=torch.float64) * torch.linspace(0.2, 2, 7, dtype=torch.float64) + 3
@@ -133,10 +76,7 @@ def reading(answer: Callable[[Tensor, Tensor, float], Callable[[Tensor], Tensor]
         read = answer(embeddings, wanted, ridge)
         require(callable(read), "the result should be a function of new embeddings", "return read")
         found, right = read(new), _right_reading(embeddings, wanted, ridge)(new)
-        require(
-            isinstance(found, Tensor) and found.shape == right.shape,
-            "a reading should have one row for each embedding and one column for each target",
-        )
+        require_shape(found, right.shape)
         middle = read(embeddings.mean(0, keepdim=True))
         require(
             torch.allclose(middle.double(), wanted.mean(0, keepdim=True), atol=1e-6),

@@ -5,43 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from course_lib.checks.registry import exercise
-from course_lib.checks.result import CheckResult, passed, require
+from course_lib.checks.exercise import CheckResult, exercise, passed, require, require_shape
 
 __all__ = ["flip", "top_k", "translator"]
 
 
-def _right_translator(latent: Tensor, condition: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    x, y = condition.double(), latent.double()
-    centred = x - x.mean(0)
-    gram = centred.T @ centred + 1e-3 * torch.eye(x.shape[1], dtype=torch.float64)
-    a = torch.linalg.solve(gram, centred.T @ (y - y.mean(0)))
-
-    def translate(z: Tensor, own: Tensor, other: Tensor) -> Tensor:
-        residual = z - own.to(z) @ a.to(z)
-        return residual + other.to(z) @ a.to(z)
-
-    return translate
-
-
-def _without_centring(latent: Tensor, condition: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    gram = condition.T @ condition + 100.0 * torch.eye(condition.shape[1])
-    a = torch.linalg.solve(gram, condition.T @ latent)
-    return lambda z, own, other: z - own.to(z) @ a.to(z) + other.to(z) @ a.to(z)
-
-
-@exercise(
-    solution=_right_translator,
-    stub=lambda latent, condition: lambda z, own, other: z,
-    wrong=(
-        _without_centring,
-        lambda latent, condition: lambda z, own, other: _right_translator(latent, condition)(z, other, own),
-        lambda latent, condition: (
-            lambda z, own, other: _right_translator(latent, condition)(torch.zeros_like(z), 0 * own, other)
-        ),
-        lambda latent, condition: lambda z, own, other: z - latent.mean(0).to(z),
-    ),
-)
+@exercise
 def translator(answer: Callable[[Tensor, Tensor], Callable[[Tensor, Tensor, Tensor], Tensor]]) -> CheckResult:
     """Exercise 2: a linear translator, ``(latents, conditions) -> (latent, own, other) -> latent``."""
     domain, colour = torch.randint(3, (400,)), torch.randint(2, (400,))
@@ -54,11 +23,7 @@ def translator(answer: Callable[[Tensor, Tensor], Callable[[Tensor, Tensor, Tens
     second = torch.cat([torch.eye(3)[[2] * 8], torch.eye(2)[[1] * 8]], 1)
     z = first @ means + own
     moved = translate(z, first, second)
-    require(
-        isinstance(moved, Tensor) and moved.shape == z.shape,
-        "the result should be latents, one for each latent given",
-        "subtract the prediction under `own`, add that under `other`",
-    )
+    require_shape(moved, z.shape, "subtract the prediction under `own`, add that under `other`")
     require(not torch.allclose(moved, z), "the latents have not changed", "add the prediction under `other`")
     gap = (moved - second @ means - own).abs().max().item()
     require(
@@ -79,22 +44,7 @@ def _right_top_k(queries: Tensor, gallery: Tensor, k: int) -> float:
     return (nearest == torch.arange(len(queries))[:, None]).any(1).float().mean().item()
 
 
-@exercise(
-    solution=_right_top_k,
-    stub=lambda queries, gallery, k: 0.0,
-    wrong=(
-        lambda queries, gallery, k: _right_top_k(queries, gallery, 1),
-        lambda queries, gallery, k: _right_top_k(gallery, queries, k),
-        lambda queries, gallery, k: (
-            (torch.cdist(queries, gallery).topk(k, dim=1).indices == torch.arange(len(queries))[:, None])
-            .any(1)
-            .float()
-            .mean()
-            .item()
-        ),
-        lambda queries, gallery, k: k / len(gallery),
-    ),
-)
+@exercise
 def top_k(answer: Callable[[Tensor, Tensor, int], float]) -> CheckResult:
     """Exercise 3: retrieval of the true counterpart, ``(queries, gallery, k) -> share``; row i belongs to row i."""
     gallery = torch.randn(40, 8)
@@ -113,34 +63,7 @@ def top_k(answer: Callable[[Tensor, Tensor, int], float]) -> CheckResult:
     return passed("counterparts are counted right for every k")
 
 
-def _right_flip(condition: Tensor, block: slice, value: int) -> Tensor:
-    changed = condition.clone()
-    changed[:, block] = 0
-    changed[:, block.start + value] = 1
-    return changed
-
-
-def _add_only(condition: Tensor, block: slice, value: int) -> Tensor:
-    changed = condition.clone()
-    changed[:, block.start + value] = 1
-    return changed
-
-
-def _in_place(condition: Tensor, block: slice, value: int) -> Tensor:
-    condition.copy_(_right_flip(condition, block, value))
-    return condition
-
-
-@exercise(
-    solution=_right_flip,
-    stub=lambda condition, block, value: condition,
-    wrong=(
-        _add_only,
-        _in_place,
-        lambda condition, block, value: _right_flip(condition, slice(0, block.stop), value),
-        lambda condition, block, value: _right_flip(condition, block, 0),
-    ),
-)
+@exercise
 def flip(answer: Callable[[Tensor, slice, int], Tensor]) -> CheckResult:
     """Exercise 1: one attribute of joined one-hots set to a value, ``(condition, block, value)``."""
     blocks = (slice(0, 3), slice(3, 7), slice(7, 9))
@@ -150,11 +73,7 @@ def flip(answer: Callable[[Tensor, slice, int], Tensor]) -> CheckResult:
     for block, value in ((blocks[1], 2), (blocks[2], 1), (blocks[0], 2)):
         changed = answer(condition, block, value)
         require(torch.equal(condition, before), "the condition that was given has changed", "work on a clone")
-        require(
-            isinstance(changed, Tensor) and changed.shape == before.shape,
-            "the result should have the shape of the condition",
-            "only numbers inside the block change",
-        )
+        require_shape(changed, before.shape, "only numbers inside the block change")
         inside = changed[:, block]
         require(
             torch.equal(inside.sum(1), torch.ones(8)) and bool((inside[:, value] == 1).all()),

@@ -7,28 +7,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from course_lib import cinn
-from course_lib.checks.registry import exercise
-from course_lib.checks.result import CheckResult, passed, require
-from course_lib.checks.toys import toy_flow
+from course_lib.checks.exercise import CheckResult, exercise, passed, require, require_shape, toy_flow
 
 __all__ = ["cross", "shape_share", "source", "spread"]
 
 Expert = Callable[[Tensor], Tensor]
 
 
-def _right_spread(pictures: Tensor) -> float:
-    return float(pictures.var(dim=1, unbiased=True).mean().sqrt())
-
-
-@exercise(
-    solution=_right_spread,
-    stub=lambda pictures: 0.0,
-    wrong=(
-        lambda pictures: float(pictures.std()),
-        lambda pictures: float(pictures.var(dim=0, unbiased=True).mean().sqrt()),
-        lambda pictures: float(pictures.var(dim=1, unbiased=False).mean().sqrt()),
-    ),
-)
+@exercise
 def spread(answer: Callable[[Tensor], float]) -> CheckResult:
     """Exercise 1: how much samples of one input differ, ``(N, samples, 3, S, S) -> standard deviation of a pixel``."""
     base = torch.randn(50, 1, 3, 8, 8)
@@ -47,35 +33,16 @@ def spread(answer: Callable[[Tensor], float]) -> CheckResult:
     return passed("0 for equal samples, and the standard deviation of known noise, whatever the inputs")
 
 
-def _right_cross(flow: cinn.ConditionalFlow, latent: Tensor, condition: Tensor) -> Tensor:
-    count = len(latent)
-    v, _ = flow(latent, condition)
-    return flow.inverse(v.repeat_interleave(count, 0), condition.repeat(count, 1)).view(count, count, -1)
-
-
-def _without_conditions(flow: cinn.ConditionalFlow, latent: Tensor, condition: Tensor) -> Tensor:
-    count = len(latent)
-    return flow.inverse(latent.repeat_interleave(count, 0), condition.repeat(count, 1)).view(count, count, -1)
-
-
-@exercise(
-    solution=_right_cross,
-    stub=lambda flow, latent, condition: latent[:, None].repeat(1, len(latent), 1),
-    wrong=(
-        lambda flow, latent, condition: _right_cross(flow, latent, condition).transpose(0, 1),
-        _without_conditions,
-        lambda flow, latent, condition: _right_cross(flow, latent, condition.roll(1, 0)),
-    ),
-)
+@exercise
 def cross(answer: Callable[[cinn.ConditionalFlow, Tensor, Tensor], Tensor]) -> CheckResult:
     """Exercise 3: every residual under every condition, ``(flow, latent, condition) -> (N, N, D)``."""
     flow = toy_flow()
     latent, condition = torch.randn(4, 4, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
     with torch.no_grad():
         grid = answer(flow, latent, condition)
-        require(
-            isinstance(grid, Tensor) and grid.shape == (4, 4, 4),
-            "the grid should have the shape (N, N, D)",
+        require_shape(
+            grid,
+            (4, 4, 4),
             "repeat the residuals along the columns and the conditions along the rows, and view the result at the end",
         )
         diagonal = grid.diagonal(dim1=0, dim2=1).T
@@ -106,35 +73,7 @@ def _right_source(expert: Expert, pictures: Tensor, side: int) -> Expert:
     return lambda x: (pool(expert(x)) - mean) / std
 
 
-def _standardised_by_itself(expert: Expert, pictures: Tensor, side: int) -> Expert:
-    return lambda x: _right_source(expert, x, side)(x)
-
-
-def _in_every_place(expert: Expert, pictures: Tensor, side: int) -> Expert:
-    def pool(output: Tensor) -> Tensor:
-        return F.adaptive_avg_pool2d(output, side) if output.ndim == 4 else output
-
-    known = pool(expert(pictures))
-    return lambda x: (pool(expert(x)) - known.mean(0)) / known.std(0)
-
-
-def _before_pooling(expert: Expert, pictures: Tensor, side: int) -> Expert:
-    known = expert(pictures)
-    axes = (0, 2, 3) if known.ndim == 4 else 0
-    mean, std = known.mean(axes, keepdim=True), known.std(axes, keepdim=True)
-
-    def condition(x: Tensor) -> Tensor:
-        output = (expert(x) - mean) / std
-        return F.adaptive_avg_pool2d(output, side) if output.ndim == 4 else output
-
-    return condition
-
-
-@exercise(
-    solution=_right_source,
-    stub=lambda expert, pictures, side: expert,
-    wrong=(_standardised_by_itself, _in_every_place, _before_pooling),
-)
+@exercise
 def source(answer: Callable[[Expert, Tensor, int], Expert]) -> CheckResult:
     """Exercise 2: any expert's output as a condition, ``(expert, pictures, side) -> function of pictures``."""
     pictures, other = torch.randn(40, 3, 16, 16), 2 * torch.randn(10, 3, 16, 16) + 1
@@ -148,11 +87,7 @@ def source(answer: Callable[[Expert, Tensor, int], Expert]) -> CheckResult:
         return maps(x).mean((2, 3))
 
     condition = answer(maps, pictures, 4)(pictures)
-    require(
-        isinstance(condition, Tensor) and condition.shape == (40, 4, 4, 4),
-        "maps of 16×16 places are not averaged to 4×4",
-        "F.adaptive_avg_pool2d(output, side) for outputs with four axes",
-    )
+    require_shape(condition, (40, 4, 4, 4), "F.adaptive_avg_pool2d(output, side) for outputs with four axes")
     require(
         condition.mean((0, 2, 3)).abs().max() < 1e-4 and (condition.std((0, 2, 3)) - 1).abs().max() < 1e-2,
         "the condition of the training pictures does not have mean 0 and standard deviation 1 in every channel",
@@ -176,28 +111,7 @@ def source(answer: Callable[[Expert, Tensor, int], Expert]) -> CheckResult:
     return passed("maps are pooled, vectors are not, and the training pictures fix all statistics")
 
 
-def _right_share(named: Tensor, shape: Tensor, texture: Tensor) -> float:
-    differs = shape != texture
-    by_shape, by_texture = ((named == cue)[differs].sum() for cue in (shape, texture))
-    return float(by_shape / (by_shape + by_texture).clamp_min(1))
-
-
-def _without_selection(named: Tensor, shape: Tensor, texture: Tensor) -> float:
-    by_shape, by_texture = (named == shape).sum(), (named == texture).sum()
-    return float(by_shape / (by_shape + by_texture))
-
-
-@exercise(
-    solution=_right_share,
-    stub=lambda named, shape, texture: 0.5,
-    wrong=(
-        lambda named, shape, texture: float((named == shape).float().mean()),
-        lambda named, shape, texture: float(
-            (named == shape).sum() / ((named == shape).sum() + (named == texture).sum())
-        ),
-        lambda named, shape, texture: 1 - _right_share(named, shape, texture),
-    ),
-)
+@exercise
 def shape_share(answer: Callable[[Tensor, Tensor, Tensor], float]) -> CheckResult:
     """Exercise 4: shape bias of answers to cue conflicts, ``(named, shape, texture) -> share``, all ``int64 (N,)``."""
     shape, texture = torch.arange(100) % 10, (torch.arange(100) % 10 + 1) % 10

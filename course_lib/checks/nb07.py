@@ -6,41 +6,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from course_lib.checks.registry import exercise
-from course_lib.checks.result import CheckResult, passed, require
+from course_lib.checks.exercise import CheckResult, exercise, passed, require, require_shape
 
 __all__ = ["mixed", "modulated", "standardised", "start"]
 
 
-def _right_mixed(first: Tensor, second: Tensor, mean: Tensor, psi: float, cut: int, blocks: int) -> Tensor:
-    first, second = (mean + psi * (w - mean) for w in (first, second))
-    return torch.stack([first if index < cut else second for index in range(blocks)], 1)
-
-
-def _untruncated_second(first: Tensor, second: Tensor, mean: Tensor, psi: float, cut: int, blocks: int) -> Tensor:
-    first = mean + psi * (first - mean)
-    return torch.stack([first if index < cut else second for index in range(blocks)], 1)
-
-
-@exercise(
-    solution=_right_mixed,
-    stub=lambda first, second, mean, psi, cut, blocks: first[:, None].repeat(1, blocks, 1),
-    wrong=(
-        lambda first, second, mean, psi, cut, blocks: _right_mixed(second, first, mean, psi, cut, blocks),
-        lambda first, second, mean, psi, cut, blocks: _right_mixed(first, second, mean, 1 - psi, cut, blocks),
-        lambda first, second, mean, psi, cut, blocks: _right_mixed(first, second, 0 * mean, psi, cut, blocks),
-        _untruncated_second,
-    ),
-)
+@exercise
 def mixed(answer: Callable[[Tensor, Tensor, Tensor, float, int, int], Tensor]) -> CheckResult:
     """Exercise 1: truncation and mixing, ``(first, second, mean, psi, cut, blocks) -> (B, blocks, latent)``."""
     first, second, mean = torch.randn(3, 5), torch.randn(3, 5), torch.randn(1, 5)
     whole = answer(first, second, mean, 1.0, 2, 4)
-    require(
-        isinstance(whole, Tensor) and whole.shape == (3, 4, 5),
-        "the result should have the shape (B, blocks, latent)",
-        "stack one style for each block along dimension 1",
-    )
+    require_shape(whole, (3, 4, 5), "stack one style for each block along dimension 1")
     require(
         all(torch.allclose(whole[:, k], first if k < 2 else second, atol=1e-6) for k in range(4)),
         "with psi = 1 and cut = 2, blocks 0 and 1 should have the first style and blocks 2 and 3 the second",
@@ -68,28 +44,7 @@ def _right_standardised(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return (weight - mean[..., None, None]) / safe[..., None, None], mean, deviation
 
 
-def _without_guard(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    mean, deviation = weight.mean((-1, -2)), weight.flatten(-2).std(-1)
-    return (weight - mean[..., None, None]) / deviation[..., None, None], mean, deviation
-
-
-def _by_filter(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    mean, deviation = (f(weight, (1, 2, 3), keepdim=True) for f in (torch.mean, torch.std))
-    taps, pairs = (weight - mean) / deviation, weight.shape[:2]
-    return taps, mean[..., 0, 0].expand(pairs), deviation[..., 0, 0].expand(pairs)
-
-
-def _biased(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    mean, deviation = weight.mean((-1, -2)), weight.flatten(-2).std(-1, unbiased=False)
-    safe = torch.where(deviation > 0, deviation, 1.0)
-    return (weight - mean[..., None, None]) / safe[..., None, None], mean, deviation
-
-
-@exercise(
-    solution=_right_standardised,
-    stub=lambda weight: (weight, weight.mean((-1, -2)), torch.ones(weight.shape[:2])),
-    wrong=(_without_guard, _by_filter, _biased),
-)
+@exercise
 def standardised(answer: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]) -> CheckResult:
     """Exercise 2: ``(O, I, k, k) -> taps (O, I, k, k), mean (O, I), deviation (O, I)``, equal taps included."""
     weight = 2 * torch.randn(4, 3, 3, 3) + torch.randn(4, 3, 1, 1)
@@ -122,32 +77,15 @@ def standardised(answer: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]) -> C
     return passed("mean 0, unbiased deviation 1, the weight comes back, and a flat kernel does no harm")
 
 
-def _right_modulated(x: Tensor, taps: Tensor, gain: Tensor, shift: Tensor, scale: float) -> Tensor:
-    count, inputs, height, width = x.shape
-    kernels = scale * (gain[..., None, None] * taps + shift[..., None, None])
-    out = F.conv2d(x.reshape(1, count * inputs, height, width), kernels.flatten(0, 1), padding=1, groups=count)
-    return out.view(count, -1, height, width)
-
-
-@exercise(
-    solution=_right_modulated,
-    stub=lambda x, taps, gain, shift, scale: F.conv2d(x, scale * taps, padding=1),
-    wrong=(
-        lambda x, taps, gain, shift, scale: F.conv2d(
-            x, scale * (gain.mean(0)[..., None, None] * taps + shift.mean(0)[..., None, None]), padding=1
-        ),
-        lambda x, taps, gain, shift, scale: _right_modulated(x, taps, shift, gain, scale),
-        lambda x, taps, gain, shift, scale: _right_modulated(x, scale * taps, gain, shift, 1.0),
-    ),
-)
+@exercise
 def modulated(answer: Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]) -> CheckResult:
     """Exercise 3: a kernel a picture, ``(x, taps, gain, shift, scale) -> (B, O, H, W)``, γ and β ``(B, O, I)``."""
     x, taps = torch.randn(3, 4, 6, 6), torch.randn(5, 4, 3, 3)
     gain, shift = torch.randn(3, 5, 4), torch.randn(3, 5, 4)
     found = answer(x, taps, gain, shift, 0.5)
-    require(
-        isinstance(found, Tensor) and found.shape == (3, 5, 6, 6),
-        "the result should have the shape (B, O, H, W)",
+    require_shape(
+        found,
+        (3, 5, 6, 6),
         "put the batch into the channels, (1, B·I, H, W), convolve with groups=B, and view the result",
     )
     for n in range(3):
@@ -160,30 +98,7 @@ def modulated(answer: Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor])
     return passed("every picture meets its own kernel, in one convolution")
 
 
-def _right_start(weight: Tensor, bias: Tensor, factor: float, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    effective = factor * weight
-    gain, shift = effective.flatten(-2).std(-1) / scale, effective.mean((-1, -2)) / scale
-    return gain, shift, bias - (bias - bias.mean()) / bias.std()
-
-
-def _without_scale(weight: Tensor, bias: Tensor, factor: float, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    return _right_start(weight, bias, factor, 1.0)
-
-
-def _without_offset(weight: Tensor, bias: Tensor, factor: float, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    return *_right_start(weight, bias, factor, scale)[:2], torch.zeros_like(bias)
-
-
-@exercise(
-    solution=_right_start,
-    stub=lambda weight, bias, factor, scale: (torch.ones(weight.shape[:2]), torch.zeros(weight.shape[:2]), 0 * bias),
-    wrong=(
-        _without_scale,
-        _without_offset,
-        lambda weight, bias, factor, scale: (*_right_start(weight, bias, factor, scale)[:2], bias),
-        lambda weight, bias, factor, scale: _right_start(weight, bias, 1.0, scale),
-    ),
-)
+@exercise
 def start(answer: Callable[[Tensor, Tensor, float, float], tuple[Tensor, Tensor, Tensor]]) -> CheckResult:
     """Exercise 4: γ, β, δ of the source, ``(weight, bias, factor, scale) -> (O, I), (O, I), (O,)``."""
     weight, bias = torch.randn(5, 4, 3, 3), 0.3 * torch.randn(5) + 0.1

@@ -5,29 +5,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from course_lib.checks.registry import exercise
-from course_lib.checks.result import CheckResult, passed, require
+from course_lib.checks.exercise import CheckResult, exercise, passed, require, require_shape
 
 __all__ = ["low_rank", "own_score", "twins"]
 
 
-@exercise(
-    solution=lambda scores, labels: scores.gather(1, labels[:, None])[:, 0],
-    stub=lambda scores, labels: scores[:, 0],
-    wrong=(
-        lambda scores, labels: scores[:, labels],
-        lambda scores, labels: scores.gather(1, labels[:, None]),
-        lambda scores, labels: scores.amax(1),
-    ),
-)
+@exercise
 def own_score(answer: Callable[[Tensor, Tensor], Tensor]) -> CheckResult:
     """Exercise 1: the score of the own class, ``(scores (B, C), labels (B,)) -> (B,)``."""
     scores, labels = torch.randn(6, 4), torch.tensor([3, 0, 2, 2, 1, 0])
     found = answer(scores, labels)
-    require(
-        isinstance(found, Tensor) and found.shape == (6,),
-        f"the result has the shape {tuple(getattr(found, 'shape', ()))} and should have (B,)",
-        "(B, 1) against (B,) broadcasts to (B, B) in a loss without any error: one number a picture",
+    require_shape(
+        found, (6,), "(B, 1) against (B,) broadcasts to (B, B) in a loss without any error: one number a picture"
     )
     require(
         all(found[n] == scores[n, labels[n]] for n in range(6)),
@@ -47,26 +36,7 @@ def _right_twins(first: Tensor, second: Tensor, weight: float) -> Tensor:
     return (1 - own).square().sum() + weight * (correlation.square().sum() - own.square().sum())
 
 
-def _unstandardised(first: Tensor, second: Tensor, weight: float) -> Tensor:
-    correlation = first.T @ second / len(first)
-    own = correlation.diagonal()
-    return (1 - own).square().sum() + weight * (correlation.square().sum() - own.square().sum())
-
-
-def _diagonal_twice(first: Tensor, second: Tensor, weight: float) -> Tensor:
-    correlation = _standardised(first).T @ _standardised(second) / len(first)
-    return (1 - correlation.diagonal()).square().sum() + weight * correlation.square().sum()
-
-
-def _over_pictures(first: Tensor, second: Tensor, weight: float) -> Tensor:
-    return _right_twins(first.T, second.T, weight)
-
-
-@exercise(
-    solution=_right_twins,
-    stub=lambda first, second, weight: (first - second).square().mean(),
-    wrong=(_unstandardised, _diagonal_twice, _over_pictures),
-)
+@exercise
 def twins(answer: Callable[[Tensor, Tensor, float], Tensor]) -> CheckResult:
     """Exercise 2: Barlow Twins, ``(first (N, F), second (N, F), weight) -> loss``."""
     first = 3 * torch.randn(16, 5) + 1
@@ -88,58 +58,7 @@ def twins(answer: Callable[[Tensor, Tensor, float], Tensor]) -> CheckResult:
     return passed("equal views pull the diagonal to one, and different features are decorrelated")
 
 
-class _LowRank(nn.Module):
-    def __init__(self, gain: Tensor, shift: Tensor, width: int, rank: int):
-        super().__init__()
-        self.gain, self.shift, self.rank = gain, shift, rank
-        rows, columns = gain.shape
-        self.left, self.right = nn.Linear(width, 2 * rows * rank), nn.Linear(width, 2 * rank * columns)
-        nn.init.zeros_(self.left.weight)
-        nn.init.zeros_(self.left.bias)
-
-    def forward(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        left = self.left(u).view(len(u), 2, -1, self.rank)
-        right = self.right(u).view(len(u), 2, self.rank, -1)
-        change, other = (left @ right / self.rank).unbind(1)
-        return self.gain * (1 + change), self.shift + self.gain * other
-
-
-class _FullRank(nn.Module):
-    def __init__(self, gain: Tensor, shift: Tensor, width: int, rank: int):
-        super().__init__()
-        self.gain, self.shift = gain, shift
-        self.linear = nn.Linear(width, 2 * gain.numel())
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        change, other = self.linear(u).view(len(u), 2, *self.gain.shape).unbind(1)
-        return self.gain * (1 + change), self.shift + self.gain * other
-
-
-class _BothZero(_LowRank):
-    def __init__(self, gain: Tensor, shift: Tensor, width: int, rank: int):
-        super().__init__(gain, shift, width, rank)
-        nn.init.zeros_(self.right.weight)
-        nn.init.zeros_(self.right.bias)
-
-
-class _RandomStart(_LowRank):
-    def __init__(self, gain: Tensor, shift: Tensor, width: int, rank: int):
-        super().__init__(gain, shift, width, rank)
-        nn.init.normal_(self.left.weight)
-
-
-class _Constant(nn.Module):
-    def __init__(self, gain: Tensor, shift: Tensor, width: int, rank: int):
-        super().__init__()
-        self.gain, self.shift, self.unused = gain, shift, nn.Linear(width, rank)
-
-    def forward(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        return self.gain.expand(len(u), -1, -1), self.shift.expand(len(u), -1, -1)
-
-
-@exercise(solution=_LowRank, stub=_Constant, wrong=(_FullRank, _BothZero, _RandomStart))
+@exercise
 def low_rank(answer: Callable[[Tensor, Tensor, int, int], nn.Module]) -> CheckResult:
     """Exercise 3: a head of low rank, ``(gain (O, I), shift (O, I), width, rank) -> module``; see the notebook."""
     gain, shift, u = torch.rand(12, 10) + 0.5, torch.randn(12, 10), torch.randn(3, 5)

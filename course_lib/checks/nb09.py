@@ -5,64 +5,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from course_lib.checks.registry import exercise
-from course_lib.checks.result import CheckResult, passed, require
+from course_lib.checks.exercise import CheckResult, exercise, passed, require, require_shape
 from course_lib.evaluation import kernel
 
 __all__ = ["kmmd", "parameters_per_class", "propagation_layer"]
 
 
-class _Right(nn.Module):
-    def __init__(self, table: Tensor, mixtures: Tensor):
-        super().__init__()
-        self.offsets = nn.Parameter(table.T.clone())
-        self.mixing = nn.Parameter(mixtures.T.clone())
-        self.shared = nn.Parameter(torch.zeros(len(table)).to(table))
-        self.residual = nn.Parameter(torch.zeros(table.shape[1], len(mixtures)).to(table))
-
-    def forward(self, classes: Tensor) -> Tensor:
-        weights = classes @ self.mixing.T + self.shared
-        return weights @ self.offsets.T + classes @ self.residual.T
-
-
-class _View(_Right):
-    def __init__(self, table: Tensor, mixtures: Tensor):
-        super().__init__(table, mixtures)
-        self.offsets = nn.Parameter(table.T)
-
-
-class _Softmax(_Right):
-    def forward(self, classes: Tensor) -> Tensor:
-        return (classes @ self.mixing.T + self.shared).softmax(1) @ self.offsets.T + classes @ self.residual.T
-
-
-class _NoResidual(_Right):
-    def forward(self, classes: Tensor) -> Tensor:
-        return (classes @ self.mixing.T + self.shared) @ self.offsets.T
-
-
-class _Frozen(_Right):
-    def __init__(self, table: Tensor, mixtures: Tensor):
-        super().__init__(table, mixtures)
-        self.mixing.requires_grad_(False)
-
-
-class _RandomResidual(_Right):
-    def __init__(self, table: Tensor, mixtures: Tensor):
-        super().__init__(table, mixtures)
-        nn.init.normal_(self.residual)
-
-
-class _Stub(nn.Module):
-    def __init__(self, table: Tensor, mixtures: Tensor):
-        super().__init__()
-        self.table = table
-
-    def forward(self, classes: Tensor) -> Tensor:
-        return self.table[:1].expand(len(classes), -1)
-
-
-@exercise(solution=_Right, stub=_Stub, wrong=(_View, _Softmax, _NoResidual, _Frozen, _RandomResidual))
+@exercise
 def propagation_layer(answer: Callable[[Tensor, Tensor], nn.Module]) -> CheckResult:
     """Exercise 1: a module ``(table (N_o, C), mixtures (N_n, N_o))`` that maps class weights ``(B, N_n)`` to offsets.
 
@@ -73,7 +22,7 @@ def propagation_layer(answer: Callable[[Tensor, Tensor], nn.Module]) -> CheckRes
     classes = torch.eye(3)
     layer = answer(table, one_hot)
     found = layer(classes)
-    require(isinstance(found, Tensor) and found.shape == (3, 5), "three class vectors should give offsets (3, C)")
+    require_shape(found, (3, 5), "three class vectors should give offsets (3, C)")
     require(
         torch.allclose(found, table[picked], atol=1e-5),
         "a one-hot mixture does not give the offsets of that old class at the start",
@@ -120,19 +69,7 @@ def propagation_layer(answer: Callable[[Tensor, Tensor], nn.Module]) -> CheckRes
     return passed("old classes come back exactly, mixtures add up, residuals learn, and the old table is untouched")
 
 
-def _right_count(old: int, widths: Sequence[int]) -> tuple[int, int]:
-    return sum(2 * old + 2 * width for width in widths), sum(2 * width for width in widths)
-
-
-@exercise(
-    solution=_right_count,
-    stub=lambda old, widths: (0, 0),
-    wrong=(
-        lambda old, widths: (sum(2 * old for _ in widths), sum(2 * width for width in widths)),
-        lambda old, widths: (sum(old + 2 * width for width in widths), sum(2 * width for width in widths)),
-        lambda old, widths: (2 * old + 2 * sum(widths), 2 * sum(widths)),
-    ),
-)
+@exercise
 def parameters_per_class(answer: Callable[[int, Sequence[int]], tuple[int, int]]) -> CheckResult:
     """Exercise 2: numbers that each further class adds, ``(old, widths) -> (with propagation, free γ and β)``."""
     found = tuple(answer(3, [4]))
@@ -152,29 +89,7 @@ def parameters_per_class(answer: Callable[[int, Sequence[int]], tuple[int, int]]
     return passed("4,032 numbers a class for the published CIFAR network, 34,784 for the ImageNet one")
 
 
-def _right_kmmd(real: Tensor, fake: Tensor) -> float:
-    scale = torch.cdist(real, real).square().mean()
-
-    def mean(a: Tensor, b: Tensor) -> Tensor:
-        return (-torch.cdist(a, b).square() / (2 * scale)).exp().mean()
-
-    return float((mean(real, real) + mean(fake, fake) - 2 * mean(real, fake)).clamp_min(0).sqrt())
-
-
-def _diagonal_left_out(real: Tensor, fake: Tensor) -> float:
-    return kernel.kmmd(real, fake, sigma=(len(real) / (len(real) - 1)) ** 0.5)
-
-
-@exercise(
-    solution=_right_kmmd,
-    stub=lambda real, fake: 0.0,
-    wrong=(
-        _diagonal_left_out,
-        lambda real, fake: kernel.kmmd(real, fake) ** 2,
-        lambda real, fake: kernel.kmmd(fake, real),
-        lambda real, fake: float((real.mean(0) - fake.mean(0)).norm()),
-    ),
-)
+@exercise
 def kmmd(answer: Callable[[Tensor, Tensor], float]) -> CheckResult:
     """Exercise 3: KMMD with a Gaussian kernel, ``(real, fake) -> distance``, features ``(N, F)`` and ``(M, F)``."""
     real = torch.randn(40, 6, dtype=torch.float64)

@@ -5,8 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from course_lib.checks.registry import exercise
-from course_lib.checks.result import CheckResult, passed, require
+from course_lib.checks.exercise import CheckResult, exercise, passed, require
 from course_lib.mind2mind import wasserstein
 
 __all__ = ["ceiling", "recompose", "tighter_bound"]
@@ -15,16 +14,7 @@ Map = Callable[[Tensor], Tensor]
 Distance = Callable[[Tensor, Tensor], float]
 
 
-@exercise(
-    solution=lambda encode, decode, train, unseen, distance: distance(unseen, decode(encode(train))),
-    stub=lambda encode, decode, train, unseen, distance: 0.0,
-    wrong=(
-        lambda encode, decode, train, unseen, distance: distance(unseen, decode(encode(unseen))),
-        lambda encode, decode, train, unseen, distance: distance(unseen, train),
-        lambda encode, decode, train, unseen, distance: distance(train, decode(encode(train))),
-        lambda encode, decode, train, unseen, distance: distance(encode(unseen), encode(train)),
-    ),
-)
+@exercise
 def ceiling(answer: Callable[[Map, Map, Tensor, Tensor, Distance], float]) -> CheckResult:
     """Exercise 1: what a perfect g₀ would score, ``(encode, decode, train, unseen, distance) -> float``."""
     train, unseen = torch.randn(40, 6), torch.randn(40, 6)
@@ -63,29 +53,7 @@ class _Recomposed:
         return pictures[self.score(pictures).argsort(descending=True)[:count]]
 
 
-class _StubGAN:
-    def __init__(self, generator: Map, critic: Map, encode: Map, decode: Map, codes: Tensor):
-        pass
-
-
-class _TruncatesNoise(_Recomposed):
-    def draw(self, z: Tensor, truncation: float = 1.0) -> Tensor:
-        return self.decode(self.generator(truncation * z))
-
-
-class _ScoresCodes(_Recomposed):
-    def best(self, z: Tensor, count: int) -> Tensor:
-        codes = self.generator(z)
-        return self.decode(codes[self.critic(codes).argsort(descending=True)[:count]])
-
-
-class _Worst(_Recomposed):
-    def best(self, z: Tensor, count: int) -> Tensor:
-        pictures = self.draw(z)
-        return pictures[self.score(pictures).argsort()[:count]]
-
-
-@exercise(solution=_Recomposed, stub=_StubGAN, wrong=(_TruncatesNoise, _ScoresCodes, _Worst))
+@exercise
 def recompose(answer: type) -> CheckResult:
     """Exercise 2: the recomposed GAN, a class with ``draw(z, truncation)``, ``score(images)``, ``best(z, count)``."""
     into, back = torch.randn(8, 4), torch.randn(4, 8)
@@ -129,19 +97,7 @@ def _right_bound(target: Tensor, codes: Tensor, found: Tensor, decode: Map, dist
     return distance(target, decode(codes)) + float(stretch.max()) * distance(codes, found)
 
 
-@exercise(
-    solution=_right_bound,
-    stub=lambda target, codes, found, decode, distance: distance(target, decode(codes)),
-    wrong=(
-        lambda target, codes, found, decode, distance: distance(target, decode(codes)) + distance(codes, found),
-        lambda target, codes, found, decode, distance: distance(target, decode(found)),
-        lambda target, codes, found, decode, distance: (
-            distance(target, decode(codes))
-            + float((torch.cdist(decode(codes), decode(found)) / torch.cdist(codes, found)).mean())
-            * distance(codes, found)
-        ),
-    ),
-)
+@exercise
 def tighter_bound(answer: Callable[..., float]) -> CheckResult:
     """Exercise 3: the bound without a detour, ``(target, codes, found, decode, distance) -> float``."""
     basis = torch.linalg.qr(torch.randn(6, 3))[0]

@@ -1,0 +1,139 @@
+"""Turns a function that inspects an answer into an exercise that never raises, and helps it to arrive at a verdict."""
+
+import json
+import os
+import sysconfig
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from course_lib.cinn import ConditionalFlow, FlowConfig
+
+__all__ = ["RECORD_VARIABLE", "CheckResult", "Exercise", "exercise", "passed", "require", "require_shape", "toy_flow"]
+
+RECORD_VARIABLE = "COURSE_CHECKS"
+"""Environment variable with the file to which each verdict is appended as a line of JSON; ``course grade`` sets it."""
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """Whether an answer is right, what to say, and for a wrong one a hint."""
+
+    passed: bool
+    message: str
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        line = f"{'pass' if self.passed else 'not yet'}: {self.message}"
+        hint = f" · hint: {self.hint}" if self.hint and not self.passed else ""
+        return " ".join((line + hint).split())
+
+    def _ipython_display_(self) -> None:
+        """Show nothing: the check has printed its line, and a cell that ends in the call would show it twice."""
+
+
+class _NotYet(Exception):
+    """Carries the result out of a check."""
+
+    def __init__(self, result: CheckResult) -> None:
+        super().__init__(result.message)
+        self.result = result
+
+
+def require(condition: object, message: str, hint: str | None = None) -> None:
+    """End the check with "not yet" unless the condition holds.
+
+    Args:
+        condition: what a right answer makes true.
+        message: what is wrong, seen from the learner's side.
+        hint: where to look.
+    """
+    if not bool(condition):
+        raise _NotYet(CheckResult(False, message, hint))
+
+
+def require_shape(found: Any, shape: tuple[int, ...], hint: str | None = None) -> None:
+    """As :func:`require`: the answer is a tensor of this shape."""
+    require(isinstance(found, Tensor), f"the result should be a tensor, and is a {type(found).__name__}", hint)
+    message = f"the result has the shape {tuple(found.shape)} and should have {tuple(shape)}"
+    require(found.shape == shape, message, hint)
+
+
+def passed(message: str) -> CheckResult:
+    """What a check returns at its end; the message says which property was shown."""
+    return CheckResult(True, message)
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """An exercise; call it with the learner's answer.
+
+    Attributes:
+        name: notebook and function, such as ``nb02.coupling``.
+        check: takes the answer (several arguments for an answer of several parts) and returns a result.
+    """
+
+    name: str
+    check: Callable[..., CheckResult]
+
+    def __call__(self, *answer: Any) -> CheckResult:
+        """Check an answer, print the one-line verdict, return it; whatever the answer does, nothing is raised."""
+        result = self.judge(*answer)
+        print(result)
+        if record := os.environ.get(RECORD_VARIABLE):
+            with open(record, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"name": self.name, "passed": result.passed, "message": result.message}) + "\n")
+        return result
+
+    def judge(self, *answer: Any) -> CheckResult:
+        """The verdict without printing."""
+        try:
+            # The same inputs each time, and the notebook's own random state is left alone.
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                return self.check(*answer)
+        except _NotYet as verdict:
+            return verdict.result
+        except Exception as error:
+            reason = str(error).strip().splitlines() or ["no message"]
+            return CheckResult(False, f"your answer raised {type(error).__name__}{_line_of(error)}: {reason[0]}")
+
+
+def _line_of(error: Exception) -> str:
+    """Where in the learner's own cell it happened: the last line that is neither the course's nor a library's."""
+    others = (str(Path(__file__).parents[1]), sysconfig.get_paths()["stdlib"], sysconfig.get_paths()["purelib"])
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith(others)]
+    return f" in line {frames[-1].lineno}" if frames else ""
+
+
+def exercise(check: Callable[..., CheckResult]) -> Exercise:
+    """Decorator that makes a check function an exercise.
+
+    Its stub and its solution stand in the notebook alone, its typical wrong answers in ``tests/wrong_answers.py``.
+
+    Example:
+        ::
+
+            @exercise
+            def double(answer):
+                x = torch.randn(5)
+                require(torch.allclose(answer(x), 2 * x), "the values are not twice the input", "use 2 * x")
+                return passed("every value is doubled")
+    """
+    return Exercise(f"{check.__module__.rpartition('.')[2]}.{check.__name__}", check)
+
+
+def toy_flow() -> ConditionalFlow:
+    """A small conditional flow in float64 that is far from the identity: latents ``(B, 4)``, conditions ``(B, 3)``."""
+    generator = torch.Generator().manual_seed(0)
+    config = FlowConfig(dim=4, condition_shape=(3,), hidden_dim=16, hidden_depth=1, blocks=3)
+    flow = ConditionalFlow(config, generator).double().eval()
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return flow
