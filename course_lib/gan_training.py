@@ -13,11 +13,17 @@ from torch.nn import functional as F
 
 from .experts.latent_space import NOISE, LatentSpace
 from .gans.alae import ALAE
-from .gans.alae_layers import equalised_groups
 from .gans.biggan import BigGANConfig, Discriminator, Generator, start_weights
-from .gans.losses import hinge_critic, hinge_generator, latent_reciprocity, logistic_critic, logistic_generator
-from .gans.stylegan import StyleGAN, StyleGANConfig, mix_styles
-from .gans.stylegan_critic import StyleGANCritic, r1_penalty
+from .gans.layers import equalised_groups
+from .gans.stylegan import StyleGAN, StyleGANConfig, StyleGANCritic, mix_styles
+from .gans.training import (
+    hinge_critic,
+    hinge_generator,
+    latent_reciprocity,
+    logistic_critic,
+    logistic_generator,
+    r1_penalty,
+)
 from .training.method import Loss, Method, frozen
 
 __all__ = [

@@ -10,8 +10,7 @@ import torch
 from course_lib.experts import fingerprint
 from course_lib.experts.source import SourceModel
 from course_lib.gan_training import GANData, GANSchedule
-from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
-from course_lib.gans.stylegan_critic import StyleGANCritic
+from course_lib.gans.stylegan import StyleGAN, StyleGANConfig, StyleGANCritic
 from course_lib.hypermod import SelfAlignmentMethod
 from course_lib.hypermod.training import barlow_twins
 from course_lib.recipes.hypermod import build_variant

@@ -23,8 +23,7 @@ from course_lib.bn_transfer.transfer import (
 from course_lib.errors import CourseError
 from course_lib.experts import fingerprint
 from course_lib.gans import CIFAR32, IMAGENET128, BigGANConfig, Discriminator, Generator
-from course_lib.gans.class_norm import ClassNorm
-from course_lib.gans.spectral import SNLinear
+from course_lib.gans.biggan import ClassNorm, SNLinear
 from course_lib.released import transferred_discriminator_layout, transferred_layout
 
 MANIFESTS = Path(__file__).parent / "manifests"

@@ -1,11 +1,6 @@
 """Training on new classes: the published step, both stages, what is resumed, the best generators, one's own file."""
 
-import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -29,7 +24,6 @@ from course_lib.experts import fingerprint
 from course_lib.experts.source import SourceModel
 from course_lib.gan_training import GANData, GANSchedule
 from course_lib.gans import BigGANConfig, Discriminator, Generator
-from course_lib.gans.class_norm import ClassNorm, OutputNorm, synchronise
 from course_lib.generation import open_generator
 from course_lib.training import Budget, Card, save_weights, train
 from course_lib.training.top_k import TopKCheckpoints
@@ -250,53 +244,3 @@ def test_new_classes_come_back_from_a_file(shipped, tmp_path, ft_from):
     assert opened.draw(z, opened.vectors_of(["moods"] * 4)).shape == (4, 3, 64, 64)
     with pytest.raises(CourseError, match="not a transferred biggan"):
         load_bn_transfer("avatar-biggan")
-
-
-# --- several devices --------------------------------------------------------------------------------------------------
-
-
-def norms_on(x, labels, rank=None):
-    """Outputs, gradients and running statistics of both batch norms on a batch."""
-    torch.manual_seed(5)
-    first, last = synchronise(ClassNorm(4, None, 3).train()), synchronise(OutputNorm(4).train())
-    x = x.clone().requires_grad_()
-    y = last(first(x, labels))
-    (y * torch.linspace(-1, 1, y.shape[2])).square().sum().backward()
-    stored = torch.cat([first.stored_mean, first.stored_var, last.stored_mean, last.stored_var])
-    return {"y": y, "x": x.grad, "gain": last.gain.grad, "table": first.gain.weight.grad, "stored": stored}
-
-
-def batch():
-    return 2 + 3 * torch.randn(6, 4, 5, 5, generator=noise(7)), torch.tensor([0, 1, 2, 2, 1, 0])
-
-
-def two_processes(out):
-    """Under ``torchrun``: each process has a part of the batch, of another size."""
-    torch.distributed.init_process_group("gloo")
-    rank = int(os.environ["RANK"])
-    own = slice(0, 2) if rank == 0 else slice(2, 6)
-    x, labels = batch()
-    found = norms_on(x[own], labels[own])
-    (out / f"{rank}.json").write_text(json.dumps({name: t.tolist() for name, t in found.items()}))
-    torch.distributed.destroy_process_group()
-
-
-def test_batch_norm_over_two_processes_is_that_of_the_whole_batch(tmp_path):
-    expected = {name: t.detach() for name, t in norms_on(*batch()).items()}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-    subprocess.run([*command, __file__, str(tmp_path)], check=True, env=environment, timeout=300, capture_output=True)
-    first, second = (
-        {name: torch.tensor(t) for name, t in json.loads((tmp_path / f"{rank}.json").read_text()).items()}
-        for rank in (0, 1)
-    )
-    for name in ("y", "x"):
-        assert torch.allclose(torch.cat([first[name], second[name]]), expected[name], atol=1e-5), name
-    for name in ("gain", "table"):  # each process has its part of the sum; DDP adds them up
-        assert torch.allclose(first[name] + second[name], expected[name], rtol=1e-4, atol=1e-4), name
-    for one in (first, second):
-        assert torch.allclose(one["stored"], expected["stored"], atol=1e-6)
-
-
-if __name__ == "__main__":
-    two_processes(Path(sys.argv[1]))

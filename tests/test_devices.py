@@ -22,10 +22,8 @@ from course_lib.experts import (
     SegmenterConfig,
 )
 from course_lib.gans import BigGANConfig, Discriminator, Generator
-from course_lib.gans.alae import ALAE
-from course_lib.gans.alae_config import ALAEConfig
-from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
-from course_lib.gans.stylegan_critic import StyleGANCritic
+from course_lib.gans.alae import ALAE, ALAEConfig
+from course_lib.gans.stylegan import StyleGAN, StyleGANConfig, StyleGANCritic
 from course_lib.hypermod import HyperGenerator
 from course_lib.mind2mind.networks import MindConfig, MindCritic, MindGenerator
 from course_lib.translation import GridRegressor, LowResolution, Pairs, Translator

@@ -11,9 +11,16 @@ from torch.nn import functional as F
 
 from course_lib.errors import CourseError
 from course_lib.gans import CIFAR32, IMAGENET128, BigGANConfig, Discriminator, Generator, start_weights
-from course_lib.gans.biggan import Attention, DiscriminatorBlock, GeneratorBlock
-from course_lib.gans.class_norm import ClassNorm, standing_statistics
-from course_lib.gans.spectral import SNConv2d, SNEmbedding, SNLinear
+from course_lib.gans.biggan import (
+    Attention,
+    ClassNorm,
+    DiscriminatorBlock,
+    GeneratorBlock,
+    SNConv2d,
+    SNEmbedding,
+    SNLinear,
+    standing_statistics,
+)
 
 MANIFESTS = Path(__file__).parent / "manifests"
 SMALL = BigGANConfig(5, (16, 16, 8, 8), (8, 8, 16, 16), 3, 16, 6, (16,))

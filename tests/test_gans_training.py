@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from course_lib.gans.codes import CodeSpace, class_codes, gaussian_codes
-from course_lib.gans.losses import hinge_critic, hinge_generator
+from course_lib.gans.training import CodeSpace, class_codes, gaussian_codes, hinge_critic, hinge_generator
 
 
 def noise(seed=0):

@@ -12,8 +12,7 @@ from course_lib.evaluation import Judge
 from course_lib.experts import GridAutoencoder, GridAutoencoderConfig, LatentSpace, fingerprint, load_expert
 from course_lib.gan_training import ALAEMethod, BigGANMethod, GANData, GANSchedule, StyleGANMethod
 from course_lib.gans import BigGANConfig
-from course_lib.gans.alae import ALAE
-from course_lib.gans.alae_config import ALAEConfig
+from course_lib.gans.alae import ALAE, ALAEConfig
 from course_lib.gans.stylegan import StyleGANConfig
 from course_lib.recipes.generator_scores import class_accuracy, score_samples
 from course_lib.recipes.generators import old_kinds

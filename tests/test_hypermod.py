@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from course_lib.gans.equalized import EqualConv2d, FusedUpsample, four_shifts
+from course_lib.gans.layers import EqualConv2d, four_shifts
 from course_lib.gans.stylegan import FFHQ1024, StyleGAN, StyleGANConfig, mix_styles
 from course_lib.hypermod import HyperGenerator, ModulatedConv
 from course_lib.hypermod.generator import FullHead, standardise
@@ -36,14 +36,14 @@ def test_standardised_taps_have_mean_zero_and_unbiased_standard_deviation_one():
     assert not flat.any() and mean.item() == 2.0 and std.item() == 0.0
 
 
-@pytest.mark.parametrize("layer", [EqualConv2d(6, 4, 3), FusedUpsample(6, 4)])
+@pytest.mark.parametrize("layer", [EqualConv2d(6, 4, 3), EqualConv2d(6, 4, resample="averaged")])
 def test_source_modulation_is_the_source_layer(layer):
     conv, x = ModulatedConv(trained(layer)), torch.randn(3, 6, 8, 8)
     assert torch.allclose(conv(x, *conv.source()), layer(x), atol=1e-5)
 
 
 def test_the_published_fused_layer_cannot_reproduce_its_source():
-    layer, x = trained(FusedUpsample(6, 4)), torch.randn(3, 6, 8, 8)
+    layer, x = trained(EqualConv2d(6, 4, resample="averaged")), torch.randn(3, 6, 8, 8)
     conv = ModulatedConv(layer, published=True)
     assert (conv(x, *conv.source()) - layer(x)).abs().mean() > 0.01
 
@@ -60,7 +60,7 @@ def test_published_formulas_of_both_kinds_of_layer():
         kernel = (2 / (6 * 9)) ** 0.5 * (gain[n][..., None, None] * w + shift[n][..., None, None])
         assert torch.allclose(found[n], F.conv2d(x[n : n + 1], kernel, b + bias[n], padding=1)[0], atol=1e-5)
 
-    layer = trained(FusedUpsample(6, 4))
+    layer = trained(EqualConv2d(6, 4, resample="averaged"))
     conv, gain, shift = ModulatedConv(layer, published=True), gain.transpose(1, 2), shift.transpose(1, 2)
     found = conv(x, gain, shift, bias)
     w = layer.weight.detach()
@@ -72,7 +72,7 @@ def test_published_formulas_of_both_kinds_of_layer():
         assert torch.allclose(found[n], expected[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("layer", [EqualConv2d(6, 4, 3), FusedUpsample(6, 4)])
+@pytest.mark.parametrize("layer", [EqualConv2d(6, 4, 3), EqualConv2d(6, 4, resample="averaged")])
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_one_group_a_picture_and_one_convolution_a_class_agree(layer, count):
     conv, x = ModulatedConv(trained(layer)), torch.randn(8, 6, 8, 8)

@@ -16,8 +16,7 @@ from course_lib.errors import CourseError
 from course_lib.experts import LatentSpace, fingerprint, load_expert
 from course_lib.experts.source import SourceModel
 from course_lib.gan_training import GANData, GANSchedule
-from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
-from course_lib.gans.stylegan_critic import StyleGANCritic
+from course_lib.gans.stylegan import StyleGAN, StyleGANConfig, StyleGANCritic
 from course_lib.hypermod import (
     ConditionalDiscriminator,
     HyperGenerator,

@@ -22,8 +22,7 @@ from course_lib.experts import (
     freeze,
 )
 from course_lib.experts.digits import DigitAutoencoder
-from course_lib.gans.alae import ALAE
-from course_lib.gans.alae_config import ALAEConfig
+from course_lib.gans.alae import ALAE, ALAEConfig
 from course_lib.mind2mind import (
     DIGITS,
     MindConfig,

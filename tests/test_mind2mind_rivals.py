@@ -11,8 +11,7 @@ from torch import nn
 from course_lib.data import ImageSet
 from course_lib.errors import CourseError
 from course_lib.experts import GridAutoencoder, GridAutoencoderConfig, fingerprint, freeze
-from course_lib.gans.alae import ALAE
-from course_lib.gans.alae_config import PUBLISHED_ALAE, ALAEConfig
+from course_lib.gans.alae import ALAE, PUBLISHED_ALAE, ALAEConfig
 from course_lib.mind2mind import MindConfig, StyleExpert, TransferredGAN, gradient_penalty, uniform_noise
 from course_lib.profiles import Profile
 from course_lib.recipes import mind2mind_comparison as comparison

@@ -11,9 +11,7 @@ from torch.nn import functional as F
 
 from course_lib.errors import CourseError
 from course_lib.experts import fingerprint
-from course_lib.gans.alae import ALAE
-from course_lib.gans.alae_config import PUBLISHED_ALAE, ALAEConfig
-from course_lib.gans.alae_mlp import MLPALAE, MLPALAEConfig
+from course_lib.gans.alae import ALAE, MLPALAE, PUBLISHED_ALAE, ALAEConfig, MLPALAEConfig
 from course_lib.released import (
     ALAE_PARTS,
     alae_layouts,

@@ -35,8 +35,7 @@ from typer.testing import CliRunner
 from course_lib.cli import app
 from course_lib.errors import CourseError
 from course_lib.gans import BigGANConfig, Discriminator, Generator
-from course_lib.gans.alae import ALAE
-from course_lib.gans.alae_config import ALAEConfig
+from course_lib.gans.alae import ALAE, ALAEConfig
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
 from course_lib.released import (
     BasicAutoencoder,

@@ -22,8 +22,7 @@ from torch.nn import functional as F
 from ..errors import CourseError
 from ..experts import freeze
 from ..gans import Generator, start_weights
-from ..gans.class_norm import ClassNorm
-from ..gans.spectral import SNLinear
+from ..gans.biggan import ClassNorm, SNLinear
 
 __all__ = ["VARIANTS", "AdditivePropagation", "PublishedPropagation", "TransferGenerator", "class_norms", "propagate"]
 
@@ -153,10 +152,10 @@ class AdditivePropagation(_Propagation):
 
 @torch.no_grad()
 def propagate(old: nn.Module, embedding: Tensor | None, new: int, variant: str = "additive") -> _Propagation:
-    """The map for new classes in the place of ``old``, a gain or bias of :class:`course_lib.gans.class_norm.ClassNorm`.
+    """The map for new classes in the place of ``old``, a gain or bias of :class:`course_lib.gans.biggan.ClassNorm`.
 
     Args:
-        old: an :class:`~course_lib.gans.spectral.SNLinear` over embedding and z, in evaluation mode, or a table.
+        old: an :class:`~course_lib.gans.biggan.SNLinear` over embedding and z, in evaluation mode, or a table.
         embedding: ``(old classes, E)``, or None for a table.
         new, variant: number of new classes, and one of :data:`VARIANTS`.
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..errors import CourseError
 from ..experts import load_over_source
 from ..gans import Generator
-from ..gans.codes import CodeSpace
+from ..gans.training import CodeSpace
 from ..paths import CHECKPOINTS
 from ..training import load_card, load_weights
 from ..training.weights import folder_of

@@ -16,8 +16,8 @@ from ..experts.latent_space import LatentSpace
 from ..experts.source import SourceModel
 from ..gan_training import BigGANMethod, GANData, GANMethod, GANSchedule
 from ..gans import Discriminator, Generator, start_weights
-from ..gans.class_norm import standing_statistics
-from ..gans.codes import CodeSpace
+from ..gans.biggan import standing_statistics
+from ..gans.training import CodeSpace
 from ..training.method import Loss
 from .propagation import TransferGenerator
 

@@ -26,10 +26,8 @@ _KINDS = {
 def _gan_kinds() -> dict[str, tuple[type[nn.Module], type]]:
     # Imported late: who opens an autoencoder or a classifier needs no generators.
     from ..gans import BigGANConfig, Discriminator, Generator
-    from ..gans.alae import ALAE
-    from ..gans.alae_config import ALAEConfig
-    from ..gans.stylegan import StyleGAN, StyleGANConfig
-    from ..gans.stylegan_critic import StyleGANCritic
+    from ..gans.alae import ALAE, ALAEConfig
+    from ..gans.stylegan import StyleGAN, StyleGANConfig, StyleGANCritic
 
     return {
         "biggan generator": (Generator, BigGANConfig),

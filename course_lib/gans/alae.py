@@ -6,6 +6,8 @@ identity on styles, E and G are an autoencoder as well. Source: Pidhorskyi et al
 """
 
 from collections.abc import Sequence
+from dataclasses import InitVar, asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -13,27 +15,207 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import CourseError
-from .alae_config import ALAEConfig
-from .alae_decoder import Decoder
-from .alae_encoder import Encoder
-from .alae_layers import ScaledLinear
-from .stylegan import PixelNorm
+from .layers import AdaIN, Blur, EqualConv2d, EqualLinear, PixelNorm, instance_norm
 
-__all__ = ["ALAE", "ALAEGenerator", "LatentScore", "StyleMapping"]
+__all__ = ["ALAE", "MLPALAE", "PUBLISHED_ALAE", "ALAEConfig", "ALAEGenerator", "Decoder", "LatentScore"]
+__all__ += ["MLPALAEConfig"]
 
 _RATE = 0.1
 """Learning rate of F and D in shares of the others'."""
 
 
+@dataclass(frozen=True)
+class ALAEConfig:
+    """Sizes.
+
+    Attributes:
+        channels: of decoder and encoder at 4×4 pixels, 8×8, …; the last is the picture's size.
+        latent: length of z and of the style w.
+        mapping: layers between them.
+        colours: channels of a picture, or of a cell of latents.
+        fused_from: side in pixels from which resampling and convolution are published as one operation.
+        bounded: whether ``decode`` clamps to [−1, 1]; latents have no bounds.
+    """
+
+    channels: tuple[int, ...] = (96, 96, 64, 32)
+    latent: int = 64
+    mapping: int = 8
+    colours: int = 3
+    fused_from: int = 128
+    bounded: bool = True
+    explicit: InitVar[bool] = False  # of older cards, always False
+
+    def __post_init__(self, explicit: bool) -> None:
+        object.__setattr__(self, "channels", tuple(self.channels))
+        if len(self.channels) < 2 or min(*self.channels, self.latent, self.mapping, self.colours) < 1:
+            raise CourseError(f"ALAE needs channels for two sizes or more, and positive sizes, not {self}.")
+
+    @classmethod
+    def published(cls, layers: int, start: int, most: int, latent: int, mapping: int = 8, colours: int = 3) -> Any:
+        """The paper's way to say it: ``start`` channels at full size, doubled with each halving up to ``most``."""
+        return cls(tuple(min(most, start * 2**k) for k in reversed(range(layers))), latent, mapping, colours)
+
+    @property
+    def size(self) -> int:
+        """Side of the pictures in pixels."""
+        return 4 * 2 ** (len(self.channels) - 1)
+
+    @property
+    def slots(self) -> int:
+        """Styles that a decoder reads: two a block."""
+        return 2 * len(self.channels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a checkpoint card."""
+        return asdict(self)
+
+
+PUBLISHED_ALAE: dict[str, ALAEConfig] = {
+    "ffhq": ALAEConfig.published(9, 16, 512, 512),
+    "celeba": ALAEConfig.published(6, 64, 256, 256),
+    "celebahq256": ALAEConfig.published(7, 64, 512, 512),
+    "bedroom": ALAEConfig.published(7, 32, 512, 512),
+    "mnist": ALAEConfig.published(4, 64, 256, 32, 4, 1),
+}
+"""The released configurations: FFHQ at 1024 pixels, CelebA at 128, CelebA-HQ and LSUN bedrooms at 256, MNIST at 32."""
+
+
+def _linear(inputs: int, outputs: int) -> EqualLinear:
+    return EqualLinear(inputs, outputs, rate=1.0)
+
+
+# --- G, the decoder -------------------------------------------------------------------------------------------------
+
+
+class LayerNoise(nn.Module):
+    """Adds noise, one map for all channels with a learned strength each (0 at first), then bias and LeakyReLU."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.strength = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(1, channels, 1, 1))
+
+    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        """Maps ``(B, C, H, W)`` and noise ``(B, 1, H, W)``."""
+        x = torch.addcmul(x, self.strength.to(x.dtype), noise.to(x.dtype))
+        return F.leaky_relu(x + self.bias.to(x.dtype), 0.2)
+
+
+class DecoderBlock(nn.Module):
+    """Constant, or doubling → conv → blur; noise → LeakyReLU → style → conv → noise → LeakyReLU → style."""
+
+    def __init__(self, level: int, config: ALAEConfig):
+        super().__init__()
+        channels, self.first, self.size = config.channels[level], level == 0, 4 * 2**level
+        if not self.first:
+            resample = "transposed" if self.size >= config.fused_from else "up"
+            self.conv1 = EqualConv2d(config.channels[level - 1], channels, resample=resample, rate=1.0, bias=False)
+            self.blur = Blur()
+        self.noise1, self.style1 = LayerNoise(channels), AdaIN(channels, config.latent, 1.0)
+        self.conv2 = EqualConv2d(channels, channels, rate=1.0, bias=False)
+        self.noise2, self.style2 = LayerNoise(channels), AdaIN(channels, config.latent, 1.0)
+
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
+        """Maps after the block.
+
+        Args:
+            x: maps of the block before; for the first block the constant.
+            w: two styles, ``(B, 2, latent)``.
+            noise: ``(B, 2, H, W)``, one map for each of the two places.
+        """
+        if not self.first:
+            x = self.blur(self.conv1(x))
+        x = self.style1(self.noise1(x, noise[:, :1]), w[:, 0])
+        return self.style2(self.noise2(self.conv2(x), noise[:, 1:]), w[:, 1])
+
+
+class Decoder(nn.Module):
+    """Styles and noise to pictures; only the last to-RGB draws, the others are kept as in the files."""
+
+    def __init__(self, config: ALAEConfig):
+        super().__init__()
+        self.config = config
+        self.constant = nn.Parameter(torch.ones(1, config.channels[0], 4, 4))
+        self.blocks = nn.ModuleList([DecoderBlock(level, config) for level in range(len(config.channels))])
+        self.to_rgb = nn.ModuleList(
+            [EqualConv2d(width, config.colours, 1, gain=0.03, rate=1.0) for width in config.channels]
+        )
+
+    def noise(self, count: int, generator: torch.Generator | None = None) -> list[Tensor]:
+        """Fresh noise, two maps ``(count, 2, H, W)`` a block; drawn on the CPU: a seed means the same everywhere."""
+        device = self.constant.device
+        return [torch.randn(count, 2, b.size, b.size, generator=generator).to(device) for b in self.blocks]
+
+    def forward(self, w: Tensor, noise: Sequence[Tensor]) -> Tensor:
+        """Pictures ``(B, colours, S, S)``, about [−1, 1], unbounded.
+
+        Args:
+            w: ``(B, latent)``, one style for all, or ``(B, 2 · blocks, latent)``.
+            noise: of :meth:`noise`.
+        """
+        if w.ndim == 2:
+            w = w[:, None].expand(-1, self.config.slots, -1)
+        x = self.constant.expand(len(w), -1, -1, -1)
+        for block, styles, maps in zip(self.blocks, w.split(2, 1), noise, strict=True):
+            x = block(x, styles, maps)
+        return self.to_rgb[-1](x)
+
+
+# --- E, the encoder -------------------------------------------------------------------------------------------------
+
+
+class EncoderBlock(nn.Module):
+    """conv → LeakyReLU → style → norm → blur → conv with halving → LeakyReLU → style → norm."""
+
+    def __init__(self, inputs: int, outputs: int, latent: int):
+        super().__init__()
+        self.blur = Blur()
+        self.conv1 = EqualConv2d(inputs, inputs, rate=1.0, bias=False)
+        self.conv2 = EqualConv2d(inputs, outputs, resample="down", rate=1.0, bias=False)
+        self.bias1 = nn.Parameter(torch.zeros(1, inputs, 1, 1))
+        self.bias2 = nn.Parameter(torch.zeros(1, outputs, 1, 1))
+        self.style1, self.style2 = _linear(2 * inputs, latent), _linear(2 * outputs, latent)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps ``(B, inputs, H, W)`` → maps ``(B, outputs, H/2, W/2)`` and styles ``(B, latent)``."""
+        x = self.conv1(x)
+        x, moments = instance_norm(F.leaky_relu(x + self.bias1.to(x.dtype), 0.2))
+        style = self.style1(moments)
+        x = self.conv2(self.blur(x))
+        x, moments = instance_norm(F.leaky_relu(x + self.bias2.to(x.dtype), 0.2))
+        return x, style + self.style2(moments)
+
+
+class Encoder(nn.Module):
+    """Pictures to styles: a discriminator's trunk, whose answer is the sum of what is read off its maps' statistics."""
+
+    def __init__(self, config: ALAEConfig):
+        super().__init__()
+        # The last block halves 4 pixels to 2, without more channels.
+        widths = [*config.channels[::-1], config.channels[0]]
+        self.from_rgb = nn.ModuleList([EqualConv2d(config.colours, width, 1, rate=1.0) for width in widths[:-1]])
+        self.blocks = nn.ModuleList([EncoderBlock(*pair, config.latent) for pair in pairwise(widths)])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Styles ``(B, latent)`` of pictures ``(B, colours, S, S)`` in [−1, 1]."""
+        # The published code rectifies twice here: slope 0.2² for what is negative.
+        x, styles = F.leaky_relu(self.from_rgb[0](images), 0.04), []
+        for block in self.blocks:
+            x, style = block(x)
+            styles.append(style)
+        return sum(styles)
+
+
+# --- F, D, and all together -----------------------------------------------------------------------------------------
+
+
 class StyleMapping(nn.Module):
     """F: pixel norm, then linear layers with LeakyReLU; ``(B, latent)`` → ``(B, latent)``."""
 
-    def __init__(self, latent: int, layers: int, explicit: bool = False):
+    def __init__(self, latent: int, layers: int):
         super().__init__()
         self.norm = PixelNorm()
-        self.layers = nn.ModuleList(
-            [ScaledLinear(latent, latent, rate=_RATE, explicit=explicit) for _ in range(layers)]
-        )
+        self.layers = nn.ModuleList([EqualLinear(latent, latent, rate=_RATE) for _ in range(layers)])
 
     def forward(self, z: Tensor) -> Tensor:
         """Noise to styles."""
@@ -50,15 +232,12 @@ class LatentScore(nn.Module):
         latent: length of w.
         outputs: of the last layer; the published style-based D has ``2 · latent``.
         chosen: which of them is the score; the others are never used.
-        explicit: see :mod:`course_lib.gans.alae_layers`.
     """
 
-    def __init__(self, latent: int, outputs: int, chosen: int, explicit: bool = False):
+    def __init__(self, latent: int, outputs: int, chosen: int):
         super().__init__()
         self.chosen = chosen
-        self.layers = nn.ModuleList(
-            [ScaledLinear(latent, width, rate=_RATE, explicit=explicit) for width in (latent, latent, outputs)]
-        )
+        self.layers = nn.ModuleList([EqualLinear(latent, width, rate=_RATE) for width in (latent, latent, outputs)])
 
     def forward(self, w: Tensor) -> Tensor:
         """Scores ``(B,)``, real high."""
@@ -85,46 +264,28 @@ class ALAEGenerator(nn.Module):
         z = torch.randn(count, self.latent, generator=torch.Generator().manual_seed(seed))
         self.mean.copy_(self.mapping(z.to(self.mean.device)).mean(0))
 
-    def styles(self, z: Tensor, truncation: float = 1.0, cutoff: int | None = None) -> Tensor:
-        """Styles of noise.
+    def styles(self, z: Tensor, truncation: float = 1.0) -> Tensor:
+        """Styles of noise: ``(B, latent)``, or ``(B, slots, latent)`` where the slots differ or are truncated.
 
         Args:
             z: ``(B, latent)``, or one a slot, ``(B, slots, latent)``, as :func:`mix_styles` gives.
             truncation: 1 keeps styles as they are, 0 gives the mean style to all; 0.7 as published.
-            cutoff: how many slots are truncated, 8 as published; all by default.
-
-        Returns:
-            ``(B, latent)``, or ``(B, slots, latent)`` where the slots differ.
         """
         w = self.mapping(z.flatten(0, -2)).view(z.shape)
-        if truncation == 1.0:
-            return w
-        slots = len(self.mean)
-        w = w[:, None].expand(-1, slots, -1) if w.ndim == 2 else w
-        share = torch.ones(slots, 1, device=w.device)
-        share[:cutoff] = truncation
-        return torch.lerp(self.mean.expand_as(w), w, share.expand_as(w))
+        return w if truncation == 1.0 else torch.lerp(self.mean, w if w.ndim == 3 else w[:, None], truncation)
 
     def forward(
-        self,
-        z: Tensor,
-        noise: Sequence[Tensor] | None = None,
-        truncation: float = 1.0,
-        cutoff: int | None = None,
-        styled: bool = False,
-        **growing: Any,
+        self, z: Tensor, noise: Sequence[Tensor] | None = None, truncation: float = 1.0, styled: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Pictures of noise vectors, and their styles.
 
         Args:
-            z, truncation, cutoff: see :meth:`styles`.
+            z, truncation: see :meth:`styles`.
             noise: of the decoder's ``noise``; fresh by default.
             styled: ``z`` holds styles already, for example of the encoder.
-            growing: ``size`` and ``alpha`` of :meth:`course_lib.gans.alae_decoder.Decoder.forward`.
         """
-        noise = self.decoder.noise(len(z)) if noise is None else noise
-        w = z if styled else self.styles(z, truncation, cutoff)
-        return self.decoder(w, noise, **growing), w
+        w = z if styled else self.styles(z, truncation)
+        return self.decoder(w, self.decoder.noise(len(z)) if noise is None else noise), w
 
 
 class ALAE(nn.Module):
@@ -139,10 +300,10 @@ class ALAE(nn.Module):
         super().__init__()
         self.config, self.latent_dim = config, config.latent
         self.condition_shape = (config.latent,)
-        mapping = StyleMapping(config.latent, config.mapping, config.explicit)
+        mapping = StyleMapping(config.latent, config.mapping)
         self.generator = ALAEGenerator(mapping, Decoder(config), config.latent, config.slots)
         self.encoder = Encoder(config)
-        self.score = LatentScore(config.latent, 2 * config.latent, config.latent, config.explicit)
+        self.score = LatentScore(config.latent, 2 * config.latent, config.latent)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -151,10 +312,11 @@ class ALAE(nn.Module):
         Raises:
             CourseError: pictures of another size.
         """
-        if images.shape[1:] != (self.config.colours, self.config.size, self.config.size):
+        shape = (self.config.colours, self.config.size, self.config.size)
+        if images.shape[1:] != shape:
             raise CourseError(
-                f"this encoder takes pictures (B, {self.config.colours}, {self.config.size}, {self.config.size}), not "
-                f"{tuple(images.shape)}: use course_lib.data.resize."
+                f"this encoder takes pictures (B, {', '.join(map(str, shape))}), not {tuple(images.shape)}: use "
+                "course_lib.data.resize."
             )
         return self.encoder(images)
 
@@ -169,3 +331,90 @@ class ALAE(nn.Module):
             noise = [part.expand(len(latent), -1, -1, -1) for part in one]
         drawn = self.generator.decoder(latent, noise)
         return drawn.clamp(-1.0, 1.0) if self.config.bounded else drawn
+
+
+# --- without convolutions -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MLPALAEConfig:
+    """Sizes: length of z and w, width of the hidden layers, layers of F, side of the pictures in pixels."""
+
+    latent: int = 50
+    hidden: int = 1024
+    mapping: int = 6
+    size: int = 28
+
+
+class _MLP(nn.Module):
+    """Three linear layers with LeakyReLU of these slopes, 1 for none."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, slopes: tuple[float, float, float]):
+        super().__init__()
+        self.slopes, widths = slopes, (inputs, hidden, hidden, outputs)
+        self.layers = nn.ModuleList([_linear(*pair) for pair in pairwise(widths)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer, slope in zip(self.layers, self.slopes, strict=True):
+            x = F.leaky_relu(layer(x), slope)
+        return x
+
+
+class MLPDecoder(nn.Module):
+    """G: styles to grey pictures; no noise, no activation at the end."""
+
+    def __init__(self, config: MLPALAEConfig):
+        super().__init__()
+        self.size = config.size
+        self.layers = _MLP(config.latent, config.hidden, config.size**2, (0.01, 0.01, 1.0))
+
+    def noise(self, count: int, generator: torch.Generator | None = None) -> list[Tensor]:
+        """None: the counterpart of the style-based decoder's."""
+        return []
+
+    def forward(self, w: Tensor, noise: Sequence[Tensor] = ()) -> Tensor:
+        """``(B, latent)`` → ``(B, 1, S, S)``, about [−1, 1]; the layers work in [0, 1], as published."""
+        return 2 * self.layers(w).view(-1, 1, self.size, self.size) - 1
+
+
+class MLPEncoder(nn.Module):
+    """E: grey pictures to styles."""
+
+    def __init__(self, config: MLPALAEConfig):
+        super().__init__()
+        self.size = config.size
+        self.layers = _MLP(config.size**2, config.hidden, config.latent, (0.2, 0.2, 0.01))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``(B, 1 or 3, S, S)`` in [−1, 1] → ``(B, latent)``; three channels are averaged.
+
+        Raises:
+            CourseError: pictures of another size.
+        """
+        if images.shape[-2:] != (self.size, self.size):
+            raise CourseError(f"this encoder takes pictures of {self.size} pixels: use course_lib.data.resize.")
+        return self.layers((images.mean(1) + 1).flatten(1) / 2)
+
+
+class MLPALAE(nn.Module):
+    """The permutation-invariant version of the paper, for digits; a target expert with the names of :class:`ALAE`.
+
+    Source: the authors' branch ``mnist_ref`` (W-space revision); their main branch no longer runs this version.
+    """
+
+    def __init__(self, config: MLPALAEConfig | None = None):
+        super().__init__()
+        self.config = config = config or MLPALAEConfig()
+        self.latent_dim, self.condition_shape = config.latent, (config.latent,)
+        self.generator = ALAEGenerator(StyleMapping(config.latent, config.mapping), MLPDecoder(config), config.latent)
+        self.encoder, self.score = MLPEncoder(config), LatentScore(config.latent, config.latent, 0)
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Styles ``(B, latent)`` of pictures ``(B, 3, S, S)`` in [−1, 1]."""
+        return self.encoder(images)
+
+    @torch.no_grad()
+    def decode(self, latent: Tensor) -> Tensor:
+        """Grey pictures ``(B, 3, S, S)`` in [−1, 1]."""
+        return self.generator.decoder(latent).clamp(-1.0, 1.0).expand(-1, 3, -1, -1)

@@ -3,6 +3,7 @@
 Source: Brock et al. 2019 and the authors' PyTorch code, whose names of tensors are kept so that its weights load.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -12,10 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import CourseError
-from .class_norm import ClassNorm, OutputNorm
-from .spectral import SNConv2d, SNEmbedding, SNLinear
 
-__all__ = ["CIFAR32", "IMAGENET128", "BigGANConfig", "Discriminator", "Generator", "start_weights"]
+__all__ = ["CIFAR32", "IMAGENET128", "BigGANConfig", "ClassNorm", "Discriminator", "Generator", "OutputNorm"]
+__all__ += ["SNConv2d", "SNEmbedding", "SNLinear", "standing_statistics", "start_weights"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,153 @@ IMAGENET128 = BigGANConfig(
 """The published configuration at 128 pixels."""
 CIFAR32 = BigGANConfig(100, (256,) * 4, (256,) * 4, 2, 128, None, (), 1e-8)
 """The published configuration at 32 pixels."""
+
+
+# --- layers -----------------------------------------------------------------------------------------------------------
+
+
+class _Spectral(nn.Module):
+    """Spectral norm as BigGAN publishes it: the vector ``u0`` and the last value ``sv0`` are in the state dict.
+
+    torch's own ``spectral_norm`` keeps two vectors under other names and, in training, differentiates through none of
+    them in the same way, so released weights would not load.
+    """
+
+    weight: nn.Parameter
+
+    def _add_vector(self, eps: float) -> None:
+        self.sn_eps = eps
+        self.register_buffer("u0", torch.randn(1, len(self.weight)))
+        self.register_buffer("sv0", torch.ones(1))
+
+    def normalised(self) -> Tensor:
+        """``weight / σ``, with σ = ‖v Wᵀ‖ after one power iteration; gradients pass through W in both places.
+
+        The vector is stored only in training mode; in evaluation the step is made and forgotten.
+        """
+        matrix = self.weight.flatten(1)
+        with torch.no_grad():
+            v = F.normalize(self.u0 @ matrix, eps=self.sn_eps)
+            u = F.normalize(v @ matrix.T, eps=self.sn_eps)
+        sigma = (v @ matrix.T @ u.T).squeeze()
+        if self.training:
+            with torch.no_grad():
+                self.u0.copy_(u)
+                self.sv0.copy_(sigma)
+        return self.weight / sigma
+
+
+class SNConv2d(nn.Conv2d, _Spectral):
+    """A convolution with normalised weight; ``(B, C, H, W)`` in and out."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, bias: bool = True, eps: float = 1e-6):
+        super().__init__(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
+        self._add_vector(eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The convolution."""
+        return self._conv_forward(x, self.normalised(), self.bias)
+
+
+class SNLinear(nn.Linear, _Spectral):
+    """A linear map with normalised weight; ``(B, inputs)`` → ``(B, outputs)``."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True, eps: float = 1e-6):
+        super().__init__(inputs, outputs, bias)
+        self._add_vector(eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The product."""
+        return F.linear(x, self.normalised(), self.bias)
+
+
+class SNEmbedding(nn.Embedding, _Spectral):
+    """A lookup table with normalised weight; class indices ``(B,)`` → ``(B, width)``."""
+
+    def __init__(self, classes: int, width: int, eps: float = 1e-6):
+        super().__init__(classes, width)
+        self._add_vector(eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The rows."""
+        return F.embedding(x, self.normalised())
+
+
+class _BatchNorm(nn.Module):
+    """Batch statistics in training, stored ones in evaluation. Each device of a run normalises its own pictures."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.eps, self.momentum = 1e-5, 0.1
+        self.register_buffer("stored_mean", torch.zeros(channels))
+        self.register_buffer("stored_var", torch.ones(channels))
+
+    def _normalise(self, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        stored = self.stored_mean, self.stored_var
+        return F.batch_norm(x, *stored, weight, bias, self.training, self.momentum, self.eps)
+
+
+class ClassNorm(_BatchNorm):
+    """Class-conditional batch norm ``x̂ · (1 + gain(y)) + bias(y)``: all that a BigGAN generator knows of its class.
+
+    Args:
+        channels: of the maps.
+        condition: length of the condition vector (class embedding with the block's part of z), or None for a lookup
+            table per class.
+        classes: number of classes of the table.
+        sn_eps: of the spectral norm of the two linear maps; the tables have none.
+    """
+
+    def __init__(self, channels: int, condition: int | None, classes: int, sn_eps: float = 1e-6):
+        super().__init__(channels)
+        if condition is None:
+            self.gain, self.bias = nn.Embedding(classes, channels), nn.Embedding(classes, channels)
+        else:
+            self.gain = SNLinear(condition, channels, bias=False, eps=sn_eps)
+            self.bias = SNLinear(condition, channels, bias=False, eps=sn_eps)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Maps ``(B, C, H, W)``, condition ``(B, K)`` or class indices ``(B,)`` → maps."""
+        gain, bias = 1 + self.gain(condition), self.bias(condition)
+        return torch.addcmul(bias[:, :, None, None], self._normalise(x), gain[:, :, None, None])
+
+
+class OutputNorm(_BatchNorm):
+    """The last batch norm: one learned gain and bias a channel, the same for all classes."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels)
+        self.gain, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps → maps."""
+        return self._normalise(x, self.gain, self.bias)
+
+
+@torch.no_grad()
+def standing_statistics(generator: nn.Module, forward: Callable[[], object], passes: int = 16) -> None:
+    """Replaces the running statistics by their mean over ``passes`` fresh batches.
+
+    Running statistics follow weights that were still moving, and an averaged generator never computed any of its own.
+    Brock et al. 2019 (appendix C) accumulate them anew before sampling.
+
+    Args:
+        generator: whose batch norms are set; spectral vectors stay as they are.
+        forward: calls the generator once on a fresh batch of the size and label mix of training.
+        passes: number of batches.
+    """
+    layers = [layer for layer in generator.modules() if isinstance(layer, _BatchNorm)]
+    modes = [(layer.training, layer.momentum) for layer in layers]
+    for index in range(passes):
+        for layer in layers:
+            # Not train(): a frozen network ignores it on purpose, and spectral norm must not move.
+            layer.training, layer.momentum = True, 1.0 / (index + 1)
+        forward()
+    for layer, (training, momentum) in zip(layers, modes, strict=True):
+        layer.training, layer.momentum = training, momentum
+
+
+# --- networks ---------------------------------------------------------------------------------------------------------
 
 
 class Attention(nn.Module):

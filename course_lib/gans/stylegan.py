@@ -4,8 +4,10 @@ Source: Karras et al. 2019, in the PyTorch port that Hyper-Modulation builds on:
 switch between blocks, √(2 / fan-in) everywhere, no activation after to-RGB.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -13,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import CourseError
-from .equalized import Blur, EqualConv2d, EqualLinear, FusedUpsample, NoiseScale
+from .layers import AdaIN, Blur, EqualConv2d, EqualLinear, PixelNorm
 
-__all__ = ["FFHQ1024", "StyleGAN", "StyleGANConfig", "Synthesis", "mix_styles"]
+__all__ = ["FFHQ1024", "StyleGAN", "StyleGANConfig", "StyleGANCritic", "Synthesis", "mix_styles"]
 
 
 @dataclass(frozen=True)
@@ -71,43 +73,18 @@ FFHQ1024 = StyleGANConfig(_PUBLISHED, _PUBLISHED, 512)
 """The published configuration; its files hold all nine blocks, whatever resolution they were trained to."""
 
 
-class PixelNorm(nn.Module):
-    """Scales every vector to length √D."""
+class NoiseScale(nn.Module):
+    """Adds noise, the same map to all channels, with one learned strength each that starts at zero."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, D)`` → ``(B, D)``."""
-        return x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
-
-
-class AdaIN(nn.Module):
-    """Adaptive instance norm: every channel of every picture is standardised, then scaled and shifted by the style."""
-
-    def __init__(self, channels: int, latent: int):
+    def __init__(self, channels: int):
         super().__init__()
-        self.style = EqualLinear(latent, 2 * channels)
-        with torch.no_grad():
-            self.style.bias[:channels] = 1.0
+        self.weight = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.scale = math.sqrt(2 / channels)
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """Maps ``(B, C, H, W)``, style ``(B, latent)`` → maps."""
-        gain, bias = self.style(w)[:, :, None, None].chunk(2, 1)
-        # Not F.instance_norm: on a CPU it leaves channels-last and bfloat16, which made a step 1.5 times as long.
-        wide = torch.promote_types(x.dtype, torch.float32)
-        x = x - x.mean((2, 3), keepdim=True, dtype=wide).to(x.dtype)
-        variance = x.square().mean((2, 3), keepdim=True, dtype=wide)
-        return torch.addcmul(bias.to(x.dtype), x, (gain * (variance + 1e-5).rsqrt()).to(x.dtype))
-
-
-class Upsample(nn.Module):
-    """Doubling by repetition, then a 3×3 convolution."""
-
-    def __init__(self, inputs: int, outputs: int):
-        super().__init__()
-        self.conv = EqualConv2d(inputs, outputs, 3)
-
-    def forward(self, x: Tensor, convolve: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """``(B, inputs, H, W)`` → ``(B, outputs, 2H, 2W)``; ``convolve`` stands in for the convolution."""
-        return (convolve or self.conv)(F.interpolate(x, scale_factor=2))
+    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        """Maps ``(B, C, H, W)``, noise ``(B, 1, H, W)`` → maps."""
+        # In the maps' own precision, or autocast would go on in float32 from here.
+        return torch.addcmul(x, (self.weight * self.scale).to(x.dtype), noise.to(x.dtype))
 
 
 class Block(nn.Module):
@@ -115,17 +92,23 @@ class Block(nn.Module):
 
     def __init__(self, inputs: int | None, outputs: int, size: int, doubles: bool, config: StyleGANConfig):
         super().__init__()
-        self.size = size
+        self.size, self.repeats = size, doubles and size < config.fused_from
+        self.blur = Blur() if doubles and inputs is not None else nn.Identity()
         if inputs is None:
             self.constant = nn.Parameter(torch.randn(1, outputs, 4, 4))
-        elif not doubles:
-            self.conv1 = EqualConv2d(inputs, outputs, 3)
+        elif self.repeats:  # nested as in the released files
+            self.conv1 = nn.ModuleDict({"conv": EqualConv2d(inputs, outputs)})
         else:
-            self.conv1 = (FusedUpsample if size >= config.fused_from else Upsample)(inputs, outputs)
-            self.blur = Blur()
-        self.conv2 = EqualConv2d(outputs, outputs, 3)
+            self.conv1 = EqualConv2d(inputs, outputs, resample="averaged" if doubles else None)
+        self.conv2 = EqualConv2d(outputs, outputs)
         self.noise1, self.noise2 = NoiseScale(outputs), NoiseScale(outputs)
         self.adain1, self.adain2 = AdaIN(outputs, config.latent), AdaIN(outputs, config.latent)
+
+    @property
+    def convolutions(self) -> list[EqualConv2d]:
+        """In the order in which a picture passes them; one in the first block, two in the others."""
+        first = getattr(self, "conv1", None)
+        return ([] if first is None else [first["conv"] if self.repeats else first]) + [self.conv2]
 
     def forward(
         self, x: Tensor | None, w: Tensor, noise: Tensor, convolve: Callable[[Tensor], Tensor] | None = None
@@ -140,19 +123,16 @@ class Block(nn.Module):
         """
         if x is None:
             x = self.constant.expand(len(w), -1, -1, -1)
-        elif isinstance(self.conv1, EqualConv2d):
-            x = (convolve or self.conv1)(x)
-        elif convolve is not None and isinstance(self.conv1, FusedUpsample):
-            x = self.blur(convolve(x))
         else:
-            x = self.blur(self.conv1(x) if convolve is None else self.conv1(x, convolve))
+            x = F.interpolate(x, scale_factor=2) if self.repeats else x
+            x = self.blur((convolve or self.convolutions[0])(x))
         x = self.adain1(F.leaky_relu(self.noise1(x, noise), 0.2), w)
         x = (convolve or self.conv2)(x)
         return self.adain2(F.leaky_relu(self.noise2(x, noise), 0.2), w)
 
 
 class Synthesis(nn.Module):
-    """Styles and noise to pictures."""
+    """Styles and noise to pictures. Only the last to-RGB draws; the others, for growing, are kept as in the files."""
 
     def __init__(self, config: StyleGANConfig):
         super().__init__()
@@ -166,43 +146,25 @@ class Synthesis(nn.Module):
         device = self.to_rgb[0].weight.device
         return [torch.randn(count, 1, b.size, b.size, generator=generator).to(device) for b in self.blocks]
 
-    def features(self, w: Tensor, noise: Sequence[Tensor]) -> Iterator[Tensor]:
+    def features(
+        self, w: Tensor, noise: Sequence[Tensor], convolve: Callable[[Tensor], Tensor] | None = None
+    ) -> Iterator[Tensor]:
         """The maps after each block in turn.
 
         Args:
             w: ``(B, latent)``, one style for all blocks, or ``(B, blocks, latent)``.
             noise: of :meth:`noise`.
+            convolve: see :class:`Block`.
         """
         x = None
-        for index, (block, given) in enumerate(zip(self.blocks, noise, strict=False)):
-            x = block(x, w if w.ndim == 2 else w[:, index], given)
+        for index, (block, given) in enumerate(zip(self.blocks, noise, strict=True)):
+            x = block(x, w if w.ndim == 2 else w[:, index], given, convolve)
             yield x
 
-    def forward(self, w: Tensor, noise: Sequence[Tensor], size: int | None = None, alpha: float = 1.0) -> Tensor:
-        """Pictures ``(B, 3, size, size)``, about [−1, 1], unbounded.
-
-        Args:
-            w: see :meth:`features`.
-            noise: see :meth:`noise`.
-            size: stop at this size (progressive growing); the full one by default.
-            alpha: share of the last block; the rest is the enlarged picture of the block before.
-
-        Raises:
-            CourseError: there is no block of that size.
-        """
-        sizes = [block.size for block in self.blocks]
-        size = sizes[-1] if size is None else size
-        if size not in sizes:
-            raise CourseError(f"this generator draws {', '.join(map(str, dict.fromkeys(sizes)))} pixels, not {size}.")
-        before, last = None, len(sizes) - 1 - sizes[::-1].index(size)
-        for index, x in enumerate(self.features(w, noise)):
-            if index == last:
-                picture = self.to_rgb[index](x)
-                if alpha < 1.0 and before is not None:
-                    picture = torch.lerp(F.interpolate(self.to_rgb[index - 1](before), scale_factor=2), picture, alpha)
-                return picture
-            before = x
-        raise CourseError(f"{len(noise)} noise maps do not reach {size} pixels: give one a block.")
+    def forward(self, w: Tensor, noise: Sequence[Tensor]) -> Tensor:
+        """Pictures ``(B, 3, S, S)``, about [−1, 1], unbounded; arguments as for :meth:`features`."""
+        *_, last = self.features(w, noise)
+        return self.to_rgb[-1](last)
 
 
 class StyleGAN(nn.Module):
@@ -227,24 +189,15 @@ class StyleGAN(nn.Module):
         w = self.mapping(z.flatten(0, -2)).view(z.shape)
         return w if truncation == 1.0 else torch.lerp(self.mean_style(), w, truncation)
 
-    def forward(
-        self,
-        z: Tensor,
-        noise: Sequence[Tensor] | None = None,
-        truncation: float = 1.0,
-        size: int | None = None,
-        alpha: float = 1.0,
-    ) -> Tensor:
-        """Pictures ``(B, 3, size, size)``.
+    def forward(self, z: Tensor, noise: Sequence[Tensor] | None = None, truncation: float = 1.0) -> Tensor:
+        """Pictures ``(B, 3, S, S)``.
 
         Args:
             z: ``(B, latent)``, standard normal, or one a block, ``(B, blocks, latent)``, as :func:`mix_styles` gives.
             noise: one map a block; fresh ones by default.
             truncation: 1 keeps styles as they are, 0 gives the mean style to all.
-            size, alpha: see :meth:`Synthesis.forward`.
         """
-        w = self.styles(z, truncation)
-        return self.synthesis(w, self.synthesis.noise(len(z)) if noise is None else noise, size, alpha)
+        return self.synthesis(self.styles(z, truncation), self.synthesis.noise(len(z)) if noise is None else noise)
 
 
 def mix_styles(w: Tensor, other: Tensor, blocks: int, generator: torch.Generator) -> Tensor:
@@ -260,3 +213,57 @@ def mix_styles(w: Tensor, other: Tensor, blocks: int, generator: torch.Generator
     """
     cut = int(torch.randint(1, blocks, (1,), generator=generator))
     return torch.stack([w if index < cut else other for index in range(blocks)], 1)
+
+
+class CriticBlock(nn.Module):
+    """conv → LeakyReLU → blur → conv with halving → LeakyReLU; without blur and halving where the size stays."""
+
+    def __init__(self, inputs: int, outputs: int, halves: bool):
+        super().__init__()
+        self.conv1, self.blur = EqualConv2d(inputs, outputs), Blur() if halves else nn.Identity()
+        self.conv2 = EqualConv2d(outputs, outputs, resample="down" if halves else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, inputs, H, W)`` → ``(B, outputs, H/2, W/2)``."""
+        return F.leaky_relu(self.conv2(self.blur(F.leaky_relu(self.conv1(x), 0.2))), 0.2)
+
+
+class StyleGANCritic(nn.Module):
+    """Pictures to scores, real high. Only the first from-RGB reads; the others, for growing, are kept as in the files.
+
+    Args:
+        config: of the generator.
+        classes: with more than one, a score a class; the label picks one.
+    """
+
+    def __init__(self, config: StyleGANConfig, classes: int = 1):
+        super().__init__()
+        self.config = config
+        channels, sizes = config.critic[::-1], config.sizes[::-1]
+        self.from_rgb = nn.ModuleList([EqualConv2d(config.colours, width, 1) for width in channels])
+        steps = zip(pairwise(channels), pairwise(sizes), strict=True)
+        self.blocks = nn.ModuleList([CriticBlock(*widths, size > after) for widths, (size, after) in steps])
+        last = channels[-1]
+        self.last = nn.ModuleList([EqualConv2d(last + 1, last), EqualConv2d(last, last, 4, padding=0)])
+        self.head = EqualLinear(last, classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        """``(B, 3, S, S)`` → ``(B, C)``.
+
+        Raises:
+            CourseError: pictures of another size.
+        """
+        if images.shape[-1] != self.config.size:
+            raise CourseError(f"this critic takes {self.config.size} pixels, not {images.shape[-1]}.")
+        x = F.leaky_relu(self.from_rgb[0](images), 0.2)
+        for block in self.blocks:
+            x = block(x)
+        # How much the pictures of the batch differ, as one more channel: a critic that sees it notices collapse.
+        spread = (x.var(0, unbiased=False) + 1e-8).sqrt().mean().expand(len(x), 1, 4, 4)
+        x = F.leaky_relu(self.last[0](torch.cat([x, spread], 1)), 0.2)
+        return F.leaky_relu(self.last[1](x), 0.2)[:, :, 0, 0]
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Scores ``(B,)``; ``labels: (B,)`` is needed with more than one class."""
+        scores = self.head(self.features(images))
+        return scores[:, 0] if labels is None else scores.gather(1, labels[:, None])[:, 0]

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..gans.equalized import EqualConv2d, EqualLinear, FusedUpsample, four_shifts
-from ..gans.stylegan import StyleGAN, StyleGANConfig, Synthesis, Upsample
+from ..gans.layers import EqualConv2d, EqualLinear, four_shifts
+from ..gans.stylegan import StyleGAN, StyleGANConfig, Synthesis
 
 __all__ = ["ClassNetwork", "FullHead", "HyperGenerator", "LowRankHead", "ModulatedConv", "Modulation", "standardise"]
 
@@ -47,9 +47,9 @@ class ModulatedConv(nn.Module):
         pairs: ``(O, I)`` for a plain layer, ``(I, O)`` for a fused one: the order in which γ and β are read.
     """
 
-    def __init__(self, source: EqualConv2d | FusedUpsample, published: bool = False):
+    def __init__(self, source: EqualConv2d, published: bool = False):
         super().__init__()
-        self.fused, self.published = isinstance(source, FusedUpsample), published
+        self.fused, self.published = source.resample is not None, published
         # Contiguous, so that the same source gives the same bits whatever its memory format.
         weight, bias = (source.weight.detach() * source.scale).contiguous(), source.bias.detach()
         self.pairs = tuple(weight.shape[:2])
@@ -317,10 +317,7 @@ class HyperGenerator(nn.Module):
             conv, kernels, biases = next(layers)
             return conv.convolve(x, kernels, biases, sizes)
 
-        x = None
-        for index, (block, given) in enumerate(zip(self.synthesis.blocks, noise, strict=True)):
-            x = block(x, w if w.ndim == 2 else w[:, index], given, convolve)
-            yield x
+        return self.synthesis.features(w, noise, convolve)
 
     def forward(
         self,
@@ -385,13 +382,9 @@ class HyperGenerator(nn.Module):
         return [{"params": fast}, {"params": slow, "lr": class_rate * rate}]
 
 
-def _convolutions(synthesis: Synthesis) -> Iterator[EqualConv2d | FusedUpsample]:
+def _convolutions(synthesis: Synthesis) -> list[EqualConv2d]:
     """The convolutions that are modulated, in the order in which a picture passes them."""
-    for block in synthesis.blocks:
-        first = getattr(block, "conv1", None)
-        if first is not None:
-            yield first.conv if isinstance(first, Upsample) else first
-        yield block.conv2
+    return [layer for block in synthesis.blocks for layer in block.convolutions]
 
 
 def _without_convolutions(source: Synthesis) -> Synthesis:

@@ -17,10 +17,8 @@ from ..data import ImageSet
 from ..errors import CourseError
 from ..experts.latent_space import NOISE, LatentSpace
 from ..gan_training import GANData, GANSchedule, LogisticMethod, logistic_loss
-from ..gans.codes import class_codes, encode_mirrored
-from ..gans.losses import logistic_generator
-from ..gans.stylegan import StyleGANConfig, mix_styles
-from ..gans.stylegan_critic import StyleGANCritic
+from ..gans.stylegan import StyleGANConfig, StyleGANCritic, mix_styles
+from ..gans.training import class_codes, encode_mirrored, logistic_generator
 from ..training.method import Loss
 
 __all__ = [
@@ -76,9 +74,9 @@ class ConditionalDiscriminator(StyleGANCritic):
                 network.head.bias.copy_(source.head.bias[:1].expand(classes))
         return network
 
-    def forward(self, images: Tensor, labels: Tensor | None = None, alpha: float = 1.0) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Scores ``(B,)`` of the classes ``labels (B,)``; without labels the vectors ``(B, C)`` they are read from."""
-        return self.features(images, alpha) if labels is None else super().forward(images, labels, alpha)
+        return self.features(images) if labels is None else super().forward(images, labels)
 
 
 def barlow_twins(first: Tensor, second: Tensor, redundancy: float = REDUNDANCY) -> Tensor:

@@ -21,7 +21,7 @@ from ..evaluation import Judge
 from ..evaluation.class_scores import ACCURACY, FRECHET, KERNEL, ClassScores
 from ..experts.source import SourceModel
 from ..gan_training import GANSchedule
-from ..gans.codes import CodeSpace
+from ..gans.training import CodeSpace
 from ..profiles import seed_everything
 from ..training import Card
 from ..training.method import History

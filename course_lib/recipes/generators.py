@@ -17,11 +17,10 @@ from ..experts import load_expert
 from ..experts.latent_space import LatentSpace
 from ..gan_training import ALAEMethod, BigGANMethod, GANData, StyleGANMethod
 from ..gans import BigGANConfig
-from ..gans.alae import ALAE
-from ..gans.alae_config import ALAEConfig
-from ..gans.class_norm import standing_statistics
-from ..gans.codes import class_codes, gaussian_codes
+from ..gans.alae import ALAE, ALAEConfig
+from ..gans.biggan import standing_statistics
 from ..gans.stylegan import StyleGANConfig
+from ..gans.training import class_codes, gaussian_codes
 from ..profiles import seed_everything
 from ..training import Card
 from .generator_scores import class_accuracy, score_samples, style_path_length, unseen_people

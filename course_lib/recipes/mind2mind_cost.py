@@ -15,10 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ..errors import CourseError
-from ..gans.alae import ALAE
-from ..gans.alae_config import PUBLISHED_ALAE, ALAEConfig
-from ..gans.losses import latent_reciprocity, logistic_critic, logistic_generator
-from ..gans.stylegan_critic import r1_penalty
+from ..gans.alae import ALAE, PUBLISHED_ALAE, ALAEConfig
+from ..gans.training import latent_reciprocity, logistic_critic, logistic_generator, r1_penalty
 from ..mind2mind import MindConfig, MindMethod
 from ..training.method import Method, frozen
 

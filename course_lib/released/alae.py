@@ -15,9 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import CourseError
 from ..experts.protocol import freeze
-from ..gans.alae import ALAE
-from ..gans.alae_config import PUBLISHED_ALAE, ALAEConfig
-from ..gans.alae_mlp import MLPALAE, MLPALAEConfig
+from ..gans.alae import ALAE, MLPALAE, PUBLISHED_ALAE, ALAEConfig, MLPALAEConfig
 from .reading import State, read_file
 from .strict import Entry, Kind, Layout, blurs, identify, layout_of, load_state, pick, register
 

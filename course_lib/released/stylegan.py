@@ -14,8 +14,7 @@ from torch import Tensor
 
 from ..errors import CourseError
 from ..experts.protocol import freeze
-from ..gans.stylegan import FFHQ1024, StyleGAN, StyleGANConfig
-from ..gans.stylegan_critic import StyleGANCritic
+from ..gans.stylegan import FFHQ1024, StyleGAN, StyleGANConfig, StyleGANCritic
 from .reading import State, read_file
 from .strict import Entry, Kind, blurs, layout_of, load_state, pick, register
 

@@ -11,7 +11,7 @@ from ..errors import CourseError
 from ..experts.latent_space import LatentSpace
 from ..figures import png_bytes
 from ..gans import Generator
-from ..gans.class_norm import ClassNorm
+from ..gans.biggan import ClassNorm
 from .picture_view import PictureView
 
 __all__ = ["MixingDemo"]

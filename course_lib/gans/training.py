@@ -1,12 +1,55 @@
-"""Known noise vectors: latents of real pictures, made to look like the noise that a generator is fed with."""
+"""What trainings of these generators share: losses, the gradient penalty, and known noise vectors, called codes.
+
+A code is the latent of a real picture, made to look like the noise that a generator is fed with.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-__all__ = ["CodeSpace", "class_codes", "encode_mirrored", "gaussian_codes"]
+__all__ = ["CodeSpace", "class_codes", "encode_mirrored", "gaussian_codes", "hinge_critic", "hinge_generator"]
+__all__ += ["latent_reciprocity", "logistic_critic", "logistic_generator", "r1_penalty"]
+
+
+def hinge_critic(real: Tensor, fake: Tensor) -> Tensor:
+    """mean relu(1 − D(x)) + mean relu(1 + D(G(z))): what the critic minimises (Lim and Ye 2017)."""
+    return F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean()
+
+
+def hinge_generator(fake: Tensor) -> Tensor:
+    """−mean D(G(z))."""
+    return -fake.mean()
+
+
+def logistic_critic(real: Tensor, fake: Tensor) -> Tensor:
+    """mean softplus(−D(x)) + mean softplus(D(G(z))): the original critic's loss (Goodfellow et al. 2014)."""
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+def logistic_generator(fake: Tensor) -> Tensor:
+    """mean softplus(−D(G(z))), the non-saturating loss."""
+    return F.softplus(-fake).mean()
+
+
+def latent_reciprocity(found: Tensor, w: Tensor) -> Tensor:
+    """mean (E(G(w)) − w)² over batch and dimensions: ALAE's autoencoder loss, which looks at styles, not at pixels.
+
+    The target is detached; w also made the picture that E read, so its mapping learns too, through the picture.
+
+    Args:
+        found: ``(B, latent)``, styles read off pictures.
+        w: ``(B, latent)``, the styles that made them.
+    """
+    return F.mse_loss(found.float(), w.detach().float())
+
+
+def r1_penalty(scores: Tensor, images: Tensor) -> Tensor:
+    """E‖∇ₓ D(x)‖² on real pictures (Mescheder et al. 2018); ``images`` must require a gradient. Usual weight 10/2."""
+    (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
+    return gradient.square().sum((1, 2, 3)).mean()
 
 
 @dataclass(frozen=True)
