@@ -6,22 +6,29 @@ from typing import Any
 import matplotlib
 import numpy as np
 import torch
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
 from PIL import Image
 from torch import Tensor
 
+from course_lib.errors import CourseError
+
 __all__ = [
     "COLOURS",
     "MARKERS",
     "LiveFigure",
+    "borrowing_map",
     "curves",
     "new_figure",
     "picture_grid",
     "png_bytes",
+    "propagation_schematic",
+    "reading_order",
     "schematic",
     "show",
+    "show_bytes",
     "show_pictures",
     "style_schematic",
 ]
@@ -59,14 +66,10 @@ def new_figure(width: float = 7.0, height: float = 3.2, columns: int = 1, rows: 
 def show(figure: Figure, alt: str) -> None:
     """Displays ``figure`` as PNG with alternative text ``alt``, one or two sentences that say what is to be seen.
 
-    The text is stored in the output's metadata; the course's HTML pages and screen readers use it.
-
     Raises:
         ValueError: ``alt`` is empty.
     """
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    _display("image/png", _compact(buffer.getvalue()), alt)
+    show_bytes(_png(figure), alt)
 
 
 def show_pictures(figure: Figure, alt: str) -> None:
@@ -74,14 +77,11 @@ def show_pictures(figure: Figure, alt: str) -> None:
 
     Such pictures have no flat areas, so that as PNG they take four times the room, which a notebook with many of them
     does not have. Colour is not subsampled; progressive files are smaller, with the same pixels.
-
-    Raises:
-        ValueError: ``alt`` is empty.
     """
     buffer = io.BytesIO()
     options = {"quality": 70, "subsampling": 0, "optimize": True, "progressive": True}
     figure.savefig(buffer, format="jpeg", pil_kwargs=options)
-    _display("image/jpeg", buffer.getvalue(), alt)
+    show_bytes(buffer.getvalue(), alt, "image/jpeg")
 
 
 class LiveFigure:
@@ -92,18 +92,26 @@ class LiveFigure:
     """
 
     def __init__(self, alt: str):
-        self.alt, self.handle = alt, f"live-{id(self)}"
-        self.shown = False
+        self.alt, self.shown = alt, False
 
     def show(self, figure: Figure) -> None:
         """Displays ``figure`` in the place of the one before."""
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
-        _display("image/png", _compact(buffer.getvalue()), self.alt, display_id=self.handle, update=self.shown)
+        show_bytes(_png(figure), self.alt, display_id=f"live-{id(self)}", update=self.shown)
         self.shown = True
 
 
-def _display(kind: str, content: bytes, alt: str, **options: Any) -> None:
+def show_bytes(content: bytes, alt: str, kind: str = "image/png", **options: Any) -> None:
+    """Displays a picture file, such as an animated PNG, with alternative text.
+
+    Args:
+        content: the file.
+        alt: see :func:`show`.
+        kind: ``image/png`` or ``image/jpeg``.
+        options: of ``IPython.display.display``.
+
+    Raises:
+        ValueError: ``alt`` is empty.
+    """
     from IPython.display import display
 
     if not alt.strip():
@@ -112,13 +120,13 @@ def _display(kind: str, content: bytes, alt: str, **options: Any) -> None:
     display({kind: content, "text/plain": "<figure>"}, raw=True, metadata={kind: {"alt": alt}}, **options)
 
 
-def _compact(png: bytes) -> bytes:
-    """The same picture in 192 colours: a third of the size, so that notebooks full of pictures stay small."""
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    buffer = io.BytesIO()
-    few = picture.quantize(192, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    few.save(buffer, "PNG", optimize=True)
-    return min(png, buffer.getvalue(), key=len)
+def _png(figure: Figure) -> bytes:
+    """As a file; in 192 colours where that is smaller (mostly a third), so that notebooks stay small."""
+    full, few = io.BytesIO(), io.BytesIO()
+    figure.savefig(full, format="png")
+    picture = Image.open(full).convert("RGB").quantize(192, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    picture.save(few, "PNG", optimize=True)
+    return min(full.getvalue(), few.getvalue(), key=len)
 
 
 def _to_array(image: Tensor) -> np.ndarray:
@@ -204,18 +212,49 @@ def png_bytes(pictures: Tensor, columns: int | None = None, enlarge: int = 2) ->
     return buffer.getvalue()
 
 
-def _box(axes, x: float, width: float, text: str, colour: str, hatch: str = "") -> None:
-    """A labelled box on the middle line; hatching marks what is frozen, so that colour is not the only sign."""
-    style = {"facecolor": "white", "edgecolor": colour, "linewidth": 2.0, "hatch": hatch}
-    axes.add_patch(FancyBboxPatch((x, 0.75), width, 1.1, boxstyle="round,pad=0.05", **style))
-    backing = {"facecolor": "white", "edgecolor": "none", "pad": 2.0}
-    axes.text(x + width / 2, 1.3, text, ha="center", va="center", fontsize=9, bbox=backing)
+# --- schematics and the map of one method -----------------------------------------------------------------------------
+
+_FRAMES = {
+    "trained": (COLOURS[1], ""),
+    "frozen": (COLOURS[0], "////"),
+    "copied": (COLOURS[0], "//"),
+    "given": ("black", ""),
+}
+"""Colour and hatching: what is frozen is hatched, so that colour is not the only sign."""
 
 
-def _arrow(axes, start: tuple[float, float], end: tuple[float, float], text: str = "") -> None:
-    axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "linewidth": 1.5, "color": "black"})
-    if text:
-        axes.text((start[0] + end[0]) / 2, start[1] + 0.1, text, ha="center", va="bottom", fontsize=9)
+class _Schematic:
+    """Boxes, arrows, words and pictures on a canvas that is measured in inches from the lower left corner."""
+
+    def __init__(self, width: float, height: float):
+        self.size, self.figure = (width, height), Figure(figsize=(width, height), dpi=100)
+        self.axes = self.figure.add_axes((0, 0, 1, 1))
+        self.axes.set(xlim=(0, width), ylim=(0, height))
+        self.axes.axis("off")
+
+    def box(self, x: float, y: float, width: float, height: float, text: str, kind: str, size: float = 9,
+            pad: float = 0.05) -> None:  # fmt: skip
+        colour, hatch = _FRAMES[kind]
+        style = {"facecolor": "white", "edgecolor": colour, "linewidth": 2.0, "hatch": hatch}
+        self.axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=f"round,pad={pad}", **style))
+        backing = {"facecolor": "white", "edgecolor": "none", "pad": 2.0}
+        self.text(x + width / 2, y + height / 2, text, size=size, bbox=backing)
+
+    def arrow(self, start: tuple[float, float], end: tuple[float, float], text: str = "", width: float = 1.5) -> None:
+        self.axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "linewidth": width, "color": "black"})
+        if text:
+            self.text((start[0] + end[0]) / 2, start[1] + 0.1, text, va="bottom")
+
+    def text(self, x: float, y: float, text: str, ha: str = "center", va: str = "center", size: float = 9,
+             **options: Any) -> None:  # fmt: skip
+        self.axes.text(x, y, text, ha=ha, va=va, fontsize=size, **options)
+
+    def picture(self, picture: Tensor, x: float, y: float, side: float, frame: bool = True) -> None:
+        width, height = self.size
+        inset = self.figure.add_axes((x / width, y / height, side / width, side / height))
+        inset.imshow(((picture.clamp(-1, 1) + 1) / 2).permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
+        inset.set(xticks=[], yticks=[])
+        inset.axison = frame
 
 
 def schematic(low: Tensor, samples: Tensor) -> Figure:
@@ -225,31 +264,22 @@ def schematic(low: Tensor, samples: Tensor) -> Figure:
         low: the input, ``(3, s, s)`` in [−1, 1].
         samples: three or more translations, ``(N, 3, S, S)``; three are drawn.
     """
-    figure = Figure(figsize=(9.6, 3.3), dpi=100)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, 9.6), ylim=(0, 3.3))
-    axes.axis("off")
-    for tensor, (left, bottom, side) in (
-        (low, (0.2, 0.8, 1.0)),
-        *((sample, (8.35, 2.2 - 1.0 * k, 0.95)) for k, sample in enumerate(samples[:3])),
-    ):
-        inset = figure.add_axes((left / 9.6, bottom / 3.3, side / 9.6, side / 3.3))
-        inset.imshow(((tensor.clamp(-1, 1) + 1) / 2).permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
-        inset.set(xticks=[], yticks=[])
-    _box(axes, 1.8, 1.25, "source expert\n$\\Phi$\nfrozen", COLOURS[0], "////")
-    _box(axes, 4.1, 1.25, "flow\n$\\tau$\ntrained", COLOURS[1])
-    _box(axes, 6.4, 1.25, "target expert\n$\\Lambda$ (decoder)\nfrozen", COLOURS[0], "////")
-    _arrow(axes, (1.22, 1.3), (1.75, 1.3))
-    _arrow(axes, (3.1, 1.3), (4.05, 1.3), "condition\n$c=\\Phi(x)$")
-    _arrow(axes, (5.4, 1.3), (6.35, 1.3), "latent\n$z=\\tau(v|c)$")
-    _arrow(axes, (7.7, 1.3), (8.3, 1.3))
-    _arrow(axes, (4.72, 2.55), (4.72, 1.9))
-    axes.text(
-        4.72, 2.62, "residual $v\\sim N(0, I)$: what the input does not say", ha="center", va="bottom", fontsize=9
-    )
-    axes.text(0.7, 0.72, "input $x$", ha="center", va="top", fontsize=9)
-    axes.text(8.3, 0.12, "one picture\nfor each $v$", ha="right", va="bottom", fontsize=9)
-    return figure
+    drawn = _Schematic(9.6, 3.3)
+    drawn.picture(low, 0.2, 0.8, 1.0)
+    for k, sample in enumerate(samples[:3]):
+        drawn.picture(sample, 8.35, 2.2 - 1.0 * k, 0.95)
+    drawn.box(1.8, 0.75, 1.25, 1.1, "source expert\n$\\Phi$\nfrozen", "frozen")
+    drawn.box(4.1, 0.75, 1.25, 1.1, "flow\n$\\tau$\ntrained", "trained")
+    drawn.box(6.4, 0.75, 1.25, 1.1, "target expert\n$\\Lambda$ (decoder)\nfrozen", "frozen")
+    drawn.arrow((1.22, 1.3), (1.75, 1.3))
+    drawn.arrow((3.1, 1.3), (4.05, 1.3), "condition\n$c=\\Phi(x)$")
+    drawn.arrow((5.4, 1.3), (6.35, 1.3), "latent\n$z=\\tau(v|c)$")
+    drawn.arrow((7.7, 1.3), (8.3, 1.3))
+    drawn.arrow((4.72, 2.55), (4.72, 1.9))
+    drawn.text(4.72, 2.62, "residual $v\\sim N(0, I)$: what the input does not say", va="bottom")
+    drawn.text(0.7, 0.72, "input $x$", va="top")
+    drawn.text(8.3, 0.12, "one picture\nfor each $v$", ha="right", va="bottom")
+    return drawn.figure
 
 
 def style_schematic(pictures: Tensor) -> Figure:
@@ -258,22 +288,119 @@ def style_schematic(pictures: Tensor) -> Figure:
     Args:
         pictures: three or more samples, ``(N, 3, S, S)`` in [−1, 1]; three are drawn.
     """
-    figure = Figure(figsize=(9.6, 3.0), dpi=100)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, 9.6), ylim=(0, 3.0))
-    axes.axis("off")
-    for index, picture in enumerate(pictures[:3]):
-        inset = figure.add_axes((8.4 / 9.6, (2.0 - 0.95 * index) / 3.0, 0.9 / 9.6, 0.9 / 3.0))
-        inset.imshow(((picture.clamp(-1, 1) + 1) / 2).permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
-        inset.set(xticks=[], yticks=[])
-    axes.text(0.45, 1.3, "noise\n$z\\sim N(0, I)$", ha="center", va="center", fontsize=9)
-    _box(axes, 1.45, 1.2, "mapping\nnetwork\n$f$", COLOURS[1])
-    _box(axes, 3.75, 1.5, "synthesis\nnetwork $G$\n4, 8, 8 cells", COLOURS[1])
-    _box(axes, 6.5, 1.25, "decoder of the\nautoencoder\nfrozen", COLOURS[0], "////")
-    _arrow(axes, (0.95, 1.3), (1.4, 1.3))
-    _arrow(axes, (2.7, 1.3), (3.7, 1.3), "style\n$w=f(z)$")
-    _arrow(axes, (5.3, 1.3), (6.45, 1.3), "latent\n16×8×8")
-    _arrow(axes, (7.8, 1.3), (8.35, 1.3))
-    _arrow(axes, (4.5, 2.45), (4.5, 1.9))
-    axes.text(4.5, 2.5, "noise maps, one a block", ha="center", va="bottom", fontsize=9)
+    drawn = _Schematic(9.6, 3.0)
+    for k, picture in enumerate(pictures[:3]):
+        drawn.picture(picture, 8.4, 2.0 - 0.95 * k, 0.9)
+    drawn.text(0.45, 1.3, "noise\n$z\\sim N(0, I)$")
+    drawn.box(1.45, 0.75, 1.2, 1.1, "mapping\nnetwork\n$f$", "trained")
+    drawn.box(3.75, 0.75, 1.5, 1.1, "synthesis\nnetwork $G$\n4, 8, 8 cells", "trained")
+    drawn.box(6.5, 0.75, 1.25, 1.1, "decoder of the\nautoencoder\nfrozen", "frozen")
+    drawn.arrow((0.95, 1.3), (1.4, 1.3))
+    drawn.arrow((2.7, 1.3), (3.7, 1.3), "style\n$w=f(z)$")
+    drawn.arrow((5.3, 1.3), (6.45, 1.3), "latent\n16×8×8")
+    drawn.arrow((7.8, 1.3), (8.35, 1.3))
+    drawn.arrow((4.5, 2.45), (4.5, 1.9))
+    drawn.text(4.5, 2.5, "noise maps, one a block", va="bottom")
+    return drawn.figure
+
+
+def propagation_schematic(old: Tensor, new: Tensor) -> Figure:
+    """cGANTransfer in one picture: what is frozen, what the two stages train, and what goes in.
+
+    Args:
+        old: three or more pictures of old classes, ``(N, 3, S, S)`` in [−1, 1].
+        new: as many of new ones.
+    """
+    drawn = _Schematic(10.5, 3.9)
+    for x, y, width, height, text, kind in (
+        (0.2, 2.45, 1.9, 0.8, "class c, one-hot", "given"),
+        (2.7, 2.45, 2.1, 0.8, "mixing weights A, a₀", "trained"),
+        (5.4, 2.45, 2.2, 0.8, "offsets of 28\nold classes P", "trained"),
+        (2.7, 1.35, 2.1, 0.7, "residual R", "trained"),
+        (0.2, 0.3, 1.9, 0.7, "noise z", "given"),
+        (2.7, 0.3, 5.4, 0.7, "convolutions", "copied"),
+    ):
+        drawn.box(x, y, width, height, text, kind, size=9.5, pad=0.04)
+    for x, y, to_x, to_y in (
+        *((2.15, 2.85, 2.63, 2.85), (4.87, 2.85, 5.33, 2.85), (1.6, 2.38, 2.63, 1.75), (2.15, 0.65, 2.63, 0.65)),
+        *((6.5, 2.38, 6.5, 1.95), (4.87, 1.7, 5.5, 1.7), (6.5, 1.45, 6.5, 1.07), (8.17, 0.65, 8.6, 0.65)),
+        (8.55, 2.55, 7.67, 2.75),
+    ):
+        drawn.arrow((x, y), (to_x, to_y), width=1.4)
+    drawn.text(6.5, 1.7, "γ = 1 + sum,  β likewise", size=10)
+    drawn.text(5.4, 3.55, "at each of the 6 batch norms, for γ and for β by itself", va="baseline", size=9.5)
+    words = "orange: trained in the BN stage · blue, hatched: frozen in it, trained as a copy in the FT stage"
+    drawn.text(4.3, 0.04, words, va="bottom", size=8.5)
+    for pictures, y, title in ((old, 2.2, "old classes"), (new, 0.3, "new classes")):
+        for k, picture in enumerate(pictures[:3]):
+            drawn.picture(picture, 8.65 + 0.6 * k, y, 0.56, frame=False)
+        drawn.text(9.55, y + 0.62, title, va="bottom")
+    drawn.text(9.55, 3.45, "from the checkpoint,\nunchanged to the bit", size=8.5)
+    return drawn.figure
+
+
+def reading_order(weights: Tensor, columns: int = 26) -> tuple[list[int], list[int]]:
+    """Rows and columns in the order that makes the map readable.
+
+    New classes that borrow alike stand together (average linkage of the rows' correlation). Of the old classes only the
+    most used are kept, each below the new class that uses it most, so that strong entries lie near the diagonal.
+
+    Args:
+        weights: ``(N_new, N_old)``, signed.
+        columns: number of old classes kept.
+
+    Returns:
+        Indices of rows and of the kept columns, as they are to be drawn.
+
+    Raises:
+        CourseError: not a matrix, or values that are not finite.
+    """
+    if weights.ndim != 2 or not weights.isfinite().all():
+        raise CourseError(f"the map needs finite weights (new classes, old classes), not {tuple(weights.shape)}.")
+    weights = weights.detach().double().cpu()
+    rows = list(range(len(weights)))
+    if len(rows) > 2:
+        from scipy.cluster.hierarchy import leaves_list, linkage
+
+        centred = weights - weights.mean(1, keepdim=True)
+        unit = centred / centred.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        rows = leaves_list(linkage(unit.numpy(), "average", optimal_ordering=True)).tolist()
+    strength = weights.abs()
+    kept = strength.amax(0).argsort(descending=True)[:columns].tolist()
+    place = {row: position for position, row in enumerate(rows)}
+    owner = strength.argmax(0).tolist()
+    kept.sort(key=lambda column: (place[owner[column]], -strength[owner[column], column].item()))
+    return rows, kept
+
+
+def borrowing_map(weights: Tensor, new: list[str], old: list[str], columns: int = 26, written: int = 3) -> Figure:
+    """Rows are new classes, columns the old classes that are used most; blue lends, orange is subtracted.
+
+    Args:
+        weights: ``(len(new), len(old))``, signed.
+        new, old: names of the classes.
+        columns: number of old classes shown.
+        written: how many of each row's largest entries carry their number, so that colour is not the only carrier.
+
+    Raises:
+        CourseError: names that do not fit the weights.
+    """
+    if tuple(weights.shape) != (len(new), len(old)):
+        raise CourseError(f"{len(new)} new and {len(old)} old names do not fit weights of {tuple(weights.shape)}.")
+    rows, kept = reading_order(weights, columns)
+    shown = weights.detach().float().cpu()[rows][:, kept]
+    figure, (axes,) = new_figure(1.6 + 0.36 * len(kept), 1.5 + 0.27 * len(rows))
+    limit = max(shown.abs().max().item(), 1e-12)
+    colours = LinearSegmentedColormap.from_list("borrowed", [COLOURS[1], "white", COLOURS[0]])
+    image = axes.imshow(shown, cmap=colours, vmin=-limit, vmax=limit, aspect="auto")
+    axes.set_yticks(range(len(rows)), [new[row] for row in rows], fontsize=8)
+    axes.set_xticks(range(len(kept)), [old[column] for column in kept], fontsize=8, rotation=55, ha="right")
+    axes.grid(False)
+    for y, row in enumerate(shown):
+        for x in row.abs().topk(min(written, len(kept))).indices.tolist():
+            dark = row[x].abs() > 0.6 * limit
+            text = f"{row[x]:.2f}".replace("0.", ".", 1)
+            axes.text(x, y, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")
+    figure.colorbar(image, ax=axes, shrink=0.7, pad=0.01, label="mixing weight")
+    axes.set(xlabel="old class that lends", ylabel="new class")
     return figure

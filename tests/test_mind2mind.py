@@ -45,7 +45,7 @@ from course_lib.mind2mind import (
 from course_lib.mind2mind.halves import MainDirections
 from course_lib.mind2mind.transfer import KIND, new_tensors
 from course_lib.training import Budget, Card, save_weights, train
-from course_lib.widgets.code_walk import CodeWalk
+from course_lib.widgets.walks import CodeWalk
 
 QUIET = {"progress": False, "checkpoint_every": 0, "preview_every": 0}
 SMALL = MindConfig(5, 4, (16, 16), (16, 16))

@@ -46,7 +46,7 @@ from course_lib.translation import (
     score_regressor,
 )
 from course_lib.translation.sources import SOURCES
-from course_lib.widgets.kept import CrossView, SourceView
+from course_lib.widgets.translations import CrossView, SourceView
 
 
 def discs(count: int, seed: int) -> ImageSet:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from course_lib.errors import CourseError
-from course_lib.widgets.borrowing import borrowing_map, reading_order
+from course_lib.figures import borrowing_map, reading_order
 
 
 def weights():

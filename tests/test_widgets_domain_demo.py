@@ -1,6 +1,7 @@
 """The domain demo without a browser: uploads, labels, films and samples."""
 
 import io
+from datetime import datetime
 
 import pytest
 import torch
@@ -10,8 +11,7 @@ from course_lib.errors import CourseError
 from course_lib.experts import GridAutoencoder, GridAutoencoderConfig, LabelExpert, freeze
 from course_lib.translation import Pairs
 from course_lib.translation.domains import DomainTranslator, label_flow
-from course_lib.widgets.animation import animation_bytes, save_animation
-from course_lib.widgets.domain_demo import DomainDemo, Edition, read_upload
+from course_lib.widgets.domain_demo import DomainDemo, Edition, read_upload, save_film
 
 
 def edition(domains, seed):
@@ -87,20 +87,33 @@ def test_a_film_goes_from_reconstruction_to_translation(demo, tmp_path):
     with pytest.raises(CourseError, match="goes to a label"):
         demo.animate("three", 0, "style 9")
     with pytest.raises(CourseError, match="saved as"):
-        save_animation(torch.zeros(3, 3, 8, 8), tmp_path / "film.mp4")
+        save_film(torch.zeros(3, 3, 8, 8), tmp_path / "film.mp4")
     with pytest.raises(CourseError, match="two frames"):
-        animation_bytes(torch.zeros(1, 3, 8, 8))
+        save_film(torch.zeros(1, 3, 8, 8), tmp_path / "film.webp")
 
 
 def test_the_view_reacts(demo):
     box = demo.view()
     before = box.main.picture.value
-    box.again.click()
+    box.buttons["sample again"].click()
     assert box.main.picture.value != before
-    box.main.controls["edition"].value = "two"
+    box.edition.value = "two"
     assert list(box.target.options) == ["style 0", "style 1"] and box.main.message.value == ""
     box.target.value = "style 1"
-    box.main.controls["example"].value = 0
+    box.example.value = 0
     demo.animate = lambda **options: DomainDemo.animate(demo, frames=3, **options)
-    box.animate.click()
-    assert box.film.value and "saved as" in box.note.value
+    box.buttons["animate translation"].click()
+    assert box.film.value and "saved as two-" in box.note.value and 'download="two-' in box.link.value
+    box.buttons["save picture"].click()
+    assert (demo.folder / "two.png").read_bytes() == box.main.picture.value and 'download="two.png"' in box.link.value
+
+
+def test_the_slider_of_examples_takes_over_from_an_upload_even_a_bad_one(demo):
+    box = demo.view()
+    box.upload.value = (
+        {"content": b"no picture", "name": "x", "type": "", "size": 3, "last_modified": datetime.now()},
+    )
+    assert "upload a PNG" in box.main.message.value
+    box.example.value = 1
+    assert box.upload.value == () and box.main.message.value == ""
+    assert box.main.picture.value == demo.render("three", 1, domain="style 0")

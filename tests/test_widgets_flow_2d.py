@@ -60,8 +60,3 @@ def test_the_animation_plays_every_frame_and_holds_the_last():
         greys.append(image.convert("RGB").getpixel((6, 6))[0])
     assert durations == [100, 100, 100, 900]
     assert greys == [0, 85, 170, 255]
-
-
-def test_an_animation_needs_alt_text():
-    with pytest.raises(ValueError, match="alternative text"):
-        flow_2d.show_animation(b"", " ")

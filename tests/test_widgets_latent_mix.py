@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from course_lib.errors import CourseError
-from course_lib.widgets.latent_mix import latent_mix_view, mix, mix_pictures
+from course_lib.figures import png_bytes
+from course_lib.widgets.walks import latent_mix_view
 
 
 def decode(latents):
@@ -19,16 +20,11 @@ def view():
     return latent_mix_view(decode, {"a": A, "b": B, "c": A + STEP}, {"up": STEP}, "three colours")
 
 
-def test_the_line_passes_through_both_ends():
-    assert torch.equal(mix(A, B, 0.0), A) and torch.equal(mix(A, B, 1.0), B)
-    assert torch.allclose(mix(A, B, 0.5), (A + B) / 2)
-    assert mix(A, B, torch.linspace(0, 1, 5)).shape == (5, 3)
-
-
 def test_the_pictures_are_start_mixture_and_end():
-    pictures = mix_pictures(decode, A, B, 0.5, STEP, 2.0)
-    assert pictures.shape == (3, 3, 8, 8)
-    assert torch.allclose(pictures[:, :, 0, 0], torch.stack([A, (A + B) / 2 + 2 * STEP, B]))
+    mixer = view()
+    start, middle, end = A, (A + B) / 2 + 2 * STEP, B
+    wanted = png_bytes(decode(torch.stack([start, middle, end])), enlarge=3)
+    assert mixer.render("a", "b", 0.5, "up", 2.0) == wanted
 
 
 def test_moving_a_control_changes_the_picture_and_back():

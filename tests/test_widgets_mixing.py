@@ -9,7 +9,7 @@ from course_lib.bn_transfer import TransferGenerator
 from course_lib.errors import CourseError
 from course_lib.experts.source import SourceModel
 from course_lib.gans import BigGANConfig, Generator, start_weights
-from course_lib.widgets.mixing import MixingDemo
+from course_lib.widgets.mixes import MixingDemo
 
 OLD = ["ant", "bee", "cow", "dog"]
 

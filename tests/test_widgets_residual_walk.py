@@ -11,7 +11,7 @@ from course_lib.errors import CourseError
 from course_lib.experts import GridAutoencoder, GridAutoencoderConfig, freeze
 from course_lib.generation.grids import slerp
 from course_lib.translation import LowResolution, Translator
-from course_lib.widgets.residual_walk import ResidualWalk
+from course_lib.widgets.walks import ResidualWalk
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from PIL import Image
 
 from course_lib.errors import CourseError
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
-from course_lib.widgets.style_walk import StyleWalk
+from course_lib.widgets.walks import StyleWalk
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from PIL import Image
 from course_lib.cinn import ConditionalFlow, FlowConfig
 from course_lib.errors import CourseError
 from course_lib.translation import Translator
-from course_lib.widgets.text_box import TextBox
+from course_lib.widgets.translations import TextBox
 
 
 class Length:

@@ -1,5 +1,6 @@
 """The interactive demo of the Net2Net authors: a picture under every label, the way from label to label, samples."""
 
+import base64
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,10 +20,9 @@ from ..figures import png_bytes
 from ..paths import RUNS
 from ..translation import load_flow
 from ..translation.domains import DomainTranslator, people_expert
-from .animation import save_animation
-from .picture_view import PictureView
+from .picture_view import PictureView, slider
 
-__all__ = ["DomainDemo", "Edition", "people_demo", "people_edition", "read_upload"]
+__all__ = ["DomainDemo", "Edition", "people_demo", "people_edition", "read_upload", "save_film"]
 
 _ENLARGE = 2
 _READ = "as it is"
@@ -39,7 +39,10 @@ def read_upload(content: bytes, size: int) -> Tensor:
             picture = ImageOps.exif_transpose(file).convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     except Exception as error:  # decoders raise a dozen unrelated types on damaged bytes
-        raise CourseError("this file is no picture that can be read: upload a PNG, JPEG, WebP or GIF file.") from error
+        message = (
+            "this file is no picture that can be read: upload a PNG, JPEG, WebP or GIF file, or move the examples."
+        )
+        raise CourseError(message) from error
     padded = ImageOps.pad(picture, (size, size), Image.Resampling.LANCZOS, color="white")
     return to_float(torch.from_numpy(np.array(padded)).permute(2, 0, 1).contiguous())
 
@@ -50,6 +53,32 @@ def _compact(png: bytes) -> bytes:
     few = Image.open(io.BytesIO(png)).quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     few.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
+
+
+def save_film(frames: Tensor, path: Path, rate: float = 25.0, enlarge: int = 3) -> Path:
+    """Writes pictures in a row as an animated file that loops, and returns its path.
+
+    Args:
+        frames: ``(F, 3, S, S)`` in [−1, 1], two or more.
+        path: ends in ``.webp`` or ``.gif``.
+        rate: frames a second.
+        enlarge: whole-number factor, without smoothing.
+
+    Raises:
+        CourseError: fewer than two frames, another kind of file, or it cannot be written.
+    """
+    options = {".webp": {"format": "WEBP", "quality": 80}, ".gif": {"format": "GIF"}}.get(path.suffix)
+    if options is None or len(frames) < 2:
+        raise CourseError(f"a film has two frames or more and is saved as .webp or .gif, not as {path.name}.")
+    pictures = [Image.open(io.BytesIO(png_bytes(frame[None], enlarge=enlarge))).convert("RGB") for frame in frames]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pictures[0].save(
+            path, save_all=True, append_images=pictures[1:], duration=round(1000 / rate), loop=0, **options
+        )
+    except OSError as error:
+        raise CourseError(f"{path} cannot be written ({error.strerror}): choose another folder.") from error
+    return path
 
 
 @dataclass(frozen=True)
@@ -122,7 +151,7 @@ class DomainDemo:
 
     def animate(
         self, edition: str, example: int, other: str, upload: Any = (), domain: str = "", frames: int = 125,
-        suffix: str = ".webp", **changed: str,
+        **changed: str,
     ) -> Path:  # fmt: skip
         """Saves the way from the picture's latent to its translation as a film of 25 frames a second.
 
@@ -136,7 +165,7 @@ class DomainDemo:
         device, values = next(translator.flow.parameters()).device, self.changes(edition, changed)
         way = translator.path(picture.to(device), own, translator.names.index(other), frames, values).cpu()
         stem = f"{edition}-{translator.names[own]}-to-{other}".replace(" ", "-").replace(",", "")
-        return save_animation(way, self.folder / f"{stem}{suffix}")
+        return save_film(way, self.folder / f"{stem}.webp")
 
     def render(
         self, edition: str, example: int, upload: Any = (), domain: str = "", count: int = 2, spread: float = 0.3,
@@ -149,82 +178,98 @@ class DomainDemo:
         below = torch.cat([blank, below], 1).flatten(0, 1)
         return _compact(png_bytes(torch.cat([first, below]), columns=len(first), enlarge=_ENLARGE))
 
-    def view(self) -> widgets.VBox:
-        """The whole demo; its parts hang on the box as ``main``, ``target``, ``animate``, ``again`` and ``film``."""
-        names = list(self.editions)
-        edition = widgets.Dropdown(options=names, value=names[0], description="edition")
-        example = widgets.IntSlider(0, 0, 1, description="example", continuous_update=False)
-        domain = widgets.Dropdown(description="label of an upload")
-        target = widgets.Dropdown(description="animate to label")
-        attributes = list(
-            dict.fromkeys(name for one in self.editions.values() for name in list(one.translator.classes)[1:])
-        )
-        changed = {name: widgets.Dropdown(options=[_READ], description=name) for name in attributes}
+    def view(self) -> "_DemoView":
+        """The whole demo."""
+        return _DemoView(self)
 
-        def follow(change: Any = None) -> None:
-            # Registered before the view's own observer, so that it never sees labels of another edition.
-            one = self.editions[edition.value]
-            example.max = len(one.examples) - 1
-            domain.options = one.translator.names
-            domain.value = one.translator.names[0]
-            target.options = one.translator.names
-            target.value = one.translator.names[-1]
-            for name, control in changed.items():
-                control.options = [_READ, *one.translator.classes.get(name, [])]
-                control.value = _READ
 
-        edition.observe(follow, names="value")
-        follow()
-        controls = {
-            "edition": edition,
-            "example": example,
-            "upload": widgets.FileUpload(accept="image/*", multiple=False, description="upload a picture"),
-            "domain": domain,
-            **changed,
-            "count": widgets.IntSlider(2, 1, 4, description="samples", continuous_update=False),
-            "spread": widgets.FloatSlider(
-                0.3, min=0.0, max=1.0, step=0.1, description="spread", continuous_update=False
-            ),
+class _DemoView(widgets.VBox):
+    """Controls beside the pictures where the page is wide enough, else above them; below, the film."""
+
+    def __init__(self, demo: DomainDemo):
+        self.demo = demo
+        names = list(demo.editions)
+        self.edition = widgets.Dropdown(options=names, value=names[0], description="edition")
+        self.example, self.upload = slider("example", 0, 0, 1), widgets.FileUpload(accept="image/*", multiple=False)
+        self.upload.description = "upload a picture"
+        self.domain = widgets.Dropdown(description="label of an upload")
+        self.target = widgets.Dropdown(description="animate to label", style={"description_width": "initial"})
+        attributes = [name for one in demo.editions.values() for name in list(one.translator.classes)[1:]]
+        self.changed = {name: widgets.Dropdown(options=[_READ], description=name) for name in dict.fromkeys(attributes)}
+        # Registered before the view's own observers, which so never see labels of another edition or an old upload.
+        self.edition.observe(self._follow, names="value")
+        self.example.observe(self._forget_upload, names="value")
+        self._follow()
+        controls = {"edition": self.edition, "example": self.example, "upload": self.upload, "domain": self.domain}
+        controls |= self.changed | {
+            "count": slider("samples", 2, 1, 4),
+            "spread": slider("spread", 0.3, 0.0, 1.0, 0.1),
             "seed": widgets.BoundedIntText(0, min=0, max=9999, description="seed"),
         }
         alt = "First row: the input and the picture under every label. Below: samples, a row shares its v."
-        main = PictureView(self.render, controls, alt)
-        again, animate = widgets.Button(description="sample again"), widgets.Button(description="animate translation")
-        film, note = widgets.Image(format="webp", layout=widgets.Layout(display="none")), widgets.Label("")
-        header = widgets.HTML()
+        self.main = PictureView(demo.render, controls, alt)
+        self.header, self.link, self.note = widgets.HTML(), widgets.HTML(), widgets.Label("")
+        self.film = widgets.Image(format="webp", layout=widgets.Layout(display="none"))
+        self.edition.observe(self._name_columns, names="value")
+        self._name_columns()
+        actions = {"sample again": self._again, "animate translation": self._animate, "save picture": self._save}
+        self.buttons = {text: widgets.Button(description=text) for text in actions}
+        for text, action in actions.items():
+            self.buttons[text].on_click(action)
+        pictures = widgets.VBox([self.header, self.main.picture, self.main.label, self.main.message])
+        sides = [widgets.VBox(list(controls.values())), pictures]
+        whole = widgets.HBox(sides, layout=widgets.Layout(flex_flow="row wrap"))
+        row = widgets.HBox([*self.buttons.values(), self.target], layout=widgets.Layout(flex_flow="row wrap"))
+        super().__init__([whole, row, self.film, self.note, self.link])
 
-        def name_columns(change: Any = None) -> None:
-            titles = ["input", *self.editions[edition.value].translator.names]
-            width = int(main.picture.layout.width.removesuffix("px")) / len(titles)
-            cells = "".join(f'<span style="width:{width:.1f}px;text-align:center">{title}</span>' for title in titles)
-            header.value = f'<div style="display:flex">{cells}</div>'
+    def _follow(self, change: Any = None) -> None:
+        """Labels, examples and attributes of the chosen edition."""
+        one = self.demo.editions[self.edition.value]
+        self.example.max = len(one.examples) - 1
+        self.domain.options = self.target.options = one.translator.names
+        self.domain.value, self.target.value = one.translator.names[0], one.translator.names[-1]
+        for name, control in self.changed.items():
+            control.options = [_READ, *one.translator.classes.get(name, [])]
+            control.value = _READ
 
-        edition.observe(name_columns, names="value")
-        name_columns()
+    def _forget_upload(self, change: Any) -> None:
+        self.upload.value = ()
 
-        def sample_again(_: Any) -> None:
-            controls["seed"].value = (controls["seed"].value + 1) % 10000
+    def _name_columns(self, change: Any = None) -> None:
+        titles = ["input", *self.demo.editions[self.edition.value].translator.names]
+        width = int(self.main.picture.layout.width.removesuffix("px")) / len(titles)
+        cells = "".join(f'<span style="width:{width:.1f}px;text-align:center">{title}</span>' for title in titles)
+        self.header.value = f'<div style="display:flex">{cells}</div>'
 
-        def make_film(_: Any) -> None:
-            try:
-                kept = ("edition", "example", "upload", "domain", *changed)
-                path = self.animate(other=target.value, **{name: main.values()[name] for name in kept})
-                film.value, note.value = path.read_bytes(), f"saved as {path.name} in {path.parent.name}"
-                film.layout.display = None
-            except CourseError as error:
-                note.value = str(error)
+    def _again(self, button: Any) -> None:
+        seed = self.main.controls["seed"]
+        seed.value = (seed.value + 1) % 10000
 
-        again.on_click(sample_again)
-        animate.on_click(make_film)
-        target.style.description_width = "initial"
-        pictures = widgets.VBox([header, main.picture, main.label, main.message])
-        # Side by side where the page is wide enough, else the pictures below the controls.
-        whole = widgets.HBox(
-            [widgets.VBox(list(controls.values())), pictures], layout=widgets.Layout(flex_flow="row wrap")
+    def _animate(self, button: Any) -> None:
+        try:
+            kept = {
+                name: self.main.values()[name] for name in ("edition", "example", "upload", "domain", *self.changed)
+            }
+            path = self.demo.animate(other=self.target.value, **kept)
+        except CourseError as error:
+            self.note.value = str(error)
+            return
+        self.film.value, self.film.layout.display = path.read_bytes(), None
+        self._offer(path)
+
+    def _save(self, button: Any) -> None:
+        path = self.demo.folder / f"{self.edition.value}.png".replace(" ", "-")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(self.main.picture.value)
+        self._offer(path)
+
+    def _offer(self, path: Path) -> None:
+        """A link that downloads a saved file, for readers whose kernel runs on another machine."""
+        content = base64.b64encode(path.read_bytes()).decode()
+        self.note.value = f"saved as {path.name} in {path.parent.name}"
+        self.link.value = (
+            f'<a download="{path.name}" href="data:application/octet-stream;base64,{content}">download</a>'
         )
-        box = widgets.VBox([whole, again, target, animate, film, note])
-        box.main, box.target, box.animate, box.again, box.film, box.note = main, target, animate, again, film, note
-        return box
 
 
 def people_edition(device: str | torch.device = "cpu", examples: int = 12) -> Edition:

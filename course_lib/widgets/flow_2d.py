@@ -8,7 +8,7 @@ from matplotlib import colormaps
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["animation", "density_pictures", "plane", "show_animation"]
+__all__ = ["animation", "density_pictures", "plane"]
 
 _PALETTE_SIZE = 128
 
@@ -61,16 +61,3 @@ def animation(frames: Tensor, milliseconds: int = 400, hold: int = 1600, enlarge
     buffer = io.BytesIO()
     sheets[0].save(buffer, "PNG", save_all=True, append_images=sheets[1:], duration=durations, loop=0)
     return buffer.getvalue()
-
-
-def show_animation(content: bytes, alt: str) -> None:
-    """Displays an animated PNG with alternative text, as ``figures.show`` does for a figure.
-
-    Raises:
-        ValueError: ``alt`` is empty.
-    """
-    from IPython.display import display
-
-    if not alt.strip():
-        raise ValueError("every animation needs alternative text")
-    display({"image/png": content, "text/plain": "<animation>"}, raw=True, metadata={"image/png": {"alt": alt}})

@@ -14,26 +14,29 @@ from typing import Any
 import ipywidgets as widgets
 from PIL import Image
 
-__all__ = ["PictureView", "choice"]
+__all__ = ["PictureView", "choice", "slider"]
 
 SLOW = 0.2
 """Seconds of a picture from which the widget says that it works."""
 
 
+def slider(description: str, value: float, low: float, high: float, step: float = 1) -> widgets.Widget:
+    """A slider that waits for the mouse to be released, so that a slow picture is not drawn for every place between.
+
+    It gives whole numbers where ``value`` is one.
+    """
+    kind = widgets.IntSlider if isinstance(value, int) else widgets.FloatSlider
+    return kind(value, min=low, max=high, step=step, description=description, continuous_update=False)
+
+
 def choice(options: Sequence[str], value: str | None = None, description: str = "") -> widgets.Widget:
-    """A control for one of several names: buttons for a few short ones, else a slider.
+    """A control for one of several names, the first by default: buttons for a few short ones, else a slider.
 
     Not a drop-down: with one focused, JupyterLab takes the arrow keys and letters for its own commands.
-
-    Args:
-        options: names.
-        value: chosen at the start; the first by default.
-        description: label.
     """
     options = list(options)
-    few = len(options) <= 6 and sum(map(len, options)) <= 60
     start = options[0] if value is None else value
-    if few:
+    if len(options) <= 6 and sum(map(len, options)) <= 60:
         buttons = widgets.ToggleButtons(options=options, value=start, description=description)
         buttons.style.button_width = "auto"
         return buttons

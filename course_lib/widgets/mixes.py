@@ -1,0 +1,166 @@
+"""Mixing classes by hand: of a hyper-modulated generator, or by the mixing weights of borrowed batch norms."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+
+import torch
+from ipywidgets import BoundedIntText, Checkbox, Widget
+from torch import Tensor
+
+from ..errors import CourseError
+from ..experts.latent_space import LatentSpace
+from ..figures import png_bytes
+from ..gans import Generator
+from ..gans.biggan import ClassNorm
+from ..generation import ConditionalGenerator
+from ..generation.grids import slerp
+from .picture_view import PictureView, slider
+
+__all__ = ["ClassMix", "MixingDemo"]
+
+MOST = 6
+"""Classes that fit under one picture."""
+
+
+class ClassMix:
+    """Pictures of mixtures of classes: the mixture of their class vectors, drawn at one z and one noise.
+
+    A hyper-modulated generator makes the kernels of a mixture once and keeps them while z walks.
+
+    Args:
+        generator: that draws.
+        classes: names of two to six classes; the first ones by default.
+        samples: how many z are offered to walk between.
+        seed: of these, and of the noise, which never changes.
+
+    Raises:
+        CourseError: another number of classes or samples, or an unknown class.
+    """
+
+    def __init__(
+        self, generator: ConditionalGenerator, classes: Sequence[str] | None = None, samples: int = 8, seed: int = 0
+    ):
+        self.names = list(generator.classes[:MOST] if classes is None else classes)
+        if not 2 <= len(self.names) <= MOST or samples < 2:
+            raise CourseError(
+                f"mixing takes two to {MOST} classes and at least two samples, not {len(self.names)} and {samples}."
+            )
+        self.generator = generator
+        self.vectors = generator.vectors_of(self.names)
+        self.latents, self.noise = generator.latents(samples, seed), generator.noise(1, seed)
+
+    def vector(self, weights: Mapping[str, float]) -> Tensor:
+        """``(K,)``: the mixture; weights are divided by their sum, and nothing at all means equal parts.
+
+        Raises:
+            CourseError: a class that is not offered, or weights that sum to nothing.
+        """
+        if unknown := sorted(set(weights) - set(self.names)):
+            raise CourseError(f"{unknown[0]!r} is not among the classes to mix: {', '.join(self.names)}.")
+        parts = torch.tensor([float(weights.get(name, 0.0)) for name in self.names])
+        if not parts.any():
+            parts = torch.ones(len(parts))
+        if parts.sum().abs() < 1e-6:
+            raise CourseError("weights that cancel out are no mixture: let their sum differ from 0.")
+        return (parts / parts.sum()) @ self.vectors
+
+    def picture(
+        self, weights: Mapping[str, float], start: int = 0, end: int = 1, way: float = 0.0, truncation: float = 1.0
+    ) -> Tensor:
+        """``(3, S, S)``.
+
+        Args:
+            weights: class → share.
+            start, end: numbers of two samples.
+            way: position on the arc between them.
+            truncation: see :meth:`course_lib.generation.ConditionalGenerator.draw`.
+        """
+        z = slerp(self.latents[start], self.latents[end], way)
+        return self.generator.draw(z[None], self.vector(weights)[None], self.noise, truncation)[0]
+
+    def strip(self, mixtures: Sequence[Mapping[str, float]], start: int = 0, end: int = 1) -> Tensor:
+        """``(3, len(mixtures), 3, S, S)``: each mixture at the start, half-way and at the end: the static twin."""
+        rows = [[self.picture(mix, start, end, way) for mix in mixtures] for way in (0.0, 0.5, 1.0)]
+        return torch.stack([torch.stack(row) for row in rows])
+
+    def render(self, start: int, end: int, way: float, truncation: float, **weights: float) -> bytes:
+        """PNG of the picture."""
+        picture = self.picture(weights, start, end, way, truncation)
+        return png_bytes(picture[None], enlarge=max(1, 256 // self.generator.size))
+
+    def view(self) -> PictureView:
+        """A slider for each class, and the walk, above the picture; half and half, so that each slider has a say."""
+        last = len(self.latents) - 1
+        controls = {name: slider(name, 0.5 * (name in self.names[:2]), 0.0, 1.0, 0.05) for name in self.names} | {
+            "start": BoundedIntText(0, min=0, max=last, description=f"from sample (0 to {last})"),
+            "end": BoundedIntText(1, min=0, max=last, description="to sample"),
+            "way": slider("way", 0.0, 0.0, 1.0, 0.05),
+            "truncation": slider("truncation", 1.0, 0.0, 1.0, 0.1),
+        }
+        alt = "The picture that the generator draws for the mixture of classes that the sliders set."
+        return PictureView(self.render, controls, alt)
+
+
+class MixingDemo:
+    """Pictures of a class whose γ − 1 and β are weighted sums of those of old classes.
+
+    Weights are used as they are: they may be negative and need not sum to one. All layers get the same ones, so that a
+    mixture is a point among the class embeddings.
+
+    Args:
+        generator: with class embeddings; in evaluation mode.
+        classes: the names of all its classes.
+        offered: names of those to borrow from.
+        z: ``(N, noise)``, the noise of the pictures shown.
+        space: of the latents that the generator draws; None where it draws pictures.
+
+    Raises:
+        CourseError: a generator without embeddings, an unknown class, or none.
+    """
+
+    def __init__(self, generator: Generator, classes: Sequence[str], offered: Sequence[str], z: Tensor,
+                 space: LatentSpace | None = None):  # fmt: skip
+        if generator.config.embedding is None:
+            raise CourseError("this generator keeps a table in every layer: mixing by one weight needs embeddings.")
+        if not offered:
+            raise CourseError("there is nobody to borrow from: name at least one old class.")
+        if unknown := [name for name in offered if name not in classes]:
+            raise CourseError(f"there is no old class {unknown[0]!r}: choose among {', '.join(classes[:8])}, …")
+        self.generator, self.classes, self.offered, self.z = generator, list(classes), list(offered), z
+        self.space = space
+
+    def embedding(self, weights: Mapping[str, float]) -> Tensor:
+        """``(E,)``: the weighted sum of embeddings; all zeros where nothing is borrowed."""
+        row = self.z.new_zeros(len(self.classes))
+        for name, weight in weights.items():
+            row[self.classes.index(name)] = weight
+        return row @ self.generator.shared.weight
+
+    @torch.no_grad()
+    def pictures(self, weights: Mapping[str, float], whole: bool = False) -> Tensor:
+        """``(N, 3, S, S)`` in [−1, 1] on the CPU.
+
+        Args:
+            weights: old class → how much of it.
+            whole: mixes γ instead of γ − 1, a mistake worth seeing: every channel is multiplied by the sum of weights.
+        """
+        extra = sum(weights.values()) - 1
+        with ExitStack() as hooks:
+            for norm in (module for module in self.generator.modules() if isinstance(module, ClassNorm)):
+                if whole:
+                    hooks.enter_context(norm.gain.register_forward_hook(lambda layer, inputs, gain: gain + extra))
+            drawn = self.generator(self.z, self.embedding(weights).expand(len(self.z), -1))
+        return (drawn if self.space is None else self.space.decode(drawn)).cpu()
+
+    def render(self, whole: bool = False, **weights: float) -> bytes:
+        """PNG of the pictures in a row."""
+        return png_bytes(self.pictures(weights, whole), enlarge=2)
+
+    def view(self) -> PictureView:
+        """A slider for the weight of each class offered, above the pictures."""
+        controls: dict[str, Widget] = {
+            name: slider(name, float(name == self.offered[0]), -1.0, 1.5, 0.05) for name in self.offered
+        }
+        controls["whole"] = Checkbox(False, description="mix γ instead of γ − 1", indent=False)
+        alt = f"{len(self.z)} pictures of a class with these mixing weights, each with its own noise."
+        return PictureView(self.render, controls, alt)

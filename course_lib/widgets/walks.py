@@ -1,0 +1,265 @@
+"""Walks between pictures: through the residuals of a translator, the styles of a StyleGAN, the codes of a transferred
+GAN, the latents of an autoencoder."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from ipywidgets import FloatSlider, Widget
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import CourseError
+from ..experts.latent_space import LatentSpace
+from ..figures import png_bytes
+from ..gans.stylegan import StyleGAN
+from ..generation.grids import slerp
+from ..mind2mind import TransferredGAN
+from ..translation import Translator
+from .picture_view import PictureView, choice, slider
+
+__all__ = ["CodeWalk", "ResidualWalk", "StyleWalk", "latent_mix_view"]
+
+_WIDTH = 160  # pixels of a small picture on the screen
+
+
+def _check_walk(samples: int, space: str = "w") -> None:
+    if samples < 2:
+        raise CourseError(f"a walk needs two samples or more, not {samples}.")
+    if space not in ("z", "w"):
+        raise CourseError(f"walk in the space z or w, not {space!r}.")
+
+
+def _walk_controls(samples: int, truncation: float) -> dict[str, Widget]:
+    """Two samples, the space, the way between them, truncation."""
+    return {
+        "first": slider("left sample", 0, 0, samples - 1),
+        "second": slider("right sample", 1, 0, samples - 1),
+        "space": choice(["w", "z"], description="walk in"),
+        "way": slider("way from left to right", 0.5, 0.0, 1.0, 0.05),
+        "truncation": slider("truncation", truncation, 0.0, 1.5, 0.05),
+    }
+
+
+def _enlarged(pictures: Tensor) -> bytes:
+    return png_bytes(pictures, enlarge=max(1, _WIDTH // pictures.shape[-1]))
+
+
+class ResidualWalk:
+    """Pictures along a path of residuals, under chosen inputs. Conditions are computed once: a step is one pass.
+
+    The path leads on arcs from one random residual to the next; whole positions are the random residuals themselves.
+
+    Args:
+        translator: with a :class:`course_lib.translation.LowResolution` source.
+        inputs: name → picture ``(3, S, S)`` in [−1, 1].
+        stops: random residuals on the path, two or more.
+        seed: of these.
+
+    Raises:
+        CourseError: no inputs, or fewer than two stops.
+    """
+
+    def __init__(self, translator: Translator, inputs: dict[str, Tensor], stops: int = 9, seed: int = 0):
+        if not inputs or stops < 2:
+            raise CourseError(f"a walk needs inputs and two residuals or more, not {len(inputs)} and {stops}.")
+        self.translator, self.names = translator, list(inputs)
+        pictures = torch.stack(list(inputs.values()))
+        self.small = translator.source.shrink(pictures)
+        self.conditions = translator.source.encode(pictures)
+        generator = torch.Generator().manual_seed(seed)
+        self.stops = torch.randn(stops, translator.flow.config.dim, generator=generator).to(self.conditions)
+
+    def residual(self, position: float, temperature: float = 1.0) -> Tensor:
+        """``v (D,)`` at a place of the path, 0 to ``stops − 1``, times ``temperature``."""
+        first = min(int(position), len(self.stops) - 2)
+        return slerp(self.stops[first], self.stops[first + 1], position - first) * temperature
+
+    @torch.no_grad()
+    def strip(self, name: str, positions: list[float], temperature: float = 1.0) -> Tensor:
+        """``(len(positions), 3, S, S)``: the input called ``name`` at several places of the path."""
+        row = self.names.index(name)
+        v = torch.stack([self.residual(position, temperature) for position in positions])
+        latent = self.translator.flow.inverse(v, self.conditions[row : row + 1].expand(len(v), *[-1] * 3))
+        return self.translator.target.decode(latent).cpu()
+
+    def render(self, name: str, position: float, temperature: float = 1.0) -> bytes:
+        """PNG: the input, the picture at that place, and the picture shrunk again."""
+        picture = self.strip(name, [position], temperature)
+        small = torch.cat([self.small[self.names.index(name)][None].cpu(), self.translator.source.shrink(picture)])
+        small = F.interpolate(small, picture.shape[-2:], mode="nearest")
+        return png_bytes(torch.cat([small[:1], picture, small[1:]]), enlarge=4)
+
+    def view(self) -> PictureView:
+        """Controls above the picture; it is fast enough to follow the mouse."""
+        last = float(len(self.stops) - 1)
+        controls = {
+            "name": choice(self.names, description="face"),
+            "position": FloatSlider(0.0, min=0.0, max=last, step=0.1, description="walk through v"),
+            "temperature": FloatSlider(1.0, min=0.0, max=1.5, step=0.1, description="temperature"),
+        }
+        size = self.translator.source.size
+        alt = f"Left: the {size}-pixel input. Middle: the answer for this v. Right: the answer shrunk to {size} pixels."
+        return PictureView(self.render, controls, alt)
+
+
+class StyleWalk:
+    """Pictures between two samples, and pictures that take coarse styles from one and fine styles from the other.
+
+    Args:
+        source: a generator of one style a picture.
+        space: decodes what it draws, where that is latents.
+        samples: how many samples can be chosen.
+        seed: of their z, and of the noise maps.
+
+    Raises:
+        CourseError: fewer than two samples.
+    """
+
+    def __init__(self, source: StyleGAN, samples: int = 12, seed: int = 0, space: LatentSpace | None = None):
+        _check_walk(samples)
+        self.source, self.seed, self.space = source, seed, space
+        draws = torch.Generator().manual_seed(seed)
+        # Computed once: a step is then one pass of the synthesis network.
+        self.mean = source.mean_style()
+        self.z = torch.randn(samples, source.config.latent, generator=draws).to(self.mean)
+        self.blocks = len(source.synthesis.blocks)
+
+    @torch.no_grad()
+    def style(self, first: int, second: int, way: float, space: str, truncation: float, cut: int) -> Tensor:
+        """Styles ``(1, blocks, latent)``.
+
+        Args:
+            first, second: numbers of the two samples.
+            way: 0 is the first, 1 the second.
+            space: ``z`` goes along an arc before the mapping network, ``w`` along a straight line behind it.
+            truncation: 1 keeps styles, 0 gives the mean style.
+            cut: blocks from this number on take the style of the second sample; the number of blocks means none.
+
+        Raises:
+            CourseError: there is no such space.
+        """
+        _check_walk(len(self.z), space)
+        ends = self.z[[first, second]]
+        if space == "z":
+            styles = self.source.mapping(torch.cat([slerp(ends[:1], ends[1:], way), ends[1:]]))
+        else:
+            styles = self.source.mapping(ends)
+            styles = torch.cat([torch.lerp(styles[:1], styles[1:], way), styles[1:]])
+        walked, other = torch.lerp(self.mean, styles, truncation)[:, None]
+        return torch.stack([walked if index < cut else other for index in range(self.blocks)], 1)
+
+    @torch.no_grad()
+    def pictures(self, styles: Tensor, noise: int = 0) -> Tensor:
+        """``(N, 3, S, S)`` on the CPU for styles ``(N, blocks, latent)``; all share noise map number ``noise``."""
+        draws = torch.Generator().manual_seed(self.seed + 1 + noise)
+        maps = [m.expand(len(styles), -1, -1, -1) for m in self.source.synthesis.noise(1, draws)]
+        drawn = self.source.synthesis(styles, maps)
+        return (drawn if self.space is None else self.space.decode(drawn)).float().cpu()
+
+    def strip(self, first: int, second: int, ways: Sequence[float], space: str = "w", truncation: float = 0.7,
+              cut: int | None = None) -> Tensor:  # fmt: skip
+        """``(len(ways), 3, S, S)``: the static twin of the widget."""
+        cut = self.blocks if cut is None else cut
+        return self.pictures(torch.cat([self.style(first, second, way, space, truncation, cut) for way in ways]))
+
+    def render(self, first: int, second: int, space: str, way: float, cut: str, truncation: float,
+               noise: int = 0) -> bytes:  # fmt: skip
+        """PNG: the first sample, the picture that the controls ask for, the second."""
+        ends = [self.style(k, k, 0.0, "w", truncation, self.blocks) for k in (first, second)]
+        middle = self.style(first, second, way, space, truncation, self.blocks - self._cuts().index(cut))
+        return _enlarged(self.pictures(torch.cat([ends[0], middle, ends[1]]), noise))
+
+    def _cuts(self) -> list[str]:
+        return ["nowhere", *(f"block {number} on" for number in range(self.blocks, 1, -1))]
+
+    def view(self) -> PictureView:
+        """Controls above the picture."""
+        controls = _walk_controls(len(self.z), 0.7) | {
+            "cut": choice(self._cuts(), description="right style rules from"),
+            "noise": slider("noise maps", 0, 0, 9),
+        }
+        alt = "Left and right: two samples. Middle: the picture between them, or made of the styles of both."
+        return PictureView(self.render, controls, alt)
+
+
+class CodeWalk:
+    """Pictures between two samples of a transferred GAN, in z, the noise, or in w, the codes that its decoder reads.
+
+    Noise is uniform in a cube, which is convex: a straight line stays inside. Gaussian noise would need an arc.
+
+    Args:
+        gans: name → transferred GAN with a mean code; several targets can be compared.
+        samples: how many samples can be chosen.
+        seed: of their noise.
+
+    Raises:
+        CourseError: fewer than two samples, or no GAN.
+    """
+
+    def __init__(self, gans: dict[str, TransferredGAN], samples: int = 12, seed: int = 0):
+        _check_walk(samples)
+        if not gans:
+            raise CourseError("a walk needs a transferred GAN.")
+        self.gans = gans
+        self.noise = {name: gan.noise(samples, seed) for name, gan in gans.items()}
+
+    @torch.no_grad()
+    def strip(self, target: str, first: int, second: int, ways: Sequence[float], space: str = "w",
+              truncation: float = 1.0) -> Tensor:  # fmt: skip
+        """``(len(ways), 3, S, S)`` on the CPU: the static twin. Arguments as in :meth:`StyleWalk.style`.
+
+        Raises:
+            CourseError: there is no such space.
+        """
+        gan, ends = self.gans[target], self.noise[target][[first, second]]
+        _check_walk(len(self.noise[target]), space)
+        share = torch.tensor(list(ways))[:, None]
+        if space == "z":
+            codes = gan.codes(torch.lerp(ends[:1], ends[1:], share), truncation)
+        else:
+            left, right = gan.codes(ends, truncation)
+            codes = torch.lerp(left[None], right[None], share.to(left))
+        return gan.expert.decode(codes).float().cpu()
+
+    def render(self, target: str, first: int, second: int, space: str, way: float, truncation: float) -> bytes:
+        """PNG: the first sample, the picture on the way, the second."""
+        return _enlarged(self.strip(target, first, second, (0.0, way, 1.0), space, truncation))
+
+    def view(self) -> PictureView:
+        """Controls above the picture."""
+        samples = len(next(iter(self.noise.values())))
+        controls = {"target": choice(list(self.gans), description="target")} | _walk_controls(samples, 1.0)
+        return PictureView(self.render, controls, "Left and right: two samples. Middle: the picture between them.")
+
+
+def latent_mix_view(
+    decode: Callable[[Tensor], Tensor], latents: dict[str, Tensor], directions: dict[str, Tensor], alt: str
+) -> PictureView:
+    """Two pictures to choose, how far to go from one to the other on a straight line, and an attribute to add.
+
+    Args:
+        decode: latents ``(B, D)`` → pictures ``(B, 3, S, S)`` in [−1, 1].
+        latents: name → ``(D,)``, two or more; the first two are chosen at the start.
+        directions: name → ``(D,)``, one or more; added to the mixture alone.
+        alt: what the picture shows.
+
+    Raises:
+        CourseError: fewer than two latents or no direction.
+    """
+    if len(latents) < 2 or not directions:
+        raise CourseError("the mixer needs two pictures or more and at least one direction.")
+    names = list(latents)
+
+    def render(first: str, second: str, amount: float, attribute: str, strength: float) -> bytes:
+        start, end = latents[first], latents[second]
+        middle = torch.lerp(start, end, amount) + strength * directions[attribute]
+        return png_bytes(decode(torch.stack([start, middle, end])).float().cpu(), enlarge=3)
+
+    controls = {
+        "first": choice(names, description="left"),
+        "second": choice(names, names[1], "right"),
+        "amount": slider("left to right", 0.5, -0.5, 1.5, 0.05),
+        "attribute": choice(list(directions), description="direction"),
+        "strength": slider("how much of it", 0.0, -2.0, 2.0, 0.1),
+    }
+    return PictureView(render, controls, alt)
