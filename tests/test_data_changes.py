@@ -6,9 +6,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_lib.data import load_people
-from course_lib.data.degrade import edges, grey, grey_square, luminance
-from course_lib.data.stylise import cue_conflict, shuffle_patches, stylise
-from course_lib.data.warp import CONTROL_POINTS, displacements, random_warp, warp
+from course_lib.data.changes import (
+    CONTROL_POINTS,
+    cue_conflict,
+    displacements,
+    edges,
+    grey,
+    grey_square,
+    luminance,
+    random_warp,
+    shuffle_patches,
+    stylise,
+    warp,
+)
 from course_lib.errors import CourseError
 
 

@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from course_lib.data import find, load, resize, to_float
-from course_lib.data.file_set import FileSet, read_image, spread
-from course_lib.data.folders import find_folder, load_folder
+from course_lib.data import check_dataset, load, resize, to_float
+from course_lib.data.files import FileSet, evenly_spaced, load_folder, read_image
 from course_lib.errors import CourseError
 
 
@@ -264,7 +263,7 @@ def test_max_images_are_spread_over_the_classes(folder):
 
 @given(count=st.integers(1, 500), at_most=st.integers(1, 600))
 def test_spread_is_rising_and_as_long_as_asked(count, at_most):
-    index = spread(count, at_most)
+    index = evenly_spaced(count, at_most)
     assert len(index) == min(count, at_most) and index[0] == 0 and index[-1] < count
     assert (index.diff() >= 1).all()
 
@@ -279,22 +278,6 @@ def test_shortest_side_and_centre(tmp_path):
             image = read_image(tmp_path / name, size)
             assert (image == torch.tensor([10, 200, 30]).view(3, 1, 1)).all()
     assert (read_image(tmp_path / "wide.png", 20, crop=10) == read_image(tmp_path / "wide.png", 20)).all()
-
-
-def test_small_pictures_can_be_left_out(tmp_path):
-    for name, size in (("cat/a", (10, 40)), ("cat/b", (30, 30)), ("dog/c", (20, 60)), ("dog/d", (64, 19))):
-        picture(tmp_path / f"pets/{name}.png", size=size)
-    np.save(tmp_path / "pets/dog/e.npy", np.zeros((1, 3, 24, 24), np.uint8))
-    data = find(f"folder:{tmp_path / 'pets'}")
-    kept = data.large_enough(20)
-    assert [file.stem for file in kept.files] == ["b", "c", "e"] and kept.labels["class"].tolist() == [0, 1, 1]
-    assert kept.load(16).images.shape == (3, 3, 16, 16)
-    assert len(data.large_enough(10)) == 5
-    with pytest.raises(CourseError, match="no picture of 'dog' in 'pets' has 25 pixels"):
-        data.large_enough(25)
-    (tmp_path / "pets/cat/a.png").write_bytes(b"nothing")
-    with pytest.raises(CourseError, match=r"a\.png cannot be read"):
-        data.large_enough(20)
 
 
 def test_shrinking_is_the_course_resize(tmp_path):
@@ -359,32 +342,12 @@ def test_arrays_that_are_no_images(tmp_path):
 
 def test_large_folders_show_progress(folder, monkeypatch):
     asked = []
-    monkeypatch.setattr("course_lib.data.file_set.PROGRESS_FROM", 3)
-    bar = "course_lib.data.file_set.progress_bar"
+    monkeypatch.setattr("course_lib.data.files.PROGRESS_FROM", 3)
+    bar = "course_lib.data.files.progress_bar"
     monkeypatch.setattr(bar, lambda shown, iterable, total, **_: asked.append((shown, total)) or iterable)
     load_folder(folder, 8)
     load_folder(folder / "dog", 8)
     assert asked == [(True, 4), (False, asked[1][1])]
-
-
-def test_streaming_gives_the_loaded_images_and_their_places(folder):
-    files, data = find(f"folder:{folder}"), load_folder(folder, 8)
-    batches = list(files.stream(8, batch_size=3))
-    assert [len(index) for _, index in batches] == [3, 1]
-    assert torch.equal(torch.cat([images for images, _ in batches]), data.images)
-    order = [torch.cat([index for _, index in files.stream(8, 3, seed=seed)]) for seed in (1, 1, 2)]
-    assert torch.equal(order[0], order[1]) and sorted(order[2].tolist()) == [0, 1, 2, 3]
-    for images, index in files.stream(8, 2, seed=1):
-        assert torch.equal(images, data.images[index])
-
-
-def test_streaming_can_use_processes_and_reports_bad_files(folder):
-    files = find_folder(folder)
-    parallel = torch.cat([images for images, _ in files.stream(8, 2, workers=1)])
-    assert torch.equal(parallel, files.load(8).images)
-    (folder / "cat" / "d.PNG").write_bytes(b"")
-    with pytest.raises(CourseError, match=r"d\.PNG"):
-        list(files.stream(8, 2))
 
 
 @pytest.mark.parametrize("name", ["", "emojis", "folder", "folder:", "cifar10", "cifar10:", "emoji:x", "imagenet:x"])
@@ -392,9 +355,4 @@ def test_unknown_names_list_what_there_is(name):
     with pytest.raises(CourseError, match=r"use people, kinds, digits, folder:PATH, or one of cifar10:PATH"):
         load(name)
     with pytest.raises(CourseError, match=r"use people, kinds, digits, folder:PATH"):
-        find(name)
-
-
-def test_kinds_do_not_stream():
-    with pytest.raises(CourseError, match="load"):
-        find("kinds")
+        check_dataset(name)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from course_lib.data.file_set import SUFFIXES, _decoded, read_image
+from course_lib.data.files import SUFFIXES, _decoded, read_image
 from course_lib.errors import CourseError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from course_lib.data import concatenate, find, load
-from course_lib.data.torchvision_sets import SETS, SOURCES, find_files, load_torchvision
+from course_lib.data import concatenate, load
+from course_lib.data.published import SOURCES
 from course_lib.errors import CourseError
 
 
@@ -76,10 +76,10 @@ def test_cifar10(cifar10):
 
 
 def test_cifar10_resized_limited_and_named_by_its_own_folder(cifar10):
-    data = load_torchvision("cifar10", cifar10 / "cifar-10-batches-py", size=64, max_images=6)
+    data = load(f"cifar10:{cifar10 / 'cifar-10-batches-py'}", size=64, max_images=6)
     assert data.images.shape == (6, 3, 64, 64) and data.images[:, 0, 40, 40].tolist() == [0, 10, 20, 30, 40, 50]
     assert data.split.tolist() == [0] * 5 + [2]
-    half = load_torchvision("cifar10", cifar10, size=16)
+    half = load(f"cifar10:{cifar10}", size=16)
     assert (half.images[:, 2] == 200).all() and half.images[0, 1, 0, 0] in (63, 64)
 
 
@@ -151,8 +151,6 @@ def test_mnist_and_its_relatives(mnist):
     for place in (raw, raw.parent):
         assert torch.equal(load(f"{name}:{place}", size=28).images, data.images)
     assert load(f"{name}:{raw}", size=32, max_images=2).images.shape == (2, 3, 32, 32)
-    with pytest.raises(CourseError, match="load"):
-        find(f"{name}:{raw}")
 
 
 def test_mnist_with_a_lost_or_cut_file(mnist):
@@ -356,7 +354,7 @@ def test_coco_file_that_is_something_else(coco):
         load(f"coco:{coco}", size=8)
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", SOURCES)
 def test_a_missing_set_is_one_line_on_where_to_get_it(tmp_path, name):
     with pytest.raises(CourseError, match="there is no folder"):
         load(f"{name}:{tmp_path / 'nowhere'}")
@@ -374,23 +372,10 @@ def test_nothing_is_ever_downloaded(tmp_path, monkeypatch):
         raise AssertionError("a data set tried to reach the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    for name in SETS:
+    for name in SOURCES:
         with pytest.raises(CourseError):
-            load_torchvision(name, tmp_path, 8)
+            load(f"{name}:{tmp_path}", 8)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_streaming_a_named_set(coco):
-    files = find(f"coco:{coco}").part("train")
-    images, index = next(iter(files.stream(8, batch_size=3)))
-    assert images.shape == (3, 3, 8, 8) and files.captions[index[1]][0] == "A picture number 107, said in way 0."
-
-
-def test_cifar_does_not_stream_and_unknown_names_are_listed(tmp_path):
-    with pytest.raises(CourseError, match="load"):
-        find(f"cifar10:{tmp_path}")
-    with pytest.raises(CourseError, match="choose one of cifar10"):
-        find_files("imagenet", tmp_path)
 
 
 def test_two_named_sets_join_with_their_domains(tmp_path):

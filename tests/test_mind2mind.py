@@ -9,7 +9,7 @@ from released_tools import manifest
 from torch.nn import functional as F
 
 from course_lib.data import ImageSet
-from course_lib.data.digits import load_digits
+from course_lib.data.published import load_digits
 from course_lib.errors import CourseError
 from course_lib.evaluation.distances import frechet_distance
 from course_lib.evaluation.features import FeatureNetwork

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from course_lib.cinn import ConditionalFlow, FlowConfig
-from course_lib.data.people import ATTRIBUTES, WORDINGS, combinations, describe
+from course_lib.data.people import ATTRIBUTES, WORDINGS, combinations, partial_caption
 from course_lib.errors import CourseError
 from course_lib.experts import LabelExpert, SentenceMemory
 from course_lib.translation import Pairs
@@ -129,10 +129,10 @@ def test_captions_say_what_they_name_and_new_wordings_are_never_trained():
 @pytest.mark.parametrize("wording", range(WORDINGS))
 def test_a_description_names_everything_once(wording):
     named = {"skin": "tan", "hair": "red", "cut": "curly", "glasses": "yes", "mouth": "sad"}
-    text = describe(named, wording)
+    text = partial_caption(named, wording)
     assert text.count("tan skin") == text.count("curly red hair") == text.count("glasses") == text.count("sad") == 1
-    assert "  " not in text and describe({}, wording) in ("a person", "a face")
-    assert "no hair" in describe({"cut": "bald"}, wording)
+    assert "  " not in text and partial_caption({}, wording) in ("a person", "a face")
+    assert "no hair" in partial_caption({"cut": "bald"}, wording)
 
 
 def test_targets_mark_what_is_named_and_the_bald_have_no_hair_colour():

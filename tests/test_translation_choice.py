@@ -8,7 +8,7 @@ from PIL import Image
 
 from course_lib.cinn import GridFlowConfig
 from course_lib.data import ImageSet
-from course_lib.data.degrade import edges, grey
+from course_lib.data.changes import edges, grey
 from course_lib.errors import CourseError
 from course_lib.evaluation import Judge
 from course_lib.evaluation.cue_bias import measure_bias

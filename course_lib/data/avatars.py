@@ -39,21 +39,8 @@ from .people import (
     render,
 )
 
-__all__ = [
-    "KINDS",
-    "NEW_KINDS",
-    "OLD_KINDS",
-    "SOURCE_STYLES",
-    "build",
-    "check",
-    "check_recipe",
-    "fresh_kinds",
-    "fresh_people",
-    "load_kinds",
-    "load_people",
-    "people_parts",
-    "record",
-]
+__all__ = ["KINDS", "NEW_KINDS", "OLD_KINDS", "SOURCE_STYLES", "build", "check", "check_recipe", "fresh_kinds"]
+__all__ += ["fresh_people", "load_kinds", "load_people", "people_parts", "record"]
 
 SIZE = 64
 PER_KIND = 400
@@ -61,46 +48,26 @@ SOURCE_STYLES = ("personas", "micah", "toon-head")
 """The people styles that StyleGAN and ALAE are trained on; transfers have the three others for targets near by."""
 FOLDER = DATA / "avatars"
 
-_WHITE = {"backgroundColor": "#ffffff"}
-OLD_KINDS: dict[str, dict] = {
-    "adventurer": _WHITE,
-    "adventurer-neutral": _WHITE,
-    "big-ears": _WHITE,
-    "cameo": _WHITE,
-    "clay": _WHITE,
-    "croodles": _WHITE,
-    "cutouts": _WHITE,
-    "fun-emoji": {},
-    "gaze": _WHITE,
-    "glyphs": _WHITE,
-    "icons": _WHITE,
-    "identicon": _WHITE,
-    "line-face": _WHITE,
-    "lorelei": _WHITE,
-    "marbles": _WHITE,
-    "miniavs": _WHITE,
-    "notionists": _WHITE,
-    "rings": _WHITE,
-    "shadows": _WHITE,
-    "slice": _WHITE,
-    "stack": _WHITE,
-    "thumbs": _WHITE,
-}
-NEW_KINDS: dict[str, dict] = {
-    "critters": _WHITE,
-    "landscape": {},
-    "moods": _WHITE,
-    "open-peeps": _WHITE,
-    "pixelbot": {},
-    "planets": _WHITE,
-    "sprouts": _WHITE,
-    "voxel-bot": _WHITE,
-}
+_OWN_BACKGROUND = {"fun-emoji", "landscape", "pixelbot"}
+
+
+def _options(*kinds: str) -> dict[str, dict]:
+    return {kind: {} if kind in _OWN_BACKGROUND else {"backgroundColor": "#ffffff"} for kind in kinds}
+
+
+OLD_KINDS = _options(
+    *("adventurer", "adventurer-neutral", "big-ears", "cameo", "clay", "croodles", "cutouts", "fun-emoji", "gaze"),
+    *("glyphs", "icons", "identicon", "line-face", "lorelei", "marbles", "miniavs", "notionists", "rings", "shadows"),
+    *("slice", "stack", "thumbs"),
+)
+NEW_KINDS = _options("critters", "landscape", "moods", "open-peeps", "pixelbot", "planets", "sprouts", "voxel-bot")
 """Kinds that class-conditional generators never see: the new classes of class transfer. `critters` are near to `clay`,
 `moods` to `fun-emoji` and `marbles`, `open-peeps` to `lorelei` and `notionists`, `voxel-bot` to `voxel-art`;
 landscapes, planets and sprouts have no relative among the old ones."""
 KINDS = OLD_KINDS | NEW_KINDS
 """Style → options, besides the six people styles. Backgrounds are white except where the background is the thing."""
+
+_ALL_KINDS = [*STYLES, *KINDS]
 
 Job = tuple[str, dict] | tuple[Person, str] | tuple[int, tuple[Person, str]]
 
@@ -122,10 +89,6 @@ def _people_jobs() -> list[Job]:
     return [(person, style) for style in STYLES for person in people()[0]]
 
 
-def _parts_jobs() -> list[Job]:
-    return list(enumerate(_people_jobs()))
-
-
 def _kinds_jobs() -> list[Job]:
     return [
         (kind, options | {"seed": f"{kind}-{number}"}) for kind, options in KINDS.items() for number in range(PER_KIND)
@@ -135,7 +98,7 @@ def _kinds_jobs() -> list[Job]:
 BLOCKS: dict[str, tuple[Callable[[Sequence[Job]], bytes], Callable[[], list[Job]], int]] = {
     "people": (_draw_people, _people_jobs, 3),
     "kinds": (_draw_kinds, _kinds_jobs, 3),
-    "parts": (_draw_parts, _parts_jobs, 1),
+    "parts": (_draw_parts, lambda: list(enumerate(_people_jobs())), 1),
 }
 """File of the cache → how a batch of it is drawn, what is drawn, channels."""
 
@@ -171,9 +134,7 @@ def fresh_people(each: int, seed: int = 1, styles: Sequence[str] = tuple(STYLES)
     persons = [
         replace(one, seed=f"fresh-{seed}-{number}-{k}") for number, one in enumerate(trained) for k in range(each)
     ]
-    drawn: list[bytes] = []
-    _in_parallel(_draw_people, [(one, style) for style in styles for one in persons], drawn.append, "drawing people")
-    images = torch.frombuffer(bytearray(b"".join(drawn)), dtype=torch.uint8).view(-1, 3, SIZE, SIZE)
+    images = _fresh(_draw_people, [(one, style) for style in styles for one in persons])
     return _people_set("fresh people", persons, [0] * len(persons), images, styles)
 
 
@@ -182,31 +143,25 @@ def fresh_kinds(each: int, seed: int = 1, kinds: Sequence[str] = tuple(OLD_KINDS
 
     Drawn anew at every call, on all cores. Labels as in :func:`load_kinds`.
 
-    Args:
-        each: pictures a kind.
-        seed: another one gives other pictures.
-        kinds: names.
+    Another ``seed`` gives other pictures.
     """
     jobs: list[Job] = [
         (kind, KINDS[kind] | {"seed": f"{kind}-fresh-{seed}-{k}"}) for kind in kinds for k in range(each)
     ]
+    label = torch.tensor([_ALL_KINDS.index(kind) for kind in kinds]).repeat_interleave(each)
+    return _kinds_set("fresh kinds", _fresh(_draw_kinds, jobs), label, torch.zeros(len(label), dtype=torch.int64))
+
+
+def _fresh(work: Callable[[Sequence[Job]], bytes], jobs: list[Job]) -> Tensor:
+    """``uint8 (len(jobs), 3, 64, 64)``, drawn now."""
     drawn: list[bytes] = []
-    _in_parallel(_draw_kinds, jobs, drawn.append, "drawing kinds")
-    images = torch.frombuffer(bytearray(b"".join(drawn)), dtype=torch.uint8).view(-1, 3, SIZE, SIZE)
-    every = [*STYLES, *KINDS]
-    label = torch.tensor([every.index(kind) for kind in kinds]).repeat_interleave(each)
-    return _kinds_set("fresh kinds", images, label, torch.zeros(len(label), dtype=torch.int64))
+    _in_parallel(work, jobs, drawn.append, "drawing avatars")
+    return torch.frombuffer(bytearray(b"".join(drawn)), dtype=torch.uint8).view(-1, 3, SIZE, SIZE)
 
 
 def _kinds_set(name: str, images: Tensor, label: Tensor, split: Tensor) -> ImageSet:
-    every = [*STYLES, *KINDS]
-    return ImageSet(
-        name=name,
-        images=images,
-        labels={"kind": label, "class": label, "domain": label},
-        classes={"kind": every, "class": every, "domain": every},
-        split=split,
-    )
+    names = ("kind", "class", "domain")
+    return ImageSet(name, images, dict.fromkeys(names, label), dict.fromkeys(names, _ALL_KINDS), split=split)
 
 
 def _manifest() -> dict:
@@ -260,17 +215,10 @@ def _path(block: str, manifest: dict) -> Path:
     return cache_dir() / f"avatars-{block}-{manifest['sha256'][block][:12]}.u8"
 
 
-def _mark(path: Path) -> dict:
+def _mark(path: Path) -> str:
+    """What stands beside a file that was checked: its size and the time of its last change."""
     stat = path.stat()
-    return {"size": stat.st_size, "changed": stat.st_mtime_ns}
-
-
-def _is_unchanged(path: Path) -> bool:
-    """Whether a file is the one that was checked when it was drawn, by its size and the time of its last change."""
-    try:
-        return json.loads(path.with_suffix(".json").read_text()) == _mark(path)
-    except (OSError, ValueError):
-        return False
+    return json.dumps({"size": stat.st_size, "changed": stat.st_mtime_ns})
 
 
 def _draw_block(block: str, path: Path) -> None:
@@ -299,11 +247,7 @@ def _draw_block(block: str, path: Path) -> None:
 
 
 def build(block: str, again: bool = False) -> Path:
-    """The cache file of ``people``, ``kinds`` or ``parts``; drawn first where it is missing or damaged.
-
-    Args:
-        block: which pictures.
-        again: draw them even if they are there.
+    """The cache file of ``people``, ``kinds`` or ``parts``; drawn first where it is missing or damaged, or ``again``.
 
     Raises:
         CourseError: a package of another version, no room, an interruption, or pictures that are not the course's.
@@ -311,21 +255,23 @@ def build(block: str, again: bool = False) -> Path:
     manifest = _manifest()
     try:
         path = _path(block, manifest)
+        checked = path.with_suffix(".json")
         if not again and path.is_file():
-            if _is_unchanged(path):
+            if checked.is_file() and checked.read_text() == _mark(path):
                 return path
-            if _is_right(path, block, manifest):
-                path.with_suffix(".json").write_text(json.dumps(_mark(path)))
-                return path
-            print(f"the file of {block} in the cache is damaged: drawing it again")
-        _check_packages(manifest)
-        _draw_block(block, path)
-        if not _is_right(path, block, manifest):
-            path.unlink()
-            raise CourseError(
-                f"the {block} drawn here are not the course's pictures: make the environment anew (`make clean setup`)."
-            )
-        path.with_suffix(".json").write_text(json.dumps(_mark(path)))
+            again = not _is_right(path, block, manifest)
+            if again:
+                print(f"the file of {block} in the cache is damaged: drawing it again")
+        if again or not path.is_file():
+            _check_packages(manifest)
+            _draw_block(block, path)
+            if not _is_right(path, block, manifest):
+                path.unlink()
+                raise CourseError(
+                    f"the {block} drawn here are not the course's pictures: make the environment anew "
+                    "(`make clean setup`)."
+                )
+        checked.write_text(_mark(path))
         return path
     except OSError as error:
         raise CourseError(
@@ -334,11 +280,7 @@ def build(block: str, again: bool = False) -> Path:
 
 
 def check_recipe() -> None:
-    """Whether everything that drawing needs is there: the manifest, the thumbnails, and the packages of its versions.
-
-    Raises:
-        CourseError: a file is missing or damaged, or a package has another version.
-    """
+    """A CourseError unless all that drawing needs is there: manifest, thumbnails, and packages of its versions."""
     manifest = _manifest()
     for block in BLOCKS:
         if not (FOLDER / f"{block}.png").is_file():
@@ -388,10 +330,7 @@ def load_people() -> ImageSet:
 
     Pictures are ordered style by style, so picture ``style · 3180 + i`` is person ``i`` in that style: true pairs.
     Labels: ``style`` (also as ``domain``), ``skin``, ``hair``, ``cut``, ``glasses``, ``mouth``, ``person``, and
-    ``clothes``: their colour, which no caption names.
-
-    Raises:
-        CourseError: as :func:`build`.
+    ``clothes``: their colour, which no caption names. Errors as for :func:`build`.
     """
     return _people_set("people", *people(), _mapped("people"))
 
@@ -403,7 +342,6 @@ def _people_set(
     images: Tensor,
     styles: Sequence[str] = tuple(STYLES),
 ) -> ImageSet:
-    """Pictures of ``persons``, style by style, with their labels."""
     every = list(STYLES)
     values = {"person": torch.arange(len(persons))}
     classes = {"person": [person.seed for person in persons]}
@@ -430,30 +368,21 @@ def people_parts() -> Tensor:
     return _mapped("parts")[:, 0]
 
 
-def _evenly(rows: Tensor, count: int) -> Tensor:
-    """``count`` of ``rows``: neighbours share their attributes, so the first ones would all have one skin."""
-    return rows[torch.arange(count) * len(rows) // count]
-
-
 @lru_cache(maxsize=1)
 def load_kinds() -> ImageSet:
     """Thirty-six kinds, 400 pictures each at 64 pixels: the six people styles and thirty others. Label: ``kind``.
 
     Of every kind 320 pictures are train, 40 val and 40 test. :data:`NEW_KINDS` are kept from generators that transfers
-    start from.
-
-    Raises:
-        CourseError: as :func:`build`.
+    start from. Errors as for :func:`build`.
     """
     persons = load_people()
     counts = (PER_KIND * 8 // 10, PER_KIND // 10, PER_KIND // 10)
-    of_style = torch.cat(
-        [
-            _evenly((persons.split[: len(people()[0])] == part).nonzero()[:, 0], count)
-            for part, count in enumerate(counts)
-        ]
-    )
-    chosen = torch.cat([of_style + style * len(people()[0]) for style in range(len(STYLES))])
-    label = torch.arange(len(STYLES) + len(KINDS)).repeat_interleave(PER_KIND)
-    split = torch.repeat_interleave(torch.arange(3), torch.tensor(counts)).repeat(len(STYLES) + len(KINDS))
+    of_style = []
+    for part, count in enumerate(counts):
+        rows = (persons.split[: len(people()[0])] == part).nonzero()[:, 0]
+        # Neighbours share their attributes, so the first ones would all have one skin.
+        of_style.append(rows[torch.arange(count) * len(rows) // count])
+    chosen = torch.cat([torch.cat(of_style) + style * len(people()[0]) for style in range(len(STYLES))])
+    label = torch.arange(len(_ALL_KINDS)).repeat_interleave(PER_KIND)
+    split = torch.repeat_interleave(torch.arange(3), torch.tensor(counts)).repeat(len(_ALL_KINDS))
     return _kinds_set("kinds", torch.cat([persons.images[chosen], _mapped("kinds")]), label, split)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from ..errors import CourseError
 
-__all__ = ["SPLITS", "ImageSet", "concatenate", "in_split", "resize", "to_float"]
+__all__ = ["SPLITS", "ImageSet", "concatenate", "few_per_class", "few_training_pictures", "regroup", "resize"]
+__all__ += ["to_float", "to_uint8"]
 
 SPLITS = ("train", "val", "test")
 """Names of the fixed parts of a set."""
@@ -21,6 +22,11 @@ SPLITS = ("train", "val", "test")
 def to_float(images: Tensor) -> Tensor:
     """``uint8`` images in [0, 255] as ``float32`` in [−1, 1]."""
     return images.to(torch.float32).div_(127.5).sub_(1.0)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Pictures in [−1, 1] as ``uint8``, rounded: the way back from :func:`to_float`."""
+    return images.add(1).mul(127.5).round().to(torch.uint8)
 
 
 def resize(images: Tensor, size: int) -> Tensor:
@@ -34,23 +40,6 @@ def resize(images: Tensor, size: int) -> Tensor:
     if size < images.shape[-1]:
         return F.interpolate(images, (size, size), mode="area")
     return F.interpolate(images, (size, size), mode="bicubic", align_corners=False).clamp(-1, 1)
-
-
-def in_split(name: str, parts: Tensor, split: str) -> Tensor:
-    """Which entries of ``parts`` (0 train, 1 val, 2 test) belong to ``split``: ``bool (N,)``.
-
-    Raises:
-        CourseError: no such split, or the set called ``name`` has none of it.
-    """
-    if split not in SPLITS:
-        raise CourseError(f"there is no split {split!r}: choose one of {', '.join(SPLITS)}.")
-    if not len(parts):
-        raise CourseError(f"the data set {name!r} has no fixed split: use all of it, or `random_split`.")
-    mask = parts == SPLITS.index(split)
-    if not mask.any():
-        present = ", ".join(SPLITS[k] for k in parts.unique().tolist())
-        raise CourseError(f"the data set {name!r} has no part {split!r}, only {present}: use one, or `random_split`.")
-    return mask
 
 
 @dataclass(frozen=True)
@@ -111,15 +100,21 @@ class ImageSet:
         return replace(self, labels=labels, classes=classes)
 
     def part(self, split: str) -> "ImageSet":
-        """The fixed ``train``, ``val`` or ``test`` part."""
-        return self.subset(in_split(self.name, self.split, split))
+        """The fixed ``train``, ``val`` or ``test`` part; a CourseError where the set has none."""
+        if split not in SPLITS:
+            raise CourseError(f"there is no split {split!r}: choose one of {', '.join(SPLITS)}.")
+        if not len(self.split):
+            raise CourseError(f"the data set {self.name!r} has no fixed split: use all of it, or `random_split`.")
+        mask = self.split == SPLITS.index(split)
+        if not mask.any():
+            present = ", ".join(SPLITS[k] for k in self.split.unique().tolist())
+            raise CourseError(
+                f"the data set {self.name!r} has no part {split!r}, only {present}: use one, or `random_split`."
+            )
+        return self.subset(mask)
 
     def random_split(self, seed: int = 0) -> "ImageSet":
-        """The same set with a random 80/10/10 split, for data that came without one.
-
-        Raises:
-            CourseError: fewer than three images.
-        """
+        """The same set with a random 80/10/10 split, for data that came without one; it needs three images."""
         if len(self) < 3:
             raise CourseError(f"{self.name!r} has {len(self)} images and a split needs at least 3: add some.")
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
@@ -128,12 +123,15 @@ class ImageSet:
         split[order[:tenth]], split[order[tenth : 2 * tenth]] = 1, 2
         return replace(self, split=split)
 
+    def _check_label(self, name: str) -> None:
+        if name not in self.labels:
+            raise CourseError(f"{self.name!r} has no label {name!r}: it has {', '.join(self.labels) or 'none'}.")
+
     def where(self, **labels: str) -> "ImageSet":
         """The images whose labels have these values, for example ``where(style="noto")``."""
         mask = torch.ones(len(self), dtype=torch.bool)
         for name, value in labels.items():
-            if name not in self.classes:
-                raise CourseError(f"{self.name!r} has no label {name!r}: it has {', '.join(self.classes) or 'none'}.")
+            self._check_label(name)
             if value not in self.classes[name]:
                 known = ", ".join(self.classes[name][:12])
                 raise CourseError(f"{name!r} has no value {value!r}: it is one of {known}, …")
@@ -200,3 +198,59 @@ def concatenate(sets: Sequence[ImageSet]) -> ImageSet:
         captions=list(chain.from_iterable(one.captions for one in sets)) if all(one.captions for one in sets) else [],
         split=torch.cat([one.split for one in sets]) if all(len(one.split) for one in sets) else sets[0].split[:0],
     )
+
+
+# --- few pictures of some classes ----------------------------------------
+
+
+def regroup(data: ImageSet, groups: Mapping[str, Sequence[str]], label: str) -> ImageSet:
+    """The pictures whose ``label`` is in one of the groups, with a new label ``class``: which group.
+
+    Args:
+        data: with ``labels[label]``.
+        groups: class name → values of ``label``.
+        label: that is grouped.
+
+    Raises:
+        CourseError: the set has no such label, or the label no such value, or a value stands in two groups.
+    """
+    data._check_label(label)
+    known, owner = data.classes[label], torch.full((len(data.classes[label]),), -1)
+    for number, (name, values) in enumerate(groups.items()):
+        for value in values:
+            if value not in known:
+                raise CourseError(
+                    f"{label!r} has no value {value!r}: group {name!r} can take {', '.join(known[:12])}, …"
+                )
+            if owner[known.index(value)] >= 0:
+                raise CourseError(f"{value!r} is in two groups: give it to one.")
+            owner[known.index(value)] = number
+    found = owner[data.labels[label]]
+    kept = data.subset(found >= 0)
+    labels, classes = kept.labels | {"class": found[found >= 0]}, kept.classes | {"class": list(groups)}
+    return replace(kept, labels=labels, classes=classes)
+
+
+def few_per_class(data: ImageSet, count: int, seed: int = 0, label: str = "class") -> ImageSet:
+    """At most ``count`` random pictures of each class; with one seed, fewer pictures are part of more pictures.
+
+    Raises:
+        CourseError: ``count`` is below one, or the set has no such label.
+    """
+    data._check_label(label)
+    return data.subset(_few(data.labels[label], count, seed))
+
+
+def few_training_pictures(data: ImageSet, per_class: int, seed: int = 0) -> ImageSet:
+    """As :func:`few_per_class` in the training part; the other parts of ``data`` stay whole."""
+    train = (data.split == 0).nonzero()[:, 0]
+    few = train[_few(data.labels["class"][train], per_class, seed)]
+    return data.subset(torch.cat([few, (data.split != 0).nonzero()[:, 0]]))
+
+
+def _few(labels: Tensor, count: int, seed: int) -> Tensor:
+    if count < 1:
+        raise CourseError(f"a class needs at least one picture, not {count}.")
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    shuffled = labels[order]
+    return torch.cat([order[shuffled == value][:count] for value in labels.unique()]).sort().values

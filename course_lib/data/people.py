@@ -21,25 +21,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-__all__ = [
-    "ADDITIONS",
-    "ATTRIBUTES",
-    "CLOTHES",
-    "PARTS",
-    "STYLES",
-    "PeopleStyle",
-    "Person",
-    "captions",
-    "clothes_of",
-    "combinations",
-    "describe",
-    "draw",
-    "draw_parts",
-    "on_white",
-    "options_of",
-    "people",
-    "render",
-]
+__all__ = ["ADDITIONS", "ATTRIBUTES", "CLOTHES", "PARTS", "STYLES", "WORDINGS", "PeopleStyle", "Person", "captions"]
+__all__ += ["clothes_of", "combinations", "draw", "draw_parts", "on_white", "partial_caption", "people", "render"]
 
 SKIN = {"pale": "#ffe3cc", "light": "#f0be95", "tan": "#d0955f", "brown": "#a4673b", "dark": "#5f3c28"}
 HAIR = {
@@ -245,16 +228,10 @@ def _curls(x: float, y: float, radius: float, curl: float, start: int, stop: int
 
     def circles(distance: float, size: float, step: int, **style: object) -> list[dict]:
         angles = [math.radians(angle) for angle in range(start, stop + 1, step)]
+        places = [(x + distance * math.cos(a), y - distance * math.sin(a)) for a in angles]
         return [
-            _element(
-                "circle",
-                cx=f"{x + distance * math.cos(a):.1f}",
-                cy=f"{y - distance * math.sin(a):.1f}",
-                r=f"{size:.1f}",
-                fill=_HAIR,
-                **style,
-            )
-            for a in angles
+            _element("circle", cx=f"{cx:.1f}", cy=f"{cy:.1f}", r=f"{size:.1f}", fill=_HAIR, **style)
+            for cx, cy in places
         ]
 
     outline = circles(radius, curl, 25, stroke="black", stroke_width=str(line))
@@ -358,7 +335,7 @@ def clothes_of(person: Person) -> str:
     return list(CLOTHES)[int.from_bytes(hashlib.sha256(person.seed.encode()).digest()[:2]) % len(CLOTHES)]
 
 
-def options_of(person: Person, style: str) -> dict:
+def _options_of(person: Person, style: str) -> dict:
     """The generator's options for this person in this style; what they leave open follows from the seed."""
     table = STYLES[style]
     options = {"seed": person.seed} | table.fixed | table.cut[person.cut]
@@ -370,12 +347,8 @@ def options_of(person: Person, style: str) -> dict:
 
 
 def draw(person: Person, style: str, size: int = 64) -> np.ndarray:
-    """``uint8 (size, size, 3)``: the person in this style, on white.
-
-    Raises:
-        KeyError: an attribute value or a style that :data:`ATTRIBUTES` and :data:`STYLES` do not have.
-    """
-    return on_white(render(style, options_of(person, style), size))
+    """``uint8 (size, size, 3)``: the person in this style, on white."""
+    return on_white(render(style, _options_of(person, style), size))
 
 
 def _changed(colour: str, channel: int) -> str:
@@ -391,11 +364,9 @@ def draw_parts(person: Person, style: str, picture: np.ndarray) -> np.ndarray:
     The avatar is drawn again with the skin's red, the hair's green and the clothes' blue changed. Colours blend channel
     by channel, so how far a channel of a pixel moves is the share of the pixel that this part covers.
 
-    Args:
-        person, style: who is drawn, and how.
-        picture: ``uint8 (S, S, 3)``, what :func:`draw` gives for them.
+    ``picture`` is ``uint8 (S, S, 3)``, what :func:`draw` gives for them.
     """
-    table, options = STYLES[style], options_of(person, style)
+    table, options = STYLES[style], _options_of(person, style)
     for channel, names in enumerate((table.skin, table.hair, table.clothes)):
         options |= {f"{name}Color": _changed(options[f"{name}Color"], channel) for name in names}
     recoloured = render(style, options, len(picture))
@@ -406,11 +377,7 @@ def draw_parts(person: Person, style: str, picture: np.ndarray) -> np.ndarray:
 
 def combinations() -> list[tuple[str, ...]]:
     """All 990 combinations of attribute values, in a fixed order: the bald have no hair colour."""
-    return [
-        combination
-        for combination in product(*ATTRIBUTES.values())
-        if (combination[1] == "none") == (combination[2] == "bald")
-    ]
+    return [one for one in product(*ATTRIBUTES.values()) if (one[1] == "none") == (one[2] == "bald")]
 
 
 def people() -> tuple[list[Person], list[int]]:
@@ -458,10 +425,10 @@ def captions(person: Person) -> list[str]:
 
 
 WORDINGS = 5
-"""How many ways :func:`describe` knows to say the same."""
+"""How many ways :func:`partial_caption` knows to say the same."""
 
 
-def describe(named: Mapping[str, str], wording: int = 0) -> str:
+def partial_caption(named: Mapping[str, str], wording: int = 0) -> str:
     """A sentence that names some attributes of a person and leaves the others open.
 
     Args:

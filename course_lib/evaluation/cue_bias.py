@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from ..data import ImageSet
-from ..data.degrade import edges
-from ..data.stylise import cue_conflict, shuffle_patches
+from ..data.changes import cue_conflict, edges, shuffle_patches
 from ..experts.classifier import Classifier
 
 __all__ = ["CueBias", "measure_bias"]

@@ -14,10 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..data import ImageSet, load_kinds, load_people, people_parts
-from ..data.augment import affine
-from ..data.degrade import edges
+from ..data.changes import affine, edges, shuffle_patches, stylise
 from ..data.people import ATTRIBUTES, PARTS, STYLES
-from ..data.stylise import shuffle_patches, stylise
 from ..evaluation.cue_bias import measure_bias
 from ..experts import Classifier, ClassifierConfig, Segmenter, SegmenterConfig
 from ..profiles import seed_everything
@@ -229,12 +227,12 @@ BIASES: dict[str, tuple[Callable[[Tensor, torch.Generator], Tensor], str, str]] 
     "classifier-shape": (
         _stylised_or_drawn,
         "edges on val",
-        "Trained on stylised pictures (course_lib.data.stylise.stylise) and edges (.degrade.edges), half and half.",
+        "Trained on stylised pictures (course_lib.data.changes.stylise) and edges (.edges), half and half.",
     ),
     "classifier-texture": (
         shuffle_patches,
         "shuffled on val",
-        "Trained on pictures cut into shuffled 8-pixel patches only (course_lib.data.stylise.shuffle_patches).",
+        "Trained on pictures cut into shuffled 8-pixel patches only (course_lib.data.changes.shuffle_patches).",
     ),
 }
 """Name → how training pictures are changed, the score that decides, notes. Of stylised pictures and line drawings only

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..cinn import FINE_WEIGHTS, GridFlowConfig
 from ..data import ImageSet, fresh_people, load_people
-from ..data.degrade import edges
+from ..data.changes import edges
 from ..data.people import ATTRIBUTES, STYLES
 from ..evaluation import Judge, frechet_distance
 from ..evaluation.domain_scores import PairedPictures

@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..data import resize
-from ..data.degrade import grey, grey_square
-from ..data.warp import random_warp
+from ..data.changes import grey, grey_square, random_warp
 from ..errors import CourseError
 from ..experts import GridExpert, LayerExpert, SourceExpert, load_expert
 

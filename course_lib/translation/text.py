@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..cinn import ConditionalFlow, GridFlow, ridge_regression
 from ..data import ImageSet
-from ..data.people import ATTRIBUTES, STYLES, WORDINGS, Person, captions, describe
+from ..data.people import ATTRIBUTES, STYLES, WORDINGS, Person, captions, partial_caption
 from ..errors import CourseError
 from ..experts import Classifier, LabelExpert, SourceExpert
 from .training import FlowMethod, Pairs
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 NEW_WORDINGS = (3, 6)
-"""Of :func:`course_lib.data.people.captions`; with the last wording of :func:`describe` kept for tests."""
+"""Of :func:`course_lib.data.people.captions`; with the last wording of :func:`partial_caption` kept for tests."""
 
 
 NAMED = 0.5
@@ -165,7 +165,7 @@ def training_captions(
     named: list[Mapping[str, str]] = [values] * len(texts)
     for _ in range(partial):
         some = some_of(values, int(torch.randint(len(values), (), generator=generator)), generator)
-        texts.append(describe(some, int(torch.randint(WORDINGS - 1, (), generator=generator))))
+        texts.append(partial_caption(some, int(torch.randint(WORDINGS - 1, (), generator=generator))))
         named.append(some)
     return texts, named
 
@@ -176,7 +176,7 @@ def new_captions(
     """Sentences in wordings that are never trained on: two complete ones, ``count`` with two or three attributes."""
     complete = captions(Person(**values))
     some = [some_of(values, 2 + k % 2, generator) for k in range(count)]
-    texts = [complete[k] for k in NEW_WORDINGS] + [describe(one, WORDINGS - 1) for one in some]
+    texts = [complete[k] for k in NEW_WORDINGS] + [partial_caption(one, WORDINGS - 1) for one in some]
     return texts, [values] * len(NEW_WORDINGS) + some
 
 
@@ -321,7 +321,7 @@ class CaptionStage:
         values = {name: seen[name] for name in ATTRIBUTES}
         if not new and pick(2):
             values = some_of(values, 1 + pick(len(values)), generator)
-            sentence = describe(values, pick(WORDINGS - 1))
+            sentence = partial_caption(values, pick(WORDINGS - 1))
         else:
             wordings = [k for k in range(8) if (k in NEW_WORDINGS) == new]
             sentence = captions(Person(**values))[wordings[pick(len(wordings))]]

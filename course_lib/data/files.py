@@ -1,0 +1,434 @@
+"""Picture files: one decoder, sets that still lie in files, and your own folders, whose layout is found or refused.
+
+A :class:`FileSet` lists pictures without opening them; :meth:`FileSet.load` decodes them into an ``ImageSet``.
+"""
+
+import io
+import os
+import re
+import unicodedata
+import warnings
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from ..errors import CourseError
+from ..progress import progress_bar
+from .image_set import SPLITS, ImageSet
+
+__all__ = ["SUFFIXES", "FileSet", "check_room", "evenly_spaced", "existing_folder", "find_folder", "load_folder"]
+__all__ += ["read_image"]
+
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jp2"),
+    *(".pbm", ".pgm", ".ppm", ".pnm", ".tga", ".ico", ".npy"),
+)
+"""Endings of picture files, in lower case. What a file holds is seen from its content alone."""
+PROGRESS_FROM = 2000
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+
+# Pillow warns about metadata, which decides nothing here; what it cannot decode it raises.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+# --- from a file to pixels ----------------------------------------
+
+
+def _from_array(path: Path) -> Image.Image:
+    """Picture from a ``.npy`` file: ``uint8``, ``(1, 3, H, W)`` as in CelebA-HQ, ``(3, H, W)`` or ``(H, W, 3)``."""
+    stored = np.load(path, allow_pickle=False)
+    array = stored[0] if stored.ndim == 4 and len(stored) == 1 else stored
+    if array.ndim == 3 and array.shape[0] == 3 and array.shape[-1] != 3:
+        array = array.transpose(1, 2, 0)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] != 3:
+        raise ValueError(f"an array {stored.dtype} {stored.shape} instead of uint8 (1, 3, H, W)")
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _decoded(path: Path) -> Image.Image:
+    """The first frame as 8-bit RGB: upright, transparency laid on white."""
+    try:
+        return _as_rgb(path)
+    except (OSError, SyntaxError, ValueError) as error:
+        # Not the system's error but the decoder's: in a PNG it may be about metadata.
+        if getattr(error, "errno", None) is None and (content := path.read_bytes()).startswith(_PNG_START):
+            return _as_rgb(io.BytesIO(_pixels_of_png(content)))
+        raise
+
+
+def _as_rgb(source: Path | io.BytesIO) -> Image.Image:
+    with Image.open(source) as image:
+        arguments = image.tile[0].args if image.tile else ""
+        layout = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+        image.load()
+        try:
+            upright = ImageOps.exif_transpose(image)
+        except Exception:  # A damaged tag says nothing; what the parser raises differs with the damage.
+            upright = image
+        return _on_white(upright, str(layout), image.format, getattr(image, "tag_v2", {}))
+
+
+def _pixels_of_png(content: bytes) -> bytes:
+    """The file without text, time and colour profile: such a chunk, damaged or huge, says nothing of the pixels."""
+    kept, place = [_PNG_START], len(_PNG_START)
+    while place + 8 <= len(content):
+        end = place + 12 + int.from_bytes(content[place : place + 4], "big")
+        if content[place + 4 : place + 8] in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
+            kept.append(content[place:end])
+        place = end
+    return b"".join(kept)
+
+
+def _on_white(image: Image.Image, layout: str, form: str | None, tags: Mapping[int, Any]) -> Image.Image:
+    """8-bit RGB; ``layout`` is how the file packs its samples, as Pillow calls it, ``tags`` are those of a TIFF."""
+    key = image.info.get("transparency")
+    # The transparent colour stands in the file's own scale, the pixels in that of 8 bits.
+    if image.mode == "L" and isinstance(key, int) and layout in ("L;2", "L;4"):
+        image.info["transparency"] = key * (85 if layout == "L;2" else 17)
+    elif image.mode == "RGB" and isinstance(key, tuple) and layout.startswith("RGB;16"):
+        image.info["transparency"] = tuple(level >> 8 for level in key)
+    if image.mode == "F" or {2, 3} & set(tags.get(339, ())):
+        raise ValueError("its samples are floats or signed numbers, which have no fixed range: save it with 8 bits")
+    if image.mode == "I" and form not in ("PPM", "PNG"):
+        raise ValueError("its samples are 32-bit numbers, whose range is unknown: save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        image = _scaled(image, 4095 if layout == "I;12" else 65535, inverted=tags.get(262) == 0)
+    if image.has_transparency_data:
+        image = image.convert("LA" if image.mode == "La" else image.mode).convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _scaled(image: Image.Image, largest: int, inverted: bool) -> Image.Image:
+    """Grey levels 0 to ``largest`` as 0 to 255; Pillow would cut them off. What is transparent gets an alpha of 0."""
+    levels, key = np.asarray(image).astype(np.int64), image.info.get("transparency")
+    shown = (largest - levels if inverted else levels) * 255 / largest
+    grey = Image.fromarray(shown.clip(0, 255).round().astype(np.uint8))
+    if isinstance(key, int):
+        grey.putalpha(Image.fromarray(np.where(levels == key, 0, 255).astype(np.uint8)))
+    return grey
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise CourseError(f"the image {path} is missing: put it back, or unpack the data set again.") from error
+    except Exception as error:  # Decoders raise a dozen unrelated types on damaged bytes.
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:300] or type(error).__name__
+        raise CourseError(
+            f"{path} cannot be read as an image ({reason}): replace it, or move it out of the folder."
+        ) from error
+
+
+def read_image(path: Path, size: int, crop: int | None = None) -> Tensor:
+    """One picture as ``uint8 (3, size, size)``: the centred square of the shortest side, resized.
+
+    Shrinking averages over areas (which cannot alias), enlarging is bicubic, as in :func:`course_lib.data.resize`.
+    Transparent pixels become white, phone pictures are turned upright, samples of more than 8 bits are scaled to their
+    range, and of an animation the first frame is taken. Content decides what a file is; its name and metadata do not.
+
+    Args:
+        path: an image file, or ``.npy`` with a ``uint8`` array (see CelebA-HQ).
+        size: side in pixels.
+        crop: first cut out a centred square of this side; the whole shortest side by default.
+
+    Raises:
+        CourseError: the file is missing, is no image, is damaged, or has samples without a fixed range.
+    """
+    with _damage_named(path):
+        image = _from_array(path) if path.suffix.lower() == ".npy" else _decoded(path)
+    side = min(*image.size, crop or max(image.size))
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    filtering = Image.Resampling.BOX if size < side else Image.Resampling.BICUBIC
+    image = image.crop((left, top, left + side, top + side)).resize((size, size), filtering)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def check_room(count: int, size: int, name: str) -> None:
+    """A CourseError where ``count`` decoded images (``3 · size²`` bytes each) do not fit into the free memory."""
+    if not isinstance(size, int) or size < 1:
+        raise CourseError(f"an image size of {size!r} makes no sense: give a positive number of pixels.")
+    needed, free = count * 3 * size * size, psutil.virtual_memory().available
+    if needed > 0.8 * free:
+        fit = int(0.8 * free) // (3 * size * size)
+        raise CourseError(
+            f"{name!r} has {count:,} images, {needed / 2**30:.1f} GiB at {size} px, and {free / 2**30:.1f} GiB of "
+            f"memory are free: take fewer with `max_images={fit}`, or a smaller `size`."
+        )
+
+
+def evenly_spaced(count: int, at_most: int | None) -> Tensor:
+    """Up to ``at_most`` indices below ``count``, evenly spaced and rising."""
+    if at_most is not None and at_most < 1:
+        raise CourseError(f"max_images={at_most} leaves no image: give a positive number, or None for all.")
+    if at_most is None or at_most >= count:
+        return torch.arange(count)
+    return torch.arange(at_most) * count // at_most
+
+
+@dataclass(frozen=True)
+class FileSet:
+    """A data set whose pictures still lie in files; the other fields are those of an ``ImageSet``.
+
+    Attributes:
+        crop: side of the centred square that is cut out before resizing; None takes the shortest side.
+    """
+
+    name: str
+    files: list[Path]
+    labels: dict[str, Tensor] = field(default_factory=dict)
+    classes: dict[str, list[str]] = field(default_factory=dict)
+    captions: list[list[str]] = field(default_factory=list)
+    split: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    crop: int | None = None
+
+    def summary(self) -> str:
+        """Name, classes and counts in one line, with those of each part."""
+        names, label = self.classes["class"], self.labels["class"]
+        counts = label.bincount(minlength=len(names)).tolist()
+        listed = ", ".join(f"{name} {count}" for name, count in list(zip(names, counts, strict=True))[:12])
+        more = f", and {len(names) - 12} more" if len(names) > 12 else ""
+        parts = self.split.bincount(minlength=3).tolist() if len(self.split) else []
+        split = "; " + ", ".join(f"{part} {count}" for part, count in zip(SPLITS, parts, strict=False)) if parts else ""
+        kinds = "1 class" if len(names) == 1 else f"{len(names)} classes"
+        return f"{self.name}: {len(self.files)} pictures, {kinds} ({listed}{more}){split}"
+
+    def load(self, size: int, max_images: int | None = None) -> ImageSet:
+        """Decodes the files into memory, ``3 · size²`` bytes each: 12 kB at 64 px, 48 kB at 128 px.
+
+        Args:
+            size: side in pixels.
+            max_images: take at most so many, evenly spaced over the sorted files, so that every class stays in.
+
+        Raises:
+            CourseError: a file is no image, or memory is short.
+        """
+        chosen = evenly_spaced(len(self.files), max_images)
+        check_room(len(chosen), size, self.name)
+        images = torch.empty(len(chosen), 3, size, size, dtype=torch.uint8)
+        pool = ThreadPoolExecutor(os.cpu_count())  # Pillow decodes outside the interpreter lock.
+        try:
+            decoded = pool.map(lambda k: read_image(self.files[k], size, self.crop), chosen.tolist())
+            many = len(chosen) >= PROGRESS_FROM
+            bar = progress_bar(many, iterable=decoded, desc=self.name, total=len(chosen), unit=" images")
+            for k, image in enumerate(bar):
+                images[k] = image
+        finally:
+            pool.shutdown(cancel_futures=True)
+        labels = {name: values[chosen] for name, values in self.labels.items()}
+        captions = [self.captions[k] for k in chosen.tolist()] if self.captions else []
+        split = self.split[chosen] if len(self.split) else self.split
+        return ImageSet(self.name, images, labels, self.classes, captions, split)
+
+
+# --- folders of your own ----------------------------------------
+
+# Sub-folders with these names are parts of a set, not classes of it.
+_PARTS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "testing": 2}
+# As trainA and testA of unpaired translation, or train_cats: a part and the name of a class in one.
+_JOINED = re.compile(r"(?i:(training|train|validation|valid|val|testing|test))(?:[-_. ]+(.+)|([A-Z0-9].*))")
+_HIDDEN = {"thumbs.db", "desktop.ini", "__macosx"}
+
+_Groups = dict[str, dict[str, list[Path]]]
+"""Part (or ``""`` where there are none) → class → files."""
+
+
+def existing_folder(path: Path | str) -> Path:
+    """``path`` as a folder that exists; a CourseError where it does not."""
+    folder = Path(path).expanduser()
+    try:
+        if folder.is_dir():
+            return folder
+        exists = folder.exists()
+    except (OSError, ValueError) as error:
+        raise CourseError(f"{str(path)!r} cannot be opened ({error}): check the path.") from error
+    if exists:
+        raise CourseError(f"{folder} is a file: give the folder that holds the images (an archive unpacked).")
+    raise CourseError(f"there is no folder {folder}: check the path (it is seen from {Path.cwd()}).")
+
+
+def _visible(folder: Path) -> list[Path]:
+    try:
+        entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    except OSError as error:
+        raise CourseError(f"{folder} cannot be opened ({error.strerror}): make it readable.") from error
+    return [entry for entry in entries if not entry.name.startswith(".") and entry.name.lower() not in _HIDDEN]
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [entry for entry in _visible(folder) if entry.is_dir()]
+
+
+def _images_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Image files of ``folder`` and everything below it, sorted level by level."""
+    here = folder.resolve()
+    if here in above:
+        raise CourseError(f"{folder} is a link to a folder that holds it: remove the link.")
+    for entry in _visible(folder):
+        if entry.is_dir():
+            yield from _images_below(entry, (*above, here))
+        elif entry.suffix.lower() not in SUFFIXES:
+            raise CourseError(
+                f"{entry} is not an image ({', '.join(suffix[1:] for suffix in SUFFIXES)}): move it out of the folder."
+            )
+        elif entry.exists() and not entry.is_file():
+            raise CourseError(f"{entry} is no file but a device or pipe: move it out of the folder.")
+        else:
+            yield entry
+
+
+def _listed(folders: list[Path]) -> str:
+    return ", ".join(folder.name for folder in folders[:8]) + (", …" if len(folders) > 8 else "")
+
+
+def _class_name(folder: Path) -> str:
+    """Its name as labels and figures show it; composed, since systems differ in how they write é."""
+    name = unicodedata.normalize("NFC", folder.name)
+    if name != name.strip() or {"Cc", "Cs", "Zl", "Zp"} & set(map(unicodedata.category, name)):
+        raise CourseError(
+            f"the name of the folder {folder.name!r} in {folder.parent} cannot be shown (line breaks, outer spaces or "
+            "broken characters): rename it."
+        )
+    return name
+
+
+def _classes_of(folder: Path) -> dict[str, list[Path]]:
+    """Class name → files. Without sub-folders there is one class, called like the folder."""
+    entries = _visible(folder)
+    inside = [entry for entry in entries if entry.is_dir()]
+    loose = [entry for entry in entries if not entry.is_dir()]
+    if inside and loose:
+        raise CourseError(
+            f"{loose[0]} lies beside sub-folders: put every image into the sub-folder of its class, and other files "
+            "elsewhere."
+        )
+    groups: dict[str, list[Path]] = {}
+    for sub in inside or [folder]:
+        if inside and (parts := [one for one in _folders(sub) if one.name.lower() in _PARTS]):
+            raise CourseError(
+                f"{sub} holds the parts {_listed(parts)}, so {folder} lies a level too high: give {sub} itself."
+            )
+        if len(inside) == 1 and len(deeper := _folders(sub)) > 1:
+            raise CourseError(
+                f"{folder} holds one folder, {sub.name}, with the folders {_listed(deeper)} in it: give {sub} if these "
+                "are the classes."
+            )
+        files, name = list(_images_below(sub)), _class_name(sub)
+        if not files:
+            raise CourseError(f"the folder {sub} has no images: add some ({', '.join(SUFFIXES[:3])}, …) or remove it.")
+        if name in groups:
+            raise CourseError(f"{folder} has two folders that are both called {name!r}: rename one.")
+        groups[name] = files
+    return groups
+
+
+def _parts_of(folder: Path, folders: list[Path]) -> _Groups:
+    """Sub-folders that are all parts, with classes in them or without."""
+    flat = [sub for sub in folders if not _folders(sub)]
+    if flat and len(flat) < len(folders):
+        raise CourseError(
+            f"{flat[0]} has no sub-folders for classes while another part has: sort its images into the classes, or "
+            "move it elsewhere."
+        )
+    groups: _Groups = {}
+    for sub in folders:
+        part, found = SPLITS[_PARTS[sub.name.lower()]], _classes_of(sub)
+        if part in groups:
+            raise CourseError(f"{_listed(folders)} in {folder}: two of them are the part {part!r}; keep one.")
+        groups[part] = {_class_name(folder): next(iter(found.values()))} if flat else found
+    return groups
+
+
+def _joined_parts(folder: Path, folders: list[Path]) -> _Groups:
+    """Sub-folders such as ``trainA`` and ``testA``, each a part of one class; empty where names say no such thing."""
+    found = {sub: match for sub in folders if (match := _JOINED.fullmatch(sub.name))}
+    groups: _Groups = {}
+    for sub, match in found.items():
+        part, name = SPLITS[_PARTS[match[1].lower()]], _class_name(sub.with_name(match[2] or match[3]))
+        if name in groups.setdefault(part, {}):
+            raise CourseError(f"{folder} has two folders for the part {part!r} of {name!r}: keep one.")
+        groups[part][name] = list(_images_below(sub))
+    others = [sub for sub in folders if sub not in found]
+    twice = len(found) > len({name for classes in groups.values() for name in classes})
+    if others and twice:  # train_station beside bus is a class; trainA with testA beside others is unclear
+        raise CourseError(f"{folder} has the parts {_listed(list(found))} beside {_listed(others)}: {_MOVE}")
+    return {} if others else groups
+
+
+_MOVE = "move what is no part elsewhere, or rename it if all are classes."
+
+
+def _groups_of(folder: Path) -> _Groups:
+    folders = _folders(folder)
+    parts = [sub for sub in folders if sub.name.lower() in _PARTS]
+    if parts and len(parts) < len(folders):
+        others = [sub for sub in folders if sub not in parts]
+        raise CourseError(
+            f"{folder} has the part{'s' * (len(parts) > 1)} {_listed(parts)} beside {_listed(others)}: {_MOVE}"
+        )
+    groups = _parts_of(folder, folders) if parts else _joined_parts(folder, folders)
+    if not groups:
+        return {"": _classes_of(folder)}
+    if loose := [entry for entry in _visible(folder) if entry.suffix.lower() in SUFFIXES and not entry.is_dir()]:
+        raise CourseError(f"{loose[0]} lies beside the parts {_listed(folders)}: put it into one of them.")
+    for part, classes in groups.items():
+        for name, files in classes.items():
+            if not files:
+                raise CourseError(f"the part {part!r} of {name!r} in {folder} has no images: add some or remove it.")
+            if name not in groups.get("train", classes):
+                raise CourseError(
+                    f"the class {name!r} of {folder} is in the part {part!r} and not in 'train' "
+                    f"({', '.join(sorted(groups['train'])[:8])}): name its folders alike, or remove it."
+                )
+    return groups
+
+
+def find_folder(path: Path | str, name: str | None = None) -> FileSet:
+    """Lists a folder without opening its pictures; see :func:`load_folder` for the layout and what is raised."""
+    folder = existing_folder(path)
+    folder = folder.resolve() if not folder.name else folder  # "." has no name of its own
+    groups = _groups_of(folder)
+    classes = sorted({label for files in groups.values() for label in files})
+    items = [
+        (file, classes.index(label), SPLITS.index(part or "train"))
+        for part, by_class in groups.items()
+        for label, files in by_class.items()
+        for file in files
+    ]
+    label = torch.tensor([number for _, number, _ in items])
+    return FileSet(
+        name=name or folder.name,
+        files=[file for file, _, _ in items],
+        labels={"class": label, "domain": label},
+        classes={"class": classes, "domain": classes},
+        split=torch.tensor([part for _, _, part in items] if "" not in groups else [], dtype=torch.int64),
+    )
+
+
+def load_folder(path: Path | str, size: int, max_images: int | None = None) -> ImageSet:
+    """Your own pictures: one sub-folder a class (or domain), or one folder of images as a single class.
+
+    Sub-folders named ``train``, ``val``, ``test`` are the fixed split and hold the classes one level deeper; the names
+    of unpaired translation, ``trainA`` and ``testB``, say part and class at once. Deeper levels belong to their class.
+    Where the names of parts stand beside others, or a level too deep, the folder is refused. Files are taken in the
+    order of their names; hidden ones (``.DS_Store``, ``Thumbs.db``) are passed over. Labels are ``class`` and
+    ``domain`` (the same: which sub-folder); there are no captions. What was found is printed. :func:`read_image` says
+    how a picture becomes a square, :meth:`FileSet.load` what it costs in memory.
+
+    Raises:
+        CourseError: the folder is missing or empty, its layout is unclear, a file is no image, or memory is short.
+    """
+    found = find_folder(path)
+    data = found.load(size, max_images)
+    print(found.summary())
+    return data

@@ -1,0 +1,349 @@
+"""Every data set by its name: :func:`load`. Well-known sets come from files that you fetched yourself.
+
+CelebA, Flowers102, CIFAR, MNIST and its relatives are read through torchvision, the others are plain picture files in
+the layout in which they are published. Official parts become ``train``, ``val`` and ``test``; none is invented. CIFAR's
+own files are Python pickles, which can run code when opened; torchvision opens them only if their MD5 is that of the
+published ones. Nothing is ever downloaded here.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import CourseError
+from .avatars import NEW_KINDS, load_kinds, load_people
+from .files import FileSet, check_room, evenly_spaced, existing_folder, find_folder, load_folder
+from .image_set import ImageSet, few_training_pictures, regroup, resize, to_float, to_uint8
+
+__all__ = ["SOURCES", "check_dataset", "load", "load_digits", "source_classes", "target_classes"]
+
+_IDX = "raw/train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte"
+SOURCES = {
+    "cifar10": ("cifar-10-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html", "cifar-10-batches-py/"),
+    "cifar100": ("cifar-100-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html", "cifar-100-python/"),
+    "mnist": ("the four idx-ubyte.gz files from ossci-datasets.s3.amazonaws.com/mnist", f"MNIST/{_IDX}"),
+    "kmnist": ("the four idx-ubyte.gz files from github.com/rois-codh/kmnist", f"KMNIST/{_IDX}"),
+    "fashionmnist": (
+        "the four idx-ubyte.gz files from github.com/zalandoresearch/fashion-mnist",
+        f"FashionMNIST/{_IDX}",
+    ),
+    "celeba": (
+        "img_align_celeba.zip, four list_*.txt and identity_CelebA.txt from mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
+        "celeba/img_align_celeba/*.jpg and celeba/*.txt",
+    ),
+    "flowers102": (
+        "102flowers.tgz, imagelabels.mat and setid.mat from www.robots.ox.ac.uk/~vgg/data/flowers/102",
+        "flowers-102/jpg/*.jpg, flowers-102/imagelabels.mat and flowers-102/setid.mat",
+    ),
+    "ffhq": ("thumbnails128x128 or images1024x1024 from github.com/NVlabs/ffhq-dataset", "00000.png … 69999.png"),
+    "afhq": (
+        "afhq.zip or afhq_v2.zip from github.com/clovaai/stargan-v2",
+        "train/cat/*, train/dog/*, train/wild/* and val/*",
+    ),
+    "celebahq": (
+        "the .npy files that github.com/tkarras/progressive_growing_of_gans describes (section CelebA-HQ)",
+        "imgHQ00000.npy … imgHQ29999.npy",
+    ),
+    "places365": (
+        "places365standard_easyformat.tar from places2.csail.mit.edu/download.html",
+        "train/airfield/*.jpg … and val/airfield/*.jpg …",
+    ),
+    "coco": (
+        "train2017.zip, val2017.zip and annotations_trainval2017.zip from cocodataset.org/#download",
+        "annotations/captions_val2017.json with val2017/*.jpg (and the same for train2017)",
+    ),
+}
+"""Name of a set → what to fetch, and what has to lie under the given folder afterwards."""
+
+# --- by name ----------------------------------------
+
+
+def _unknown(dataset: str) -> CourseError:
+    return CourseError(
+        f"there is no data set {dataset!r}: use people, kinds, digits, folder:PATH, or one of "
+        f"{', '.join(f'{known}:PATH' for known in SOURCES)}."
+    )
+
+
+def load(dataset: str = "people", size: int = 64, max_images: int | None = None) -> ImageSet:
+    """Opens a data set by name; the parameter ``dataset`` of a notebook that has one ends here.
+
+    Every set has the labels ``class`` and ``domain`` (one value each where it knows no classes); CelebA also has its 40
+    attributes, COCO has captions.
+
+    Args:
+        dataset: ``people`` or ``kinds``; ``digits``; ``folder:PATH`` (one sub-folder per class or domain);
+            ``NAME:PATH`` with a set of :data:`SOURCES` whose original files lie, unpacked, under ``PATH``.
+        size: side of the square images in pixels. Bundled pictures have 64; other sets are resized on loading.
+        max_images: take at most so many, evenly spaced; sets from files only. Every image costs ``3 · size²`` bytes.
+
+    Raises:
+        CourseError: unknown name, files missing or not the published ones, a damaged picture, or too little memory.
+    """
+    bundled = {"people": load_people, "kinds": load_kinds, "digits": lambda: load_digits(size)}
+    if dataset in bundled:
+        return bundled[dataset]()
+    name, _, path = dataset.partition(":")
+    if name == "folder" and path:
+        return load_folder(path, size, max_images)
+    if name in _ARRAYS and path:
+        return _load_arrays(name, existing_folder(path), size, max_images)
+    return _find_files(dataset).load(size, max_images)
+
+
+def check_dataset(dataset: str) -> None:
+    """A CourseError unless :func:`load` knows the name and finds the files in their layout; no picture is opened."""
+    name, _, path = dataset.partition(":")
+    if name in _ARRAYS and path:
+        existing_folder(path)
+    elif name == "folder" and path:
+        find_folder(path)
+    elif dataset not in ("people", "kinds", "digits"):
+        _find_files(dataset)
+
+
+def _find_files(dataset: str) -> FileSet:
+    """Lists a set of picture files without opening them."""
+    name, _, path = dataset.partition(":")
+    if name not in _FILES or not path:
+        raise _unknown(dataset)
+    found = _FILES[name](existing_folder(path))
+    if not found.files:
+        raise _missing(name, existing_folder(path))
+    return found
+
+
+def _missing(name: str, path: Path, why: str = "was not found") -> CourseError:
+    """The error that says where to get a set."""
+    source, layout = SOURCES[name]
+    return CourseError(f"{name} {why} under {path}: fetch {source} and unpack it so that {path} has {layout}.")
+
+
+def _open_torchvision(name: str, path: Path, opened: Callable[[], object]) -> object:
+    """Opens a torchvision set; its own error would advise a download that this course never does."""
+    try:
+        return opened()
+    except (RuntimeError, OSError, ValueError, TypeError, AssertionError) as error:
+        raise _missing(name, path, "is missing or differs from the published files (MD5)") from error
+
+
+def _above(path: Path, *own: str) -> Path:
+    """The folder above the set's own ones, wherever among them ``path`` points."""
+    for name in reversed(own):
+        path = path.parent if path.name == name else path
+    return path
+
+
+# --- the classes of a transfer ----------------------------------------
+
+
+def source_classes(names: Sequence[str]) -> ImageSet:
+    """Pictures of bundled kinds (people styles included), such as the old classes of a generator, in that order."""
+    return regroup(load("kinds"), {name: (name,) for name in names}, "kind")
+
+
+def target_classes(
+    dataset: str = "kinds", names: Sequence[str] = (), per_class: int | None = None, seed: int = 0, size: int = 64
+) -> ImageSet:
+    """The classes that a transfer learns, with ``labels["class"]`` from 0, in parts ``train``, ``val`` and ``test``.
+
+    Args:
+        dataset: ``kinds``: bundled ones; ``folder:PATH`` with one folder a class, or another set of :func:`load` with
+            the label ``class``.
+        names: of the classes to take; by default :data:`course_lib.data.NEW_KINDS`, or all of another set.
+        per_class: at most so many training pictures a class; None for all. The other parts stay whole.
+        seed: of the choice, and of the split where the set has none.
+        size: pixels, of sets from files.
+
+    Raises:
+        CourseError: the set cannot be opened, has no classes or lacks one of ``names``, or a class has no training
+            picture.
+    """
+    data = load(dataset, size)
+    label = "kind" if dataset == "kinds" else "class"
+    if label not in data.labels:
+        raise CourseError(f"{data.name!r} has no label 'class': give folder:PATH with one folder per class.")
+    wanted = list(names) or (list(NEW_KINDS) if dataset == "kinds" else data.classes[label])
+    data = regroup(data, {name: (name,) for name in wanted}, label)
+    if not len(data.split):
+        data = replace(data, split=_split_classes(data.labels["class"], seed))
+    present = data.labels["class"][data.split == 0].bincount(minlength=len(wanted))
+    if (present == 0).any():
+        name = wanted[int((present == 0).nonzero()[0])]
+        raise CourseError(f"the class {name!r} has no training picture: add some, or leave the class out.")
+    return data if per_class is None else few_training_pictures(data, per_class, seed)
+
+
+def _split_classes(labels: Tensor, seed: int) -> Tensor:
+    """A tenth of each class for ``val`` and for ``test``; classes of fewer than ten pictures train with all."""
+    split, draw = torch.zeros_like(labels), torch.Generator().manual_seed(seed)
+    for label in labels.unique():
+        members = (labels == label).nonzero()[:, 0]
+        members = members[torch.randperm(len(members), generator=draw)]
+        tenth = len(members) // 10
+        split[members[:tenth]], split[members[tenth : 2 * tenth]] = 1, 2
+    return split
+
+
+# --- sets that are published as arrays ----------------------------------------
+
+
+@cache
+def load_digits(size: int = 28) -> ImageSet:
+    """White digits on black, 1,797 of 8×8 pixels, enlarged to ``size``; label ``class``, random split with seed 0.
+
+    They are the test part of "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak 1998, UCI, CC BY 4.0) as
+    scikit-learn carries it: 4-bit grey levels, so enlarged ones are smooth where MNIST's are sharp.
+    """
+    from sklearn import datasets
+
+    found = datasets.load_digits()
+    small = torch.from_numpy(found.images).float() / 8 - 1
+    images = to_uint8(resize(small[:, None].expand(-1, 3, -1, -1), size))
+    label = torch.from_numpy(found.target).to(torch.int64)
+    labels = {"class": label, "domain": torch.zeros_like(label)}
+    classes = {"class": [str(digit) for digit in range(10)], "domain": ["digits"]}
+    return ImageSet("digits", images, labels, classes).random_split(0)
+
+
+def _cifar(name: str, path: Path) -> tuple[Tensor, list[Tensor], list[str]]:
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    kind = CIFAR10 if name == "cifar10" else CIFAR100
+    path = _above(path, kind.base_folder)
+    parts = [_open_torchvision(name, path, lambda train=train: kind(path, train=train)) for train in (True, False)]
+    images = torch.cat([torch.from_numpy(part.data) for part in parts]).permute(0, 3, 1, 2)
+    return images, [torch.tensor(part.targets) for part in parts], parts[0].classes
+
+
+def _mnist(name: str, path: Path) -> tuple[Tensor, list[Tensor], list[str]]:
+    from torchvision.datasets import KMNIST, MNIST, FashionMNIST
+
+    kind = {"mnist": MNIST, "kmnist": KMNIST, "fashionmnist": FashionMNIST}[name]
+    path = _above(path, kind.__name__, "raw")
+    parts = [_open_torchvision(name, path, lambda train=train: kind(path, train=train)) for train in (True, False)]
+    images = torch.cat([part.data for part in parts])[:, None].expand(-1, 3, -1, -1)
+    # "3 - three" is called 3, as among the bundled digits.
+    return images, [part.targets for part in parts], [name.partition(" - ")[0] for name in kind.classes]
+
+
+_ARRAYS = {"cifar10": _cifar, "cifar100": _cifar, "mnist": _mnist, "kmnist": _mnist, "fashionmnist": _mnist}
+
+
+def _load_arrays(name: str, path: Path, size: int, max_images: int | None = None) -> ImageSet:
+    """Grey pictures get three equal channels."""
+    stored, targets, classes = _ARRAYS[name](name, path)
+    label = torch.cat(targets)
+    index = evenly_spaced(len(label), max_images)
+    check_room(len(index), size, name)
+    images = stored[index].contiguous()
+    if size != stored.shape[-1]:
+        parts = images.split(1024)
+        images = torch.empty(len(index), 3, size, size, dtype=torch.uint8)
+        for part, place in zip(parts, images.split(1024), strict=True):
+            place.copy_(to_uint8(resize(to_float(part), size)))
+    test = torch.arange(len(label)) >= len(targets[0])
+    labels = {"class": label[index], "domain": torch.zeros(len(index), dtype=torch.int64)}
+    return ImageSet(name, images, labels, {"class": list(classes), "domain": [name]}, split=test[index] * 2)
+
+
+# --- sets that are published as picture files ----------------------------------------
+
+
+def _one_class(name: str, files: list[Path], **others: object) -> FileSet:
+    zeros = torch.zeros(len(files), dtype=torch.int64)
+    return FileSet(name, files, {"class": zeros, "domain": zeros}, {"class": [name], "domain": [name]}, **others)
+
+
+def _celeba(path: Path) -> FileSet:
+    """Labels are the 40 attributes, ``no`` or ``yes``. Of the 178×218 pictures the centred 160 px square is taken."""
+    from torchvision.datasets import CelebA
+
+    path = _above(path, CelebA.base_folder)
+    data = _open_torchvision("celeba", path, lambda: CelebA(path, split="all"))
+    folder = path / CelebA.base_folder
+    lines = (folder / "list_eval_partition.txt").read_text().splitlines()
+    partition = dict(line.split() for line in lines if line.strip())
+    faces = _one_class(
+        "celeba",
+        [folder / "img_align_celeba" / file for file in data.filename],
+        split=torch.tensor([int(partition[file]) for file in data.filename]),
+        crop=160,
+    )
+    # The header line ends with a space, which torchvision reads as a 41st, nameless attribute.
+    for k, attribute in enumerate(filter(None, data.attr_names)):
+        faces.labels[attribute], faces.classes[attribute] = data.attr[:, k].contiguous(), ["no", "yes"]
+    return faces
+
+
+def _flowers102(path: Path) -> FileSet:
+    from torchvision.datasets import Flowers102
+
+    path = _above(path, "flowers-102")
+    # With Path as its loader the set yields file names, not pictures.
+    rows = [
+        (file, species, k)
+        for k, part in enumerate(("train", "val", "test"))
+        for file, species in _open_torchvision(
+            "flowers102", path, lambda part=part: list(Flowers102(path, part, loader=Path))
+        )
+    ]
+    flowers = _one_class("flowers102", [row[0] for row in rows], split=torch.tensor([row[2] for row in rows]))
+    flowers.labels["class"], flowers.classes["class"] = torch.tensor([row[1] for row in rows]), list(Flowers102.classes)
+    return flowers
+
+
+def _ffhq(path: Path) -> FileSet:
+    """Flat, or in sub-folders of a thousand. The number in the name decides about the split."""
+    files = sorted((file for file in path.rglob("*.png") if file.stem.isdigit()), key=lambda file: file.stem)
+    return _one_class("ffhq", files, split=torch.tensor([int(int(file.stem) >= 60_000) for file in files]))
+
+
+def _classes(name: str) -> Callable[[Path], FileSet]:
+    """AFHQ and Places365: ``train/CLASS/…`` and ``val/CLASS/…``."""
+
+    def find(path: Path) -> FileSet:
+        if not (path / "train").is_dir() and not (path / "val").is_dir():
+            raise _missing(name, path)
+        return find_folder(path, name)
+
+    return find
+
+
+def _coco(path: Path) -> FileSet:
+    """Every picture with all its captions; a part of ``annotations/`` counts if the folder of its pictures is there."""
+    files, captions, split = [], [], []
+    for k, part in enumerate(("train", "val")):
+        for table in sorted((path / "annotations").glob(f"captions_{part}*.json"))[-1:]:
+            folder = path / table.stem.removeprefix("captions_")
+            if not folder.is_dir():
+                continue
+            try:
+                content = json.loads(table.read_text(encoding="utf-8"))
+                texts: dict[int, list[str]] = {}
+                for row in sorted(content["annotations"], key=lambda row: row["id"]):
+                    texts.setdefault(row["image_id"], []).append(" ".join(row["caption"].split()))
+                images = sorted((row for row in content["images"] if row["id"] in texts), key=lambda row: row["id"])
+                files += [folder / row["file_name"] for row in images]
+                captions += [texts[row["id"]] for row in images]
+            except (ValueError, KeyError, TypeError) as error:
+                raise CourseError(f"{table} is not a COCO caption file ({error!r}): unpack it again.") from error
+            split += [k] * len(images)
+    return _one_class("coco", files, captions=captions, split=torch.tensor(split, dtype=torch.int64))
+
+
+_FILES: dict[str, Callable[[Path], FileSet]] = {
+    "celeba": _celeba,
+    "flowers102": _flowers102,
+    "ffhq": _ffhq,
+    "celebahq": lambda path: _one_class("celebahq", sorted(path.glob("imgHQ*.npy"))),
+    "afhq": _classes("afhq"),
+    "places365": _classes("places365"),
+    "coco": _coco,
+}
+"""Set of picture files → what lists it."""
