@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from course_lib.data.digits import load_digits
+from course_lib.data.published import load_digits
 from course_lib.errors import CourseError
 from course_lib.experts import TargetExpert, load_expert
 from course_lib.gans.alae import ALAE, MLPALAE, PUBLISHED_ALAE, ALAEConfig, LatentScore, LayerNoise
