@@ -1,8 +1,8 @@
 """``course fetch NAME``: released weights and public data sets, downloaded once, whole, after you agreed to the terms.
 
 pooch checks hashes and gives a file its final name only when it is the right one; what it lacks stands here: broken
-downloads go on where they stopped, and every way of failing is one line that says what to do. Addresses are those that
-the authors' own pages name. Nothing else in the course uses the network.
+downloads go on where they stopped, and every way of failing is one line that says what to do. ``data/sources.toml``
+holds the addresses. Nothing else in the course uses the network.
 """
 
 import gzip
@@ -10,63 +10,95 @@ import json
 import logging
 import os
 import shutil
+import sys
 import tarfile
 import time
+import tomllib
 import zipfile
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from course_lib.errors import CourseError, explain
-from course_lib.fetch_sources import SOURCES, RemoteFile, Source
-from course_lib.paths import ROOT
+from course_lib.paths import DATA, ROOT
 from course_lib.progress import progress_bar
 
-__all__ = ["downloads_folder", "fetch", "fetch_command", "listing"]
+__all__ = ["DOWNLOADS", "RemoteFile", "Source", "fetch", "fetch_command"]
 
 TRIES = 4
 TIMEOUT = (15, 60)  # seconds to connect, and between two pieces
 RECORD = "fetched.json"
+_DAMAGED = (tarfile.TarError, shutil.ReadError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile)
 
 
-def downloads_folder() -> Path:
-    """Where downloads go: ``downloads/`` of the course, or ``COURSE_DOWNLOADS``."""
-    return Path(os.environ.get("COURSE_DOWNLOADS", ROOT / "downloads"))
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file of a source; ``data/sources.toml`` says what the fields mean."""
+
+    name: str
+    url: str
+    hash: str | None = None
+    unpack: bool = False
+
+    @property
+    def host(self) -> str:
+        """Of its address."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def whose(self) -> str:
+        """Which file is the right one."""
+        return "the published" if self.hash else "the formerly downloaded"
 
 
-def listing() -> str:
-    """One line a source: name, what it is, licence."""
-    width = max(map(len, SOURCES))
-    return "\n".join(f"{name:{width}}  {one.about} · licence: {one.licence}" for name, one in SOURCES.items())
+@dataclass(frozen=True)
+class Source:
+    """What can be fetched by one name."""
+
+    about: str
+    licence: str
+    page: str
+    use: str
+    files: tuple[RemoteFile, ...] = ()
+
+
+def _read_sources() -> dict[str, Source]:
+    entries = tomllib.loads((DATA / "sources.toml").read_text(encoding="utf-8"))
+    files = {name: tuple(RemoteFile(**one) for one in entry.pop("files", [])) for name, entry in entries.items()}
+    return {name: Source(**entry, files=files[name]) for name, entry in entries.items()}
+
+
+DOWNLOADS = _read_sources()
+"""Names that ``course fetch`` knows. A source without files has to be fetched in a browser or with its own script."""
 
 
 def fetch_command(name: str | None, to: Path | None = None, yes: bool = False) -> None:
     """What ``course fetch`` does: lists the sources, or shows the terms, asks, and fetches.
 
     Args:
-        name: of :data:`SOURCES`; none lists them.
+        name: of :data:`DOWNLOADS`; none lists them.
         to: folder instead of ``downloads/NAME``.
         yes: agree to the terms without being asked.
 
     Raises:
         CourseError: see :func:`fetch`; also when nobody is there to be asked.
     """
-    import sys
-
     import typer
 
     if name is None:
-        typer.echo(listing())
+        width = max(map(len, DOWNLOADS))
+        for key, source in DOWNLOADS.items():
+            typer.echo(f"{key:{width}}  {source.about} · licence: {source.licence}")
         return
 
     def agree(question: str) -> bool:
         typer.echo(question)
-        if yes:
-            return True
-        if not sys.stdin.isatty():
+        if not yes and not sys.stdin.isatty():
             raise CourseError("nobody is here to agree to these terms: read them, then add --yes.")
-        return typer.confirm("Agree, and download?")
+        return yes or typer.confirm("Agree, and download?")
 
     fetch(name, to, agree, typer.echo)
 
@@ -80,8 +112,8 @@ def fetch(
     """Makes everything of a source lie in its folder, whole and with the right hash; what is there stays.
 
     Args:
-        name: of :data:`SOURCES`.
-        to: folder for the files; by default ``downloads/NAME``.
+        name: of :data:`DOWNLOADS`.
+        to: folder for the files; by default ``downloads/NAME`` in the course or in ``COURSE_DOWNLOADS``.
         agree: is shown source, size and licence before anything is downloaded; ``False`` ends without a download.
         tell: takes lines on what happens.
 
@@ -92,10 +124,10 @@ def fetch(
         CourseError: unknown name; no network; an address that is gone or answers with a web page; a hash that is not
             the published or recorded one; a full disk. A file has its final name only when it is complete and right.
     """
-    source = SOURCES.get(name)
+    source = DOWNLOADS.get(name)
     if source is None:
-        raise CourseError(f"there is nothing called '{name}' to fetch; `course fetch` lists: {', '.join(SOURCES)}")
-    folder = (to or downloads_folder() / name).resolve()
+        raise CourseError(f"there is nothing called '{name}' to fetch; `course fetch` lists: {', '.join(DOWNLOADS)}")
+    folder = (to or Path(os.environ.get("COURSE_DOWNLOADS", ROOT / "downloads")) / name).resolve()
     if not source.files:
         raise CourseError(
             f"{name} cannot be fetched by a program: follow {source.page} (licence: {source.licence}), put the files "
@@ -112,7 +144,8 @@ def fetch(
         raise CourseError("nothing was downloaded.")
     for file in wanted:
         record[file.name] = _fetch_file(file, folder, source, record.get(file.name, {}))
-        _write_record(folder, record)
+        (folder / f".{RECORD}").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        os.replace(folder / f".{RECORD}", folder / RECORD)
         tell(f"{file.name}: {_amount(record[file.name]['bytes'])}, SHA-256 {record[file.name]['sha256']}")
     tell(f"{name} is in {folder}")
     tell(f"next: {source.use.format(folder=folder)}")
@@ -122,16 +155,16 @@ def fetch(
 def _terms(name: str, source: Source, files: list[RemoteFile]) -> str:
     """What a reader should know before a download; asks the servers for the size."""
     sizes = [_remote_size(file, source) for file in files]
-    size = _amount(sum(filter(None, sizes))) if all(sizes) else "not told by the server"
-    hosts = ", ".join(dict.fromkeys(urlsplit(file.url).hostname or "" for file in files))
+    size = _amount(sum(sizes)) if all(sizes) else "not told by the server"
+    hosts = ", ".join(dict.fromkeys(file.host for file in files))
     return (
         f"{name}: {source.about}\nfrom:    {hosts}, as named by {source.page}\nsize:    {size}, {len(files)} file(s)\n"
         f"licence: {source.licence}"
     )
 
 
-def _remote_size(file: RemoteFile, source: Source) -> int | None:
-    """Bytes, where the server says it; fails at once where a download would fail."""
+def _remote_size(file: RemoteFile, source: Source) -> int:
+    """Bytes, 0 where the server does not say it; fails at once where a download would fail."""
     import requests
 
     try:
@@ -139,12 +172,12 @@ def _remote_size(file: RemoteFile, source: Source) -> int | None:
             if answer.status_code in (404, 410):
                 _check_answer(answer, file, source)
             length = answer.headers.get("Content-Length", "")
-            return int(length) if answer.ok and length.isdigit() and int(length) else None
+            return int(length) if answer.ok and length.isdigit() else 0
     except requests.RequestException as error:
         raise _unreachable(file, error) from error
 
 
-def _fetch_file(file: RemoteFile, folder: Path, source: Source, recorded: dict) -> dict:
+def _fetch_file(file: RemoteFile, folder: Path, source: Source, recorded: dict[str, Any]) -> dict[str, Any]:
     """Downloads, checks, unpacks one file; returns what is recorded about it."""
     import pooch
 
@@ -152,31 +185,23 @@ def _fetch_file(file: RemoteFile, folder: Path, source: Source, recorded: dict) 
     path = folder / file.name
     wanted = file.hash or (f"sha256:{recorded['sha256']}" if "sha256" in recorded else None)
     if path.exists() and wanted and not pooch.hashes.hash_matches(str(path), wanted):
-        raise CourseError(f"{path} is there, and is not {_whose(file)} file: move it away and run again.")
+        raise CourseError(f"{path} is there, and is not {file.whose} file: move it away and run again.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         pooch.retrieve(file.url, wanted, path.name, path.parent, downloader=_Resuming(file, path, source, wanted))
     except ValueError as error:
         raise CourseError(
-            f"what came from {file.url} is not {_whose(file)} file (another {wanted.partition(':')[0].upper()}), so it "
+            f"what came from {file.url} is not {file.whose} file (another {wanted.partition(':')[0].upper()}), so it "
             f"was deleted: run again, and if that does not help look at {source.page}."
         ) from error
     except OSError as error:
         raise _disk_trouble(error, path) from error
-    entry = {
-        "url": file.url,
-        "sha256": pooch.file_hash(str(path)),
-        "bytes": path.stat().st_size,
-        "fetched": time.strftime("%Y-%m-%d"),
-    }
+    entry = {"url": file.url, "sha256": pooch.file_hash(str(path)), "bytes": path.stat().st_size}
+    entry["fetched"] = time.strftime("%Y-%m-%d")
     if file.unpack:
         entry["unpacked"] = _unpack(path)
         path.unlink()
     return entry
-
-
-def _whose(file: RemoteFile) -> str:
-    return "the published" if file.hash else "the formerly downloaded"
 
 
 class _Resuming:
@@ -202,14 +227,15 @@ class _Resuming:
                 self._stream(url)
                 break
             except requests.RequestException as error:
-                if not self._have():
+                have = self._have()
+                if not have:
                     raise _unreachable(self.file, error) from error
-                if not left or self._have() == before:
+                if not left or have == before:
                     total = f" of {_amount(self.total)}" if self.total else ""
-                    raise CourseError(
-                        f"the download broke off at {_amount(self._have())}{total}: run the same command again, it "
-                        "goes on from there."
-                    ) from error
+                    message = (
+                        f"the download broke off at {_amount(have)}{total}: run the same command again, it goes on"
+                    )
+                    raise CourseError(f"{message} from there.") from error
         os.replace(self.part, output_file)
         self.tag.unlink(missing_ok=True)
 
@@ -232,7 +258,7 @@ class _Resuming:
             have = self._have() if answer.status_code == 206 and resumed else 0
             length = answer.headers.get("Content-Length", "")
             self.total = have + int(length) if length.isdigit() else None
-            self._require_space(int(length) if length.isdigit() else 0)
+            self._require_space((self.total or have) - have)
             etag = answer.headers.get("ETag", "")
             self.tag.write_text(answer.headers.get("Last-Modified", "") if etag[:2] in ("", "W/") else etag)
             bar = progress_bar(total=self.total, initial=have, desc=self.file.name, unit="B", unit_scale=True)
@@ -252,14 +278,14 @@ class _Resuming:
             )
 
 
-def _check_answer(answer: object, file: RemoteFile, source: Source) -> None:
+def _check_answer(answer: Any, file: RemoteFile, source: Source) -> None:
     """One line for an address that is gone, closed, or shows a web page in place of the file."""
-    status, kind = answer.status_code, answer.headers.get("Content-Type", "")
+    status = answer.status_code
     if status in (404, 410):
         why = f"is gone ({status})"
     elif not answer.ok:
         why = f"refuses ({status} {answer.reason})"
-    elif kind.startswith("text/html") and not file.name.endswith(".html"):
+    elif answer.headers.get("Content-Type", "").startswith("text/html"):
         why = "answers with a web page (a quota, or a question for a browser)"
     else:
         return
@@ -270,8 +296,8 @@ def _check_answer(answer: object, file: RemoteFile, source: Source) -> None:
 
 
 def _unreachable(file: RemoteFile, error: Exception) -> CourseError:
-    host = urlsplit(file.url).hostname
-    return CourseError(f"{host} cannot be reached ({type(error).__name__}): is there a network, and a proxy to be set?")
+    why = f"({type(error).__name__}): is there a network, and a proxy to be set?"
+    return CourseError(f"{file.host} cannot be reached {why}")
 
 
 def _disk_trouble(error: OSError, path: Path) -> CourseError:
@@ -292,28 +318,23 @@ def _unpack(archive: Path) -> list[str]:
         if archive.suffix == ".gz" and not archive.name.endswith(".tar.gz"):
             with gzip.open(archive) as packed, (work / archive.stem).open("wb") as file:
                 shutil.copyfileobj(packed, file)
-        elif archive.suffix == ".zip":
-            shutil.unpack_archive(archive, work)
         else:
-            with tarfile.open(archive) as packed:
-                packed.extractall(work, filter="data")
-    except (tarfile.TarError, shutil.ReadError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile) as error:
-        shutil.rmtree(work, ignore_errors=True)
+            shutil.unpack_archive(archive, work, **({} if archive.suffix == ".zip" else {"filter": "data"}))
+        found = sorted(one.name for one in work.iterdir())
+        if there := [name for name in found if (archive.parent / name).exists()]:
+            raise CourseError(f"{archive.parent / there[0]} is there already: move it away and run again.")
+        for name in found:
+            (work / name).rename(archive.parent / name)
+    except _DAMAGED as error:
         raise CourseError(f"{archive} cannot be unpacked ({error}): delete it and run again.") from error
     except OSError as error:
-        shutil.rmtree(work, ignore_errors=True)
         raise _disk_trouble(error, archive) from error
-    found = sorted(work.iterdir())
-    if there := [one.name for one in found if (archive.parent / one.name).exists()]:
-        shutil.rmtree(work)
-        raise CourseError(f"{archive.parent / there[0]} is there already: move it away and run again.")
-    for one in found:
-        one.rename(archive.parent / one.name)
-    work.rmdir()
-    return [one.name for one in found]
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return found
 
 
-def _is_there(file: RemoteFile, folder: Path, record: dict) -> bool:
+def _is_there(file: RemoteFile, folder: Path, record: dict[str, Any]) -> bool:
     """Whether an earlier run fetched the file and it still lies there (unpacked, or byte by byte)."""
     import pooch
 
@@ -325,19 +346,13 @@ def _is_there(file: RemoteFile, folder: Path, record: dict) -> bool:
     return path.exists() and pooch.file_hash(str(path)) == entry["sha256"]
 
 
-def _read_record(folder: Path) -> dict:
+def _read_record(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except ValueError as error:
         raise CourseError(f"{folder / RECORD} is damaged: delete it and run again.") from error
-
-
-def _write_record(folder: Path, record: dict) -> None:
-    new = folder / f".{RECORD}"
-    new.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    os.replace(new, folder / RECORD)
 
 
 def _amount(count: int) -> str:

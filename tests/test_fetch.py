@@ -18,8 +18,7 @@ from PIL import Image
 
 from course_lib import fetch as fetching
 from course_lib.errors import CourseError
-from course_lib.fetch import fetch, fetch_command
-from course_lib.fetch_sources import SOURCES, RemoteFile, Source
+from course_lib.fetch import DOWNLOADS, RemoteFile, Source, fetch, fetch_command
 
 CONTENT = os.urandom(3_000_000)
 
@@ -90,7 +89,7 @@ def offer(monkeypatch, server, tmp_path):
         server.files[name] = content
         file = RemoteFile(name, server.url(name), hash, **options)
         source = Source("a thing", "none", "https://example.org", "use {folder}", (file,))
-        monkeypatch.setitem(SOURCES, "thing", source)
+        monkeypatch.setitem(DOWNLOADS, "thing", source)
         return tmp_path / "got", lambda **how: fetch("thing", tmp_path / "got", tell=lambda line: None, **how)
 
     return make
@@ -201,7 +200,7 @@ def test_an_address_without_the_file_says_where_to_look(offer, content, says):
 def test_no_network_is_one_line(offer, server, monkeypatch):
     folder, run = offer()
     url = "http://127.0.0.1:9/thing.bin"  # nobody listens there
-    monkeypatch.setitem(SOURCES, "thing", Source("", "", "", "", (RemoteFile("thing.bin", url),)))
+    monkeypatch.setitem(DOWNLOADS, "thing", Source("", "", "", "", (RemoteFile("thing.bin", url),)))
     with pytest.raises(CourseError, match=r"127\.0\.0\.1 cannot be reached"):
         run()
     assert not (folder / "thing.bin").exists()
@@ -289,11 +288,11 @@ def test_idx_files_are_unpacked_to_where_the_loader_wants_them(server, monkeypat
         )
 
     files = []
-    for file in SOURCES["kmnist"].files:
+    for file in DOWNLOADS["kmnist"].files:
         content = idx(4, 28, 28) if "images" in file.name else idx(4)
         server.files[file.name] = content
         files.append(RemoteFile(file.name, server.url(file.name), md5(content), unpack=True))
-    monkeypatch.setitem(SOURCES, "kmnist", Source("", "", "", "", tuple(files)))
+    monkeypatch.setitem(DOWNLOADS, "kmnist", Source("", "", "", "", tuple(files)))
     fetch("kmnist", tmp_path, tell=lambda line: None)
     assert len(load(f"kmnist:{tmp_path}", size=28)) == 8
 
@@ -322,11 +321,11 @@ def test_an_archive_does_not_write_over_files_or_outside_its_folder(offer, tmp_p
 def test_every_data_set_that_the_loaders_know_has_a_source():
     from course_lib.data.published import SOURCES as LOADED
 
-    assert set(LOADED) <= set(SOURCES)
+    assert set(LOADED) <= set(DOWNLOADS)
 
 
 def test_sources_are_complete():
-    for name, source in SOURCES.items():
+    for name, source in DOWNLOADS.items():
         assert source.about and source.licence and source.page.startswith("http"), name
         assert "{folder}" in source.use or "PATH" in source.use, name
         names = [file.name for file in source.files]
