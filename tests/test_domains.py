@@ -98,7 +98,7 @@ def test_training_leaves_labels_open_and_logs_the_likelihood(autoencoder):
     assert 0.1 < (hair == 0).float().mean() < 0.6 and (condition[:, expert.slices["style"]].sum(1) == 1).all()
     assert torch.equal(condition[:, 5:].sum(1), hair), "what is open has no product either"
     [loss] = method.losses(method.batch(torch.arange(64), torch.Generator()), torch.Generator(), 0)
-    assert loss.value.isfinite() and {"nll", "reference nll"} <= set(loss.scalars)
+    assert loss.value.isfinite() and "nll" in loss.scalars
     alone = LabelMethod(pairs, flow, LabelExpert({"style": 3}))
     assert alone.expert.condition_shape == (3,)
 

@@ -13,23 +13,14 @@ from torch.nn import functional as F
 from course_lib.cinn.layers import ActNorm, FullyConnectedNet
 from course_lib.errors import CourseError
 
-__all__ = [
-    "FINE_WEIGHTS",
-    "ConditionShift",
-    "ConvEmbedder",
-    "DenseEmbedder",
-    "GridEmbedder",
-    "LocalShift",
-    "TaperedEmbedder",
-    "ridge_regression",
-]
+__all__ = ["FINE_WEIGHTS", "ConditionShift", "ConvEmbedder", "DenseEmbedder", "GridEmbedder", "LocalShift"]
+__all__ += ["TaperedEmbedder", "ridge_regression"]
 
 FINE_WEIGHTS = ("shift.linear.weight",)
 """What must not be stored in 8 bits: where a condition says nearly everything, the blocks magnify what the shift leaves
 and its rounding with it (measured for super-resolution: 17 nats a picture; all other weights together 0.03)."""
 
 _SLOPE = 0.2
-_MAX_WIDTH_FACTOR = 16
 
 
 class DenseEmbedder(nn.Module):
@@ -38,8 +29,7 @@ class DenseEmbedder(nn.Module):
     Args:
         in_dim: ``K``.
         out_dim: ``E``.
-        hidden_dim: width of its hidden layers.
-        depth: see ``FullyConnectedNet``.
+        hidden_dim, depth: see ``FullyConnectedNet``.
         batch_norm: BatchNorm before each LeakyReLU. It then depends on the batch in training mode, and cannot train on
             a batch of one.
 
@@ -55,14 +45,14 @@ class DenseEmbedder(nn.Module):
         self.batch_norm = batch_norm
 
     def forward(self, condition: Tensor) -> Tensor:
-        """Map ``(B, K)`` or ``(B, K, 1, 1)`` to ``(B, E)``.
+        """Map ``(B, K)`` to ``(B, E)``.
 
         Raises:
             CourseError: a batch of one in training mode with BatchNorm.
         """
         if self.batch_norm and self.training and condition.shape[0] == 1:
             raise CourseError("The embedder's BatchNorm needs at least 2 samples in training mode: use larger batches.")
-        return self.net(condition.flatten(1))
+        return self.net(condition)
 
 
 class TaperedEmbedder(nn.Module):
@@ -81,13 +71,12 @@ class TaperedEmbedder(nn.Module):
     def __init__(self, in_dim: int, out_dim: int, widths: int = 4) -> None:
         super().__init__()
         # Integer arithmetic: a linear space computed in floating point may fall just below a whole number.
-        sizes = [in_dim + (out_dim - in_dim) * i // (widths - 1) for i in range(widths)]
-        self.sizes = tuple(sizes)
-        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
-        self.norms = nn.ModuleList(ActNorm(size) for size in sizes[1:-1])
+        self.sizes = tuple(in_dim + (out_dim - in_dim) * i // (widths - 1) for i in range(widths))
+        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(self.sizes))
+        self.norms = nn.ModuleList(ActNorm(size) for size in self.sizes[1:-1])
 
     def forward(self, condition: Tensor) -> Tensor:
-        """Map ``(B, K)`` or ``(B, K, 1, 1)`` to ``(B, E)``."""
+        """Map ``(B, K, 1, 1)`` to ``(B, E)``."""
         h = self.linears[0](condition.flatten(1))
         for norm, linear in zip(self.norms, self.linears[1:], strict=True):
             h = linear(F.leaky_relu(norm(h)[0], _SLOPE))
@@ -104,9 +93,6 @@ class ConvEmbedder(nn.Module):
         out_dim: ``E``.
         downsamplings: number of strided convolutions.
 
-    Raises:
-        CourseError: nothing would be left of the map.
-
     References:
         Net2Net, supplement, table 4b; CompVis/net2net, ``Embedder``.
     """
@@ -114,11 +100,7 @@ class ConvEmbedder(nn.Module):
     def __init__(self, in_shape: tuple[int, int, int], out_dim: int, downsamplings: int) -> None:
         super().__init__()
         channels, height, width = in_shape
-        if min(height, width) >> downsamplings < 1:
-            raise CourseError(
-                f"ConvEmbedder: {downsamplings} downsamplings leave nothing of a {height}×{width} map; use fewer."
-            )
-        widths = [channels] + [64 * min(2**i, _MAX_WIDTH_FACTOR) for i in range(downsamplings)]
+        widths = [channels] + [64 * min(2**i, 16) for i in range(downsamplings)]
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1, bias=False) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(ActNorm(width) for width in widths[1:])
         self.out = nn.Conv2d(widths[-1], out_dim, (height >> downsamplings, width >> downsamplings))
@@ -160,6 +142,9 @@ class GridEmbedder(nn.Module):
         return self.fine(near + F.interpolate(far, scale_factor=2)), self.coarse(far)
 
 
+# --- the linear head start ------------------------------------------------------------------------------------------
+
+
 def ridge_regression(x: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
     """The best linear map from ``x (N, K)`` to ``y (N, D)``, computed in double precision.
 
@@ -171,22 +156,22 @@ def ridge_regression(x: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor
     """
     x, y = x.double(), y.double()
     x_mean, y_mean = x.mean(0), y.mean(0)
-    gram = (x - x_mean).T @ (x - x_mean) / len(x)
-    gram += (ridge * gram.diagonal().mean()).clamp_min(1e-12) * torch.eye(len(gram), dtype=x.dtype, device=x.device)
-    weight = torch.linalg.solve(gram, (x - x_mean).T @ (y - y_mean) / len(x)).T
+    weight = _solve((x - x_mean).T @ (x - x_mean) / len(x), (x - x_mean).T @ (y - y_mean) / len(x), ridge)
     return weight, y_mean - weight @ x_mean
 
 
+def _solve(gram: Tensor, cross: Tensor, ridge: float) -> Tensor:
+    """Weight ``(D, K)`` from ``gram (K, K)``, which is changed, and ``cross (K, D)``."""
+    gram.diagonal().add_((ridge * gram.diagonal().mean()).clamp_min(1e-12))
+    return torch.linalg.solve(gram, cross).T
+
+
 class _Shift(nn.Module):
-    """``z - prediction(condition)``: invertible whatever the condition, log-determinant 0. Begins as the identity.
+    """``z - predict(condition)``: invertible whatever the condition, log-determinant 0. Begins as the identity.
 
     The blocks then begin with what a linear map cannot explain, instead of spending their first thousand steps on
     finding it.
     """
-
-    def predict(self, condition: Tensor) -> Tensor:
-        """The linear prediction of latents, ``(B, D)``."""
-        raise TypeError(f"{type(self).__name__} must define predict()")
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
         """Subtract the prediction: ``(B, D)``."""
@@ -213,7 +198,7 @@ class ConditionShift(_Shift):
 
     @torch.no_grad()
     def fit(self, latent: Tensor, condition: Tensor, ridge: float = 1e-3) -> None:
-        """Least squares of latents ``(N, D)`` on conditions ``(N, K)``, see :func:`ridge_regression`.
+        """Least squares of latents ``(N, D)`` on conditions ``(N, …)``, see :func:`ridge_regression`.
 
         Raises:
             CourseError: fewer pairs than numbers in a condition.
@@ -256,11 +241,6 @@ class LocalShift(_Shift):
 
         Latents and neighbourhoods are first centred in every cell; what is outside of the map counts as zero.
 
-        Args:
-            latent: training latents.
-            condition: their conditions.
-            ridge: penalty, relative to the mean variance of a neighbourhood's numbers.
-
         Raises:
             CourseError: fewer cells than numbers in a neighbourhood.
         """
@@ -276,8 +256,7 @@ class LocalShift(_Shift):
             y = (z - middle).transpose(1, 2).flatten(0, 1)
             gram += (x.T @ x).double()
             cross += (x.T @ y).double()
-        gram.diagonal().add_((ridge * gram.diagonal().mean()).clamp_min(1e-12))
-        self.linear.weight.copy_(torch.linalg.solve(gram, cross).T.view_as(self.linear.weight))
+        self.linear.weight.copy_(_solve(gram, cross, ridge).view_as(self.linear.weight))
         self.offset.copy_(middle.view_as(self.offset) - self.linear(mean[None].to(self.offset.dtype))[0])
 
     def predict(self, condition: Tensor) -> Tensor:

@@ -7,16 +7,14 @@ thousand pictures are enough for hundreds of coordinates, and a change stays whe
 
 import copy
 import math
-import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.cinn.config import FlowConfig, GridFlowConfig
 from course_lib.cinn.embedder import (
     ConditionShift,
     ConvEmbedder,
@@ -25,56 +23,190 @@ from course_lib.cinn.embedder import (
     LocalShift,
     TaperedEmbedder,
 )
-from course_lib.cinn.layers import (
-    LEAKY_SLOPE,
-    AffineCoupling,
-    ConditionalCoupling,
-    FlowBlock,
-    GridBlock,
-    Identity,
-    InvertibleLeakyReLU,
-)
+from course_lib.cinn.layers import LEAKY_SLOPE, AffineCoupling, FlowBlock, GridBlock, InvertibleLeakyReLU
 from course_lib.errors import CourseError
 
-__all__ = ["ConditionalFlow", "GridFlow", "NLLTerms", "build_embedder", "flow_loss", "nll_terms"]
+__all__ = ["ConditionalFlow", "FlowConfig", "GridFlow", "GridFlowConfig", "build_embedder", "flow_loss"]
+
+# --- sizes and options ----------------------------------------------------------------------------------------------
+
+_RETIRED = {"whitened": 0, "embedder": "auto", "embedder_downsamplings": None, "activation_slope": 0.9}
+"""Options of older cards, and the one value that they ever had."""
 
 
-# --- likelihood -----------------------------------------------------------------------------------------------------
+class _Config:
+    """What both configurations, frozen dataclasses with a ``condition_shape``, share: a JSON round trip."""
+
+    def _check_positive(self, *names: str) -> None:
+        object.__setattr__(self, "condition_shape", tuple(int(n) for n in self.condition_shape))
+        for name in names:
+            if getattr(self, name) < 1:
+                raise CourseError(f"{type(self).__name__}: {name} must be at least 1, not {getattr(self, name)}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold."""
+        return {**asdict(self), "condition_shape": list(self.condition_shape)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Rebuild from ``to_dict``.
+
+        Raises:
+            CourseError: a key is unknown or a required one is missing.
+        """
+        values = {key: value for key, value in values.items() if _RETIRED.get(key, MISSING) != value}
+        known = {field.name for field in fields(cls)}
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        unknown, missing = sorted(set(values) - known), sorted(needed - set(values))
+        if unknown or missing:
+            raise CourseError(f"{cls.__name__}: remove the unknown keys {unknown} and add the missing keys {missing}.")
+        return cls(**values)
 
 
 @dataclass(frozen=True)
-class NLLTerms:
-    """The conditional negative log-likelihood in the terms in which the Net2Net authors watch it.
-
-    Means over the batch, in nats, summed (not averaged) over the coordinates.
+class FlowConfig(_Config):
+    """Everything that is needed to build a :class:`ConditionalFlow`.
 
     Attributes:
-        nll: scalar, ``0.5 * sum(v**2)`` without the constant ``D / 2 * log(2 pi)``.
-        nlogdet: scalar, minus the mean log-determinant.
-        reference_nll: scalar, ``nll`` of fresh Gaussian noise of the same shape, about ``D / 2``. In healthy training
-            ``nll`` settles near it while ``total`` keeps falling.
+        dim: ``D``, the number of coordinates of the latent, at least 2.
+        condition_shape: shape of one condition, ``(K,)`` or ``(C, H, W)``.
+        embedding_dim: width ``E`` of the embedded condition; None means ``dim``.
+        hidden_dim: width of the coupling networks.
+        hidden_depth: their hidden-to-hidden layers; they have ``hidden_depth + 2`` linear layers.
+        blocks: number of flow blocks.
+        activation: "none" (all released configurations) or "leaky_relu" between ActNorm and coupling.
+        activation_log_det: False reproduces the released code, which reports 0 for the activation's log-determinant.
+        embedder_hidden_dim: width of the dense embedder.
+        embedder_depth: depth of the dense embedder (``embedder_depth + 2`` linear layers); the tapered one has
+            ``embedder_depth + 1`` linear layers.
+        embedder_batch_norm: BatchNorm in the dense embedder, as released; wants batches of 16 or more.
+        condition_shift: subtract a linear function of the condition before the first block; a map is flattened for it.
+            Ours, not in the released configurations; see :meth:`ConditionalFlow.fit_shift`.
+        seed: seed of the permutations.
+
+    Raises:
+        CourseError: a size or option is not possible.
+
+    References:
+        CompVis/net2net, the YAML files of its released models; defaults are theirs.
     """
 
-    nll: Tensor
-    nlogdet: Tensor
-    reference_nll: Tensor
+    dim: int
+    condition_shape: tuple[int, ...]
+    embedding_dim: int | None = None
+    hidden_dim: int = 1024
+    hidden_depth: int = 2
+    blocks: int = 20
+    activation: Literal["none", "leaky_relu"] = "none"
+    activation_log_det: bool = True
+    embedder_hidden_dim: int = 256
+    embedder_depth: int = 2
+    embedder_batch_norm: bool = False
+    condition_shift: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self._check_positive("hidden_dim", "blocks", "embedder_hidden_dim")
+        shape = self.condition_shape
+        problems = {
+            "a coupling needs two halves, so dim must be at least 2": self.dim < 2,
+            "hidden_depth and embedder_depth must be 0 or more": min(self.hidden_depth, self.embedder_depth) < 0,
+            "activation must be none or leaky_relu": self.activation not in ("none", "leaky_relu"),
+            "condition_shape must be (K,) or (C, H, W)": len(shape) not in (1, 3) or min(shape) < 1,
+            "embedder_batch_norm is for vectors as conditions": self.embedder_batch_norm and len(shape) != 1,
+        }
+        for problem, found in problems.items():
+            if found:
+                raise CourseError(f"FlowConfig: {problem}.")
 
     @property
-    def total(self) -> Tensor:
-        """Scalar that is minimised, ``nll + nlogdet``; it has no lower bound and may be negative."""
-        return self.nll + self.nlogdet
+    def embedding_width(self) -> int:
+        """``E``: ``embedding_dim``, or ``dim`` where that is None."""
+        return self.dim if self.embedding_dim is None else self.embedding_dim
+
+    @property
+    def embedder_kind(self) -> str:
+        """The embedder: dense for vectors, tapered for (C, 1, 1), conv for maps."""
+        if len(self.condition_shape) == 1:
+            return "dense"
+        return "tapered" if self.condition_shape[1:] == (1, 1) else "conv"
+
+    @property
+    def downsamplings(self) -> int:
+        """Strided convolutions of the conv embedder: the most, at most 5, that leave a map of 3×3 or more (the
+        authors' choices for 224, 56, 28, 14 and 7)."""
+        smallest = min(self.condition_shape[1:])
+        return max(n for n in range(6) if n == 0 or smallest >> n >= 3)
 
 
-def nll_terms(v: Tensor, log_det: Tensor, generator: torch.Generator | None = None) -> NLLTerms:
-    """The training loss and what to log beside it.
+@dataclass(frozen=True)
+class GridFlowConfig(_Config):
+    """Everything that is needed to build a :class:`GridFlow`.
+
+    Attributes:
+        channels: ``C``, numbers in one cell, even.
+        side: ``G``, cells along one side, even.
+        condition_shape: of one condition: ``(K,)``, which every cell reads, or a map ``(C, H, W)`` of H = W = n · G
+            places, of which every cell reads its own.
+        hidden_dim: channels inside the coupling networks of fine blocks; coarse ones have twice as many.
+        blocks: every other one is coarse: it sees 2×2 cells as one, so that news travels fast.
+        embedding_dim: channels that carry the embedded condition.
+        position_dim: learned channels that tell a cell where it is.
+        seed: of the permutations.
+
+    Raises:
+        CourseError: a size is not possible.
+    """
+
+    channels: int
+    side: int
+    condition_shape: tuple[int, ...]
+    hidden_dim: int = 48
+    blocks: int = 8
+    embedding_dim: int = 8
+    position_dim: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self._check_positive("hidden_dim", "blocks", "embedding_dim", "position_dim")
+        if self.channels < 2 or self.channels % 2 or self.side < 2 or self.side % 2:
+            raise CourseError(f"GridFlowConfig: channels and side must be even, not {self.channels} and {self.side}.")
+        shape = self.condition_shape
+        fits = len(shape) == 1 or (len(shape) == 3 and shape[1] == shape[2] and shape[1] % self.side == 0)
+        if not fits or min(shape) < 1:
+            raise CourseError(
+                f"GridFlowConfig: condition_shape must be (K,) or (C, H, H) with H a multiple of {self.side}, not "
+                f"{shape}."
+            )
+
+    @property
+    def dim(self) -> int:
+        """``D = C · G²``, numbers in one latent."""
+        return self.channels * self.side**2
+
+
+def build_embedder(config: FlowConfig) -> nn.Module:
+    """The embedder that ``config`` asks for, a module from ``(B, *condition_shape)`` to ``(B, E)``."""
+    shape, width = config.condition_shape, config.embedding_width
+    if config.embedder_kind == "conv":
+        return ConvEmbedder(shape, width, config.downsamplings)
+    if config.embedder_kind == "tapered":
+        return TaperedEmbedder(shape[0], width, config.embedder_depth + 2)
+    return DenseEmbedder(shape[0], width, config.embedder_hidden_dim, config.embedder_depth, config.embedder_batch_norm)
+
+
+# --- flows ----------------------------------------------------------------------------------------------------------
+
+
+def flow_loss(v: Tensor, log_det: Tensor) -> Tensor:
+    """The conditional negative log-likelihood, a scalar that is minimised: ``0.5 * sum(v**2) - log_det``.
+
+    Summed over the coordinates, mean over the batch, in nats, without the constant ``D / 2 * log(2 pi)``: it has no
+    lower bound and may be negative.
 
     Args:
         v: residuals ``(B, D)``.
         log_det: ``(B,)``, of the direction data to residual; it is subtracted.
-        generator: source of the reference noise.
-
-    Returns:
-        The terms; ``total`` carries the gradient.
 
     Raises:
         CourseError: the shapes do not fit.
@@ -84,40 +216,22 @@ def nll_terms(v: Tensor, log_det: Tensor, generator: torch.Generator | None = No
     """
     if v.dim() != 2 or log_det.shape != v.shape[:1]:
         raise CourseError(
-            f"nll_terms takes v of shape (B, D) and log_det of shape (B,), not {tuple(v.shape)} and "
+            f"flow_loss takes v of shape (B, D) and log_det of shape (B,), not {tuple(v.shape)} and "
             f"{tuple(log_det.shape)}; pass both outputs of the flow."
         )
-    device = v.device if generator is None else generator.device
-    noise = torch.randn(v.shape, generator=generator, device=device, dtype=v.dtype)
-    return NLLTerms(_half_square(v).mean(), -log_det.mean(), _half_square(noise).mean().to(v.device))
-
-
-def flow_loss(v: Tensor, log_det: Tensor) -> Tensor:
-    """``nll_terms(v, log_det).total`` alone, with no noise drawn."""
-    return _half_square(v).mean() - log_det.mean()
-
-
-def _half_square(v: Tensor) -> Tensor:
-    """Minus the log-density of ``v (B, D)`` under N(0, I) without its constant: ``(B,)``."""
-    return 0.5 * v.square().sum(1)
-
-
-# --- flows ----------------------------------------------------------------------------------------------------------
+    return 0.5 * v.square().sum(1).mean() - log_det.mean()
 
 
 class _Flow(nn.Module):
     """What flows on vectors and on grids share: everything but the networks.
 
-    Subclasses make ``config``, ``embedder``, ``blocks`` and ``shift`` (or None), and say what a block reads.
+    Subclasses make ``config``, ``embedder``, ``blocks`` and ``shift`` (or None), and define ``_contexts``: condition →
+    the embedded condition for every block.
     """
 
-    def _contexts(self, condition: Tensor) -> Sequence[Tensor]:
-        """The embedded condition, for every block."""
-        raise TypeError(f"{type(self).__name__} must define _contexts()")
-
     @torch.no_grad()
-    def reset_parameters(self, generator: torch.Generator | None) -> None:
-        """Draw the weights of all linear and convolution layers anew, with torch's default distribution."""
+    def _draw_parameters(self, generator: torch.Generator | None) -> None:
+        """Weights of all linear and convolution layers anew, with torch's default distribution."""
         for module in [*self.embedder.modules(), *self.blocks.modules()]:
             if isinstance(module, nn.Linear | nn.Conv2d):
                 bound = 1.0 / math.sqrt(module.weight[0].numel())
@@ -147,14 +261,7 @@ class _Flow(nn.Module):
         return x, log_det
 
     def inverse(self, v: Tensor, condition: Tensor) -> Tensor:
-        """Residual to data; differentiable.
-
-        Args:
-            v: ``(B, D)``.
-            condition: ``(B, *condition_shape)``.
-
-        Returns:
-            ``latent: (B, D)``.
+        """Residual to data, ``(B, D)`` to ``(B, D)``; differentiable.
 
         Raises:
             CourseError: a shape does not fit, or the flow is in training mode and has not seen a batch.
@@ -186,19 +293,16 @@ class _Flow(nn.Module):
     def log_prob(self, latent: Tensor, condition: Tensor) -> Tensor:
         """The conditional log-density in nats, with the constant ``-D / 2 * log(2 pi)``: ``(B,)``."""
         v, log_det = self(latent, condition)
-        return log_det - _half_square(v) - 0.5 * self.config.dim * math.log(2.0 * math.pi)
+        return log_det - 0.5 * v.square().sum(1) - 0.5 * self.config.dim * math.log(2.0 * math.pi)
 
     @torch.no_grad()
     def sample(self, condition: Tensor, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
-        """Draw one latent per condition, with the embedder in evaluation mode.
+        """Draw one latent per condition, ``(B, D)``, with the embedder in evaluation mode.
 
         Args:
             condition: ``(B, *condition_shape)``.
             temperature: standard deviation of the residuals; 0 gives the same latent each time.
             generator: source of the noise, on any device; the same seed then gives the same residuals everywhere.
-
-        Returns:
-            ``latent: (B, D)``.
 
         Raises:
             CourseError: the temperature is negative, a shape does not fit, or the flow has not seen a batch.
@@ -262,47 +366,77 @@ class ConditionalFlow(_Flow):
     def __init__(self, config: FlowConfig, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
-        permutations = torch.Generator().manual_seed(config.seed)
         self.embedder = build_embedder(config)
+        leaky = config.activation == "leaky_relu"
+        activation = InvertibleLeakyReLU(count_log_det=config.activation_log_det) if leaky else None
         sizes = config.dim, config.embedding_width, config.hidden_dim, config.hidden_depth
-        self.blocks = nn.ModuleList(FlowBlock(*sizes, self._activation(), permutations) for _ in range(config.blocks))
+        permutations = torch.Generator().manual_seed(config.seed)
+        self.blocks = nn.ModuleList(FlowBlock(*sizes, activation, permutations) for _ in range(config.blocks))
         self.shift = ConditionShift(math.prod(config.condition_shape), config.dim) if config.condition_shift else None
         if generator is not None:
-            self.reset_parameters(generator)
-
-    def _activation(self) -> nn.Module:
-        if self.config.activation == "none":
-            return Identity()
-        return InvertibleLeakyReLU(self.config.activation_slope, self.config.activation_log_det)
+            self._draw_parameters(generator)
 
     def _contexts(self, condition: Tensor) -> Sequence[Tensor]:
         return [self.embedder(condition)] * len(self.blocks)
 
     def packed(self) -> "ConditionalFlow":
-        """A frozen copy for fast sampling; later training does not change it, and it carries no gradients.
+        """A frozen copy for fast sampling of many latents; later training does not change it, no gradient passes.
 
-        Where oneDNN multiplies (see :class:`_PackedCoupling`) it cannot be moved to another device or dtype.
+        On a CPU, in float32, it cannot be moved to another device or dtype, see :class:`_PackedCoupling`.
 
         Raises:
             CourseError: the flow is in training mode and has not seen a batch.
         """
         for block in self.blocks:
             block.norm.check_invertible()
-        onednn = _onednn_is_faster(self._like)
-        packed = {id(block.coupling): _PackedCoupling(block.coupling, onednn) for block in self.blocks}
+        packed = {id(block.coupling): _PackedCoupling(block.coupling) for block in self.blocks}
         return copy.deepcopy(self, packed).eval().requires_grad_(False)
 
 
-def build_embedder(config: FlowConfig) -> nn.Module:
-    """The embedder that ``config`` asks for, a module from ``(B, *condition_shape)`` to ``(B, E)``."""
-    if config.embedder_kind == "conv":
-        return ConvEmbedder(config.condition_shape, config.embedding_width, config.downsamplings)
-    in_dim = config.condition_shape[0]
-    if config.embedder_kind == "tapered":
-        return TaperedEmbedder(in_dim, config.embedding_width, config.embedder_depth + 2)
-    return DenseEmbedder(
-        in_dim, config.embedding_width, config.embedder_hidden_dim, config.embedder_depth, config.embedder_batch_norm
-    )
+class _PackedCoupling(AffineCoupling):
+    """A frozen copy of a coupling whose products are prepared: S and T share their first one.
+
+    On a CPU oneDNN multiplies, which keeps weights in its own blocked layout and applies the activation inside the
+    product: twice as fast where MKL, torch's default, does not use AVX-512.
+    """
+
+    def __init__(self, coupling: AffineCoupling) -> None:
+        nn.Module.__init__(self)
+        self.large, self.small = coupling.large, coupling.small
+        like = coupling.scale_nets[0].out.weight
+        self.onednn = like.device.type == "cpu" and like.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+        self._steps = []
+        with torch.no_grad():
+            for scale_net, shift_net in zip(coupling.scale_nets, coupling.shift_nets, strict=True):
+                (first_s, *rest_s), (first_t, *rest_t) = ([*net.hidden, net.out] for net in (scale_net, shift_net))
+                first = torch.cat([first_s.weight, first_t.weight]), torch.cat([first_s.bias, first_t.bias])
+                rest = [[self._prepared(one.weight, one.bias) for one in layers] for layers in (rest_s, rest_t)]
+                self._steps.append((self._prepared(*first), *rest))
+
+    def _prepared(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        weight, bias = weight.detach().clone(), bias.detach().clone()
+        return (torch.ops.mkldnn._reorder_linear_weight(weight, None) if self.onednn else weight), bias
+
+    def _layer(self, x: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
+        if self.onednn:
+            slope = [LEAKY_SLOPE] if activation == "leaky_relu" else []
+            return torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, slope, "")
+        y = F.linear(x, weight, bias)
+        if activation == "leaky_relu":
+            return F.leaky_relu_(y, LEAKY_SLOPE)
+        return y.tanh_() if activation == "tanh" else y
+
+    @torch.no_grad()
+    def terms(self, step: int, known: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-scale and shift of the half that moves."""
+        first, *nets = self._steps[step]
+        hidden = self._layer(torch.cat([known, embedding], 1), *first, "leaky_relu").chunk(2, 1)
+        outputs = []
+        for x, (*middle, last), activation in zip(hidden, nets, ("tanh", "none"), strict=True):
+            for one in middle:
+                x = self._layer(x, *one, "leaky_relu")
+            outputs.append(self._layer(x, *last, activation))
+        return outputs[0], outputs[1]
 
 
 class GridFlow(_Flow):
@@ -338,22 +472,18 @@ class GridFlow(_Flow):
             GridBlock(config.channels, config.side, cells, context, config.hidden_dim * cells, permutations)
             for cells in (1 + index % 2 for index in range(config.blocks))
         )
-        self._reset(generator, gain)
+        with torch.no_grad():
+            for place in self.places:
+                place.copy_(0.1 * torch.randn(place.shape, generator=generator))
+            self._draw_parameters(generator)
+            for last in (net[-1] for block in self.blocks for net in (*block.scale_nets, *block.shift_nets)):
+                last.weight.mul_(gain)
+                last.bias.zero_()
 
     @property
     def embedder(self) -> nn.Module:
         """The network that embeds the condition."""
         return self.label
-
-    @torch.no_grad()
-    def _reset(self, generator: torch.Generator | None, gain: float) -> None:
-        for place in self.places:
-            place.copy_(0.1 * torch.randn(place.shape, generator=generator))
-        self.reset_parameters(generator)
-        for block in self.blocks:
-            for net in (*block.scale_nets, *block.shift_nets):
-                net[-1].weight.mul_(gain)
-                net[-1].bias.zero_()
 
     def _contexts(self, condition: Tensor) -> Sequence[Tensor]:
         """The embedded condition in every cell, and the cell's place."""
@@ -367,76 +497,3 @@ class GridFlow(_Flow):
             for one, place in zip(embedded, self.places, strict=True)
         )
         return [coarse if block.cells == 2 else fine for block in self.blocks]
-
-
-# --- the packed sampler ---------------------------------------------------------------------------------------------
-
-
-class _PackedCoupling(ConditionalCoupling):
-    """A frozen coupling whose products are prepared: S and T share their first one, activations are fused or in place.
-
-    Args:
-        coupling: copied.
-        onednn: hand the weights to oneDNN, which keeps them in its own blocked layout and applies the activation inside
-            the product.
-    """
-
-    def __init__(self, coupling: ConditionalCoupling, onednn: bool) -> None:
-        AffineCoupling.__init__(self)
-        self.large, self.small, self.layer = coupling.large, coupling.small, _onednn_layer if onednn else _linear_layer
-        prepare = _prepare_onednn if onednn else _prepare_linear
-        self._steps = []
-        with torch.no_grad():
-            for scale_net, shift_net in zip(coupling.scale_nets, coupling.shift_nets, strict=True):
-                (first_s, *rest_s), (first_t, *rest_t) = ([*net.hidden, net.out] for net in (scale_net, shift_net))
-                first = torch.cat([first_s.weight, first_t.weight]), torch.cat([first_s.bias, first_t.bias])
-                rest = [[prepare(one.weight, one.bias) for one in layers] for layers in (rest_s, rest_t)]
-                self._steps.append((prepare(*first), *rest))
-
-    @torch.no_grad()
-    def terms(self, step: int, known: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-scale and shift of the half that moves."""
-        first, *nets = self._steps[step]
-        hidden = self.layer(torch.cat([known, embedding], 1), *first, "leaky_relu").chunk(2, 1)
-        outputs = []
-        for x, (*middle, last), activation in zip(hidden, nets, ("tanh", "none"), strict=True):
-            for one in middle:
-                x = self.layer(x, *one, "leaky_relu")
-            outputs.append(self.layer(x, *last, activation))
-        return outputs[0], outputs[1]
-
-
-def _prepare_linear(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    return weight.detach().clone(), bias.detach().clone()
-
-
-def _linear_layer(x: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
-    y = F.linear(x, weight, bias)
-    if activation == "leaky_relu":
-        return F.leaky_relu_(y, LEAKY_SLOPE)
-    return y.tanh_() if activation == "tanh" else y
-
-
-def _prepare_onednn(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.ops.mkldnn._reorder_linear_weight(weight.detach().clone(), None), bias.detach().clone()
-
-
-def _onednn_layer(x: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
-    slope = [LEAKY_SLOPE] if activation == "leaky_relu" else []
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, slope, "")
-
-
-def _onednn_is_faster(like: Tensor) -> bool:
-    """Whether oneDNN multiplies for tensors like this one: by device and processor, never by timing.
-
-    So the same machine always computes the same bits. MKL skips AVX-512 on processors that are not Intel's.
-    """
-    possible = like.device.type == "cpu" and like.dtype == torch.float32 and torch.backends.mkldnn.is_available()
-    return possible and not (torch.backends.mkl.is_available() and _is_intel())
-
-
-def _is_intel() -> bool:
-    try:
-        return "GenuineIntel" in Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return "intel" in platform.processor().lower()

@@ -1,4 +1,4 @@
-"""Invertible layers: ActNorm, activations, the affine coupling, the permutation, and the blocks made of them.
+"""Invertible layers: ActNorm, activation, the affine coupling, the permutation, and the blocks made of them.
 
 A block maps ``(B, D)`` to ``(B, D)`` under an embedded condition and reports the logarithm of its volume change. Blocks
 of :class:`FlowBlock` are the published ones, on vectors; those of :class:`GridBlock` see the same vectors as grids.
@@ -15,23 +15,11 @@ from torch.nn import functional as F
 
 from course_lib.errors import CourseError
 
-__all__ = [
-    "LEAKY_SLOPE",
-    "ActNorm",
-    "AffineCoupling",
-    "ConditionalCoupling",
-    "FlowBlock",
-    "FullyConnectedNet",
-    "GridBlock",
-    "Identity",
-    "InvertibleLeakyReLU",
-    "Shuffle",
-]
+__all__ = ["LEAKY_SLOPE", "ActNorm", "AffineCoupling", "FlowBlock", "FullyConnectedNet", "GridBlock"]
+__all__ += ["InvertibleLeakyReLU", "Shuffle"]
 
 LEAKY_SLOPE = 0.01
 """Of the LeakyReLUs inside coupling networks and the dense embedder."""
-
-_EPSILON = 1e-6
 
 
 class ActNorm(nn.Module):
@@ -39,9 +27,6 @@ class ActNorm(nn.Module):
 
     After that first batch ``loc`` and ``scale`` are ordinary parameters. In evaluation mode a layer that has not seen
     data is the identity and stays so. Inputs are ``(B, C)`` or ``(B, C, H, W)``.
-
-    Args:
-        channels: ``C``.
 
     References:
         Kingma and Dhariwal, "Glow", 2018, section 3.1; CompVis/net2net for the order of operations (add, then scale).
@@ -55,10 +40,6 @@ class ActNorm(nn.Module):
         self.register_buffer("initialized", torch.tensor(0, dtype=torch.uint8))
         # Reading the buffer on an accelerator waits for the device, so the answer "yes" is remembered on the host.
         self._ready = False
-
-    def extra_repr(self) -> str:
-        """What ``print`` shows."""
-        return f"channels={self.channels}"
 
     @property
     def is_initialized(self) -> bool:
@@ -75,14 +56,7 @@ class ActNorm(nn.Module):
     def initialize(self, x: Tensor) -> None:
         """Set ``loc`` and ``scale`` from a batch, over all processes when ``torch.distributed`` runs.
 
-        Every process ends with the same values, those of the joined batch; if each used its own batch, the replicas
-        would silently be different networks.
-
-        Args:
-            x: ``(B, C)`` or ``(B, C, H, W)``.
-
-        Raises:
-            CourseError: a channel has a single value, so it has no standard deviation.
+        If each process used its own batch, the replicas would silently be different networks.
         """
         # Sums in double precision, where there is one: the variance is a small difference of large numbers when the
         # mean is far from 0.
@@ -96,9 +70,8 @@ class ActNorm(nn.Module):
                 "give a first batch of at least 2 samples (32 or more is better)."
             )
         squares = _over_processes((values - mean[:, None]).square().sum(1))
-        std = (squares / (count - 1)).sqrt()
         self.loc.copy_(-mean)
-        self.scale.copy_(1.0 / (std + _EPSILON))
+        self.scale.copy_(1.0 / ((squares / (count - 1)).sqrt() + 1e-6))
         self.initialized.fill_(1)
         self._ready = True
 
@@ -117,9 +90,6 @@ class ActNorm(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Normalise.
 
-        Args:
-            x: ``(B, C)`` or ``(B, C, H, W)``.
-
         Returns:
             ``y`` of the shape of ``x``, and ``log_det: (B,)`` = ``H * W * sum(log|scale|)``, the same for each sample.
 
@@ -133,14 +103,7 @@ class ActNorm(nn.Module):
         return y, (math.prod(x.shape[2:]) * self.scale.abs().log().sum()).expand(x.shape[0])
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Undo ``forward``: ``y / scale - loc``.
-
-        Args:
-            y: ``(B, C)`` or ``(B, C, H, W)``.
-
-        Raises:
-            CourseError: the number of channels is wrong, or see ``check_invertible``.
-        """
+        """Undo ``forward``: ``y / scale - loc``. Errors as for it, and see ``check_invertible``."""
         shape = self._parameter_shape(y)
         self.check_invertible()
         return y / self.scale.view(shape) - self.loc.view(shape)
@@ -156,21 +119,9 @@ class ActNorm(nn.Module):
 
 def _over_processes(values: Tensor) -> Tensor:
     """``values`` summed over all processes, in place."""
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+    if dist.is_available() and dist.is_initialized():
         dist.all_reduce(values)
     return values
-
-
-class Identity(nn.Module):
-    """No activation; what every released configuration uses."""
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``x: (B, D)`` and ``log_det: (B,)`` of zeros."""
-        return x, x.new_zeros(x.shape[0])
-
-    def inverse(self, y: Tensor) -> Tensor:
-        """Return ``y: (B, D)``."""
-        return y
 
 
 class InvertibleLeakyReLU(nn.Module):
@@ -180,10 +131,6 @@ class InvertibleLeakyReLU(nn.Module):
     ``log(alpha)``. The released code reports 0 instead, which makes its likelihood wrong while its inverse stays
     right; ``count_log_det=False`` reproduces that.
 
-    Args:
-        alpha: slope for negative values.
-        count_log_det: False reports a log-determinant of 0.
-
     References:
         CompVis/net2net, the option "lrelu" of its flow blocks (slope 0.9).
     """
@@ -192,16 +139,10 @@ class InvertibleLeakyReLU(nn.Module):
         super().__init__()
         self.alpha, self.count_log_det = alpha, count_log_det
 
-    def extra_repr(self) -> str:
-        """What ``print`` shows."""
-        return f"alpha={self.alpha}, count_log_det={self.count_log_det}"
-
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``y: (B, D)`` and ``log_det: (B,)``."""
-        y = torch.where(x < 0, x * self.alpha, x)
-        if not self.count_log_det:
-            return y, x.new_zeros(x.shape[0])
-        return y, (x < 0).sum(1).to(x.dtype) * math.log(self.alpha)
+        counted = math.log(self.alpha) if self.count_log_det else 0.0
+        return torch.where(x < 0, x * self.alpha, x), (x < 0).sum(1).to(x.dtype) * counted
 
     def inverse(self, y: Tensor) -> Tensor:
         """Return ``x: (B, D)``."""
@@ -211,14 +152,11 @@ class InvertibleLeakyReLU(nn.Module):
 class Shuffle(nn.Module):
     """A fixed random permutation of the channels, so that successive couplings split them differently.
 
-    The order is drawn once and is a buffer: it is part of the trained network and must travel in its checkpoint.
+    The order is a buffer: it is part of the trained network and must travel in its checkpoint.
 
     Args:
         dim: number of channels.
         generator: a CPU generator from which the order is drawn.
-
-    References:
-        CompVis/net2net, ``Shuffle``.
     """
 
     def __init__(self, dim: int, generator: torch.Generator) -> None:
@@ -227,10 +165,6 @@ class Shuffle(nn.Module):
         order = torch.randperm(dim, generator=generator, device="cpu")
         self.register_buffer("order", order)
         self.register_buffer("inverse_order", order.argsort())
-
-    def extra_repr(self) -> str:
-        """What ``print`` shows."""
-        return f"dim={self.order.numel()}"
 
     def forward(self, x: Tensor) -> Tensor:
         """Permute ``x: (B, D)`` or ``(B, D, H, W)``; the log-determinant is 0."""
@@ -247,7 +181,7 @@ class FullyConnectedNet(nn.Module):
     Args:
         in_dim: width of the input.
         hidden_dim: width of the hidden layers.
-        depth: number of hidden-to-hidden layers, so the network has ``depth + 2`` linear layers.
+        depth: number of hidden-to-hidden layers.
         out_dim: width of the output.
         batch_norm: BatchNorm before every LeakyReLU.
 
@@ -270,19 +204,6 @@ class FullyConnectedNet(nn.Module):
         return F.linear(x, self.out.weight, self.out.bias)
 
 
-class _ConvNet(nn.Sequential):
-    """3×3, 1×1 and 3×3 convolutions: a neighbourhood, a thought, a neighbourhood."""
-
-    def __init__(self, inputs: int, hidden: int, outputs: int):
-        super().__init__(
-            nn.Conv2d(inputs, hidden, 3, 1, 1),
-            nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
-            nn.Conv2d(hidden, hidden, 1),
-            nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
-            nn.Conv2d(hidden, outputs, 3, 1, 1),
-        )
-
-
 class AffineCoupling(nn.Module):
     """Two affine couplings in a row, so that every channel is changed once; both read the condition's embedding.
 
@@ -296,21 +217,18 @@ class AffineCoupling(nn.Module):
     odd number of channels is split into ``ceil(D / 2)`` and ``floor(D / 2)``, and the inverse splits its input the
     other way round, so it inverts odd sizes exactly (the released unconditional code does not).
 
-    Subclasses call :meth:`build`.
+    Args:
+        dim: channels, at least 2.
+        embedding_dim: channels of ``e``.
+        net: numbers of channels in and out → one of the networks S and T.
 
     References:
         Dinh et al., "Density estimation using Real NVP", 2017; Net2Net, supplement, table 4a and figure 15;
         CompVis/net2net, ``ConditionalDoubleVectorCouplingBlock``.
     """
 
-    def build(self, dim: int, embedding_dim: int, net: Callable[[int, int], nn.Module]) -> None:
-        """Makes S and T.
-
-        Args:
-            dim: channels, at least 2.
-            embedding_dim: channels of ``e``.
-            net: numbers of channels in and out → one network.
-        """
+    def __init__(self, dim: int, embedding_dim: int, net: Callable[[int, int], nn.Module]) -> None:
+        super().__init__()
         self.large, self.small = (dim + 1) // 2, dim // 2
         shapes = ((self.large + embedding_dim, self.small), (self.small + embedding_dim, self.large))
         self.scale_nets = nn.ModuleList(net(*shape) for shape in shapes)
@@ -349,31 +267,16 @@ class AffineCoupling(nn.Module):
         return torch.cat([a, (b - shift) * (-log_scale).exp()], 1)
 
 
-class ConditionalCoupling(AffineCoupling):
-    """The coupling of vectors, with fully connected networks.
-
-    Args:
-        dim: number of coordinates, at least 2.
-        embedding_dim: width of ``e``.
-        hidden_dim: width of the networks S and T.
-        hidden_depth: their depth, see :class:`FullyConnectedNet`.
-    """
-
-    def __init__(self, dim: int, embedding_dim: int, hidden_dim: int, hidden_depth: int) -> None:
-        super().__init__()
-        self.build(dim, embedding_dim, lambda i, o: FullyConnectedNet(i, hidden_dim, hidden_depth, o))
-
-
 class FlowBlock(nn.Module):
-    """ActNorm, then activation, then the conditional coupling, then a permutation.
+    """ActNorm, then activation, then the coupling with fully connected networks, then a permutation.
 
     This is the order of the released weights; the paper's figure 15 draws another one.
 
     Args:
         dim: ``D``.
         embedding_dim: ``E``.
-        hidden_dim, hidden_depth: of the networks in the coupling.
-        activation: :class:`Identity` or :class:`InvertibleLeakyReLU`.
+        hidden_dim, hidden_depth: of the networks in the coupling, see :class:`FullyConnectedNet`.
+        activation: an invertible one, or None.
         generator: CPU generator for the permutation.
 
     References:
@@ -386,29 +289,29 @@ class FlowBlock(nn.Module):
         embedding_dim: int,
         hidden_dim: int,
         hidden_depth: int,
-        activation: nn.Module,
+        activation: InvertibleLeakyReLU | None,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.norm, self.activation = ActNorm(dim), activation
-        self.coupling = ConditionalCoupling(dim, embedding_dim, hidden_dim, hidden_depth)
+        self.coupling = AffineCoupling(
+            dim, embedding_dim, lambda inputs, outputs: FullyConnectedNet(inputs, hidden_dim, hidden_depth, outputs)
+        )
         self.shuffle = Shuffle(dim, generator)
 
     def forward(self, x: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
-        """Map ``x: (B, D)`` with ``embedding: (B, E)`` towards the residual.
-
-        Returns:
-            ``(B, D)`` and ``log_det: (B,)``, the sum of the three parts that change volume.
-        """
-        h, log_det_norm = self.norm(x)
-        h, log_det_activation = self.activation(h)
-        h, log_det = self.coupling(h, embedding, log_det_norm + log_det_activation)
+        """Map ``x: (B, D)`` with ``embedding: (B, E)`` to ``(B, D)``, towards the residual, and ``log_det: (B,)``."""
+        h, log_det = self.norm(x)
+        if self.activation is not None:
+            h, more = self.activation(h)
+            log_det = log_det + more
+        h, log_det = self.coupling(h, embedding, log_det)
         return self.shuffle(h), log_det
 
     def inverse(self, y: Tensor, embedding: Tensor) -> Tensor:
         """Undo ``forward``, mirrored step by step: ``y: (B, D)``, ``embedding: (B, E)`` to ``(B, D)``."""
         h = self.coupling.inverse(self.shuffle.inverse(y), embedding)
-        return self.norm.inverse(self.activation.inverse(h))
+        return self.norm.inverse(h if self.activation is None else self.activation.inverse(h))
 
 
 class GridBlock(AffineCoupling):
@@ -426,11 +329,19 @@ class GridBlock(AffineCoupling):
     def __init__(
         self, channels: int, side: int, cells: int, embedding_dim: int, hidden: int, generator: torch.Generator
     ) -> None:
-        super().__init__()
-        self.grid, self.cells = (channels, side, side), cells
+        def net(inputs: int, outputs: int) -> nn.Module:
+            return nn.Sequential(
+                nn.Conv2d(inputs, hidden, 3, 1, 1),
+                nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
+                nn.Conv2d(hidden, hidden, 1),
+                nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
+                nn.Conv2d(hidden, outputs, 3, 1, 1),
+            )
+
         seen = channels * cells**2
+        super().__init__(seen, embedding_dim, net)
+        self.grid, self.cells = (channels, side, side), cells
         self.norm, self.shuffle = ActNorm(seen), Shuffle(seen, generator)
-        self.build(seen, embedding_dim, lambda i, o: _ConvNet(i, hidden, o))
 
     def forward(self, x: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
         """``x (B, D)`` and the embedded condition in every cell, ``(B, E, G, G)``, to ``(B, D)`` and ``log_det``."""
