@@ -29,6 +29,7 @@ RECIPES = {
     "avatar-mind2mind-style": ("mind2mind", "train_style"),
     "avatar-mind2mind-far": ("mind2mind", "train_far"),
     "avatar-mind2mind-comparison": ("mind2mind_comparison", "train_comparison"),
+    "which-method": ("which_method", "train_which_method"),
     "classifier-shape": ("classifiers", "train_biased", "classifier-shape"),
     "classifier-texture": ("classifiers", "train_biased", "classifier-texture"),
     "segmenter-argmax": ("translators", "train_translator", "segmenter-argmax"),

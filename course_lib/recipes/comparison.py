@@ -30,8 +30,8 @@ class Contender:
     Attributes:
         name: as figures call it.
         build: seed → the method, with weights and few pictures of that seed.
-        draw: what pictures of the trained generator are made with: the method's generator (its moving average where
-            the method keeps one, in evaluation mode) and a seed → pictures ``(N, 3, S, S)`` on the CPU.
+        draw: what pictures of the trained generator are made with: the method's first network (its moving average
+            where the method keeps one, in evaluation mode) and a seed → pictures ``(N, 3, S, S)`` on the CPU.
         batch_size: of a step.
         seeds: repetitions.
         stops: steps at which it is scored; those of the comparison by default.
@@ -85,7 +85,7 @@ def compare(
 def _repeat(job: Job, place: str, one: Contender, seed: int, score: Callable, stops: Sequence[int], shown: int) -> None:
     method, folder, seconds = one.build(seed), job.work / place, 0.0
     found: dict[str, Any] = {"steps": list(stops), "seconds": [], "scores": {}}
-    pictures = torch.empty(0)
+    pictures, drawing = torch.empty(0), next(iter(method.modules))
     for stop in stops:
         if stop:
             before = job.clock()
@@ -94,9 +94,9 @@ def _repeat(job: Job, place: str, one: Contender, seed: int, score: Callable, st
                 place, method, one.batch_size, stop, **options
             )
             seconds += job.clock() - before
-            network = history.averaged.get("generator", method.unwrapped("generator"))
+            network = history.averaged.get(drawing, method.unwrapped(drawing))
         else:
-            network = method.unwrapped("generator")
+            network = method.unwrapped(drawing)
         training = network.training
         with torch.no_grad():
             pictures = one.draw(network.eval(), seed)
@@ -124,6 +124,7 @@ def publish_comparison(
     primary: str,
     pairs: Sequence[tuple[str, str]] = (),
     higher: Sequence[str] = ("class accuracy",),
+    samples: dict[str, Tensor] | None = None,
 ) -> Card:
     """A card with means and standard deviations over seeds as curves, last values as metrics, samples as weights.
 
@@ -137,9 +138,10 @@ def publish_comparison(
         primary: the metric that decides whether a comparison replaces the shipped one (lower is better).
         pairs: who is compared with whom.
         higher: scores of which more is better.
+        samples: further tensors for the file.
     """
     curve: dict[str, list[float]] = {}
-    samples = {}
+    samples = dict(samples or {})
     for name, repeated in results.items():
         curve[f"{name}: steps"] = repeated[0]["steps"]
         columns = {"seconds": [one["seconds"] for one in repeated]}
