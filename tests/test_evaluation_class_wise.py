@@ -7,11 +7,15 @@ from torchvision.models import inception_v3
 from course_lib.data import ImageSet
 from course_lib.errors import CourseError
 from course_lib.evaluation import Judge, frechet_distance
-from course_lib.evaluation.class_wise import INTRA_CLASS_MEAN, class_wise, feature_scores
-from course_lib.evaluation.feature_cache import real_features
-from course_lib.evaluation.features import FeatureNetwork, feature_network, inception_features, judge_features
-from course_lib.evaluation.kernel import kernel_distance, kmmd
-from course_lib.evaluation.manifold import manifold_scores
+from course_lib.evaluation.class_scores import INTRA_CLASS_MEAN, class_wise, feature_scores
+from course_lib.evaluation.distances import kernel_distance, kmmd, manifold_scores
+from course_lib.evaluation.features import (
+    FeatureNetwork,
+    feature_network,
+    inception_features,
+    judge_features,
+    real_features,
+)
 from course_lib.experts import Classifier, ClassifierConfig, freeze
 
 

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from course_lib import cli
 from course_lib.data import ImageSet
 from course_lib.errors import CourseError
-from course_lib.evaluation.class_wise import feature_scores
+from course_lib.evaluation.class_scores import feature_scores
+from course_lib.evaluation.distances import inception_score
 from course_lib.evaluation.features import FeatureNetwork
-from course_lib.evaluation.inception_score import inception_score
 from course_lib.experts import freeze
 from course_lib.gans import BigGANConfig, Generator, start_weights
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig

@@ -11,7 +11,7 @@ from course_lib.data import ImageSet
 from course_lib.data.changes import edges, grey
 from course_lib.errors import CourseError
 from course_lib.evaluation import Judge
-from course_lib.evaluation.cue_bias import measure_bias
+from course_lib.evaluation.probes import measure_bias
 from course_lib.experts import (
     Classifier,
     ClassifierConfig,
@@ -306,6 +306,6 @@ def test_the_source_view_is_pure_and_follows_its_controls(segmenter, training, e
 
 def test_bias_counts_only_decisions_for_one_of_the_cues(experiment):
     bias = measure_bias(experiment.judge.network, experiment.held)
-    assert 0 <= bias.shape <= 1 and 0 < bias.decided <= 1 and 0 <= bias.edges <= 1
+    assert 0 <= bias["shape"] <= 1 and 0 < bias["decided"] <= 1 and 0 <= bias["edges"] <= 1
     again = measure_bias(experiment.judge.network, experiment.held)
     assert again == bias

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.evaluation import kernel
+from course_lib.evaluation import distances
 
 
 def nb00_shrink(right):
@@ -385,7 +385,7 @@ def nb09_parameters_per_class(right):
 
 def nb09_kmmd(right):
     return (
-        lambda real, fake: kernel.kmmd(real, fake, sigma=(len(real) / (len(real) - 1)) ** 0.5),
+        lambda real, fake: distances.kmmd(real, fake, sigma=(len(real) / (len(real) - 1)) ** 0.5),
         lambda real, fake: right(real, fake) ** 2,
         lambda real, fake: right(fake, real),
         lambda real, fake: float((real.mean(0) - fake.mean(0)).norm()),

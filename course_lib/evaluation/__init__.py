@@ -1,6 +1,6 @@
-"""Scores: the judge's features, distances between sets of them, consistency and diversity."""
+"""Scores: the judge's features, distances between sets of them, scores of classes and of domains, linear probes."""
 
 from .distances import diversity, frechet_distance
-from .judge import Judge
+from .features import Judge
 
 __all__ = ["Judge", "diversity", "frechet_distance"]

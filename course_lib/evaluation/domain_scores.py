@@ -1,4 +1,7 @@
-"""Scores of unpaired translation by pairs that were held back: is it still the same person, and is it in the style?"""
+"""Scores of unpaired translation by pairs that were held back: is it still the same person, and is it in the style?
+
+With the linear map that needs no training: what an unpaired translator must be compared with.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,38 +13,11 @@ from ..data import ImageSet, load_kinds
 from ..data.image_set import to_float
 from ..data.people import ATTRIBUTES, Person, draw, people
 from ..errors import CourseError
-from .distances import frechet_distance
-from .judge import Judge
-from .neighbours import retrieval_accuracy
+from .distances import frechet_distance, nearest
+from .features import Judge
 
-__all__ = ["DomainScores", "EditScores", "Flip", "PairedPictures", "directions", "flip", "mean_scores", "score_edit"]
-
-
-@dataclass(frozen=True)
-class DomainScores:
-    """Scores of translations from one style to another.
-
-    Attributes:
-        style: share that the judge takes for the target style.
-        agreement: attribute → share for which the judge reads what the person has.
-        found: space (judge features, pixels, latents) → share of pictures whose true counterpart is the nearest of all
-            real pictures of the target style.
-        frechet: distance to the real pictures of the target style, judge features.
-    """
-
-    style: float
-    agreement: dict[str, float]
-    found: dict[str, float]
-    frechet: float
-
-    def flat(self) -> dict[str, float]:
-        """One mapping of names to numbers, for a card or a table."""
-        return {
-            "style accuracy": self.style,
-            **{f"{name} agrees": share for name, share in self.agreement.items()},
-            **{f"found by {space}": share for space, share in self.found.items()},
-            "Fréchet distance": self.frechet,
-        }
+__all__ = ["EditScores", "Flip", "GaussianTransport", "PairedPictures", "directions", "flip", "mean_scores"]
+__all__ += ["score_edit"]
 
 
 def directions(domains: int) -> list[tuple[int, int]]:
@@ -49,18 +25,9 @@ def directions(domains: int) -> list[tuple[int, int]]:
     return [(s, t) for s in range(domains) for t in range(domains) if s != t]
 
 
-def mean_scores(scores: Sequence[DomainScores]) -> DomainScores:
-    """The mean over directions."""
-
-    def mean(values: Sequence[float]) -> float:
-        return sum(values) / len(values)
-
-    return DomainScores(
-        mean([one.style for one in scores]),
-        {name: mean([one.agreement[name] for one in scores]) for name in scores[0].agreement},
-        {name: mean([one.found[name] for one in scores]) for name in scores[0].found},
-        mean([one.frechet for one in scores]),
-    )
+def mean_scores(scores: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of every number, over directions."""
+    return {name: sum(one[name] for one in scores) / len(scores) for name in scores[0]}
 
 
 class PairedPictures:
@@ -99,19 +66,24 @@ class PairedPictures:
         features, seen = self.judge.read(pictures)
         return {"judge features": features, "pixels": pictures.flatten(1).cpu(), "latents": latents}, seen
 
-    def score(self, pictures: Tensor, target: int) -> DomainScores:
-        """Scores translations ``(len(self), 3, S, S)`` of all people into style number ``target``."""
-        names = load_kinds().classes["kind"]
-        here, seen = self._spaces(pictures)
-        style = seen["kind"] == names.index(self.names[target])
-        agreement = {name: (seen[name] == truth).float().mean().item() for name, truth in self.labels.items()}
-        real = self._real[target]
-        everybody = torch.arange(len(real["pixels"]))
-        found = {space: retrieval_accuracy(here[space], real[space], self.chosen, everybody) for space in here}
-        distance = frechet_distance(real["judge features"], here["judge features"])
-        return DomainScores(style.float().mean().item(), agreement, found, distance)
+    def score(self, pictures: Tensor, target: int) -> dict[str, float]:
+        """Scores translations ``(len(self), 3, S, S)`` of all people into style number ``target``.
 
-    def score_all(self, translate: Callable[[Tensor, int, int], Tensor]) -> DomainScores:
+        Returns:
+            ``style accuracy``: share that the judge takes for the target style. ``NAME agrees``, for each attribute:
+            share for which the judge reads what the person has. ``found by SPACE`` (judge features, pixels, latents):
+            share whose true counterpart is the nearest of all real pictures of the target style. ``Fréchet distance``:
+            to the real pictures of the target style, judge features.
+        """
+        here, seen = self._spaces(pictures)
+        real, style = self._real[target], load_kinds().classes["kind"].index(self.names[target])
+        right = {"style accuracy": seen["kind"] == style}
+        right |= {f"{name} agrees": seen[name] == truth for name, truth in self.labels.items()}
+        right |= {f"found by {space}": nearest(here[space], real[space])[:, 0] == self.chosen for space in here}
+        distance = frechet_distance(real["judge features"], here["judge features"])
+        return {name: one.float().mean().item() for name, one in right.items()} | {"Fréchet distance": distance}
+
+    def score_all(self, translate: Callable[[Tensor, int, int], Tensor]) -> dict[str, float]:
         """The mean over all directions; ``translate`` takes pictures, their style and the style that is wanted."""
         return mean_scores(
             [self.score(translate(self.pictures[s], s, t).cpu(), t) for s, t in directions(len(self.names))]
@@ -195,3 +167,43 @@ def score_edit(edited: Tensor, one: Flip, data: ImageSet, judge: Judge) -> EditS
         distance(edited),
         distance(real),
     )
+
+
+# --- the linear rival -----------------------------------------------------------------------------------------------
+
+
+def _powers(matrix: Tensor, *exponents: float) -> list[Tensor]:
+    values, vectors = torch.linalg.eigh(matrix)
+    return [(vectors * values.clamp_min(1e-10) ** exponent) @ vectors.T for exponent in exponents]
+
+
+class GaussianTransport:
+    """The optimal transport map between Gaussians fitted to two domains: of all linear maps that make mean and
+    covariance right, the one that moves pictures least.
+
+    z ↦ m₂ + A (z − m₁) with A = Σ₁^−½ (Σ₁^½ Σ₂ Σ₁^½)^½ Σ₁^−½.
+
+    Args:
+        own, other: training latents ``(N, D)`` and ``(M, D)``, two rows or more each.
+        ridge: added to both variances; it matters where pictures are few.
+
+    References:
+        Dowson and Landau, "The Fréchet distance between multivariate normal distributions", 1982.
+    """
+
+    def __init__(self, own: Tensor, other: Tensor, ridge: float = 0.02):
+        if own.ndim != 2 or other.ndim != 2 or own.shape[1] != other.shape[1] or min(len(own), len(other)) < 2:
+            raise CourseError(
+                f"transport needs two sets of latents (N, D) with one D, not {tuple(own.shape)} and "
+                f"{tuple(other.shape)}."
+            )
+        first, second = own.double(), other.double()
+        self.start, self.end = first.mean(0), second.mean(0)
+        eye = ridge * torch.eye(own.shape[1], dtype=torch.float64, device=own.device)
+        root, inverse = _powers(torch.cov(first.T) + eye, 0.5, -0.5)
+        (middle,) = _powers(root @ (torch.cov(second.T) + eye) @ root, 0.5)
+        self.matrix = inverse @ middle @ inverse
+
+    def __call__(self, latent: Tensor) -> Tensor:
+        """``(B, D)`` in the other domain."""
+        return (self.end + (latent.double() - self.start) @ self.matrix).to(latent)

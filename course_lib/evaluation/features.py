@@ -1,4 +1,7 @@
-"""Networks whose features are compared: the judge by default, Inception where its weights are present."""
+"""What pictures are scored by: the judge's features by default, Inception's where its weights are present.
+
+The judge is never used to train anything that is scored.
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -6,17 +9,78 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..data import ImageSet, resize
 from ..errors import CourseError
-from ..paths import cache_dir
-from .judge import Judge
+from ..experts.classifier import Classifier
+from ..experts.shipped import load_expert
+from ..paths import CHECKPOINTS, cache_dir
+from ..training.checkpoints import atomic_write
 
-__all__ = ["INCEPTION_FILE", "FeatureNetwork", "feature_network", "inception_features", "judge_features"]
+__all__ = ["INCEPTION_FILE", "FeatureNetwork", "Judge", "feature_network", "inception_features", "judge_features"]
+__all__ += ["real_features"]
 
 INCEPTION_FILE = "inception_v3_google-0cc3c7bd.pth"
 """Inception v3 as torchvision publishes it."""
+
+
+class Judge:
+    """Features and labels of pictures ``(N, 3, S, S)`` in [−1, 1]; what it returns is on the CPU.
+
+    Args:
+        network: a frozen :class:`Classifier`.
+    """
+
+    size = 64
+
+    def __init__(self, network: Classifier):
+        self.network = network
+
+    @classmethod
+    def load(cls, name: str = "avatar-judge", folder: Path = CHECKPOINTS) -> "Judge":
+        """The shipped judge of people and kinds."""
+        return cls(load_expert(name, folder=folder))
+
+    def to(self, device: torch.device | str) -> "Judge":
+        """The judge on ``device``."""
+        self.network.to(device)
+        return self
+
+    def _map(self, images: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        device = next(self.network.parameters()).device
+        return torch.cat([function(resize(part.to(device), self.size)).cpu() for part in images.split(250)])
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """``(N, F)``: average-pooled last layer."""
+        return self._map(images, self.network.features)
+
+    @torch.no_grad()
+    def read(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Features ``(N, F)``, and for each of its labels the class it sees, ``(N,)``, in one pass."""
+        features, device = self.features(images), next(self.network.parameters()).device
+        seen = {name: head(features.to(device)).argmax(1).cpu() for name, head in self.network.heads.items()}
+        return features, seen
+
+    @torch.no_grad()
+    def probabilities(self, images: Tensor, label: str) -> Tensor:
+        """``(N, classes)``, for one of its labels (kind, skin, hair, cut, glasses, mouth).
+
+        Raises:
+            CourseError: the judge does not know that label.
+        """
+        if label not in self.network.config.heads:
+            known = ", ".join(self.network.config.heads)
+            raise CourseError(f"the judge has no label {label!r}: choose one of {known}.")
+        return self._map(images, lambda x: self.network(x)[label].softmax(1))
+
+    def predict(self, images: Tensor, label: str) -> Tensor:
+        """``(N,)``: the class the judge sees; see :meth:`probabilities`."""
+        return self.probabilities(images, label).argmax(1)
 
 
 @dataclass(frozen=True)
@@ -52,49 +116,6 @@ def judge_features(judge: Judge | None = None) -> FeatureNetwork:
     )
 
 
-class _Inception:
-    """Pooled features and class probabilities of Inception v3, in batches."""
-
-    def __init__(self, path: Path, device: torch.device | str):
-        from torchvision.models import inception_v3
-
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            self.network = inception_v3(weights=None, init_weights=False, transform_input=False)
-            self.network.load_state_dict(state)
-        except Exception as error:  # torch raises a dozen unrelated types on damaged or foreign files
-            reason = str(error).splitlines()[0][:120]
-            raise CourseError(
-                f"{path} does not hold torchvision's Inception v3 ({reason}): fetch {INCEPTION_FILE} again."
-            ) from error
-        self.device = torch.device(device)
-        self.network.requires_grad_(False).eval().to(self.device)
-        self._pooled: Tensor | None = None
-        self.network.avgpool.register_forward_hook(self._keep)
-
-    def _keep(self, module: nn.Module, inputs: tuple, output: Tensor) -> None:
-        self._pooled = output.flatten(1)
-
-    def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features, probabilities = [], []
-        mean = torch.tensor([0.485, 0.456, 0.406], device=self.device)[:, None, None]
-        spread = torch.tensor([0.229, 0.224, 0.225], device=self.device)[:, None, None]
-        for part in images.split(32):
-            part = ((part.to(self.device).clamp(-1, 1) + 1) / 2 - mean) / spread
-            logits = self.network(F.interpolate(part, (299, 299), mode="bilinear", align_corners=True))
-            probabilities.append(logits.softmax(1).cpu())
-            features.append(self._pooled.cpu())
-        return torch.cat(features), torch.cat(probabilities)
-
-    @torch.no_grad()
-    def features(self, images: Tensor) -> Tensor:
-        return self._run(images)[0]
-
-    @torch.no_grad()
-    def probabilities(self, images: Tensor) -> Tensor:
-        return self._run(images)[1]
-
-
 def inception_features(path: Path | None = None, device: torch.device | str = "cpu") -> FeatureNetwork:
     """Inception v3 of torchvision, prepared as BigGAN and cGANTransfer do: 2,048 pooled features, 1,000 classes.
 
@@ -117,8 +138,38 @@ def inception_features(path: Path | None = None, device: torch.device | str = "c
             f"Inception's weights are not on this machine ({INCEPTION_FILE}, 104 MB, from pytorch.org): put them into "
             f"{places[0].parent}, or use the judge's features."
         )
-    network = _Inception(found[0], device)
-    return FeatureNetwork("Inception", _hash(network.network), network.features, network.probabilities)
+    network, pooled = _inception(found[0]).to(device), []
+    network.avgpool.register_forward_hook(lambda module, inputs, output: pooled.append(output.flatten(1).cpu()))
+    mean, std = (
+        torch.tensor(values, device=device)[:, None, None] for values in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    )
+
+    @torch.no_grad()
+    def run(images: Tensor) -> tuple[Tensor, Tensor]:
+        pooled.clear()
+        probabilities = []
+        for part in images.split(32):
+            part = ((part.to(device).clamp(-1, 1) + 1) / 2 - mean) / std
+            logits = network(F.interpolate(part, (299, 299), mode="bilinear", align_corners=True))
+            probabilities.append(logits.softmax(1).cpu())
+        return torch.cat(pooled), torch.cat(probabilities)
+
+    return FeatureNetwork("Inception", _hash(network), lambda x: run(x)[0], lambda x: run(x)[1])
+
+
+def _inception(path: Path) -> nn.Module:
+    from torchvision.models import inception_v3
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        network = inception_v3(weights=None, init_weights=False, transform_input=False)
+        network.load_state_dict(state)
+    except Exception as error:  # torch raises a dozen unrelated types on damaged or foreign files
+        reason = str(error).splitlines()[0][:120]
+        raise CourseError(
+            f"{path} does not hold torchvision's Inception v3 ({reason}): fetch {INCEPTION_FILE} again."
+        ) from error
+    return network.requires_grad_(False).eval()
 
 
 def feature_network(name: str = "judge", device: torch.device | str = "cpu") -> FeatureNetwork:
@@ -132,3 +183,35 @@ def feature_network(name: str = "judge", device: torch.device | str = "cpu") -> 
     if name == "inception":
         return inception_features(device=device)
     raise CourseError(f"there are no features {name!r}: choose judge or inception.")
+
+
+def real_features(
+    data: ImageSet, network: FeatureNetwork, size: int | None = None, folder: Path | None = None
+) -> Tensor:
+    """``float32 (N, F)``: features of all pictures of ``data``, from the cache folder where it knows them.
+
+    The file's name is made of the pictures' hash, their size and the network's hash: changed pictures, or another
+    network, never meet old features. A missing or damaged file is computed again.
+
+    Args:
+        data: real pictures.
+        network: what to look through.
+        size: side in pixels to which pictures are brought before (the generator's, so that real and generated ones
+            differ in nothing else); their own by default.
+        folder: of the file; the cache folder by default.
+
+    Raises:
+        CourseError: the disk is full.
+    """
+    text = f"{data.content_hash(labels=False)} {size or data.size} {network.key}"
+    key = hashlib.sha256(text.encode()).hexdigest()[:24]
+    path = (folder or cache_dir()) / f"features-{network.name.lower()}-{key}.safetensors"
+    try:
+        features = load_file(path)["features"]
+        if len(features) == len(data):
+            return features
+    except (OSError, SafetensorError, KeyError):
+        pass
+    found = torch.cat([network.features(batch) for batch in data.batches(250, size)]).float().contiguous()
+    atomic_write(path, lambda part: save_file({"features": found}, part))
+    return found

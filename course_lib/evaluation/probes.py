@@ -1,18 +1,21 @@
-"""Linear probes: what a fixed representation says about a label, or about another vector.
+"""What a network knows and what it goes by: linear probes of its layers, and pictures whose cues disagree.
 
 A probe is deliberately weak. What it finds is *readily available* in the representation; what it does not find may
 still be there in a form that a line cannot reach. Source of the idea: Alain and Bengio 2016.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..data import ImageSet
+from ..data.changes import cue_conflict, edges, shuffle_patches
 from ..errors import CourseError
 from ..experts.classifier import Classifier
 
-__all__ = ["LinearProbe", "balanced_accuracy", "layer_vectors"]
+__all__ = ["LinearProbe", "balanced_accuracy", "layer_vectors", "measure_bias"]
 
 
 @torch.no_grad()
@@ -28,6 +31,7 @@ def layer_vectors(
         classifier: frozen.
         data: ``N`` pictures.
         numbers: most values that a feature map may keep.
+        batch_size: pictures at a time.
 
     Returns:
         Layer name → ``float32 (N, F)`` on the CPU, in the order of ``classifier.layers``.
@@ -80,15 +84,10 @@ class LinearProbe:
         root = weight.sqrt()
         x, y = root * (x - self.mean) / self.scale, root * (y - self.offset)
         # The smaller of the two equivalent systems: features × features, or rows × rows.
-        penalty = ridge * len(x)
-        if x.shape[1] <= len(x):
-            gram = x.T @ x
-            gram.diagonal().add_(penalty)
-            self.weight = torch.linalg.solve(gram, x.T @ y)
-        else:
-            gram = x @ x.T
-            gram.diagonal().add_(penalty)
-            self.weight = x.T @ torch.linalg.solve(gram, y)
+        wide = x.shape[1] > len(x)
+        gram = x @ x.T if wide else x.T @ x
+        gram.diagonal().add_(ridge * len(x))
+        self.weight = x.T @ torch.linalg.solve(gram, y) if wide else torch.linalg.solve(gram, x.T @ y)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Predicted numbers, ``float32 (N, D)``; for class labels one score per class."""
@@ -100,7 +99,40 @@ class LinearProbe:
             raise CourseError("this probe predicts numbers: call it instead of asking for classes.")
         return self(x).argmax(1)
 
-    def explained(self, x: Tensor, y: Tensor) -> float:
-        """Share of the variance of ``y: (N, D)`` on new data that the prediction explains: 1 is all, 0 is the mean."""
-        error = (self(x) - y).square().sum()
-        return (1 - error / (y - self.offset.float()).square().sum()).item()
+
+@torch.no_grad()
+def measure_bias(classifier: Classifier, data: ImageSet, label: str = "kind", seed: int = 0) -> dict[str, float]:
+    """Does a classifier go by shape or by texture? Source: Geirhos et al. 2019.
+
+    The cue conflicts pair every picture with a random other one, of another class.
+
+    Args:
+        classifier: frozen, with a head called ``label``.
+        data: ``N`` held-out pictures.
+        label: which classes are judged.
+        seed: of the patches, the pairs and the conflicts' texture.
+
+    Returns:
+        ``plain``, ``edges`` and ``shuffled``: accuracy on the pictures as they are, on edges alone, on shuffled 8-pixel
+        patches. ``shape``: of the decisions on cue conflicts that name the class of the shape or that of the colours,
+        the share that names the shape; 0.5 is no preference. ``decided``: share of cue conflicts on which one of the
+        two was named at all.
+    """
+    device, labels = next(classifier.parameters()).device, data.labels[label]
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.cat(list(data.batches(250)))
+
+    def answers(change: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        batches = zip(*[part.split(250) for part in inputs], strict=True)
+        return torch.cat([classifier(change(*batch).to(device))[label].argmax(1).cpu() for batch in batches])
+
+    other = torch.randperm(len(data), generator=generator)
+    differs = labels != labels[other]
+    named = answers(lambda x, y: cue_conflict(x, y, generator), images, images[other])
+    by_shape, by_texture = ((named == cue)[differs].float().sum() for cue in (labels, labels[other]))
+    changes = {"plain": lambda x: x, "edges": edges, "shuffled": lambda x: shuffle_patches(x, generator)}
+    return {
+        **{name: (answers(change, images) == labels).float().mean().item() for name, change in changes.items()},
+        "shape": (by_shape / (by_shape + by_texture).clamp_min(1)).item(),
+        "decided": ((by_shape + by_texture) / differs.sum().clamp_min(1)).item(),
+    }

@@ -14,10 +14,9 @@ from matplotlib.figure import Figure
 
 from ..data import ImageSet, load, regroup
 from ..errors import CourseError
-from ..evaluation.class_wise import INTRA_CLASS_MEAN, class_wise, feature_scores
-from ..evaluation.feature_cache import real_features
-from ..evaluation.features import FeatureNetwork, feature_network
-from ..evaluation.inception_score import inception_score
+from ..evaluation.class_scores import INTRA_CLASS_MEAN, class_wise, feature_scores
+from ..evaluation.distances import inception_score
+from ..evaluation.features import FeatureNetwork, feature_network, real_features
 from ..figures import COLOURS, MARKERS, new_figure
 from ..training import Card, load_card
 from ..training.checkpoints import atomic_write

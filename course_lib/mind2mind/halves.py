@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from ..data import ImageSet
 from ..errors import CourseError
-from ..evaluation.feature_cache import real_features
-from ..evaluation.features import FeatureNetwork
+from ..evaluation.features import FeatureNetwork, real_features
 from ..experts import LatentSpace, TargetExpert, fingerprint, freeze, load_expert
 from ..experts.autoencoder import GridAutoencoder
 from ..gans.alae import ALAE

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from ..data import ImageSet
 from ..evaluation.distances import frechet_distance
-from ..evaluation.feature_cache import real_features
-from ..evaluation.features import FeatureNetwork
+from ..evaluation.features import FeatureNetwork, real_features
 from ..experts import TargetExpert
 from .halves import encode_set, expert_device
 from .transfer import TransferredGAN

@@ -12,7 +12,7 @@ from ..data import KINDS, ImageSet, fresh_kinds, load_kinds, load_people, resize
 from ..data.image_set import concatenate
 from ..data.people import ATTRIBUTES, STYLES
 from ..evaluation.distances import frechet_distance
-from ..evaluation.judge import Judge
+from ..evaluation.features import Judge
 from ..experts import GridAutoencoder, GridAutoencoderConfig, LatentSpace, measure_latents
 from ..profiles import seed_everything
 from ..training import Card

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ..data import ImageSet, load_kinds, load_people, people_parts
 from ..data.changes import affine, edges, shuffle_patches, stylise
 from ..data.people import ATTRIBUTES, PARTS, STYLES
-from ..evaluation.cue_bias import measure_bias
+from ..evaluation.probes import measure_bias
 from ..experts import Classifier, ClassifierConfig, Segmenter, SegmenterConfig
 from ..profiles import seed_everything
 from ..training import Card
@@ -253,7 +253,7 @@ def train_biased(job: Job, name: str) -> Card:
     metrics = {}
     for part in ("val", "test"):
         found = measure_bias(net, data.part(part))
-        metrics |= {f"{key} on {part}": value for key, value in vars(found).items()}
+        metrics |= {f"{key} on {part}": value for key, value in found.items()}
     card = Card(name, "classifier", config.to_dict(), {"batch_size": 64}, data=data_hash(data), metrics=metrics)
     card.notes = notes
     return publish(job, card, net.state_dict(), history, primary, higher=True, bits=8)

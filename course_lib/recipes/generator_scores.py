@@ -8,10 +8,8 @@ from torch import Tensor
 from ..data import ImageSet, fresh_people, load_kinds
 from ..data.avatars import SOURCE_STYLES
 from ..evaluation import Judge
-from ..evaluation.class_wise import feature_scores
-from ..evaluation.copies import find_copies
-from ..evaluation.distances import frechet_distance
-from ..evaluation.path_length import feature_distance, path_length
+from ..evaluation.class_scores import feature_scores
+from ..evaluation.distances import copy_share, frechet_distance, path_length
 from ..experts.latent_space import LatentSpace
 from ..gans.stylegan import StyleGAN
 
@@ -48,7 +46,7 @@ def score_samples(
     known = judge.features(torch.cat(list(train.batches(250))))
     scores = feature_scores(wanted, fake)
     ratio = scores["Fréchet distance"] / halves
-    return scores | {"Fréchet ratio": ratio, "copies": find_copies(fake, known, wanted).share()}
+    return scores | {"Fréchet ratio": ratio, "copies": copy_share(fake, known, wanted)}
 
 
 def class_accuracy(pictures: Tensor, part: ImageSet, judge: Judge) -> dict[str, float]:
@@ -79,4 +77,4 @@ def style_path_length(network: StyleGAN, space: LatentSpace, judge: Judge, seed:
     def draw(z: Tensor, pairs: Tensor) -> Tensor:
         return space.decode(network(z, [one.expand(len(z), -1, -1, -1) for one in noise]))
 
-    return path_length(draw, *ends, feature_distance(judge.features), epsilon=1e-2).mean
+    return path_length(draw, *ends, judge.features, epsilon=1e-2)

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from ..data import target_classes
 from ..errors import CourseError
 from ..evaluation import Judge
-from ..evaluation.class_scores import ACCURACY, FRECHET, KERNEL, ClassScores
-from ..evaluation.class_wise import INTRA_CLASS_MEAN
+from ..evaluation.class_scores import ACCURACY, FRECHET, INTRA_CLASS_MEAN, KERNEL, ClassScores
 from ..experts.source import SourceModel
 from ..gan_training import GANData, GANSchedule
 from ..gans.stylegan import StyleGAN, StyleGANConfig

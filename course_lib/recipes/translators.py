@@ -359,7 +359,7 @@ def _translation_metrics(translator: DomainTranslator, paired: PairedPictures) -
         domain = torch.full((len(pictures),), own, device=device)
         return translator.edit(pictures.to(device), domain, {translator.domain: torch.full_like(domain, other)})
 
-    return paired.score_all(translate).flat()
+    return paired.score_all(translate)
 
 
 def _sample_metrics(translator: DomainTranslator, data: ImageSet, judge: Judge, seed: int = 0) -> dict[str, float]:

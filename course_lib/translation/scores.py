@@ -10,7 +10,7 @@ from ..data import ImageSet
 from ..data.people import ATTRIBUTES
 from ..errors import CourseError
 from ..evaluation import Judge, diversity, frechet_distance
-from ..evaluation.neighbours import nearest
+from ..evaluation.distances import nearest
 from ..experts import GridAutoencoder, SourceExpert
 from .training import LATENT_NOISE, GridRegressor, Pairs, encode_pairs, held_out_nats
 from .translator import Translator
