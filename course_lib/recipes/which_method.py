@@ -17,7 +17,7 @@ from ..cinn import ConditionalFlow, FlowConfig
 from ..data import ImageSet, load_people, target_classes, to_float
 from ..evaluation import Judge
 from ..evaluation.class_scores import ACCURACY, KERNEL, ClassScores
-from ..evaluation.copies import find_copies
+from ..evaluation.distances import copy_share
 from ..experts import LabelExpert
 from ..experts.source import SourceModel
 from ..hypermod.training import draw_classes, transfer_data
@@ -200,7 +200,7 @@ class _Scores:
             path = self.job.work / NAME / "strips" / f"{name}: {stop}.webp"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(pack(pictures[:SHOWN]))
-        return self.of(pictures) | {COPIES: find_copies(features, self.known, self.scores.features).share(0.1)}
+        return self.of(pictures) | {COPIES: copy_share(features, self.known, self.scores.features, 0.1)}
 
     def references(self) -> dict[str, float]:
         """What real training pictures score, as they are and decoded by the frozen halves, and what people score."""
