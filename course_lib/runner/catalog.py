@@ -50,8 +50,7 @@ class Notebook:
     @property
     def number(self) -> str:
         """Leading digits of the file name, or an empty string."""
-        match = re.match(r"\d+", self.stem)
-        return match.group() if match else ""
+        return re.match(r"\d*", self.stem).group()
 
     @cached_property
     def node(self) -> nbformat.NotebookNode:
@@ -64,10 +63,10 @@ class Notebook:
             node = nbformat.read(self.path, as_version=4)
             if not all(isinstance(cell.source, str) and cell.cell_type for cell in node.cells):
                 raise ValueError("a cell has no text")
+            return node
         except _UNREADABLE as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise CourseError(f"{self.path} is not a readable notebook ({reason}): repair or remove it.") from error
-        return node
 
     @property
     def title(self) -> str:
@@ -85,8 +84,7 @@ class Notebook:
 
 def all_notebooks(folder: Path | None = None) -> list[Notebook]:
     """The course's notebooks in reading order."""
-    folder = folder or paths.NOTEBOOKS
-    return [Notebook(path) for path in sorted(folder.glob("[0-9]*.ipynb"))]
+    return [Notebook(path) for path in sorted((folder or paths.NOTEBOOKS).glob("[0-9]*.ipynb"))]
 
 
 def find_notebooks(names: list[str], folder: Path | None = None) -> list[Notebook]:
@@ -116,9 +114,6 @@ def _find_one(name: str, known: list[Notebook]) -> Notebook:
         return Notebook(path.resolve())
     listing = ", ".join(notebook.stem for notebook in known) or "none yet"
     raise CourseError(f"there is no notebook '{name}'; choose by number, name or path, or 'all': {listing}")
-
-
-# --- parameters -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -187,13 +182,14 @@ def parse_value(text: str, kind: str, low: float = -math.inf, high: float = math
         ValueError: it is none; the message says why, to be put behind the text.
     """
     if kind == "str":
-        if not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
             raise ValueError("is no valid text (UTF-8)")
         return text
     if kind == "bool":
-        if text.strip().lower() not in _TRUE | _FALSE:
+        word = text.strip().lower()
+        if word not in _TRUE | _FALSE:
             raise ValueError("is no bool (true or false)")
-        return text.strip().lower() in _TRUE
+        return word in _TRUE
     if kind not in ("int", "float"):
         raise ValueError(f"is no {kind} that could be typed here")
     try:

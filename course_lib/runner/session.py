@@ -29,7 +29,7 @@ __all__ = ["RunOptions", "kernel_environment", "restart_with_settings", "run_not
 _CELL_TIMEOUT = {"quick": 600, "cpu": 6 * 3600, "gpu": 2 * 3600}
 """Seconds one cell may take: a laptop evening is longer than a GPU's hour."""
 _RESTARTED = "COURSE_ENVIRONMENT_SET"
-_PACKAGES = {"torch", "torchvision", "lightning", "numpy", "papermill", "nbclient", "ipywidgets"}
+_PACKAGES = ("ipywidgets", "lightning", "nbclient", "numpy", "papermill", "torch", "torchvision")
 
 
 # --- the environment that kernels and training start in ---------------------------------------------------------------
@@ -99,6 +99,25 @@ class _Task:
     parameters: dict[str, Any]
     unreadable: str = ""
 
+    def run(self, options: RunOptions, folder: Path, stop: threading.Event) -> NotebookResult:
+        title = self.name if self.unreadable else self.notebook.title
+        if stop.is_set():
+            return NotebookResult(
+                self.name, title, "interrupted", error={"name": "Interrupted", "value": "not started"}
+            )
+        if self.unreadable:
+            return NotebookResult(self.name, title, "failed", error={"name": "Unreadable", "value": self.unreadable})
+        job = {
+            "input": str(self.notebook.path.resolve()),
+            "output": str((folder / f"{self.name}.ipynb").resolve()),
+            "parameters": self.parameters,
+            "cell_timeout": options.cell_timeout or _CELL_TIMEOUT[options.profile],
+        }
+        environment = kernel_environment(options.profile, options.jobs) | {"COURSE_RUN_FOLDER": str(folder.resolve())}
+        result, seconds, peak = run_worker(job, environment, folder / f"{self.name}.log", stop)
+        cost = (round(seconds, 1), peak)
+        return NotebookResult(self.name, title, result["status"], *cost, result["error"], self.parameters)
+
 
 def run_notebooks(
     notebooks: list[Notebook], options: RunOptions, tell: Callable[[str], None] = print
@@ -129,19 +148,17 @@ def run_notebooks(
     stop = threading.Event()
 
     def one(task: _Task) -> NotebookResult:
-        if stop.is_set():
-            return _not_run(task, "interrupted", "Interrupted", "not started")
-        if task.unreadable:
-            return _not_run(task, "failed", "Unreadable", task.unreadable)
-        tell(f"{task.name} ...")
-        return _run_one(task, options, folder, stop)
+        if not (stop.is_set() or task.unreadable):
+            tell(f"{task.name} ...")
+        return task.run(options, folder, stop)
 
     with _stop_on_signal(stop), ThreadPoolExecutor(max(1, options.jobs)) as pool:
         futures = {pool.submit(one, task): task for task in tasks}
         for future in as_completed(futures):
             task, result = futures[future], future.result()
             results[task.name] = result
-            tell(_line(result))
+            ending = "" if result.status == "ok" else f"\n  {result.error_line()}"
+            tell(f"{task.name}: {result.status} ({result.seconds:.0f} s, {result.peak_memory_mb} MB){ending}")
             if node := read_executed(folder / f"{task.name}.ipynb"):
                 write_page(node, folder / f"{task.name}.html", result.title, task.notebook.path.parent)
             # Written again after each notebook: whatever ends the run, the summary of what was done is there.
@@ -163,40 +180,14 @@ def _tasks(notebooks: list[Notebook], parameters: dict[str, str]) -> list[_Task]
     return tasks
 
 
-def _run_one(task: _Task, options: RunOptions, folder: Path, stop: threading.Event) -> NotebookResult:
-    job = {
-        "input": str(task.notebook.path.resolve()),
-        "output": str((folder / f"{task.name}.ipynb").resolve()),
-        "parameters": task.parameters,
-        "cell_timeout": options.cell_timeout or _CELL_TIMEOUT.get(options.profile, 600),
-    }
-    environment = kernel_environment(options.profile, options.jobs) | {"COURSE_RUN_FOLDER": str(folder.resolve())}
-    result, seconds, peak = run_worker(job, environment, folder / f"{task.name}.log", stop)
-    title = task.notebook.title
-    return NotebookResult(task.name, title, result["status"], round(seconds, 1), peak, result["error"], task.parameters)
-
-
-def _not_run(task: _Task, status: str, name: str, value: str) -> NotebookResult:
-    title = task.name if task.unreadable else task.notebook.title
-    return NotebookResult(task.name, title, status, 0.0, 0, {"name": name, "value": value})
-
-
-def _line(result: NotebookResult) -> str:
-    cost = f"{result.seconds:.0f} s, {result.peak_memory_mb} MB"
-    ending = "" if result.status == "ok" else f"\n  {result.error_line()}"
-    return f"{result.notebook}: {result.status} ({cost}){ending}"
-
-
 @contextmanager
 def _stop_on_signal(stop: threading.Event) -> Iterator[None]:
     """Ctrl-C, a polite kill or a closed terminal ends the running notebooks and keeps what is done.
 
     Only the main thread may listen to signals; elsewhere this does nothing.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    main = threading.current_thread() is threading.main_thread()
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if main}
     for number in kept:
         signal.signal(number, lambda *_: stop.set())
     try:
@@ -206,28 +197,24 @@ def _stop_on_signal(stop: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-# --- its report -------------------------------------------------------------------------------------------------------
-
-
 def _write_report(folder: Path, results: list[NotebookResult], profile: str) -> None:
     """``summary.json`` for machines and ``index.html`` for people, for a run that is over or so far."""
     found = {one.metadata["Name"]: one.version for one in distributions()}
+    passed = sum(result.status == "ok" for result in results)
     summary = {
         "profile": profile,
-        "status": "ok" if all(result.status == "ok" for result in results) else "failed",
+        "status": "ok" if passed == len(results) else "failed",
         "seconds": round(sum(result.seconds for result in results), 1),
         "written": datetime.now().isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version()}
-        | {name: version for name, version in sorted(found.items()) if name in _PACKAGES},
+        "versions": {"python": platform.python_version()} | {name: found[name] for name in _PACKAGES},
         "notebooks": [asdict(result) for result in results],
     }
     write_text_atomically(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-    passed = sum(result.status == "ok" for result in results)
     rows = ["| notebook | how it went | seconds | MB |", "|---|---|---|---|"]
     for result in results:
-        page = folder / f"{result.notebook}.html"
-        title = f"[{_cell(result.title)}]({page.name})" if page.exists() else _cell(result.title)
-        ending = f"**{result.status}**: {_cell(result.error_line())}" if result.error else result.status
+        title, page = _literal(result.title), folder / f"{result.notebook}.html"
+        ending = f"**{result.status}**: {_literal(result.error_line())}" if result.error else result.status
+        title = f"[{title}]({page.name})" if page.exists() else title
         rows.append(f"| {title} | {ending} | {result.seconds:.0f} | {result.peak_memory_mb} |")
     head = f"# Course run\n\n{passed} of {len(results)} notebooks passed · profile {profile} · {summary['written']}"
     text = "\n".join([head, "", *rows, "", "[summary.json](summary.json)"])
@@ -235,6 +222,6 @@ def _write_report(folder: Path, results: list[NotebookResult], profile: str) -> 
     write_page(node, folder / "index.html", "Course run", folder)
 
 
-def _cell(text: str) -> str:
+def _literal(text: str) -> str:
     """Any text as literal text of a markdown table."""
     return re.sub(r"([\\`*_{}\[\]()#+!|<>$~&])", r"\\\1", " ".join(text.split()))

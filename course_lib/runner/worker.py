@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import psutil
 
 from course_lib.errors import explain
 
-__all__ = ["NotebookResult", "end_tree", "execute", "main", "read_executed", "run_worker", "unexecuted_cells"]
+__all__ = ["NotebookResult", "execute", "main", "read_executed", "run_worker", "unexecuted_cells"]
 
 _SAMPLE_SECONDS = 0.1
 _RACE = "ERROR:tornado.general:Uncaught exception in ZMQStream callback"
@@ -38,8 +39,8 @@ class NotebookResult:
     notebook: str
     title: str
     status: str
-    seconds: float
-    peak_memory_mb: int
+    seconds: float = 0.0
+    peak_memory_mb: int = 0
     error: dict[str, Any] | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
 
@@ -69,17 +70,57 @@ def run_worker(
     """
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, log.open("wb") as stream:
-        job = {**job, "result": str(Path(folder) / "result.json")}
-        job_file = Path(folder) / "job.json"
-        job_file.write_text(json.dumps(job))
-        command = [sys.executable, "-c", "from course_lib.runner.worker import main; main()", str(job_file)]
+        answer = Path(folder) / "result.json"
+        command = [sys.executable, "-c", "from course_lib.runner.worker import main; main()", json.dumps(job), answer]
         # A session of its own: Ctrl-C reaches the runner alone, which then ends its workers in order.
         process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream, start_new_session=True)
         peak = _watch(process, stop)
-        result = _read_result(Path(job["result"]), process.returncode, stop.is_set(), log)
+        result = json.loads(answer.read_text()) if answer.exists() else _lost(process.returncode, stop.is_set(), log)
     if log.stat().st_size == 0 or (result["status"] == "ok" and _only_shutdown_race(log)):
         log.unlink()
     return result, time.monotonic() - started, peak
+
+
+def _watch(process: subprocess.Popen, stop: threading.Event) -> int:
+    """Wait for the end; return the peak memory of everything below the worker, in megabytes."""
+    peak = 0
+    while process.poll() is None:
+        if stop.is_set():
+            _end_tree(process.pid)
+        peak = max(peak, sum(_memory(child) for child in _below(process.pid)))
+        time.sleep(_SAMPLE_SECONDS) if stop.is_set() else stop.wait(_SAMPLE_SECONDS)
+    return round(peak / 2**20)
+
+
+def _below(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def _memory(process: psutil.Process) -> int:
+    try:
+        return process.memory_info().rss
+    except psutil.Error:
+        return 0
+
+
+def _end_tree(pid: int) -> None:
+    """Kill a process and everything below it, the children first."""
+    with suppress(psutil.Error):
+        for process in [*_below(pid), psutil.Process(pid)]:
+            with suppress(psutil.Error):
+                process.kill()
+
+
+def _lost(code: int, stopped: bool, log: Path) -> dict[str, Any]:
+    """What is said of a worker that left no result: stopped, a full disk, or a kill from outside."""
+    if stopped:
+        return {"status": "interrupted", "error": {"name": "Interrupted", "value": "stopped before the end"}}
+    full = "No space left on device" in log.read_text(errors="replace")
+    value = explain(OSError(errno.ENOSPC, "")) if full else f"the process ended with status {code}; see {log.name}"
+    return {"status": "died", "error": {"name": "WorkerDied", "value": value}}
 
 
 def _only_shutdown_race(log: Path) -> bool:
@@ -88,57 +129,22 @@ def _only_shutdown_race(log: Path) -> bool:
     return text.startswith(_RACE) and text.count(_RACE) == 1 and text.endswith("Socket operation on non-socket")
 
 
-def _watch(process: subprocess.Popen, stop: threading.Event) -> int:
-    """Wait for the end; return the peak memory of everything below the worker, in megabytes."""
-    peak = 0
-    while process.poll() is None:
-        if stop.is_set():
-            end_tree(process.pid)
-        peak = max(peak, _memory_below(process.pid))
-        stop.wait(_SAMPLE_SECONDS) if not stop.is_set() else time.sleep(_SAMPLE_SECONDS)
-    return round(peak / 2**20)
-
-
-def _memory_below(pid: int) -> int:
-    total = 0
-    try:
-        for child in psutil.Process(pid).children(recursive=True):
-            try:
-                total += child.memory_info().rss
-            except psutil.Error:
-                continue
-    except psutil.Error:
-        pass
-    return total
-
-
-def end_tree(pid: int) -> None:
-    """Kill a process and everything below it, the children first."""
-    try:
-        worker = psutil.Process(pid)
-        processes = [*worker.children(recursive=True), worker]
-    except psutil.Error:
-        return
-    for process in processes:
-        try:
-            process.kill()
-        except psutil.Error:
-            continue
-    psutil.wait_procs([process for process in processes if process.pid != os.getpid()], timeout=5)
-
-
-def _read_result(path: Path, code: int, stopped: bool, log: Path) -> dict[str, Any]:
-    if path.exists():
-        return json.loads(path.read_text())
-    if stopped:
-        return {"status": "interrupted", "error": {"name": "Interrupted", "value": "stopped before the end"}}
-    # The worker could not even write its result: a full disk, or a kill from outside.
-    full = "No space left on device" in log.read_text(errors="replace")
-    value = explain(OSError(errno.ENOSPC, "")) if full else f"the process ended with status {code}; see {log.name}"
-    return {"status": "died", "error": {"name": "WorkerDied", "value": value}}
-
-
 # --- there: execute ---------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Execute the job of the command line and write the result to the file named behind it."""
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    partial = Path(sys.argv[2] + ".partial")
+    partial.write_text(json.dumps(execute(json.loads(sys.argv[1]))))
+    os.replace(partial, sys.argv[2])
+
+
+def _end_with_parent(parent: int) -> None:
+    """A runner that is killed outright can no longer end its kernels, so each worker watches for that."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    _end_tree(os.getpid())
 
 
 def execute(job: dict[str, Any]) -> dict[str, Any]:
@@ -169,6 +175,7 @@ def execute(job: dict[str, Any]) -> dict[str, Any]:
         )
         if left := unexecuted_cells(nbformat.read(job["output"], as_version=4)):
             return {"status": "failed", "error": {**left[0], "name": "NotExecuted", "value": "the cell did not run"}}
+        return {"status": "ok", "error": None}
     except papermill.exceptions.PapermillExecutionError as error:
         number = re.match(r"\[Errno (\d+)\] ([^:]*)(?:: '(.*)')?$", str(error.evalue))
         value = explain(OSError(int(number[1]), number[2], number[3])) if number else error.evalue
@@ -181,40 +188,34 @@ def execute(job: dict[str, Any]) -> dict[str, Any]:
     except Exception as error:  # whatever else stops a notebook belongs into the summary, not into a lost traceback
         value = explain(error) if isinstance(error, OSError) else str(error)
         return _report("failed", job, type(error).__name__, value)
-    return {"status": "ok", "error": None}
 
 
 def unexecuted_cells(node: nbformat.NotebookNode) -> list[dict[str, Any]]:
     """Code cells without an execution count: a notebook that "passed" without running is caught here."""
-    code = [cell for cell in node.cells if cell.cell_type == "code"]
     return [
-        {"cell_id": cell.get("id", ""), "cell_number": number}
-        for number, cell in enumerate(code, start=1)
+        place
+        for cell, place in _code_cells(node)
         if cell.source.strip()
         and cell.execution_count is None
         and "skip-execution" not in cell.metadata.get("tags", [])
     ]
 
 
+def _code_cells(node: nbformat.NotebookNode) -> list[tuple[nbformat.NotebookNode, dict[str, Any]]]:
+    code = [cell for cell in node.cells if cell.cell_type == "code"]
+    return [(cell, {"cell_id": cell.get("id", ""), "cell_number": k}) for k, cell in enumerate(code, start=1)]
+
+
 def _report(status: str, job: dict[str, Any], name: str, value: str) -> dict[str, Any]:
+    """With the cell that has the error, else the last one that papermill has started."""
+    place = {"cell_id": "", "cell_number": 0}
+    if node := read_executed(Path(job["output"])):
+        cells = _code_cells(node)
+        begun = [here for cell, here in cells if cell.metadata.get("papermill", {}).get("start_time")]
+        broken = [here for cell, here in cells if any(output.output_type == "error" for output in cell.outputs)]
+        place = [place, *begun[-1:], *broken[:1]][-1]
     lines = str(value).strip().splitlines() or [""]
-    error = {"cell_id": "", "cell_number": 0, "name": name, "value": lines[0][:500]}
-    return {"status": status, "error": {**error, **_stopped_at(Path(job["output"]))}}
-
-
-def _stopped_at(path: Path) -> dict[str, Any]:
-    """The cell with the error, else the last one that papermill has started."""
-    node = read_executed(path)
-    if node is None:
-        return {}
-    place: dict[str, Any] = {}
-    for number, cell in enumerate((cell for cell in node.cells if cell.cell_type == "code"), start=1):
-        here = {"cell_id": cell.get("id", ""), "cell_number": number}
-        if any(output.output_type == "error" for output in cell.outputs):
-            return here
-        if cell.metadata.get("papermill", {}).get("start_time"):
-            place = here
-    return place
+    return {"status": status, "error": {**place, "name": name, "value": lines[0][:500]}}
 
 
 def read_executed(path: Path) -> nbformat.NotebookNode | None:
@@ -223,20 +224,3 @@ def read_executed(path: Path) -> nbformat.NotebookNode | None:
         return nbformat.read(path, as_version=4)
     except (OSError, ValueError, nbformat.reader.NotJSONError, nbformat.ValidationError):
         return None
-
-
-def _end_with_parent(parent: int) -> None:
-    """A runner that is killed outright can no longer end its kernels, so each worker watches for that."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    end_tree(os.getpid())
-
-
-def main() -> None:
-    """Read the job, write the result beside it."""
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    job = json.loads(Path(sys.argv[1]).read_text())
-    result = Path(job["result"])
-    partial = result.with_suffix(".partial")
-    partial.write_text(json.dumps(execute(job)))
-    os.replace(partial, result)
