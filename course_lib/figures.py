@@ -192,13 +192,14 @@ def curves(lines: dict[str, tuple], x_label: str, y_label: str, title: str = "",
     return figure
 
 
-def png_bytes(pictures: Tensor, columns: int | None = None, enlarge: int = 2) -> bytes:
+def png_bytes(pictures: Tensor, columns: int | None = None, enlarge: int = 2, colours: int | None = None) -> bytes:
     """PNG of pictures ``(N, 3, S, S)`` in [−1, 1] side by side; what a widget shows.
 
     Args:
         pictures: the pictures.
         columns: pictures per row; all in one row by default.
         enlarge: whole-number factor, without smoothing.
+        colours: so many at most, for a smaller file.
     """
     columns = columns or len(pictures)
     size = pictures.shape[-1]
@@ -207,8 +208,13 @@ def png_bytes(pictures: Tensor, columns: int | None = None, enlarge: int = 2) ->
         y, x = divmod(k, columns)
         sheet[y * (size + 2) + 1 :, x * (size + 2) + 1 :][:size, :size] = _to_array(picture)
     image = Image.fromarray(sheet)
+    image = image.resize((image.width * enlarge, image.height * enlarge), Image.NEAREST)
     buffer = io.BytesIO()
-    image.resize((image.width * enlarge, image.height * enlarge), Image.NEAREST).save(buffer, "PNG", compress_level=1)
+    if colours is None:
+        image.save(buffer, "PNG", compress_level=1)
+    else:
+        few = image.quantize(colours, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        few.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 

@@ -1,4 +1,7 @@
-"""Where things are, and where results go: found from the repository root, whatever folder a kernel started in."""
+"""Where things are, and where results go, whatever folder a kernel started in.
+
+A folder that cannot be made or written is a ``CourseError`` that says what to do.
+"""
 
 import os
 import tempfile
@@ -8,26 +11,12 @@ from pathlib import Path
 
 from .errors import CourseError, explain
 
-__all__ = [
-    "CHECKPOINTS",
-    "DATA",
-    "NOTEBOOKS",
-    "ROOT",
-    "RUNS",
-    "cache_dir",
-    "ensure_writable",
-    "new_folder",
-    "new_run_folder",
-    "run_folder",
-]
+__all__ = ["CHECKPOINTS", "DATA", "NOTEBOOKS", "ROOT", "RUNS", "cache_dir", "ensure_writable", "new_folder",
+           "new_run_folder", "run_folder"]  # fmt: skip
 
 
 def _root() -> Path:
-    """The repository: the folder above the package or, where the package was installed alone, ``COURSE_HOME``.
-
-    Raises:
-        CourseError: there is no repository.
-    """
+    """The repository: the folder above the package or, where the package was installed alone, ``COURSE_HOME``."""
     named = os.environ.get("COURSE_HOME")
     root = Path(named).expanduser().absolute() if named else Path(__file__).resolve().parent.parent
     if all((root / name).is_dir() for name in ("checkpoints", "data", "notebooks")):
@@ -73,20 +62,12 @@ def _made(folder: Path) -> Path:
 
 
 def cache_dir() -> Path:
-    """Folder for files that can be rebuilt at any time (decoded images); ``COURSE_CACHE`` puts it elsewhere.
-
-    Raises:
-        CourseError: it cannot be made.
-    """
+    """Folder for files that can be rebuilt at any time (decoded images); ``COURSE_CACHE`` puts it elsewhere."""
     return _made(Path(os.environ.get("COURSE_CACHE") or ROOT / ".cache").expanduser())
 
 
 def new_folder(parent: Path, name: str) -> Path:
-    """A new folder ``parent/name``, with a number behind it where that exists: results replace nothing.
-
-    Raises:
-        CourseError: it cannot be made.
-    """
+    """A new folder ``parent/name``, with a number behind it where that exists: results replace nothing."""
     for number in range(1, 10_000):
         folder = parent / (name if number == 1 else f"{name}-{number}")
         try:
@@ -113,9 +94,6 @@ def run_folder() -> Path:
     """Folder of the run that a notebook belongs to, where its results go.
 
     A headless run says which; in JupyterLab each kernel gets one of its own, named by the time when it first asks.
-
-    Raises:
-        CourseError: it cannot be made.
     """
     headless = os.environ.get("COURSE_RUN_FOLDER")
     return _made(Path(headless)) if headless else _lab_folder()

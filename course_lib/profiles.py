@@ -11,23 +11,13 @@ import shutil
 import sys
 import time
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from .errors import CourseError
 from .paths import ROOT
 
-__all__ = [
-    "PROFILES",
-    "Products",
-    "Profile",
-    "current",
-    "environment_report",
-    "matmul_precision",
-    "measure_products",
-    "process_environment",
-    "seed_everything",
-    "setup",
-]
+__all__ = ["PROFILES", "Profile", "current", "environment_report", "matmul_precision", "measure_products",
+           "process_environment", "seed_everything", "setup"]  # fmt: skip
 
 PROFILES = ("quick", "cpu", "gpu")
 T = TypeVar("T")
@@ -50,11 +40,7 @@ class Profile:
 
     @property
     def device(self) -> str:
-        """``cuda`` for the ``gpu`` profile (a missing GPU is an error), else ``cpu``.
-
-        Raises:
-            CourseError: the profile asks for a GPU and there is none.
-        """
+        """``cuda`` for the ``gpu`` profile, where a missing GPU is a ``CourseError``; else ``cpu``."""
         if self.name != "gpu":
             return "cpu"
         import torch
@@ -96,14 +82,8 @@ def setup(profile: str | None = None, seed: int = 0) -> Profile:
     return chosen
 
 
-@dataclass(frozen=True)
-class Products:
-    """One matrix product in float32.
-
-    Attributes:
-        error: relative Frobenius error against float64; rounding to float32 alone gives about 3e-7.
-        seconds: the fastest of a few.
-    """
+class Products(NamedTuple):
+    """Of matrix products in float32: relative Frobenius error (rounding alone gives about 3e-7), fastest seconds."""
 
     error: float
     seconds: float
@@ -153,10 +133,9 @@ def matmul_precision() -> str:
 def process_environment() -> dict[str, str]:
     """Environment variables that must be set before a process starts; the Makefile, runner and kernels use them.
 
-    By default glibc returns every large block to the system when it is freed and the next training step faults the same
-    pages in again. Large thresholds keep gradients and activations in the process. Threads that wait for work spin for
-    some microseconds, then sleep. Measured on two cores with a small flow: always sleeping takes 112 ms where a short
-    spin takes 41; with another process on the machine, spinning at length takes 709 ms, briefly 86.
+    By default glibc returns every large block to the system when it is freed, and the next training step faults the
+    same pages in again: large thresholds keep them. Threads that wait for work spin for some microseconds, then sleep:
+    a step that takes 41 ms so takes 112 if they sleep at once, and 709 beside another process if they spin for long.
     """
     if platform.system() != "Linux":
         return {}
@@ -176,9 +155,11 @@ def environment_report() -> dict[str, str]:
     import torch
 
     memory, disk = psutil.virtual_memory(), shutil.disk_usage(ROOT)
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
-    expected = process_environment()
-    kept = all(os.environ.get(name) == value for name, value in expected.items())
+    kept = all(os.environ.get(name) == value for name, value in process_environment().items())
+    products = ", ".join(
+        f"'{setting}' {2e-9 * _SIZE**3 / one.seconds:.0f} GFLOP/s, error {one.error:.0e}"
+        for setting, one in measure_products().items()
+    )
     return {
         "python": sys.version.split()[0],
         "torch": torch.__version__,
@@ -187,16 +168,8 @@ def environment_report() -> dict[str, str]:
         f"{torch.backends.cpu.get_cpu_capability()}",
         "memory": f"{memory.total / 2**30:.1f} GiB, {memory.available / 2**30:.1f} free",
         "disk": f"{disk.free / 2**30:.1f} GiB free",
-        "gpu": gpu,
-        "matrix products": _products_report(matmul_precision()),
+        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
+        "matrix products": f"float32 setting '{matmul_precision()}' on the CPU ({products})",
         "allocator": "keeps large blocks" if kept else "system default (start through `make` or `course` for speed)",
         "profile": current().name,
     }
-
-
-def _products_report(chosen: str) -> str:
-    told = (
-        f"'{setting}' {2e-9 * _SIZE**3 / one.seconds:.0f} GFLOP/s, error {one.error:.0e}"
-        for setting, one in measure_products().items()
-    )
-    return f"float32 setting '{chosen}' on the CPU ({'; '.join(told)})"

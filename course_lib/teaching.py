@@ -1,7 +1,7 @@
 """For instructors: notebooks without solutions, and what the checks say about notebooks that were handed in.
 
-Both come from the one source that learners read. nbgrader and otter-grader want tests in cells or files of their own;
-an exercise here calls ``course_lib.checks`` already, so the verdicts are collected as they are.
+nbgrader and otter-grader want tests in cells or files of their own; an exercise here calls ``course_lib.checks``
+already, so the verdicts are collected as they are.
 """
 
 import copy
@@ -15,7 +15,7 @@ import nbformat
 
 from course_lib.errors import CourseError
 from course_lib.paths import NOTEBOOKS
-from course_lib.runner import all_notebooks
+from course_lib.runner import Notebook, all_notebooks
 from course_lib.runner.session import kernel_environment
 
 __all__ = ["grade", "student_copy", "write_student_notebooks"]
@@ -37,9 +37,7 @@ def student_copy(node: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def write_student_notebooks(folder: Path, force: bool = False) -> list[Path]:
-    """Writes every notebook of the course without solutions into ``folder``.
-
-    Links between notebooks and to the repository hold in a folder that lies in the repository.
+    """Writes every notebook without solutions into ``folder``, where links hold if it lies in the repository.
 
     Raises:
         CourseError: one of them is there already, maybe with somebody's answers, and ``force`` was not given.
@@ -62,16 +60,13 @@ def grade(files: list[Path], out: Path, tell: Callable[[str], None] = print) -> 
     Args:
         files: notebooks with answers, under any names.
         out: the file: ``{"notebooks": [{"file", "passed", "of", "error", "exercises": [{"name", "passed",
-            "message"}]}]}``; ``passed`` of an exercise is null if its check was not reached.
+            "message"}]}]}``; ``passed`` of an exercise is null if its check was not reached. It is returned as well.
         tell: takes a line for each notebook.
-
-    Returns:
-        What was written.
 
     Raises:
         CourseError: a file is no notebook; checked for all before the first one runs.
     """
-    nodes = {file: _read(file) for file in files}
+    nodes = {file: Notebook(file).node for file in files}
     results = []
     for file, node in nodes.items():
         results.append(_grade_one(file, node))
@@ -80,13 +75,6 @@ def grade(files: list[Path], out: Path, tell: Callable[[str], None] = print) -> 
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps({"notebooks": results}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return {"notebooks": results}
-
-
-def _read(file: Path) -> nbformat.NotebookNode:
-    try:
-        return nbformat.read(file, as_version=4)
-    except (OSError, ValueError, KeyError, AttributeError, nbformat.ValidationError) as error:
-        raise CourseError(f"{file} is not a readable notebook: {type(error).__name__}") from error
 
 
 def _grade_one(file: Path, node: nbformat.NotebookNode) -> dict:
@@ -99,14 +87,9 @@ def _grade_one(file: Path, node: nbformat.NotebookNode) -> dict:
     asked = [f"{module}.{name}" for module, name in re.findall(r"\bchecks\.(nb\d+)\.(\w+)", code)]
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder) / "verdicts.jsonl"
-        client = NotebookClient(
-            node,
-            timeout=CELL_SECONDS,
-            interrupt_on_timeout=True,
-            allow_errors=True,
-            kernel_name="python3",
-            resources={"metadata": {"path": str(NOTEBOOKS)}},
-        )
+        options = {"timeout": CELL_SECONDS, "interrupt_on_timeout": True, "allow_errors": True}
+        place = {"metadata": {"path": str(NOTEBOOKS)}}
+        client = NotebookClient(node, kernel_name="python3", resources=place, **options)
         problem = None
         try:
             client.execute(env=kernel_environment("quick") | {RECORD_VARIABLE: str(record)})
@@ -116,10 +99,5 @@ def _grade_one(file: Path, node: nbformat.NotebookNode) -> dict:
     verdicts = {verdict["name"]: verdict for verdict in map(json.loads, lines)}
     unreached = {"passed": None, "message": "the check was not reached"}
     exercises = [verdicts.get(name, {"name": name} | unreached) for name in dict.fromkeys(asked)]
-    return {
-        "file": file.name,
-        "passed": sum(bool(one["passed"]) for one in exercises),
-        "of": len(exercises),
-        "error": problem,
-        "exercises": exercises,
-    }
+    passed = sum(bool(one["passed"]) for one in exercises)
+    return {"file": file.name, "passed": passed, "of": len(exercises), "error": problem, "exercises": exercises}

@@ -220,7 +220,7 @@ def test_doctor_says_what_to_do(course, monkeypatch):
     assert bad.code == 1 and "problem: disk: full: delete old folders in runs/" in bad.out
 
 
-def test_doctor_finds_missing_and_truncated_weights_and_changed_data(tmp_path):
+def test_doctor_finds_missing_and_truncated_weights_and_changed_data(tmp_path, monkeypatch):
     import torch
     from safetensors.torch import save_file
 
@@ -229,11 +229,13 @@ def test_doctor_finds_missing_and_truncated_weights_and_changed_data(tmp_path):
     def changed():
         raise CourseError("people.png is not as built: restore it")
 
-    assert "make train" in examine(lambda: None, tmp_path)["checkpoints"]
+    monkeypatch.setattr(paths, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr("course_lib.data.avatars.check_recipe", changed)
+    assert "make train" in examine()["checkpoints"]
     save_file({"weight": torch.zeros(100)}, tmp_path / "good.safetensors")
-    assert "checkpoints" not in examine(lambda: None, tmp_path)
+    assert "checkpoints" not in examine()
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes((tmp_path / "good.safetensors").read_bytes()[:-50])
-    problems = examine(changed, tmp_path)
+    problems = examine()
     assert "cut.safetensors" in problems["checkpoints"] and "good.safetensors" not in problems["checkpoints"]
     assert "people.png is not as built" in problems["data"]

@@ -61,7 +61,7 @@ def test_translations_show_the_input_and_every_label(demo):
     assert shown.shape == (4, 3, 16, 16)
     assert torch.equal(shown[0], demo.editions["three"].examples[1])
     assert not torch.allclose(shown[1], shown[2])
-    assert demo.translations("two", 0, ({"content": png()},), "style 1").shape[0] == 3
+    assert demo.translations("two", 0, upload=({"content": png()},), domain="style 1").shape[0] == 3
 
 
 def test_attributes_change_what_is_shown(demo):

@@ -17,17 +17,8 @@ import nbformat
 from course_lib import paths
 from course_lib.errors import CourseError
 
-__all__ = [
-    "LARGEST",
-    "Notebook",
-    "Parameter",
-    "all_notebooks",
-    "check_parameters",
-    "find_notebooks",
-    "notebook_parameters",
-    "parse_value",
-    "split_assignments",
-]
+__all__ = ["LARGEST", "Notebook", "Parameter", "all_notebooks", "check_parameters", "find_notebooks",
+           "notebook_parameters", "parse_value", "split_assignments"]  # fmt: skip
 
 LARGEST = 2**63 - 1
 """Largest whole number that torch takes, for example as a seed."""
@@ -54,11 +45,7 @@ class Notebook:
 
     @cached_property
     def node(self) -> nbformat.NotebookNode:
-        """The parsed file.
-
-        Raises:
-            CourseError: the file is no notebook.
-        """
+        """The parsed file; a ``CourseError`` if it is no notebook."""
         try:
             node = nbformat.read(self.path, as_version=4)
             if not all(isinstance(cell.source, str) and cell.cell_type for cell in node.cells):
@@ -91,7 +78,7 @@ def find_notebooks(names: list[str], folder: Path | None = None) -> list[Noteboo
     """Notebooks by number (``3`` or ``03``), stem, path, or ``all``; each once, in the order asked for.
 
     Raises:
-        CourseError: a name fits none; the message lists those that exist.
+        CourseError: a name fits none.
     """
     known = all_notebooks(folder)
     found: dict[Path, Notebook] = {}
@@ -225,8 +212,8 @@ def check_parameters(notebook: Notebook, given: dict[str, str]) -> dict[str, boo
         except ValueError as error:
             message = f"{notebook.stem}: {text!r} {error} for the parameter '{name}'; valid: {listing}"
             raise CourseError(message) from None
-        if name == "dataset":
-            values[name] = _checked_dataset(text, notebook.path.parent)
+    if "dataset" in values:
+        values["dataset"] = _checked_dataset(values["dataset"], notebook.path.parent)
     return values
 
 

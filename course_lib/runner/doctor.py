@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 from course_lib import paths
 from course_lib.errors import CourseError
@@ -12,18 +11,13 @@ __all__ = ["examine"]
 MIN_DISK_GIB, MIN_MEMORY_GIB = 2.0, 4.0
 
 
-def examine(check_data: Callable[[], object] | None = None, checkpoints: Path | None = None) -> dict[str, str]:
-    """Problems by topic, each with its remedy; empty when all is well.
+def examine() -> dict[str, str]:
+    """Problems by topic, each with its remedy; empty when all is well."""
+    from course_lib.data.avatars import check_recipe
 
-    Args:
-        check_data: raises ``CourseError`` when the data sets cannot be drawn; by default the avatars' own check.
-        checkpoints: folder with the shipped weights.
-    """
-    if check_data is None:
-        from course_lib.data.avatars import check_recipe as check_data
     checks: dict[str, Callable[[], object]] = {
-        "data": check_data,
-        "checkpoints": lambda: _checkpoints(checkpoints or paths.CHECKPOINTS),
+        "data": check_recipe,
+        "checkpoints": _checkpoints,
         "results": lambda: paths.ensure_writable(paths.RUNS),
         "cache": lambda: paths.ensure_writable(paths.cache_dir()),
         "disk": _disk,
@@ -41,12 +35,13 @@ def examine(check_data: Callable[[], object] | None = None, checkpoints: Path | 
     return problems
 
 
-def _checkpoints(folder: Path) -> None:
+def _checkpoints() -> None:
     from safetensors import SafetensorError, safe_open
 
-    files, bad = sorted(folder.rglob("*.safetensors")), []
+    files, bad = sorted(paths.CHECKPOINTS.rglob("*.safetensors")), []
     if not files:
-        raise CourseError(f"no weights in {folder}: restore them with 'git checkout checkpoints' or use 'make train'")
+        advice = "restore them with 'git checkout checkpoints' or use 'make train'"
+        raise CourseError(f"no weights in {paths.CHECKPOINTS}: {advice}")
     for file in files:
         try:
             with safe_open(file, framework="pt") as weights:

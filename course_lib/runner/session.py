@@ -36,14 +36,7 @@ _PACKAGES = ("ipywidgets", "lightning", "nbclient", "numpy", "papermill", "torch
 
 
 def kernel_environment(profile: str, jobs: int = 1) -> dict[str, str]:
-    """The whole environment of a headless kernel.
-
-    The C library reads its allocator settings when a process starts, so they cannot be set from inside.
-
-    Args:
-        profile: ``quick``, ``cpu`` or ``gpu``.
-        jobs: how many kernels share the machine's cores.
-    """
+    """The whole environment of a headless kernel of a profile, one of ``jobs`` that share the machine's cores."""
     from course_lib.profiles import process_environment
 
     environment = {**process_environment(), **os.environ}
@@ -76,7 +69,6 @@ class RunOptions:
     """How to run.
 
     Attributes:
-        profile: ``quick``, ``cpu`` or ``gpu``.
         jobs: notebooks at a time.
         cell_timeout: seconds per cell; ``None`` takes the profile's.
         parameters: name to text, as typed; every chosen notebook must have them.
@@ -124,12 +116,8 @@ def run_notebooks(
 ) -> tuple[Path, list[NotebookResult]]:
     """Execute notebooks, each in its own process, and write pages, index and ``summary.json``.
 
-    A file that is no notebook fails by itself; the others run.
-
-    Args:
-        notebooks: what to run.
-        options: how to run it.
-        tell: receives one line when a notebook starts and one when it ends.
+    A file that is no notebook fails by itself; the others run. ``tell`` receives one line when a notebook starts and
+    one when it ends.
 
     Returns:
         The run's folder and the results in the order of ``notebooks``.

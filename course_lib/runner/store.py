@@ -16,15 +16,8 @@ from course_lib.errors import CourseError
 from course_lib.runner.catalog import Notebook
 from course_lib.runner.worker import NotebookResult
 
-__all__ = [
-    "PICTURE_TYPES",
-    "alt_text",
-    "portable",
-    "record_measurement",
-    "store_outputs",
-    "write_page",
-    "write_text_atomically",
-]
+__all__ = ["PICTURE_TYPES", "alt_text", "portable", "record_measurement", "store_outputs", "write_page",
+           "write_text_atomically"]  # fmt: skip
 
 PICTURE_TYPES = ("image/png", "image/jpeg")
 _KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -53,11 +46,7 @@ def write_text_atomically(path: Path, text: str) -> None:
 def write_page(node: nbformat.NotebookNode, page: Path, title: str, links_from: Path) -> None:
     """One HTML page with its pictures in it; nbconvert's classic template is the one that shows alt texts.
 
-    Args:
-        node: the executed notebook; its links to notebooks lead to pages afterwards.
-        page: file to write.
-        title: of the page.
-        links_from: folder in which the notebook's relative picture links hold.
+    Links to notebooks lead to pages afterwards; relative links to pictures hold from the folder ``links_from``.
     """
     from nbconvert import HTMLExporter
 
@@ -74,9 +63,9 @@ def store_outputs(notebook: Notebook, executed: Path, result: NotebookResult, pr
 
     Args:
         notebook: the source.
-        executed: the copy that papermill wrote, run with the default parameters.
-        result: status, seconds and memory of that run.
-        profile: under which the numbers are recorded.
+        executed: the copy that papermill wrote.
+        result: of that run.
+        profile: under which seconds and memory are recorded.
 
     Raises:
         CourseError: the run did not pass, had parameters, or the notebook was edited meanwhile.

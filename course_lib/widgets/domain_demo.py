@@ -24,7 +24,7 @@ from .picture_view import PictureView, slider
 
 __all__ = ["DomainDemo", "Edition", "people_demo", "people_edition", "read_upload", "save_film"]
 
-_ENLARGE = 2
+_MILLISECONDS = 40  # of a frame of a film
 _READ = "as it is"
 
 
@@ -47,22 +47,8 @@ def read_upload(content: bytes, size: int) -> Tensor:
     return to_float(torch.from_numpy(np.array(padded)).permute(2, 0, 1).contiguous())
 
 
-def _compact(png: bytes) -> bytes:
-    """The same picture in 128 colours, a third of the size: it is stored with the notebook as the widget's state."""
-    buffer = io.BytesIO()
-    few = Image.open(io.BytesIO(png)).quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    few.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def save_film(frames: Tensor, path: Path, rate: float = 25.0, enlarge: int = 3) -> Path:
-    """Writes pictures in a row as an animated file that loops, and returns its path.
-
-    Args:
-        frames: ``(F, 3, S, S)`` in [−1, 1], two or more.
-        path: ends in ``.webp`` or ``.gif``.
-        rate: frames a second.
-        enlarge: whole-number factor, without smoothing.
+def save_film(frames: Tensor, path: Path) -> Path:
+    """Writes pictures in a row, ``(F, 3, S, S)`` in [−1, 1], as a ``.webp`` or ``.gif`` that loops; returns its path.
 
     Raises:
         CourseError: fewer than two frames, another kind of file, or it cannot be written.
@@ -70,12 +56,10 @@ def save_film(frames: Tensor, path: Path, rate: float = 25.0, enlarge: int = 3) 
     options = {".webp": {"format": "WEBP", "quality": 80}, ".gif": {"format": "GIF"}}.get(path.suffix)
     if options is None or len(frames) < 2:
         raise CourseError(f"a film has two frames or more and is saved as .webp or .gif, not as {path.name}.")
-    pictures = [Image.open(io.BytesIO(png_bytes(frame[None], enlarge=enlarge))).convert("RGB") for frame in frames]
+    pictures = [Image.open(io.BytesIO(png_bytes(frame[None], enlarge=3))).convert("RGB") for frame in frames]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pictures[0].save(
-            path, save_all=True, append_images=pictures[1:], duration=round(1000 / rate), loop=0, **options
-        )
+        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=_MILLISECONDS, loop=0, **options)
     except OSError as error:
         raise CourseError(f"{path} cannot be written ({error.strerror}): choose another folder.") from error
     return path
@@ -106,77 +90,70 @@ class DomainDemo:
             raise CourseError("the demo needs an edition: a translator with some examples.")
         self.editions, self.folder = dict(editions), Path(folder)
 
-    def chosen(self, edition: str, example: int, upload: Any = (), domain: str = "") -> tuple[Tensor, int]:
-        """The picture ``(3, S, S)`` that the controls choose, and its domain; an upload takes the one given."""
-        one = self.editions[edition]
-        if upload:
-            names = one.translator.names
-            return read_upload(upload[-1]["content"], one.examples.shape[-1]), names.index(domain or names[0])
-        example = min(example, len(one.examples) - 1)
-        return one.examples[example], int(one.domains[example])
+    def _asked(
+        self, edition: str, example: int, upload: Any = (), domain: str = "", **changed: str
+    ) -> tuple[DomainTranslator, Tensor, int, dict[str, int]]:
+        """What the controls choose: translator, picture ``(3, S, S)`` beside it, its domain, attribute → class number.
 
-    def changes(self, edition: str, changed: Mapping[str, str]) -> dict[str, int]:
-        """Attribute → class number, of the attributes that this edition has and that are to change.
-
-        Raises:
-            CourseError: an attribute does not have this value.
+        An upload takes the domain given. Attributes that this edition lacks, or that are to stay, are left out.
         """
-        classes = self.editions[edition].translator.classes
-        wanted = {name: value for name, value in changed.items() if name in classes and value not in ("", _READ)}
+        one = self.editions[edition]
+        translator, names, classes = one.translator, one.translator.names, one.translator.classes
+        if upload:
+            picture, own = read_upload(upload[-1]["content"], one.examples.shape[-1]), names.index(domain or names[0])
+        else:
+            example = min(example, len(one.examples) - 1)
+            picture, own = one.examples[example], int(one.domains[example])
+        wanted = {name: value for name, value in changed.items() if name in classes and value != _READ}
         for name, value in wanted.items():
             if value not in classes[name]:
                 raise CourseError(f"{name} is never {value!r}: choose one of {', '.join(classes[name])}.")
-        return {name: classes[name].index(value) for name, value in wanted.items()}
+        numbers = {name: classes[name].index(value) for name, value in wanted.items()}
+        return translator, picture.to(next(translator.flow.parameters()).device), own, numbers
 
-    def translations(self, edition: str, example: int, upload: Any = (), domain: str = "", **changed: str) -> Tensor:
-        """``(1 + K, 3, S, S)``: the input, then the picture under every label."""
-        picture, own = self.chosen(edition, example, upload, domain)
-        translator = self.editions[edition].translator
-        device = next(translator.flow.parameters()).device
-        values = {name: torch.tensor([value]) for name, value in self.changes(edition, changed).items()}
-        columns = translator.under_every_label(picture[None].to(device), torch.tensor([own]), values)[0]
-        return torch.cat([picture[None], columns.cpu()])
+    def translations(self, edition: str, example: int, **picked: Any) -> Tensor:
+        """``(1 + K, 3, S, S)``: the input, then the picture under every label.
 
-    def samples(
-        self, edition: str, example: int, count: int, seed: int, upload: Any = (), domain: str = "",
-        spread: float = 0.3, **changed: str,
-    ) -> Tensor:  # fmt: skip
+        Args:
+            edition: its name.
+            example: its number.
+            picked: ``upload`` and its ``domain``, and attributes to change, such as ``hair="green"``.
+
+        Raises:
+            CourseError: the upload is no picture, or an attribute does not have this value.
+        """
+        translator, picture, own, changed = self._asked(edition, example, **picked)
+        values = {name: torch.tensor([value]) for name, value in changed.items()}
+        columns = translator.under_every_label(picture[None], torch.tensor([own]), values)[0]
+        return torch.cat([picture[None], columns]).cpu()
+
+    def samples(self, edition: str, example: int, count: int, seed: int, spread: float = 0.3, **picked: Any) -> Tensor:
         """``(count, K, 3, S, S)``: samples around the picture, one row each, one column per label; a row shares its
-        ``v``, see :meth:`DomainTranslator.vary`."""
-        translator = self.editions[edition].translator
-        picture, own = self.chosen(edition, example, upload, domain)
-        device, generator = next(translator.flow.parameters()).device, torch.Generator().manual_seed(seed)
-        values = self.changes(edition, changed)
-        return translator.vary(picture.to(device), own, count, spread, generator, values).cpu()
+        ``v``, see :meth:`DomainTranslator.vary`. ``picked`` as for :meth:`translations`."""
+        translator, picture, own, changed = self._asked(edition, example, **picked)
+        return translator.vary(picture, own, count, spread, torch.Generator().manual_seed(seed), changed).cpu()
 
-    def animate(
-        self, edition: str, example: int, other: str, upload: Any = (), domain: str = "", frames: int = 125,
-        **changed: str,
-    ) -> Path:  # fmt: skip
+    def animate(self, edition: str, example: int, other: str, frames: int = 125, **picked: Any) -> Path:
         """Saves the way from the picture's latent to its translation as a film of 25 frames a second.
 
         Raises:
             CourseError: ``other`` is none of this edition's labels.
         """
-        translator = self.editions[edition].translator
-        picture, own = self.chosen(edition, example, upload, domain)
+        translator, picture, own, changed = self._asked(edition, example, **picked)
         if other not in translator.names:
             raise CourseError(f"the animation goes to a label: choose one of {', '.join(translator.names)}.")
-        device, values = next(translator.flow.parameters()).device, self.changes(edition, changed)
-        way = translator.path(picture.to(device), own, translator.names.index(other), frames, values).cpu()
+        way = translator.path(picture, own, translator.names.index(other), frames, changed).cpu()
         stem = f"{edition}-{translator.names[own]}-to-{other}".replace(" ", "-").replace(",", "")
         return save_film(way, self.folder / f"{stem}.webp")
 
     def render(
-        self, edition: str, example: int, upload: Any = (), domain: str = "", count: int = 2, spread: float = 0.3,
-        seed: int = 0, **changed: str,
-    ) -> bytes:  # fmt: skip
-        """PNG: input and translations in the first row, samples below. Same values, same bytes."""
-        first = self.translations(edition, example, upload, domain, **changed)
-        below = self.samples(edition, example, count, seed, upload, domain, spread, **changed)
-        blank = torch.ones_like(below[:, :1])
-        below = torch.cat([blank, below], 1).flatten(0, 1)
-        return _compact(png_bytes(torch.cat([first, below]), columns=len(first), enlarge=_ENLARGE))
+        self, edition: str, example: int, count: int = 2, spread: float = 0.3, seed: int = 0, **picked: Any
+    ) -> bytes:
+        """PNG in few colours, since notebooks store it: input and translations in the first row, samples below."""
+        first = self.translations(edition, example, **picked)
+        below = self.samples(edition, example, count, seed, spread, **picked)
+        below = torch.cat([torch.ones_like(below[:, :1]), below], 1).flatten(0, 1)
+        return png_bytes(torch.cat([first, below]), columns=len(first), colours=128)
 
     def view(self) -> "_DemoView":
         """The whole demo."""

@@ -8,6 +8,8 @@ from matplotlib import colormaps
 from PIL import Image
 from torch import Tensor
 
+from ..figures import png_bytes
+
 __all__ = ["animation", "density_pictures", "plane"]
 
 _PALETTE_SIZE = 128
@@ -48,12 +50,7 @@ def animation(frames: Tensor, milliseconds: int = 400, hold: int = 1600, enlarge
         hold: duration of the last frame.
         enlarge: whole-number factor, without smoothing.
     """
-    sheets = []
-    for pictures in frames:
-        row = torch.nn.functional.pad(pictures, (1, 1, 1, 1), value=1.0)
-        strip = torch.cat(list(row), dim=-1).permute(1, 2, 0)
-        image = Image.fromarray(((strip.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy())
-        sheets.append(image.resize((image.width * enlarge, image.height * enlarge), Image.NEAREST))
+    sheets = [Image.open(io.BytesIO(png_bytes(pictures, enlarge=enlarge))) for pictures in frames]
     # One palette for all frames: a third of the size, and smooth densities have few colours anyway.
     palette = Image.fromarray(np.concatenate([np.asarray(sheet) for sheet in sheets])).quantize(_PALETTE_SIZE)
     sheets = [sheet.quantize(palette=palette, dither=Image.Dither.NONE) for sheet in sheets]
