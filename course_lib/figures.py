@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import torch
+from matplotlib import colormaps
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
@@ -15,23 +16,9 @@ from torch import Tensor
 
 from course_lib.errors import CourseError
 
-__all__ = [
-    "COLOURS",
-    "MARKERS",
-    "LiveFigure",
-    "borrowing_map",
-    "curves",
-    "new_figure",
-    "picture_grid",
-    "png_bytes",
-    "propagation_schematic",
-    "reading_order",
-    "schematic",
-    "show",
-    "show_bytes",
-    "show_pictures",
-    "style_schematic",
-]
+__all__ = ["COLOURS", "MARKERS", "LiveFigure", "Schematic", "animation", "borrowing_map", "curves", "density_pictures",
+           "new_figure", "picture_grid", "plane", "png_bytes", "reading_order", "schematic", "show", "show_bytes",
+           "show_pictures"]  # fmt: skip
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, distinguishable with any colour vision."""
@@ -218,6 +205,54 @@ def png_bytes(pictures: Tensor, columns: int | None = None, enlarge: int = 2, co
     return buffer.getvalue()
 
 
+# --- densities on the plane -------------------------------------------------------------------------------------------
+
+
+def plane(side: int = 96, extent: float = 1.2) -> Tensor:
+    """Centres of ``side × side`` cells that tile the square [−extent, extent]².
+
+    Returns:
+        ``(side * side, 2)``, row by row from the top left, so that ``values.view(side, side)`` is an upright picture.
+    """
+    ticks = ((torch.arange(side) + 0.5) / side * 2 - 1) * extent
+    y, x = torch.meshgrid(-ticks, ticks, indexing="ij")
+    return torch.stack([x, y], -1).view(-1, 2)
+
+
+def density_pictures(density: Tensor, peak: float) -> Tensor:
+    """Densities as colours, dark for 0 and yellow for ``peak`` or more.
+
+    Args:
+        density: ``(..., S, S)``, 0 or larger; not-a-number is drawn as 0.
+        peak: the value that gets the brightest colour; one value for several pictures makes them comparable.
+
+    Returns:
+        ``(..., 3, S, S)`` in [−1, 1], float32.
+    """
+    level = (density.detach().nan_to_num(0.0) / peak).clamp(0, 1).cpu().numpy()
+    colours = colormaps["viridis"](level)[..., :3]
+    return torch.from_numpy(np.moveaxis(colours, -1, -3)).float() * 2 - 1
+
+
+def animation(frames: Tensor, milliseconds: int = 400, hold: int = 1600, enlarge: int = 1) -> bytes:
+    """An animated PNG, which browsers play and other programs show as its first frame.
+
+    Args:
+        frames: ``(T, N, 3, S, S)`` in [−1, 1]; the ``N`` pictures of a frame stand side by side.
+        milliseconds: duration of a frame.
+        hold: duration of the last frame.
+        enlarge: whole-number factor, without smoothing.
+    """
+    sheets = [Image.open(io.BytesIO(png_bytes(pictures, enlarge=enlarge))) for pictures in frames]
+    # One palette for all frames: a third of the size, and smooth densities have few colours anyway.
+    palette = Image.fromarray(np.concatenate([np.asarray(sheet) for sheet in sheets])).quantize(128)
+    sheets = [sheet.quantize(palette=palette, dither=Image.Dither.NONE) for sheet in sheets]
+    durations = [milliseconds] * (len(sheets) - 1) + [hold]
+    buffer = io.BytesIO()
+    sheets[0].save(buffer, "PNG", save_all=True, append_images=sheets[1:], duration=durations, loop=0)
+    return buffer.getvalue()
+
+
 # --- schematics and the map of one method -----------------------------------------------------------------------------
 
 _FRAMES = {
@@ -229,8 +264,11 @@ _FRAMES = {
 """Colour and hatching: what is frozen is hatched, so that colour is not the only sign."""
 
 
-class _Schematic:
-    """Boxes, arrows, words and pictures on a canvas that is measured in inches from the lower left corner."""
+class Schematic:
+    """Boxes, arrows, words and pictures on a canvas that is measured in inches from the lower left corner.
+
+    A box is ``trained``, ``frozen``, ``copied`` (frozen first, then trained as a copy) or ``given``.
+    """
 
     def __init__(self, width: float, height: float):
         self.size, self.figure = (width, height), Figure(figsize=(width, height), dpi=100)
@@ -270,7 +308,7 @@ def schematic(low: Tensor, samples: Tensor) -> Figure:
         low: the input, ``(3, s, s)`` in [−1, 1].
         samples: three or more translations, ``(N, 3, S, S)``; three are drawn.
     """
-    drawn = _Schematic(9.6, 3.3)
+    drawn = Schematic(9.6, 3.3)
     drawn.picture(low, 0.2, 0.8, 1.0)
     for k, sample in enumerate(samples[:3]):
         drawn.picture(sample, 8.35, 2.2 - 1.0 * k, 0.95)
@@ -285,63 +323,6 @@ def schematic(low: Tensor, samples: Tensor) -> Figure:
     drawn.text(4.72, 2.62, "residual $v\\sim N(0, I)$: what the input does not say", va="bottom")
     drawn.text(0.7, 0.72, "input $x$", va="top")
     drawn.text(8.3, 0.12, "one picture\nfor each $v$", ha="right", va="bottom")
-    return drawn.figure
-
-
-def style_schematic(pictures: Tensor) -> Figure:
-    """A StyleGAN that draws latents: mapping → styles → synthesis → frozen decoder.
-
-    Args:
-        pictures: three or more samples, ``(N, 3, S, S)`` in [−1, 1]; three are drawn.
-    """
-    drawn = _Schematic(9.6, 3.0)
-    for k, picture in enumerate(pictures[:3]):
-        drawn.picture(picture, 8.4, 2.0 - 0.95 * k, 0.9)
-    drawn.text(0.45, 1.3, "noise\n$z\\sim N(0, I)$")
-    drawn.box(1.45, 0.75, 1.2, 1.1, "mapping\nnetwork\n$f$", "trained")
-    drawn.box(3.75, 0.75, 1.5, 1.1, "synthesis\nnetwork $G$\n4, 8, 8 cells", "trained")
-    drawn.box(6.5, 0.75, 1.25, 1.1, "decoder of the\nautoencoder\nfrozen", "frozen")
-    drawn.arrow((0.95, 1.3), (1.4, 1.3))
-    drawn.arrow((2.7, 1.3), (3.7, 1.3), "style\n$w=f(z)$")
-    drawn.arrow((5.3, 1.3), (6.45, 1.3), "latent\n16×8×8")
-    drawn.arrow((7.8, 1.3), (8.35, 1.3))
-    drawn.arrow((4.5, 2.45), (4.5, 1.9))
-    drawn.text(4.5, 2.5, "noise maps, one a block", va="bottom")
-    return drawn.figure
-
-
-def propagation_schematic(old: Tensor, new: Tensor) -> Figure:
-    """cGANTransfer in one picture: what is frozen, what the two stages train, and what goes in.
-
-    Args:
-        old: three or more pictures of old classes, ``(N, 3, S, S)`` in [−1, 1].
-        new: as many of new ones.
-    """
-    drawn = _Schematic(10.5, 3.9)
-    for x, y, width, height, text, kind in (
-        (0.2, 2.45, 1.9, 0.8, "class c, one-hot", "given"),
-        (2.7, 2.45, 2.1, 0.8, "mixing weights A, a₀", "trained"),
-        (5.4, 2.45, 2.2, 0.8, "offsets of 28\nold classes P", "trained"),
-        (2.7, 1.35, 2.1, 0.7, "residual R", "trained"),
-        (0.2, 0.3, 1.9, 0.7, "noise z", "given"),
-        (2.7, 0.3, 5.4, 0.7, "convolutions", "copied"),
-    ):
-        drawn.box(x, y, width, height, text, kind, size=9.5, pad=0.04)
-    for x, y, to_x, to_y in (
-        *((2.15, 2.85, 2.63, 2.85), (4.87, 2.85, 5.33, 2.85), (1.6, 2.38, 2.63, 1.75), (2.15, 0.65, 2.63, 0.65)),
-        *((6.5, 2.38, 6.5, 1.95), (4.87, 1.7, 5.5, 1.7), (6.5, 1.45, 6.5, 1.07), (8.17, 0.65, 8.6, 0.65)),
-        (8.55, 2.55, 7.67, 2.75),
-    ):
-        drawn.arrow((x, y), (to_x, to_y), width=1.4)
-    drawn.text(6.5, 1.7, "γ = 1 + sum,  β likewise", size=10)
-    drawn.text(5.4, 3.55, "at each of the 6 batch norms, for γ and for β by itself", va="baseline", size=9.5)
-    words = "orange: trained in the BN stage · blue, hatched: frozen in it, trained as a copy in the FT stage"
-    drawn.text(4.3, 0.04, words, va="bottom", size=8.5)
-    for pictures, y, title in ((old, 2.2, "old classes"), (new, 0.3, "new classes")):
-        for k, picture in enumerate(pictures[:3]):
-            drawn.picture(picture, 8.65 + 0.6 * k, y, 0.56, frame=False)
-        drawn.text(9.55, y + 0.62, title, va="bottom")
-    drawn.text(9.55, 3.45, "from the checkpoint,\nunchanged to the bit", size=8.5)
     return drawn.figure
 
 
