@@ -167,9 +167,9 @@ def _job_options(given: dict[str, str]) -> dict[str, object]:
 @app.command()
 def released(path: Annotated[Path, typer.Argument(help="A checkpoint that the authors of a paper released.")]) -> None:
     """Say what a file with released weights holds, and whether every name and shape is right."""
-    from course_lib.released import describe
+    from course_lib.released.strict import describe_file
 
-    typer.echo(describe(path))
+    typer.echo(describe_file(path))
 
 
 @app.command()

@@ -8,20 +8,17 @@ from pathlib import Path
 import torch
 
 from course_lib.cinn import ConditionalFlow, FlowConfig
-from course_lib.released import (
+from course_lib.released.net2net import flow_layout
+from course_lib.released.net2net_biggan import BigAutoencoder, BigAutoencoderConfig, BigGan, GeneratorConfig
+from course_lib.released.net2net_experts import (
     BasicAutoencoder,
     BasicAutoencoderConfig,
-    BigAutoencoder,
-    BigAutoencoderConfig,
-    BigGan,
     Captioner,
     CaptionerConfig,
     Dequantiser,
     DequantiserConfig,
-    GeneratorConfig,
-    export_state,
-    flow_layout,
 )
+from course_lib.released.strict import export_state
 
 MANIFESTS = Path(__file__).parent / "manifests"
 

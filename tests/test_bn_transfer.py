@@ -24,7 +24,7 @@ from course_lib.errors import CourseError
 from course_lib.experts import fingerprint
 from course_lib.gans import CIFAR32, IMAGENET128, BigGANConfig, Discriminator, Generator
 from course_lib.gans.biggan import ClassNorm, SNLinear
-from course_lib.released import transferred_discriminator_layout, transferred_layout
+from course_lib.released.biggan import transferred_discriminator_layout, transferred_layout
 
 MANIFESTS = Path(__file__).parent / "manifests"
 SHARED = BigGANConfig(7, (16, 16, 8, 8), (8, 8, 16, 16), 3, 16, 6, (16,))

@@ -12,15 +12,9 @@ from torch.nn import functional as F
 from course_lib.errors import CourseError
 from course_lib.experts import fingerprint
 from course_lib.gans.alae import ALAE, MLPALAE, PUBLISHED_ALAE, ALAEConfig, MLPALAEConfig
-from course_lib.released import (
-    ALAE_PARTS,
-    alae_layouts,
-    describe,
-    export_state,
-    load_alae,
-    mlp_alae_layouts,
-    read_file,
-)
+from course_lib.released.alae import ALAE_PARTS, alae_layouts, load_alae, mlp_alae_layouts
+from course_lib.released.reading import read_file
+from course_lib.released.strict import describe_file, export_state
 
 # Six sizes, so that the largest block is fused.
 SMALL = ALAEConfig((6, 6, 5, 4, 4, 3), 7, 2, 1)
@@ -192,7 +186,7 @@ def test_the_version_without_convolutions_opens_from_a_file(tmp_path, digits_ala
     torch.save(
         {"models": {**models, "generator_s": models["generator"]}, "auxiliary": {}}, tmp_path / "model_final.pth"
     )
-    assert describe(tmp_path / "model_final.pth").count("of ALAE without convolutions") == 4
+    assert describe_file(tmp_path / "model_final.pth").count("of ALAE without convolutions") == 4
     loaded = load_alae(tmp_path / "model_final.pth")
     assert isinstance(loaded, MLPALAE) and loaded.config == digits_alae.config
     assert fingerprint(loaded) == fingerprint(digits_alae)

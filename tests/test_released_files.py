@@ -37,25 +37,15 @@ from course_lib.errors import CourseError
 from course_lib.gans import BigGANConfig, Discriminator, Generator
 from course_lib.gans.alae import ALAE, ALAEConfig
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
-from course_lib.released import (
-    BasicAutoencoder,
-    BigGan,
-    Dequantiser,
-    alae_layouts,
-    describe,
-    export_state,
-    load_alae,
-    load_biggan,
-    load_biggan_discriminator,
-    load_expert,
-    load_flow,
-    load_stylegan,
-    load_translator_parts,
-    read_file,
-    strict,
-    stylegan_layout,
-)
-from course_lib.released.strict import identify
+from course_lib.released import strict
+from course_lib.released.alae import alae_layouts, load_alae
+from course_lib.released.biggan import load_biggan, load_biggan_discriminator
+from course_lib.released.net2net import load_net2net_expert, load_net2net_flow, load_translator_parts
+from course_lib.released.net2net_biggan import BigGan
+from course_lib.released.net2net_experts import BasicAutoencoder, Dequantiser
+from course_lib.released.reading import read_file
+from course_lib.released.strict import describe_file, export_state, identify
+from course_lib.released.stylegan import load_stylegan, stylegan_layout
 
 STATE = {"mu.weight": torch.ones(2)}
 
@@ -159,7 +149,7 @@ def test_mindgan_with_its_array_of_times_opens(tmp_path, writer):
     generator, critic = load_released(tmp_path / "model299.pth")
     assert torch.equal(generator.model[2].weight, networks["Generator"]["model.2.weight"])
     assert critic.config.noise == 128 and critic.config.critic == (512, 256, 128)
-    report = describe(tmp_path / "model299.pth")
+    report = describe_file(tmp_path / "model299.pth")
     assert "MindGAN generator (128 → 128 → 256 → 512 → 512): 8 tensors, 443,776" in report
     assert "MindGAN critic (512 → 512 → 256 → 128 → 1): 8 tensors, 427,009" in report
 
@@ -207,7 +197,16 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, writer, trap):
 
 
 @pytest.mark.parametrize(
-    "loader", [describe, load_alae, load_biggan, load_expert, load_flow, load_stylegan, load_translator_parts]
+    "loader",
+    [
+        describe_file,
+        load_alae,
+        load_biggan,
+        load_net2net_expert,
+        load_net2net_flow,
+        load_stylegan,
+        load_translator_parts,
+    ],
 )
 def test_every_loader_refuses_what_would_run_code(tmp_path, loader):
     torch.save({"state_dict": STATE, "a": Call(os.mkdir, str(tmp_path / "made"))}, tmp_path / "evil.ckpt")
@@ -287,16 +286,16 @@ def test_what_a_file_is_if_no_checkpoint(tmp_path, name, suffix):
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(content)
     with pytest.raises(CourseError, match=rf"(?s)weights\{suffix}.*{said}") as error:
-        describe(path)
+        describe_file(path)
     assert "\n" not in str(error.value)
 
 
 def test_places_without_a_file(tmp_path):
     with pytest.raises(CourseError, match=r"no such file"):
-        describe(tmp_path / "absent.pt")
+        describe_file(tmp_path / "absent.pt")
     torch.save(STATE, tmp_path / "a.pt")
     with pytest.raises(CourseError, match=r"is a folder: give one file of it \(a\.pt\)"):
-        describe(tmp_path)
+        describe_file(tmp_path)
 
 
 @pytest.mark.parametrize("write", [torch.save, legacy, lambda state, path: save_file(state, path)])
@@ -337,20 +336,27 @@ WRAPPED = {
 def test_a_network_is_found_in_what_is_around_it(tmp_path, wrapped):
     network = small(Dequantiser, VAE)
     torch.save(WRAPPED[wrapped](network.state_dict()), tmp_path / "vae.pt")
-    assert "dequantiser: 34 tensors" in describe(tmp_path / "vae.pt")
-    loaded = load_expert(tmp_path / "vae.pt")
+    assert "dequantiser: 34 tensors" in describe_file(tmp_path / "vae.pt")
+    loaded = load_net2net_expert(tmp_path / "vae.pt")
     assert torch.equal(loaded.mu_layer.main[0].weight, network.mu_layer.main[0].weight)
 
 
 def test_every_loader_says_what_else_a_file_is(tmp_path):
     torch.save(small(Dequantiser, VAE).state_dict(), tmp_path / "vae.pt")
-    for loader in (load_flow, load_alae, load_biggan, load_stylegan, load_translator_parts):
+    for loader in (load_net2net_flow, load_alae, load_biggan, load_stylegan, load_translator_parts):
         with pytest.raises(
-            CourseError, match=r"vae\.pt holds dequantiser.*open it with course_lib\.released\.load_expert"
+            CourseError, match=r"vae\.pt holds dequantiser.*open it with course_lib\.released\.net2net\.load_net2net_ex"
         ):
             loader(tmp_path / "vae.pt")
     torch.save({"a.b": torch.zeros(1)}, tmp_path / "other.pt")
-    for loader in (load_flow, load_expert, load_alae, load_biggan, load_stylegan, load_translator_parts):
+    for loader in (
+        load_net2net_flow,
+        load_net2net_expert,
+        load_alae,
+        load_biggan,
+        load_stylegan,
+        load_translator_parts,
+    ):
         with pytest.raises(CourseError, match=r"cannot be read off|no known network"):
             loader(tmp_path / "other.pt")
 
@@ -389,13 +395,16 @@ def test_reports_on_net2net(tmp_path):
     sentences = {"cond_stage_model.model.0.auto_model.embeddings.word_embeddings.weight": torch.zeros(3, 2)}
     content = {**prefixed("first_stage_model.", target), **state, **sentences}
     torch.save({"state_dict": content, "global_step": 1234}, tmp_path / "run.ckpt")
-    text = describe(tmp_path / "run.ckpt")
+    text = describe_file(tmp_path / "run.ckpt")
     assert "Net2Net translator (from sentences)" in text and "steps:          1,234" in text
     assert 'open with:      course_lib.translation.load_released("run.ckpt")' in text
     assert "note:           left out 1 tensors of the sentence model" in text and "all names and shapes" in text
     torch.save({"state_dict": state}, tmp_path / "flow.ckpt")
-    text = describe(tmp_path / "flow.ckpt")
-    assert "Net2Net flow (2 blocks of width 8)" in text and 'course_lib.released.load_flow("flow.ckpt")' in text
+    text = describe_file(tmp_path / "flow.ckpt")
+    assert (
+        "Net2Net flow (2 blocks of width 8)" in text
+        and 'course_lib.released.net2net.load_net2net_flow("flow.ckpt")' in text
+    )
     for name, kind in {
         "basic_ae": "32-pixel autoencoder",
         "biggan": "BigGAN generator of Net2Net",
@@ -407,7 +416,7 @@ def test_reports_on_net2net(tmp_path):
         # Torch had no such counters when BigGAN's weights were made.
         state = {key: tensor for key, tensor in state.items() if not key.endswith("num_batches_tracked")}
         torch.save(state, tmp_path / f"{name}.pt")
-        assert f"{kind}: {len(state)} tensors, {sum(t.numel() for t in state.values()):,} numbers" in describe(
+        assert f"{kind}: {len(state)} tensors, {sum(t.numel() for t in state.values()):,} numbers" in describe_file(
             tmp_path / f"{name}.pt"
         )
 
@@ -417,7 +426,7 @@ def test_a_report_names_the_released_model_of_the_same_sizes(tmp_path):
         network = BasicAutoencoder()
     state = {name: torch.zeros(tensor.shape, dtype=tensor.dtype) for name, tensor in network.state_dict().items()}
     torch.save({**state, "loss.logvar": torch.zeros(())}, tmp_path / "faces32.ckpt")
-    text = describe(tmp_path / "faces32.ckpt")
+    text = describe_file(tmp_path / "faces32.ckpt")
     assert "32-pixel autoencoder (the sizes of faces32)" in text and "left out 1 tensors of the training loss" in text
 
 
@@ -428,9 +437,12 @@ def test_biggan_is_reported_and_opened(tmp_path, embedding):
     generator, discriminator = Generator(config).eval(), Discriminator(config).eval()
     torch.save(generator.state_dict(), tmp_path / "G_ema.pth")
     torch.save(discriminator.state_dict(), tmp_path / "D.pth")
-    text = describe(tmp_path / "G_ema.pth")
-    assert "BigGAN generator (32 pixels, 5 classes)" in text and 'course_lib.released.load_biggan("G_ema.pth")' in text
-    assert "BigGAN discriminator" in describe(tmp_path / "D.pth")
+    text = describe_file(tmp_path / "G_ema.pth")
+    assert (
+        "BigGAN generator (32 pixels, 5 classes)" in text
+        and 'course_lib.released.biggan.load_biggan("G_ema.pth")' in text
+    )
+    assert "BigGAN discriminator" in describe_file(tmp_path / "D.pth")
     z, labels = torch.randn(2, 12), torch.tensor([4, 0])
     loaded = load_biggan(tmp_path / "G_ema.pth")
     with torch.no_grad():
@@ -440,7 +452,7 @@ def test_biggan_is_reported_and_opened(tmp_path, embedding):
         assert torch.equal(found(images, labels), discriminator(images, labels))
     torch.save({"state": {}, "param_groups": []}, tmp_path / "G_optim.pth")
     with pytest.raises(CourseError, match=r"G_optim\.pth holds the state of an optimiser"):
-        describe(tmp_path / "G_optim.pth")
+        describe_file(tmp_path / "G_optim.pth")
 
 
 def test_reports_on_hyper_modulation(tmp_path):
@@ -450,18 +462,18 @@ def test_reports_on_hyper_modulation(tmp_path):
     base = StyleGAN(StyleGANConfig((4, 4, 4), (4, 4, 4), 5, 2))
     parts = export_released(HyperGenerator(base, 2, 5, published=True, start="random"))
     torch.save({**parts, "g_running": export_state(base, stylegan_layout(base.config))}, tmp_path / "h.model")
-    report = describe(tmp_path / "h.model")
+    report = describe_file(tmp_path / "h.model")
     assert "generator:      hyper-modulated generator (16 pixels)" in report
     assert "class network (2 rows of 5)" in report and "g_running:      StyleGAN generator" in report
     parts["task"].pop("task.1.linear.bias")
     torch.save(parts, tmp_path / "h.model")
     with pytest.raises(CourseError, match="does not fit this class network"):
-        describe(tmp_path / "h.model")
+        describe_file(tmp_path / "h.model")
     state = export_state(base, stylegan_layout(base.config))
     for half in (1, 2):
         state[f"generator.progression.{half}.conv2.conv.bias"] += half == 1
     torch.save({"g_running": state}, tmp_path / "8px.model")
-    assert "StyleGAN generator (16 pixels, trained to 8)" in describe(tmp_path / "8px.model")
+    assert "StyleGAN generator (16 pixels, trained to 8)" in describe_file(tmp_path / "8px.model")
 
 
 def test_networks_that_no_call_opens_are_named(tmp_path):
@@ -469,10 +481,10 @@ def test_networks_that_no_call_opens_are_named(tmp_path):
         last = {"lpips": "lin0.model.1.weight", "facenet": "net.conv2d_1a.conv.weight"}.get(name, "main.11.weight")
         torch.save({last: torch.zeros(1), "other.weight": torch.zeros(1)}, tmp_path / "a.pth")
         with pytest.raises(CourseError, match=rf"a\.pth is .*{said}"):
-            describe(tmp_path / "a.pth")
+            describe_file(tmp_path / "a.pth")
     torch.save({"a.b": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(CourseError, match=r"no weights that the course knows \(a\.b, …\): give a file of Net2Net"):
-        describe(tmp_path / "other.pt")
+        describe_file(tmp_path / "other.pt")
 
 
 def test_the_command_prints_the_report(tmp_path):

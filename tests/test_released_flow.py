@@ -11,13 +11,8 @@ from torch.nn import functional as F
 
 from course_lib.cinn import ConditionalFlow, FlowConfig
 from course_lib.errors import CourseError
-from course_lib.released import (
-    RELEASED_FLOWS,
-    export_state,
-    flow_layout,
-    load_flow,
-)
-from course_lib.released.strict import identify
+from course_lib.released.net2net import RELEASED_FLOWS, flow_layout, load_net2net_flow
+from course_lib.released.strict import export_state, identify
 
 SMALL = FlowConfig(6, (3,), 4, hidden_dim=8, blocks=2, embedder_hidden_dim=5, embedder_batch_norm=True)
 
@@ -89,7 +84,7 @@ def test_round_trip_gives_the_same_function(tmp_path, suffix, condition_shape):
     flow(x, c)
     path = tmp_path / f"flow{suffix}"
     (save_file if suffix == ".safetensors" else torch.save)(export_flow(flow), path)
-    loaded = load_flow(path, replace(config, seed=77))
+    loaded = load_net2net_flow(path, replace(config, seed=77))
     assert not loaded.training
     for mine, theirs in zip(flow.eval()(x, c), loaded(x, c), strict=True):
         assert torch.equal(mine, theirs)
@@ -101,7 +96,7 @@ def test_a_whole_training_run_is_read_and_its_sizes_inferred(tmp_path):
     state["first_stage_model.decoder.weight"] = torch.zeros(2)
     path = tmp_path / "last.ckpt"
     torch.save({"state_dict": state, "global_step": 7, "epoch": 1}, path)
-    loaded = load_flow(path)
+    loaded = load_net2net_flow(path)
     assert replace(loaded.config, seed=SMALL.seed) == SMALL
     assert torch.equal(loaded.blocks[1].shuffle.order, flow.blocks[1].shuffle.order)
 
@@ -110,9 +105,9 @@ def test_leaky_activation_with_and_without_the_missing_log_det(tmp_path):
     flow, path = small_flow(), tmp_path / "flow.pt"
     torch.save(export_flow(flow), path)
     x, c = torch.randn(8, 6), torch.randn(8, 3)
-    right = load_flow(path, activation="leaky_relu")
-    wrong = load_flow(path, activation="leaky_relu", reproduce_lrelu_bug=True)
-    plain = load_flow(path)
+    right = load_net2net_flow(path, activation="leaky_relu")
+    wrong = load_net2net_flow(path, activation="leaky_relu", reproduce_lrelu_bug=True)
+    plain = load_net2net_flow(path)
     assert torch.equal(right(x, c)[0], wrong(x, c)[0])
     assert (right(x, c)[1] < wrong(x, c)[1]).all()
     assert not torch.equal(plain(x, c)[0], wrong(x, c)[0])
@@ -126,7 +121,7 @@ def test_every_difference_is_listed_at_once(tmp_path):
     state["sub_layers.1.shuffle.forward_shuffle_idx"] = torch.ones(6)
     save_file(state, tmp_path / "flow.safetensors")
     with pytest.raises(CourseError) as error:
-        load_flow(tmp_path / "flow.safetensors", SMALL)
+        load_net2net_flow(tmp_path / "flow.safetensors", SMALL)
     for part in (
         "missing sub_layers.0.norm_layer.loc",
         "unknown sub_layers.9.extra",
@@ -141,9 +136,9 @@ def test_a_damaged_permutation_is_refused(tmp_path):
     state["sub_layers.0.shuffle.forward_shuffle_idx"][0] = state["sub_layers.0.shuffle.forward_shuffle_idx"][1]
     save_file(state, tmp_path / "flow.safetensors")
     with pytest.raises(CourseError, match="no permutation"):
-        load_flow(tmp_path / "flow.safetensors")
+        load_net2net_flow(tmp_path / "flow.safetensors")
     with pytest.raises(CourseError, match="no released Net2Net flow 'animals'"):
-        load_flow(tmp_path / "flow.safetensors", "animals")
+        load_net2net_flow(tmp_path / "flow.safetensors", "animals")
 
 
 # --- flows without condition ----------------------------------------
@@ -204,7 +199,7 @@ def test_an_unconditional_flow_has_the_names_of_the_manifest():
 def test_an_unconditional_flow_is_what_its_tensors_say(tmp_path, prefix):
     state = unconditional_state()
     torch.save({"state_dict": {prefix + name: t for name, t in state.items()}}, tmp_path / "flow.ckpt")
-    flow = load_flow(tmp_path / "flow.ckpt").double()
+    flow = load_net2net_flow(tmp_path / "flow.ckpt").double()
     x, nothing = torch.randn(5, 6, dtype=torch.float64), torch.zeros(5, 1)
     v, log_det = flow(x, nothing)
     expected = reference_flow(state, x)
@@ -220,4 +215,4 @@ def test_what_an_unconditional_flow_cannot_be(tmp_path):
     ):  # fmt: skip
         torch.save(state, tmp_path / "flow.pt")
         with pytest.raises(CourseError, match=reason):
-            load_flow(tmp_path / "flow.pt")
+            load_net2net_flow(tmp_path / "flow.pt")

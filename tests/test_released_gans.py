@@ -10,11 +10,11 @@ from course_lib.experts import fingerprint
 from course_lib.gans.stylegan import FFHQ1024, StyleGAN, StyleGANConfig, StyleGANCritic
 from course_lib.hypermod import HyperGenerator
 from course_lib.hypermod.files import export_released, load_released
-from course_lib.released import (
+from course_lib.released.strict import export_state
+from course_lib.released.stylegan import (
     HyperSizes,
     class_layout,
     discriminator_layout,
-    export_state,
     hyper_layout,
     load_stylegan,
     load_stylegan_discriminator,

@@ -12,21 +12,26 @@ from torch.nn import functional as F
 
 from course_lib.errors import CourseError
 from course_lib.experts import SourceExpert, TargetExpert, fingerprint
-from course_lib.released import (
-    RELEASED_EXPERTS,
-    BasicAutoencoder,
-    BasicAutoencoderConfig,
+from course_lib.released import net2net_experts
+from course_lib.released.net2net_biggan import (
     BigAutoencoder,
     BigAutoencoderConfig,
     BigGan,
+    FrozenActNorm,
+    GeneratorConfig,
+    PortedGenerator,
+    SpectralNorm,
+    posterior_of,
+)
+from course_lib.released.net2net_experts import (
+    RELEASED_EXPERTS,
+    BasicAutoencoder,
+    BasicAutoencoderConfig,
     Captioner,
     CaptionerConfig,
     Dequantiser,
     DequantiserConfig,
-    GeneratorConfig,
-    net2net_experts,
 )
-from course_lib.released.net2net_biggan import FrozenActNorm, PortedGenerator, SpectralNorm, posterior_of
 from course_lib.released.strict import layout_of
 
 FULL = {

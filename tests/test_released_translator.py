@@ -10,21 +10,16 @@ from torch.nn import functional as F
 
 from course_lib.errors import CourseError
 from course_lib.experts import LabelExpert
-from course_lib.released import (
-    RELEASED_EXPERTS,
+from course_lib.released.net2net import (
     RELEASED_TRANSLATORS,
-    BasicAutoencoder,
-    BigAutoencoder,
-    BigGan,
-    Captioner,
-    Dequantiser,
-    GeneratorConfig,
     TranslatorConfig,
-    load_expert,
+    load_net2net_expert,
     load_translator_parts,
     translator_layout,
 )
-from course_lib.released.strict import layout_of, load_state
+from course_lib.released.net2net_biggan import BigAutoencoder, BigGan, GeneratorConfig
+from course_lib.released.net2net_experts import RELEASED_EXPERTS, BasicAutoencoder, Captioner, Dequantiser
+from course_lib.released.strict import fill, layout_of
 from course_lib.translation import CaptionerPrompts, load_released
 
 FULL = {
@@ -217,7 +212,7 @@ def test_an_expert_through_a_file(tmp_path, name):
     }
     path = tmp_path / "weights.safetensors"
     save_file(state, path)
-    loaded = load_expert(path)
+    loaded = load_net2net_expert(path)
     path.write_bytes(b"")
     assert not loaded.training and loaded.notes == ()
     for key, tensor in loaded.state_dict().items():
@@ -228,7 +223,7 @@ def test_an_expert_through_a_file(tmp_path, name):
 def test_words_come_in_the_order_of_their_numbers(tmp_path):
     torch.save(small(Captioner, CAPTIONS).state_dict(), tmp_path / "captioner.ckpt")
     shuffled = dict(sorted(WORDS.items()))
-    assert load_expert(tmp_path / "captioner.ckpt", word_map=shuffled).words == tuple(WORDS)
+    assert load_net2net_expert(tmp_path / "captioner.ckpt", word_map=shuffled).words == tuple(WORDS)
 
 
 def test_a_generator_is_read_with_and_without_its_wrapper(tmp_path):
@@ -237,9 +232,9 @@ def test_a_generator_is_read_with_and_without_its_wrapper(tmp_path):
     torch.save(gan.state_dict(), tmp_path / "wrapped.pth")
     latent = torch.randn(1, 125)
     for name in ("plain", "wrapped"):
-        assert agree(load_expert(tmp_path / f"{name}.pth").decode(latent), gan.decode(latent))
+        assert agree(load_net2net_expert(tmp_path / f"{name}.pth").decode(latent), gan.decode(latent))
     with pytest.raises(CourseError, match="does not fit"):
-        load_expert(tmp_path / "plain.pth", GeneratorConfig(128))
+        load_net2net_expert(tmp_path / "plain.pth", GeneratorConfig(128))
 
 
 def test_counters_of_old_batch_norms_may_be_absent(tmp_path):
@@ -247,11 +242,11 @@ def test_counters_of_old_batch_norms_may_be_absent(tmp_path):
     state = {key: tensor for key, tensor in gan.state_dict().items() if not key.endswith("num_batches_tracked")}
     torch.save(state, tmp_path / "old.pth")
     latent = torch.randn(1, 125)
-    assert agree(load_expert(tmp_path / "old.pth").decode(latent), gan.decode(latent))
+    assert agree(load_net2net_expert(tmp_path / "old.pth").decode(latent), gan.decode(latent))
     del state["decoder.GBlock.0.HyperBN.bn.running_mean"]
     torch.save(state, tmp_path / "old.pth")
     with pytest.raises(CourseError, match=r"missing GBlock\.0\.HyperBN\.bn\.running_mean"):
-        load_expert(tmp_path / "old.pth")
+        load_net2net_expert(tmp_path / "old.pth")
 
 
 def test_the_training_loss_is_left_out_with_a_note(tmp_path):
@@ -262,13 +257,13 @@ def test_the_training_loss_is_left_out_with_a_note(tmp_path):
         if key.startswith("loss.")
     }
     state = {**network.state_dict(), **loss}
-    loaded = load_expert(lightning(tmp_path / "ae.ckpt", state))
+    loaded = load_net2net_expert(lightning(tmp_path / "ae.ckpt", state))
     assert loaded.notes == (f"left out {len(loss)} tensors of the training loss (loss.*): "
                             "perceptual network, patch discriminator, learned variance",)  # fmt: skip
     images = torch.rand(1, 3, 32, 32)
     assert agree(loaded.encode(images), network.encode(images))
     with pytest.raises(CourseError, match=r"unknown loss\.other"):
-        load_expert(lightning(tmp_path / "ae.ckpt", {**state, "loss.other": torch.zeros(1)}))
+        load_net2net_expert(lightning(tmp_path / "ae.ckpt", {**state, "loss.other": torch.zeros(1)}))
 
 
 # --- ways to be wrong ----------------------------------------
@@ -303,7 +298,7 @@ def test_a_released_name_wants_the_released_sizes(tmp_path):
     with pytest.raises(CourseError, match="no released Net2Net translator"):
         load_released(path, "animals")
     with pytest.raises(CourseError, match="no released expert"):
-        load_expert(path, "animals")
+        load_net2net_expert(path, "animals")
 
 
 def test_a_flow_alone_opens_where_the_target_comes_from_outside(tmp_path):
@@ -312,14 +307,14 @@ def test_a_flow_alone_opens_where_the_target_comes_from_outside(tmp_path):
     assert parts.target is None and parts.config.kind == "labels"
     with pytest.raises(CourseError, match=r"pass target="):
         load_released(tmp_path / "run.ckpt")
-    with pytest.raises(CourseError, match=r"holds Net2Net flow \(state_dict\), not .*open it with .*load_flow"):
-        load_expert(tmp_path / "run.ckpt")
+    with pytest.raises(CourseError, match=r"holds Net2Net flow \(state_dict\), not .*open it with .*load_net2net_flow"):
+        load_net2net_expert(tmp_path / "run.ckpt")
 
 
 def test_loading_shares_no_memory_with_the_state():
     network, state = small(Dequantiser, VAE), {k: t.clone() for k, t in small(Dequantiser, VAE).state_dict().items()}
     with torch.device("meta"):
         empty = Dequantiser(VAE)
-    loaded = load_state(empty, state, layout_of(empty), "it")
+    loaded = fill(empty, state, layout_of(empty), "it")
     state["encoder.main.0.weight"].zero_()
     assert torch.equal(loaded.encoder.main[0].weight, network.encoder.main[0].weight)

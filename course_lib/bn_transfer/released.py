@@ -7,13 +7,8 @@ from torch import Tensor
 
 from ..errors import CourseError
 from ..gans import BigGANConfig, Discriminator, Generator
-from ..released import (
-    export_state,
-    load_state,
-    read_transferred,
-    transferred_discriminator_layout,
-    transferred_layout,
-)
+from ..released.biggan import read_transferred, transferred_discriminator_layout, transferred_layout
+from ..released.strict import export_state, fill
 from .propagation import TransferGenerator
 
 __all__ = ["export_released", "load_released", "load_released_discriminator"]
@@ -38,7 +33,7 @@ def load_released(
     config, new, state = read_transferred(path, config or (base.config if base is not None else None))
     variant = "cifar" if config.embedding is None else "imagenet"
     network = TransferGenerator(base or Generator(config).eval(), new, variant)
-    load_state(network, state, transferred_layout(config, new), "this transferred BigGAN")
+    fill(network, state, transferred_layout(config, new), "this transferred BigGAN")
     if base is None:
         kept = network.source.state_dict()
         for name, tensor in network.target.state_dict().items():
@@ -73,5 +68,5 @@ def load_released_discriminator(path: str | Path, config: BigGANConfig) -> Discr
     """
     config, new, state = read_transferred(path, config, discriminator=True)
     discriminator = Discriminator(replace(config, classes=new))
-    load_state(discriminator, state, transferred_discriminator_layout(config, new), "this transferred discriminator")
+    fill(discriminator, state, transferred_discriminator_layout(config, new), "this transferred discriminator")
     return discriminator.eval()

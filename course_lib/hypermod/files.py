@@ -11,16 +11,8 @@ from ..errors import CourseError
 from ..experts import freeze, load_over_source
 from ..gans.stylegan import StyleGAN
 from ..paths import CHECKPOINTS
-from ..released import (
-    HyperSizes,
-    class_layout,
-    cut_stylegan,
-    export_state,
-    hyper_layout,
-    load_state,
-    load_stylegan,
-    read_hyper,
-)
+from ..released.strict import export_state, fill
+from ..released.stylegan import HyperSizes, class_layout, cut_stylegan, hyper_layout, load_stylegan, read_hyper
 from .generator import FullHead, HyperGenerator
 
 __all__ = ["KIND", "export_released", "hyper_config", "hyper_tensors", "load_hypermod", "load_released"]
@@ -90,8 +82,8 @@ def load_released(
         raise CourseError(f"{Path(path).name} has channels {sizes.source.channels}: give the base it was made of.")
     network = HyperGenerator(source, sizes.classes, sizes.width, start="random", published=True)
     _check_kernels(network, generator, sizes)
-    load_state(network, generator, hyper_layout(sizes), "this hyper-modulated generator")
-    load_state(network.classes, classes, class_layout(sizes), "this class network")
+    fill(network, generator, hyper_layout(sizes), "this hyper-modulated generator")
+    fill(network.classes, classes, class_layout(sizes), "this class network")
     return freeze(network)
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ..errors import CourseError
 from ..experts import freeze
-from ..released import load_state, read_mindgan
-from ..released.strict import layout_of
+from ..released.alae import read_mindgan
+from ..released.strict import fill, layout_of
 
 __all__ = ["DIGITS", "MindConfig", "MindCritic", "MindGenerator", "load_released", "uniform_noise"]
 
@@ -106,6 +106,6 @@ def load_released(path: str | Path) -> tuple[MindGenerator, MindCritic]:
     config = MindConfig(latent, noise, tuple(hidden), tuple(critic))
     with torch.device("meta"):
         generator, scorer = MindGenerator(config), MindCritic(config)
-    load_state(generator, tensors, layout_of(generator), "this MindGAN generator")
-    load_state(scorer, others, layout_of(scorer), "this MindGAN critic")
+    fill(generator, tensors, layout_of(generator), "this MindGAN generator")
+    fill(scorer, others, layout_of(scorer), "this MindGAN critic")
     return freeze(generator), freeze(scorer)

@@ -9,17 +9,19 @@ from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from ..errors import CourseError
 from ..experts.protocol import freeze
 from ..gans.alae import ALAE, MLPALAE, PUBLISHED_ALAE, ALAEConfig, MLPALAEConfig
 from .reading import State, read_file
-from .strict import Entry, Kind, Layout, blurs, identify, layout_of, load_state, pick, register
+from .strict import Entry, Kind, Layout, blurs, fill, identify, layout_of, pick, register
 
 __all__ = ["ALAE_PARTS", "alae_layouts", "load_alae", "mlp_alae_layouts", "read_mindgan"]
+
+N = TypeVar("N", bound=nn.Module)
 
 ALAE_PARTS = {"discriminator": "E", "generator": "G", "mapping_tl": "D", "mapping_fl": "F", "dlatent_avg": "mean style"}
 """Names of the parts in a file → the paper's."""
@@ -44,8 +46,7 @@ _RULES = (
 
 
 def _parts(network: Callable[[], nn.Module]) -> dict[str, dict[str, Entry]]:
-    with torch.device("meta"):
-        layout = layout_of(network(), _RULES)
+    layout = layout_of(network, _RULES)
     parts: dict[str, dict[str, Entry]] = {part: {} for part in ALAE_PARTS}
     for name, entry in layout.items():
         part, _, rest = name.partition("/")
@@ -111,38 +112,6 @@ def _mlp_part(state: State) -> str | None:
     return None
 
 
-def _alae_kind(part: str, mark: str) -> Kind:
-    def layout(config: ALAEConfig) -> Layout:
-        return alae_layouts(config)[part]
-
-    def say(config: ALAEConfig, _: State) -> str:
-        same = [name for name, known in PUBLISHED_ALAE.items() if layout(known) == layout(config)]
-        return "the sizes of " + (", ".join(same) or "no released model")
-
-    def when(state: State) -> bool:
-        return _mlp_part(state) is None
-
-    name, sizes = f"ALAE's {ALAE_PARTS[part]}", _part_sizes(part)
-    return Kind(name, mark, _OPENS, sizes, layout, places=_places(part), when=when, say=say)
-
-
-def _mlp_kind(part: str) -> Kind:
-    def layout(config: MLPALAEConfig) -> Layout:
-        return mlp_alae_layouts(config)[part]
-
-    def when(state: State) -> bool:
-        return _mlp_part(state) == part
-
-    name, mark = f"{ALAE_PARTS[part]} of ALAE without convolutions", "fc_1.weight"
-    mark = _MARKS[part] if part == "mapping_tl" else mark
-    return Kind(name, mark, _OPENS, _mlp_sizes, layout, places=_places(part), when=when)
-
-
-def _places(part: str) -> tuple[str, ...]:
-    return (f"{part}_s", part)
-
-
-_OPENS = "course_lib.released.load_alae"
 _MARKS = {
     "discriminator": "encode_block.0.bias_1",
     "generator": "decode_block.0.bias_1",
@@ -150,8 +119,35 @@ _MARKS = {
     "mapping_fl": "map_blocks.0.fc.weight",
     "dlatent_avg": "buff",
 }
-_PARTS = {part: _alae_kind(part, mark) for part, mark in _MARKS.items()}
-_MLP_PARTS = {part: _mlp_kind(part) for part in ("discriminator", "generator", "mapping_tl")}
+
+
+def _places(part: str) -> tuple[str, ...]:
+    return (f"{part}_s", part)
+
+
+def _kind(part: str, plain: bool) -> Kind:
+    """Of one part, of the version without convolutions where ``plain``."""
+    layouts = mlp_alae_layouts if plain else alae_layouts
+
+    def say(config: ALAEConfig, _: State) -> str:
+        layout = layouts(config)[part]
+        same = [name for name, known in PUBLISHED_ALAE.items() if layouts(known)[part] == layout]
+        return "the sizes of " + (", ".join(same) or "no released model")
+
+    return Kind(
+        f"{ALAE_PARTS[part]} of ALAE without convolutions" if plain else f"ALAE's {ALAE_PARTS[part]}",
+        "fc_1.weight" if plain and part != "mapping_tl" else _MARKS[part],
+        "course_lib.released.alae.load_alae",
+        _mlp_sizes if plain else _part_sizes(part),
+        lambda config: layouts(config)[part],
+        places=_places(part),
+        when=lambda state: _mlp_part(state) == (part if plain else None),
+        say=None if plain else say,
+    )
+
+
+_PARTS = {part: _kind(part, plain=False) for part in _MARKS}
+_MLP_PARTS = {part: _kind(part, plain=True) for part in ("discriminator", "generator", "mapping_tl")}
 
 
 def _chain_widths(state: State) -> list[int]:
@@ -162,26 +158,26 @@ def _chain_widths(state: State) -> list[int]:
 def _chain_layout(widths: list[int]) -> Layout:
     layout = {}
     for index, (inputs, outputs) in enumerate(pairwise(widths)):
-        layout |= {
-            f"model.{2 * index}.{name}": shape for name, shape in (("weight", (outputs, inputs)), ("bias", (outputs,)))
-        }
-    return {name: Entry(name, shape) for name, shape in layout.items()}
-
-
-def _mindgan_kind(name: str, place: str, scores: bool) -> Kind:
-    def when(state: State) -> bool:
-        return all(one.startswith("model.") for one in state) and (list(state.values())[-1].numel() == 1) == scores
-
-    def say(widths: list[int], _: State) -> str:
-        return " → ".join(map(str, widths))
-
-    opens = "course_lib.mind2mind.load_released"
-    return Kind(name, "model.0.weight", opens, _chain_widths, _chain_layout, places=(place,), when=when, say=say)
+        for name, shape in (("weight", (outputs, inputs)), ("bias", (outputs,))):
+            layout[f"model.{2 * index}.{name}"] = Entry(f"model.{2 * index}.{name}", shape)
+    return layout
 
 
 _MINDGAN = {
-    "Generator": _mindgan_kind("MindGAN generator", "Generator", False),
-    "Critic": _mindgan_kind("MindGAN critic", "Critic", True),
+    place: Kind(
+        f"MindGAN {place.lower()}",
+        "model.0.weight",
+        "course_lib.mind2mind.load_released",
+        _chain_widths,
+        _chain_layout,
+        places=(place,),
+        # The critic ends in one score.
+        when=lambda state, scores=place == "Critic": (
+            all(one.startswith("model.") for one in state) and (list(state.values())[-1].numel() == 1) == scores
+        ),
+        say=lambda widths, _: " → ".join(map(str, widths)),
+    )
+    for place in ("Generator", "Critic")
 }
 register(*_PARTS.values(), *_MLP_PARTS.values(), *_MINDGAN.values())
 
@@ -196,9 +192,6 @@ def load_alae(path: str | Path, config: ALAEConfig | str | None = None, averaged
         path: a torch file with ``models``, or ``.safetensors`` with names such as ``generator/const``.
         config: what it must fit, or a name in ``PUBLISHED_ALAE``; None reads the sizes off it.
         averaged: the moving averages where the file has them, as the authors draw and encode.
-
-    Raises:
-        CourseError: the file cannot be read, or its names and shapes are not exactly those of the configuration.
     """
     if isinstance(config, str) and config not in PUBLISHED_ALAE:
         raise CourseError(f"There is no released ALAE {config!r}: choose of {', '.join(PUBLISHED_ALAE)}.")
@@ -211,13 +204,10 @@ def load_alae(path: str | Path, config: ALAEConfig | str | None = None, averaged
     states = {part: pick(contents, kind, places[part]) for part, kind in kinds.items()}
     if plain:
         return _load_mlp(states)
-    found = {part: kinds[part].fit(states[part])[0] for part in ("generator", "mapping_fl")}
+    one, mapping = (kinds[part].fit(states[part])[0] for part in ("generator", "mapping_fl"))
     config = PUBLISHED_ALAE[config] if isinstance(config, str) else config
-    one = found["generator"]
-    network = ALAE(config or ALAEConfig(one.channels, one.latent, found["mapping_fl"].mapping, one.colours))
-    for part, layout in alae_layouts(network.config).items():
-        load_state(network, states[part], layout, f"{ALAE_PARTS[part]} of this ALAE")
-    return freeze(network)
+    network = ALAE(config or ALAEConfig(one.channels, one.latent, mapping.mapping, one.colours))
+    return _filled(network, states, alae_layouts(network.config))
 
 
 def _load_mlp(states: dict[str, dict[str, Tensor]]) -> MLPALAE:
@@ -226,17 +216,16 @@ def _load_mlp(states: dict[str, dict[str, Tensor]]) -> MLPALAE:
     if "dlatent_avg" in states:
         # There is a mean for each of the style-based version's slots, all alike.
         states["dlatent_avg"] = {name: tensor[:1] for name, tensor in states["dlatent_avg"].items()}
-    for part, layout in mlp_alae_layouts(network.config).items():
-        if part in states:
-            load_state(network, states[part], layout, f"{ALAE_PARTS[part]} of this ALAE")
+    return _filled(network, states, mlp_alae_layouts(network.config))
+
+
+def _filled(network: N, states: dict[str, dict[str, Tensor]], layouts: dict[str, dict[str, Entry]]) -> N:
+    for part, state in states.items():
+        fill(network, state, layouts[part], f"{ALAE_PARTS[part]} of this ALAE")
     return freeze(network)
 
 
 def read_mindgan(path: str | Path) -> tuple[tuple[list[int], dict[str, Tensor]], ...]:
-    """``Generator`` and ``Critic`` of a MindGAN: of each the widths of its linear layers, and its tensors, checked.
-
-    Raises:
-        CourseError: the file cannot be read, or names and shapes are not those of a MindGAN.
-    """
+    """``Generator`` and ``Critic`` of a MindGAN: of each the widths of its linear layers, and its tensors, checked."""
     contents = read_file(path)
     return tuple(kind.fit(pick(contents, kind))[:2] for kind in _MINDGAN.values())

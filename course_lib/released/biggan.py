@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ..gans import CIFAR32, IMAGENET128, BigGANConfig, Discriminator, Generator
 from .reading import State
-from .strict import Entry, Kind, Layout, layout_of, load_state, pick, reading_sizes, register
+from .strict import Entry, Kind, Layout, layout_of, pick, reading_sizes, register
 
 __all__ = ["load_biggan", "load_biggan_discriminator", "read_transferred", "transferred_discriminator_layout"]
 __all__ += ["transferred_layout"]
@@ -21,9 +20,8 @@ _PARTS = {"comb_layer": "mixing", "prev_knowledge": "table", "z_layer": "noise",
 _SIDES = {"g": "gain", "b": "bias"}
 
 
-def _on_meta(network: type, config: BigGANConfig) -> Layout:
-    with torch.device("meta"):
-        return layout_of(network(config))
+def _layout(network: type, config: BigGANConfig) -> Layout:
+    return layout_of(lambda: network(config))
 
 
 def transferred_layout(config: BigGANConfig, new: int) -> Layout:
@@ -33,11 +31,10 @@ def transferred_layout(config: BigGANConfig, new: int) -> Layout:
     :class:`course_lib.bn_transfer.TransferGenerator` names them. ``pretrain_embedding_w`` of every layer is one tensor
     with ``shared.weight``.
 
-    Args:
-        config: of the generator that was transferred; with an embedding it is the ImageNet variant, else the CIFAR one.
-        new: number of new classes.
+    ``config`` is that of the generator that was transferred; with an embedding it is the ImageNet variant, else the
+    CIFAR one. ``new`` is the number of new classes.
     """
-    base = {name: entry.shape for name, entry in _on_meta(Generator, config).items()}
+    base = {name: entry.shape for name, entry in _layout(Generator, config).items()}
     layout: dict[str, Entry] = {}
     for name, shape in base.items():
         norm, _, rest = name.rpartition(".bn")
@@ -74,7 +71,7 @@ def _propagation(norm: str, channels: int, config: BigGANConfig, new: int) -> It
 
 def transferred_discriminator_layout(config: BigGANConfig, new: int) -> Layout:
     """Tensors of a discriminator with new classes: ``new_embed`` in the place of ``embed``."""
-    layout = _on_meta(Discriminator, replace(config, classes=new))
+    layout = _layout(Discriminator, replace(config, classes=new))
     return {name.replace("embed.", "new_embed."): entry for name, entry in layout.items()}
 
 
@@ -108,7 +105,7 @@ def _discriminator_sizes(state: State) -> BigGANConfig:
     widths = tuple(len(state[f"blocks.{k}.0.conv1.weight"]) for k in _blocks(state))
     halvings = sum(f"blocks.{k}.0.conv_sc.weight" in state for k in _blocks(state))
     classes = len(state["new_embed.weight" if "new_embed.weight" in state else "embed.weight"])
-    base = next((c for c in (IMAGENET128, CIFAR32) if c.discriminator == widths and c.halvings == halvings), None)
+    base = next((c for c in _SIZES.values() if c.discriminator == widths and c.halvings == halvings), None)
     if base is None:
         size = 4 * 2**halvings
         ends = {"halvings": halvings, "attention": tuple(size >> (k + 1) for k in _attending(state))}
@@ -132,20 +129,20 @@ def _say(config: BigGANConfig, state: State) -> str:
 _GENERATOR = Kind(
     "BigGAN generator",
     "output_layer.0.stored_mean",
-    "course_lib.released.load_biggan",
+    "course_lib.released.biggan.load_biggan",
     _generator_sizes,
-    lambda config: _on_meta(Generator, config),
-    _SIZES,
+    lambda config: _layout(Generator, config),
+    published=_SIZES,
     when=lambda state: _MARK not in state,
     say=_say,
 )
 _DISCRIMINATOR = Kind(
     "BigGAN discriminator",
     "embed.sv0",
-    "course_lib.released.load_biggan_discriminator",
+    "course_lib.released.biggan.load_biggan_discriminator",
     _discriminator_sizes,
-    lambda config: _on_meta(Discriminator, config),
-    _SIZES,
+    lambda config: _layout(Discriminator, config),
+    published=_SIZES,
     say=_say,
 )
 _NEW_GENERATOR = Kind(
@@ -176,18 +173,13 @@ def load_biggan(path: str | Path, config: BigGANConfig | str | None = None) -> G
     Args:
         path: ``G_ema.pth`` (its average, the better one) or ``G.pth``.
         config: what it must fit, "ImageNet" or "CIFAR"; None reads the sizes off it.
-
-    Raises:
-        CourseError: the file cannot be read, or its names and shapes are not exactly those of the configuration.
     """
-    config, state, _ = _GENERATOR.fit(pick(path, _GENERATOR), config)
-    return load_state(Generator(config), state, _GENERATOR.layout(config), "this BigGAN generator").eval()
+    return _GENERATOR.load(path, config, Generator)
 
 
 def load_biggan_discriminator(path: str | Path, config: BigGANConfig | str | None = None) -> Discriminator:
     """A discriminator of BigGAN-PyTorch, in evaluation mode; as :func:`load_biggan`."""
-    config, state, _ = _DISCRIMINATOR.fit(pick(path, _DISCRIMINATOR), config)
-    return load_state(Discriminator(config), state, _DISCRIMINATOR.layout(config), "this BigGAN discriminator").eval()
+    return _DISCRIMINATOR.load(path, config, Discriminator)
 
 
 def read_transferred(
@@ -196,12 +188,8 @@ def read_transferred(
     """Sizes of what was transferred, number of new classes, and tensors of a cGANTransfer file, checked.
 
     Args:
-        path: ``G*.pth`` or ``D*.pth``.
+        path: ``G*.pth`` or, with ``discriminator``, ``D*.pth``.
         config: of the generator that was transferred; None reads the sizes off the file.
-        discriminator: which of the two.
-
-    Raises:
-        CourseError: the file cannot be read, or its names and shapes are not exactly those of the configuration.
     """
     kind = _NEW_DISCRIMINATOR if discriminator else _NEW_GENERATOR
     state = pick(path, kind)

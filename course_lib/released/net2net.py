@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..cinn import ConditionalFlow, FlowConfig
 from ..errors import CourseError
-from .net2net_biggan import BigAutoencoder, BigAutoencoderConfig, BigGan, FrozenNetwork, GeneratorConfig
+from .net2net_biggan import BigAutoencoder, BigAutoencoderConfig, BigGan, GeneratorConfig
 from .net2net_experts import (
     RELEASED_EXPERTS,
     BasicAutoencoder,
@@ -20,10 +20,10 @@ from .net2net_experts import (
     DequantiserConfig,
 )
 from .reading import State, read_file
-from .strict import Kind, Layout, identify, layout_of, load_state, pick, register, take
+from .strict import Kind, Layout, fill, identify, layout_of, pick, register, take
 
 __all__ = ["RELEASED_FLOWS", "RELEASED_TRANSLATORS", "TranslatorConfig", "TranslatorParts", "flow_layout"]
-__all__ += ["load_expert", "load_flow", "load_translator_parts", "translator_layout"]
+__all__ += ["load_net2net_expert", "load_net2net_flow", "load_translator_parts", "translator_layout"]
 
 # Parts of a translator's file, and the tensor that tells a flow.
 _TARGET, _SOURCE, _FLOW = "first_stage_model.", "cond_stage_model.", "flow."
@@ -50,9 +50,9 @@ RELEASED_FLOWS: dict[str, FlowConfig] = {
 
 
 def flow_layout(config: FlowConfig) -> Layout:
-    """All tensors of a flow with this configuration by released name; nothing large is allocated."""
+    """All tensors of a flow with this configuration by released name."""
     depth = config.hidden_depth
-    rules = [*_EMBEDDER_RULES[config.embedder_kind](config.embedder_depth, 3 if config.embedder_batch_norm else 2)]
+    rules = [*_embedder_rules(config.embedder_kind, config.embedder_depth, 3 if config.embedder_batch_norm else 2)]
     rules += [
         (r"^blocks\.(\d+)\.norm\.", r"sub_layers.\1.norm_layer."),
         (r"^blocks\.(\d+)\.coupling\.scale_nets\.(\d)", r"sub_layers.\1.coupling.s.\2.main"),
@@ -62,8 +62,7 @@ def flow_layout(config: FlowConfig) -> Layout:
         (r"^blocks\.(\d+)\.shuffle\.order", r"sub_layers.\1.shuffle.forward_shuffle_idx"),
         (r"^blocks\.(\d+)\.shuffle\.inverse_order", r"sub_layers.\1.shuffle.backward_shuffle_idx"),
     ]
-    with torch.device("meta"):
-        layout = layout_of(ConditionalFlow(config), rules)
+    layout = layout_of(lambda: ConditionalFlow(config), rules)
     for name, entry in layout.items():
         if name.endswith((".loc", ".scale")):
             layout[name] = replace(entry, shape=(1, *entry.shape, 1, 1))  # there ActNorm is made for maps
@@ -72,24 +71,24 @@ def flow_layout(config: FlowConfig) -> Layout:
     return layout
 
 
-# Layers, norms and activations share one running index there; only layers and norms hold tensors. With the depth and
-# how many places a layer takes.
-_EMBEDDER_RULES: dict[str, Any] = {
-    "dense": lambda depth, step: (
-        (r"^embedder\.net\.hidden\.(\d+)", lambda found: f"embedder.main.{step * int(found[1])}"),
-        (r"^embedder\.net\.norms\.(\d+)", lambda found: f"embedder.main.{step * int(found[1]) + 1}"),
-        (r"^embedder\.net\.out", f"embedder.main.{step * (depth + 1)}"),
-    ),
-    "tapered": lambda depth, step: (
-        (r"^embedder\.linears\.(\d+)", lambda found: f"embedder.net.{3 * int(found[1])}"),
-        (r"^embedder\.norms\.(\d+)", lambda found: f"embedder.net.{3 * int(found[1]) + 1}"),
-    ),
-    "conv": lambda depth, step: (
-        (r"^embedder\.convs\.(\d+)", r"embedder.feature_layers.\1.sub_layers.0"),
-        (r"^embedder\.norms\.(\d+)", r"embedder.feature_layers.\1.sub_layers.1"),
-        (r"^embedder\.out", "embedder.dense_encode.sub_layers.0"),
-    ),
-}
+def _embedder_rules(kind: str, depth: int, step: int) -> tuple[tuple[str, Any], ...]:
+    """Layers, norms and activations share one running index there, ``step`` a layer; the activations hold nothing."""
+    return {
+        "dense": (
+            (r"^embedder\.net\.hidden\.(\d+)", lambda found: f"embedder.main.{step * int(found[1])}"),
+            (r"^embedder\.net\.norms\.(\d+)", lambda found: f"embedder.main.{step * int(found[1]) + 1}"),
+            (r"^embedder\.net\.out", f"embedder.main.{step * (depth + 1)}"),
+        ),
+        "tapered": (
+            (r"^embedder\.linears\.(\d+)", lambda found: f"embedder.net.{3 * int(found[1])}"),
+            (r"^embedder\.norms\.(\d+)", lambda found: f"embedder.net.{3 * int(found[1]) + 1}"),
+        ),
+        "conv": (
+            (r"^embedder\.convs\.(\d+)", r"embedder.feature_layers.\1.sub_layers.0"),
+            (r"^embedder\.norms\.(\d+)", r"embedder.feature_layers.\1.sub_layers.1"),
+            (r"^embedder\.out", "embedder.dense_encode.sub_layers.0"),
+        ),
+    }[kind]
 
 
 def _last_index(state: State, prefix: str) -> int:
@@ -150,7 +149,7 @@ def _with_silent_condition(state: State) -> dict[str, Tensor]:
 _FLOW_KIND = Kind(
     "Net2Net flow",
     _MARK,
-    "course_lib.released.load_flow",
+    "course_lib.released.net2net.load_net2net_flow",
     _flow_sizes,
     flow_layout,
     RELEASED_FLOWS,
@@ -167,7 +166,7 @@ _UNCONDITIONAL = replace(
 )
 
 
-def load_flow(
+def load_net2net_flow(
     path: str | Path,
     config: FlowConfig | str | None = None,
     activation: Literal["none", "leaky_relu"] | None = None,
@@ -183,10 +182,6 @@ def load_flow(
         activation: the activation of the blocks, which leaves no trace in the file; None keeps that of ``config``. All
             released configurations use "none" although the class's default is the leaky one.
         reproduce_lrelu_bug: report 0 for the leaky activation's log-determinant, as the released code does.
-
-    Raises:
-        CourseError: the file cannot be read, its names and shapes are not exactly those of the configuration, or a
-            permutation is none.
     """
     contents = read_file(path)
     bare = {place: identify(state)[1] for place, state in contents.parts.items()}
@@ -210,7 +205,7 @@ def _build_flow(state: State, config: FlowConfig) -> ConditionalFlow:
                 raise CourseError(f"{name} and its inverse are no permutation: the file is damaged, fetch it again.")
     with torch.device("meta"):
         flow = ConditionalFlow(config)
-    load_state(flow, state, flow_layout(config), "this flow")
+    fill(flow, state, flow_layout(config), "this flow")
     flow.load_state_dict(flow.state_dict())  # layers that keep something beside their tensors read it anew
     return flow.eval()
 
@@ -230,7 +225,7 @@ _NETWORKS = {
 }
 
 
-def _network(config: Any) -> FrozenNetwork:
+def _network(config: Any) -> nn.Module:
     """On the ``meta`` device: it takes no memory yet."""
     with torch.device("meta"):
         return _NETWORKS[type(config)](config)
@@ -242,17 +237,19 @@ def _expert_layout(config: Any) -> Layout:
     return {name.removeprefix(prefix): entry for name, entry in layout_of(_network(config)).items()}
 
 
-def _expert(config: type, name: str, mark: str, drop: dict[tuple[str, ...], str] | None = None) -> Kind:
-    published = {key: known for key, known in RELEASED_EXPERTS.items() if type(known) is config}
-    call = "course_lib.released.load_expert"
-    return Kind(name, mark, call, config.read, _expert_layout, published, drop=drop or {})
-
-
 _EXPERTS = {
-    config: _expert(config, *rest)
-    for config, *rest in (
-        (BigAutoencoderConfig, "256-pixel autoencoder", "decoder.map_to_class_embedding.main.0.weight", _LOSS),
-        (BasicAutoencoderConfig, "32-pixel autoencoder", "autoencoder.dense_encode.sub_layers.0.weight", _LOSS),
+    config: Kind(
+        name,
+        mark,
+        "course_lib.released.net2net.load_net2net_expert",
+        config.read,
+        _expert_layout,
+        {key: known for key, known in RELEASED_EXPERTS.items() if type(known) is config},
+        drop=_LOSS if "autoencoder" in name else {},
+    )
+    for config, name, mark in (
+        (BigAutoencoderConfig, "256-pixel autoencoder", "decoder.map_to_class_embedding.main.0.weight"),
+        (BasicAutoencoderConfig, "32-pixel autoencoder", "autoencoder.dense_encode.sub_layers.0.weight"),
         (GeneratorConfig, "BigGAN generator of Net2Net", "GBlock.0.conv0.module.weight_bar"),
         (DequantiserConfig, "dequantiser", "mu_layer.main.0.weight"),
         (CaptionerConfig, "captioner", "decoder.decode_step.weight_ih"),
@@ -261,9 +258,9 @@ _EXPERTS = {
 """Type of the configuration → its network."""
 
 
-def load_expert(
+def load_net2net_expert(
     path: str | Path, config: Any = None, normalise_twice: bool = True, word_map: dict[str, int] | None = None
-) -> FrozenNetwork:
+) -> nn.Module:
     """A released expert: autoencoder, BigGAN's generator, dequantiser or captioner, whichever the file holds.
 
     What the training loss of an autoencoder saved is left out, and noted in ``notes``.
@@ -273,9 +270,6 @@ def load_expert(
         config: what it must fit, or a name in ``RELEASED_EXPERTS``; None reads the sizes off it.
         normalise_twice: see :class:`BigAutoencoderConfig`.
         word_map: word → number, the JSON file that was published beside the captioner's weights.
-
-    Raises:
-        CourseError: the file cannot be read, holds no expert, or its names and shapes are not exactly right.
     """
     if isinstance(config, str) and config not in RELEASED_EXPERTS:
         raise CourseError(f"There is no released expert {config!r}: choose of {', '.join(RELEASED_EXPERTS)}.")
@@ -287,7 +281,7 @@ def load_expert(
     config, state, notes = kind.fit(pick(contents, kind), config)
     if isinstance(config, BigAutoencoderConfig):
         config = replace(config, normalise_twice=normalise_twice)
-    network = load_state(_network(config), state, _expert_layout(config), f"this {kind.name}")
+    network = fill(_network(config), state, _expert_layout(config), f"this {kind.name}")
     if isinstance(network, Captioner):
         network.words = tuple(sorted(word_map or {}, key=(word_map or {}).__getitem__))
     network.notes = notes
@@ -318,7 +312,7 @@ class TranslatorConfig:
     dequantiser: DequantiserConfig | None = None
     labels: tuple[str, ...] = field(default=(), compare=False)
 
-    def networks(self) -> dict[str, FrozenNetwork]:
+    def networks(self) -> dict[str, nn.Module]:
         """Prefix → network of every part but the flow, on the ``meta`` device."""
         parts = {_TARGET: self.target, _SOURCE: self.source, _CAPTIONER: self.captioner, _DEQUANTISER: self.dequantiser}
         return {prefix: _network(config) for prefix, config in parts.items() if config is not None}
@@ -369,8 +363,6 @@ class TranslatorParts:
     """What was read of a translator's checkpoint; ``course_lib.translation.load_released`` joins it into one.
 
     Attributes:
-        config: what the file turned out to be.
-        flow: in evaluation mode.
         source: the source autoencoder; None for labels and sentences.
         target: None where the target is outside of the file.
         captioner, dequantiser: of a BigGAN translator.
@@ -421,9 +413,6 @@ def load_translator_parts(
         path: its file.
         config: what it must fit, or a name in ``RELEASED_TRANSLATORS``; None reads it off the file.
         normalise_twice: see :class:`BigAutoencoderConfig`.
-
-    Raises:
-        CourseError: the file cannot be read, or its names and shapes are not exactly those of the configuration.
     """
     contents = read_file(path)
     # A flow alone does where the target comes from outside.
@@ -433,6 +422,6 @@ def load_translator_parts(
         config = replace(config, target=replace(config.target, normalise_twice=normalise_twice))
     networks = config.networks()
     for prefix, network in networks.items():
-        load_state(network, take(state, prefix), layout_of(network), prefix)
+        fill(network, take(state, prefix), layout_of(network), prefix)
     parts = (networks.get(prefix) for prefix in (_SOURCE, _TARGET, _CAPTIONER, _DEQUANTISER))
     return TranslatorParts(config, _build_flow(take(state, _FLOW), config.flow), *parts, contents.step, notes)

@@ -1,9 +1,13 @@
-"""Net2Net's autoencoder of 256 pixels and BigGAN, built so that their tensors carry the released names; both frozen.
+"""Net2Net's target experts, BigGAN and the autoencoder of 256 pixels; their tensors carry the released names.
+
+All released networks are frozen. Pictures are ``(B, 3, S, S)`` in [−1, 1], latents ``(B, latent_dim)``; other shapes
+are a ``CourseError``. Each configuration reads itself off tensors: ``read``.
 
 References:
     Net2Net (Rombach et al. 2020), supplement, table 3; CompVis/net2net, ``BigAE`` and its BigGAN.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,29 +23,15 @@ from ..experts.protocol import freeze
 from .reading import State
 from .strict import take
 
-__all__ = ["BigAutoencoder", "BigAutoencoderConfig", "BigGan", "Chain", "FrozenActNorm", "FrozenNetwork"]
-__all__ += ["FEATURES", "GeneratorConfig", "PortedGenerator", "SpectralNorm", "check_latents", "fully_connected"]
-__all__ += ["posterior_of", "resnet", "stages_of"]
+__all__ = ["FEATURES", "BigAutoencoder", "BigAutoencoderConfig", "BigGan", "FrozenActNorm", "GeneratorConfig"]
+__all__ += ["PortedGenerator", "SpectralNorm", "chain", "check_latents", "fully_connected", "posterior_of", "resnet"]
+__all__ += ["stages_of"]
 
 FEATURES = 2048
 """Channels behind a ResNet's last stage of bottlenecks."""
 
 
 # --- pieces that several networks share ----------------------------------------
-
-
-class FrozenNetwork(nn.Module):
-    """A released network.
-
-    Attributes:
-        notes: what the reader of its file left out, in words.
-    """
-
-    notes: tuple[str, ...] = ()
-
-    def frozen(self) -> Self:
-        """Ends a constructor: evaluation mode for good, without gradients."""
-        return freeze(self)
 
 
 class FrozenActNorm(nn.Module):
@@ -57,16 +47,9 @@ class FrozenActNorm(nn.Module):
         return self.scale * (x + self.loc)
 
 
-class Chain(nn.Module):
+def chain(name: str, *layers: nn.Module) -> nn.Sequential:
     """Layers in a row whose tensors are called ``{name}.{i}``."""
-
-    def __init__(self, name: str, *layers: nn.Module):
-        super().__init__()
-        self.add_module(name, nn.Sequential(*layers))
-
-    def forward(self, x: Tensor) -> Tensor:
-        (layers,) = self.children()
-        return layers(x)
+    return nn.Sequential(OrderedDict({name: nn.Sequential(*layers)}))
 
 
 def fully_connected(widths: Sequence[int]) -> nn.Module:
@@ -74,7 +57,7 @@ def fully_connected(widths: Sequence[int]) -> nn.Module:
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(0.01)]
-    return Chain("main", *layers[:-1])
+    return chain("main", *layers[:-1])
 
 
 def resnet(layers: Sequence[int], **options: Any) -> nn.Module:
@@ -93,6 +76,14 @@ def posterior_of(moments: Tensor) -> Posterior:
     """From ``(B, 2 D)`` or ``(B, 2 D, 1, 1)``: means, then log-variances, which the released code clamps."""
     mean, log_variance = moments.flatten(1).chunk(2, dim=1)
     return Posterior(mean, log_variance.clamp(-30.0, 10.0))
+
+
+def check_latents(network: Any, latent: Tensor) -> Tensor:
+    """``(B, latent_dim)``; another width is a CourseError."""
+    latent = latent.flatten(1)
+    if latent.shape[1] != network.latent_dim:
+        raise CourseError(f"this network takes latents (B, {network.latent_dim}), not {tuple(latent.shape)}.")
+    return latent
 
 
 # --- BigGAN ----------------------------------------
@@ -115,9 +106,6 @@ class GeneratorConfig:
         classes: number of classes.
         class_dim: width of a class embedding.
         actnorm_at_end: ActNorm instead of BatchNorm before the last convolution, as in the autoencoders.
-
-    Raises:
-        CourseError: another size, or a code without numbers for the first layer.
     """
 
     size: int = 256
@@ -154,7 +142,6 @@ class GeneratorConfig:
 
     @classmethod
     def read(cls, state: State) -> Self:
-        """Off a generator's tensors, named without prefix."""
         blocks = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("GBlock."))
         class_dim, classes = state["linear.weight"].shape
         code_dim = state["G_linear.module.weight_bar"].shape[1] + _CHUNK * blocks
@@ -198,6 +185,10 @@ def _unit(vector: Tensor) -> Tensor:
     return vector / (vector.norm() + _EPSILON)
 
 
+def _conv(inputs: int, outputs: int, kernel: int, bias: bool = True) -> SpectralNorm:
+    return SpectralNorm(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=bias))
+
+
 class _ConditionalNorm(nn.Module):
     """BatchNorm without affine part; gain (1 + …) and bias are linear in the condition."""
 
@@ -217,9 +208,8 @@ class _Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, condition_dim: int):
         super().__init__()
-        self.conv0 = SpectralNorm(nn.Conv2d(inputs, outputs, 3, padding=1))
-        self.conv1 = SpectralNorm(nn.Conv2d(outputs, outputs, 3, padding=1))
-        self.conv_sc = SpectralNorm(nn.Conv2d(inputs, outputs, 1))
+        self.conv0, self.conv1 = _conv(inputs, outputs, 3), _conv(outputs, outputs, 3)
+        self.conv_sc = _conv(inputs, outputs, 1)
         self.HyperBN = _ConditionalNorm(inputs, condition_dim)
         self.HyperBN_1 = _ConditionalNorm(outputs, condition_dim)
 
@@ -235,10 +225,9 @@ class _Attention(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.gamma = nn.Parameter(torch.zeros(1))
-        self.theta = SpectralNorm(nn.Conv2d(channels, channels // 8, 1, bias=False))
-        self.phi = SpectralNorm(nn.Conv2d(channels, channels // 8, 1, bias=False))
-        self.g = SpectralNorm(nn.Conv2d(channels, channels // 2, 1, bias=False))
-        self.o_conv = SpectralNorm(nn.Conv2d(channels // 2, channels, 1, bias=False))
+        self.theta, self.phi = (_conv(channels, channels // 8, 1, bias=False) for _ in range(2))
+        self.g = _conv(channels, channels // 2, 1, bias=False)
+        self.o_conv = _conv(channels // 2, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         query = self.theta(x).flatten(2)
@@ -259,15 +248,10 @@ class PortedGenerator(nn.Module):
         self.attention = _Attention(widths[-2])
         end = FrozenActNorm(widths[-1]) if config.actnorm_at_end else nn.BatchNorm2d(widths[-1], _EPSILON)
         self.ScaledCrossReplicaBN = end
-        self.colorize = SpectralNorm(nn.Conv2d(widths[-1], 3, 3, padding=1))
+        self.colorize = _conv(widths[-1], 3, 3)
 
     def forward(self, code: Tensor, class_embedding: Tensor) -> Tensor:
-        """Pictures ``(B, 3, S, S)`` in [−1, 1].
-
-        Args:
-            code: ``(B, code_dim)``.
-            class_embedding: ``(B, class_dim)``; ``linear`` makes it of one-hot or soft classes ``(B, classes)``.
-        """
+        """Pictures of codes ``(B, code_dim)`` and embeddings ``(B, class_dim)``, which ``linear`` makes of classes."""
         first, *chunks = code.split(self.config.split, dim=1)
         # The first layer writes channels last.
         x = self.G_linear(first).view(len(code), 4, 4, -1).permute(0, 3, 1, 2)
@@ -278,59 +262,33 @@ class PortedGenerator(nn.Module):
         return self.colorize(F.relu(self.ScaledCrossReplicaBN(x))).tanh()
 
 
-class BigGan(FrozenNetwork):
-    """The generator as a target expert: a latent is the code ``z`` followed by a class embedding.
-
-    Attributes:
-        latent_dim: ``code_dim + class_dim``, 268 at 256 pixels.
-    """
+class BigGan(nn.Module):
+    """The generator as a target expert: a latent is the code ``z`` followed by a class embedding, 268 numbers."""
 
     def __init__(self, config: GeneratorConfig):
         super().__init__()
         self.config, self.latent_dim = config, config.code_dim + config.class_dim
         self.decoder = PortedGenerator(config)
-        self.frozen()
+        freeze(self)
 
     @torch.no_grad()
     def embed(self, labels: Tensor) -> Tensor:
-        """Class embeddings ``(B, class_dim)`` of class numbers ``int64 (B,)``.
-
-        Raises:
-            CourseError: a number is out of range.
-        """
+        """Class embeddings ``(B, class_dim)`` of class numbers ``int64 (B,)``."""
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.config.classes:
             raise CourseError(f"class numbers go from 0 to {self.config.classes - 1}.")
         return self.decoder.linear.weight.T[labels]
 
     @torch.no_grad()
     def render(self, code: Tensor, class_embedding: Tensor) -> Tensor:
-        """Pictures ``(B, 3, S, S)`` in [−1, 1] for codes ``(B, code_dim)``, of which |z| ≤ 2.5 were trained on."""
+        """Pictures for codes ``(B, code_dim)``, of which |z| ≤ 2.5 were trained on."""
         return self.decoder(code, class_embedding)
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Pictures ``(B, 3, S, S)`` in [−1, 1] for latents ``(B, latent_dim)``.
-
-        Raises:
-            CourseError: latents of another width.
-        """
         latent = check_latents(self, latent)
         return self.render(*latent.split([self.config.code_dim, self.config.class_dim], dim=1))
 
     def encode(self, x: Tensor) -> Tensor:
-        """A generator has no encoder.
-
-        Raises:
-            CourseError: always.
-        """
         raise CourseError("BigGAN has no encoder: keep the latents (z, class embedding) that pictures were made of.")
-
-
-def check_latents(network: Any, latent: Tensor) -> Tensor:
-    """``(B, latent_dim)``; another width is a CourseError."""
-    latent = latent.flatten(1)
-    if latent.shape[1] != network.latent_dim:
-        raise CourseError(f"this network takes latents (B, {network.latent_dim}), not {tuple(latent.shape)}.")
-    return latent
 
 
 # --- the autoencoder of 256 pixels ----------------------------------------
@@ -373,7 +331,6 @@ class BigAutoencoderConfig:
 
     @classmethod
     def read(cls, state: State) -> Self:
-        """Off tensors named ``encoder.model.*`` and ``decoder.*``."""
         one = GeneratorConfig.read(take(state, "decoder.decoder."))
         layers = stages_of(state, [f"encoder.model.layer{stage}." for stage in (1, 2, 3, 4)])
         hidden = len(state["decoder.map_to_class_embedding.main.0.weight"])
@@ -386,7 +343,7 @@ class _BigEncoder(nn.Module):
         super().__init__()
         self.passes = 2 if config.normalise_twice else 1
         self.model = resnet(config.encoder_layers, num_classes=1, norm_layer=FrozenActNorm)
-        self.model.fc = Chain("sub_layers", nn.Conv2d(FEATURES, 2 * config.latent_dim, 1))
+        self.model.fc = chain("sub_layers", nn.Conv2d(FEATURES, 2 * config.latent_dim, 1))
 
     def normalise(self, images: Tensor) -> Tensor:
         """From [−1, 1] to the statistics of ImageNet, once or twice."""
@@ -416,42 +373,28 @@ class _BigDecoder(nn.Module):
         return self.decoder(latent, self.decoder.linear(soft_class))
 
 
-class BigAutoencoder(FrozenNetwork):
-    """Pictures ``(B, 3, S, S)`` in [−1, 1] ↔ latents ``(B, D)``: a ResNet-101 with ActNorm encodes, a BigGAN decodes.
-
-    Attributes:
-        latent_dim: ``D``.
-        condition_shape: ``(D,)``; it can be a source expert too.
-    """
+class BigAutoencoder(nn.Module):
+    """A ResNet-101 with ActNorm encodes, a BigGAN decodes. It can be a source expert too."""
 
     def __init__(self, config: BigAutoencoderConfig | None = None):
         super().__init__()
         self.config = config = config or BigAutoencoderConfig()
         self.latent_dim, self.condition_shape = config.latent_dim, (config.latent_dim,)
         self.encoder, self.decoder = _BigEncoder(config), _BigDecoder(config)
-        self.frozen()
+        freeze(self)
 
     @torch.no_grad()
     def posterior(self, images: Tensor) -> Posterior:
-        """Distribution of the latent for each picture.
-
-        Raises:
-            CourseError: something else than pictures in colour.
-        """
+        """Distribution of the latent for each picture."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise CourseError(f"this autoencoder takes pictures (B, 3, S, S), not {tuple(images.shape)}.")
         return posterior_of(self.encoder(images))
 
     def encode(self, x: Tensor, sample: bool = False, generator: torch.Generator | None = None) -> Tensor:
-        """Latents ``(B, D)``: the posterior's mean, as the authors' demo, or a draw from it, as their training."""
+        """Latents: the posterior's mean, as the authors' demo, or a draw from it, as their training."""
         posterior = self.posterior(x)
         return posterior.sample(generator) if sample else posterior.mean
 
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
-        """Pictures ``(B, 3, S, S)`` in [−1, 1] for latents ``(B, D)``.
-
-        Raises:
-            CourseError: latents of another width.
-        """
         return self.decoder(check_latents(self, latent))

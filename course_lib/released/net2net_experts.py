@@ -1,4 +1,4 @@
-"""Net2Net's smaller experts, built so that their tensors carry the released names; all are frozen.
+"""Net2Net's smaller experts, in the same way.
 
 The autoencoder of 32 pixels (source of super-resolution), the dequantiser of BigGAN's class embeddings, and the
 captioner that wrote the captions of its pictures.
@@ -7,6 +7,7 @@ References:
     Net2Net (Rombach et al. 2020), section 4 and supplement, table 5; CompVis/net2net.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,13 +19,13 @@ from torch.nn import functional as F
 
 from ..errors import CourseError
 from ..experts.autoencoder import Posterior
+from ..experts.protocol import freeze
 from .net2net_biggan import (
     FEATURES,
     BigAutoencoderConfig,
-    Chain,
     FrozenActNorm,
-    FrozenNetwork,
     GeneratorConfig,
+    chain,
     check_latents,
     fully_connected,
     posterior_of,
@@ -35,7 +36,6 @@ from .reading import State
 
 __all__ = ["RELEASED_EXPERTS", "BasicAutoencoder", "BasicAutoencoderConfig", "Captioner", "CaptionerConfig"]
 __all__ += ["Dequantiser", "DequantiserConfig"]
-
 
 # --- the autoencoder of 32 pixels ----------------------------------------
 
@@ -68,16 +68,10 @@ class BasicAutoencoderConfig:
 
     @classmethod
     def read(cls, state: State) -> Self:
-        """Off tensors named ``autoencoder.*``."""
         scales = {name.split(".")[2] for name in state if name.startswith("autoencoder.feature_layers.")}
         code, _, side, _ = state["autoencoder.dense_encode.sub_layers.0.weight"].shape
         base, channels = state["autoencoder.feature_layers.0.sub_layers.0.weight"].shape[:2]
         return cls(code // 2, len(scales), side, channels, base)
-
-
-def _activated(convolution: nn.Module) -> nn.Module:
-    norm = FrozenActNorm(convolution.out_channels)
-    return Chain("sub_layers", convolution, norm, nn.LeakyReLU(0.2))
 
 
 class _BasicNetwork(nn.Module):
@@ -86,26 +80,26 @@ class _BasicNetwork(nn.Module):
         widths = [config.base * min(2**scale, 16) for scale in range(config.downsamplings)]
         strided = {"kernel_size": 4, "stride": 2, "padding": 1, "bias": False}
         pairs = list(pairwise([config.channels, *widths]))
-        self.feature_layers = nn.ModuleList(_activated(nn.Conv2d(*pair, **strided)) for pair in pairs)
+
+        def activated(convolution: nn.Module) -> nn.Module:
+            return chain("sub_layers", convolution, FrozenActNorm(convolution.out_channels), nn.LeakyReLU(0.2))
+
+        self.feature_layers = nn.ModuleList(activated(nn.Conv2d(*pair, **strided)) for pair in pairs)
         # Coarse layers come last here and run first.
         self.decoder_layers = nn.ModuleList(
-            _activated(nn.ConvTranspose2d(outer, inner, **strided)) for inner, outer in pairs[1:]
+            activated(nn.ConvTranspose2d(outer, inner, **strided)) for inner, outer in pairs[1:]
         )
         code, side, top = config.latent_dim, config.bottleneck, widths[-1]
-        self.dense_encode = Chain("sub_layers", nn.Conv2d(top, 2 * code, side))
-        self.dense_decode = Chain("sub_layers", nn.ConvTranspose2d(code, top, side))
+        self.dense_encode = chain("sub_layers", nn.Conv2d(top, 2 * code, side))
+        self.dense_decode = chain("sub_layers", nn.ConvTranspose2d(code, top, side))
         last = nn.ConvTranspose2d(widths[0], config.channels, **strided)
-        self.image_layer = Chain("sub_layers", last, nn.Tanh())
+        self.image_layer = chain("sub_layers", last, nn.Tanh())
 
 
-class BasicAutoencoder(FrozenNetwork):
-    """Pictures ``(B, 3, S, S)`` in [−1, 1] ↔ latents ``(B, D)``: the source expert of super-resolution.
+class BasicAutoencoder(nn.Module):
+    """The source expert of super-resolution.
 
     The released wrapper can only encode; the weights of the decoder are in its files, so here it decodes too.
-
-    Attributes:
-        latent_dim: ``D``.
-        condition_shape: ``(D,)``.
     """
 
     def __init__(self, config: BasicAutoencoderConfig | None = None):
@@ -113,15 +107,11 @@ class BasicAutoencoder(FrozenNetwork):
         self.config = config = config or BasicAutoencoderConfig()
         self.latent_dim, self.condition_shape = config.latent_dim, (config.latent_dim,)
         self.autoencoder = _BasicNetwork(config)
-        self.frozen()
+        freeze(self)
 
     @torch.no_grad()
     def posterior(self, images: Tensor) -> Posterior:
-        """Distribution of the latent for each picture.
-
-        Raises:
-            CourseError: pictures of another size.
-        """
+        """Distribution of the latent for each picture."""
         wanted = (self.config.channels, self.config.size, self.config.size)
         if tuple(images.shape[1:]) != wanted:
             raise CourseError(f"this autoencoder takes pictures (B, {', '.join(map(str, wanted))}): resize them first.")
@@ -131,13 +121,12 @@ class BasicAutoencoder(FrozenNetwork):
         return posterior_of(self.autoencoder.dense_encode(x))
 
     def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Latents ``(B, D)``: the posterior's mean, or with ``sample_codes`` a draw from it."""
+        """Latents: the posterior's mean, or with ``sample_codes`` a draw from it."""
         posterior = self.posterior(x)
         return posterior.sample(generator) if self.config.sample_codes else posterior.mean
 
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
-        """Pictures ``(B, 3, S, S)`` in [−1, 1] for latents ``(B, D)``."""
         x = self.autoencoder.dense_decode(check_latents(self, latent)[:, :, None, None])
         for layer in reversed(self.autoencoder.decoder_layers):
             x = layer(x)
@@ -157,12 +146,11 @@ class DequantiserConfig:
 
     @classmethod
     def read(cls, state: State) -> Self:
-        """Off its tensors."""
         hidden, dim = state["encoder.main.0.weight"].shape
         return cls(dim, state["decoder.main.0.weight"].shape[1], hidden)
 
 
-class Dequantiser(FrozenNetwork):
+class Dequantiser(nn.Module):
     """A variational autoencoder of vectors; its random reconstruction stands in for BigGAN's exact class embedding.
 
     A thousand embeddings are a thousand points, and a flow trained on points puts ever narrower spikes on them. The
@@ -177,7 +165,7 @@ class Dequantiser(FrozenNetwork):
         self.mu_layer = fully_connected([config.dim, *hidden, config.code_dim])
         self.logvar_layer = fully_connected([config.dim, *hidden, config.code_dim])
         self.decoder = fully_connected([config.code_dim, *hidden, config.hidden_dim, config.dim])
-        self.frozen()
+        freeze(self)
 
     @torch.no_grad()
     def posterior(self, embedding: Tensor) -> Posterior:
@@ -216,16 +204,8 @@ class CaptionerConfig:
 
     @classmethod
     def read(cls, state: State) -> Self:
-        """Off its tensors."""
         vocabulary, width = state["decoder.embedding.weight"].shape
         return cls(vocabulary, width, stages_of(state, [f"encoder.resnet.{place}." for place in (4, 5, 6, 7)]))
-
-
-class _ResNetTrunk(nn.Module):
-    def __init__(self, config: CaptionerConfig):
-        super().__init__()
-        # Without pooling and classifier.
-        self.resnet = nn.Sequential(*list(resnet(config.encoder_layers).children())[:-2])
 
 
 class _PlaceAttention(nn.Module):
@@ -257,7 +237,7 @@ class _WordDecoder(nn.Module):
         return self.fc(h).log_softmax(1), h, c
 
 
-class Captioner(FrozenNetwork):
+class Captioner(nn.Module):
     """Pictures → captions, by a beam search of width 3 (Show-Attend-Tell).
 
     Pictures go in as they are, in [−1, 1]: the released class defines an ImageNet normalisation and never calls it, so
@@ -275,25 +255,21 @@ class Captioner(FrozenNetwork):
     def __init__(self, config: CaptionerConfig | None = None, words: Sequence[str] = ()):
         super().__init__()
         self.config, self.words = config or CaptionerConfig(), tuple(words)
-        self.encoder, self.decoder = _ResNetTrunk(self.config), _WordDecoder(self.config)
-        self.frozen()
+        # Without pooling and classifier.
+        trunk = nn.Sequential(*list(resnet(self.config.encoder_layers).children())[:-2])
+        self.encoder = nn.Sequential(OrderedDict(resnet=trunk))
+        self.decoder = _WordDecoder(self.config)
+        freeze(self)
 
     @torch.no_grad()
     def caption(self, images: Tensor) -> list[str]:
-        """Captions as the sentence expert got them: ``"<start> a red bird <end> "``, at most 50 words.
-
-        Args:
-            images: ``(B, 3, S, S)`` in [−1, 1].
-
-        Raises:
-            CourseError: there is no vocabulary, or not one of this captioner's size.
-        """
+        """Captions as the sentence expert got them: ``"<start> a red bird <end> "``, at most 50 words."""
         if len(self.words) != self.config.vocabulary or not {"<start>", "<end>", _PAD} <= set(self.words):
             raise CourseError(
                 f"this captioner has {self.config.vocabulary} words, with <start>, <end> and <pad>, and was given "
-                f"{len(self.words)}: pass the word map that was published with its weights to load_expert."
+                f"{len(self.words)}: pass the word map that was published with its weights to load_net2net_expert."
             )
-        maps = F.adaptive_avg_pool2d(self.encoder.resnet(images), _MAP_SIDE)
+        maps = F.adaptive_avg_pool2d(self.encoder(images), _MAP_SIDE)
         places = maps.flatten(2).transpose(1, 2)
         return ["".join(self.words[k] + " " for k in self._search(one)[:_WORDS]) for one in places]
 

@@ -1,5 +1,10 @@
-"""Strict loading: tensors fit their network exactly, or every difference is named at once."""
+"""Strict loading: tensors fit their network exactly, or every difference is named at once.
 
+A :class:`Kind` is a network that released files hold, recognised by its tensors; :func:`describe_file` reports what a
+file is, whether it fits, and which call opens it. Nothing is built for that.
+"""
+
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,18 +18,8 @@ from torch import Tensor, nn
 from ..errors import CourseError
 from .reading import Contents, State, read_file
 
-__all__ = [
-    "Entry",
-    "Kind",
-    "Layout",
-    "blurs",
-    "check_state",
-    "export_state",
-    "identify",
-    "layout_of",
-    "load_state",
-]
-__all__ += ["pick", "reading_sizes", "register", "take"]
+__all__ = ["Entry", "Kind", "Layout", "blurs", "check_state", "describe_file", "export_state", "fill", "identify"]
+__all__ += ["layout_of", "pick", "reading_sizes", "register", "take"]
 
 N = TypeVar("N", bound=nn.Module)
 _SHOWN = 40
@@ -50,14 +45,17 @@ Layout = Mapping[str, Entry]
 """Released name → :class:`Entry`."""
 
 
-def layout_of(network: nn.Module, rules: Sequence[tuple[str, str]] = ()) -> dict[str, Entry]:
-    """Of a network whose tensors have the released shapes; one on the ``meta`` device does.
+def layout_of(network: nn.Module | Callable[[], nn.Module], rules: Sequence[tuple[str, Any]] = ()) -> dict[str, Entry]:
+    """Of a network whose tensors have the released shapes.
 
     Args:
-        network: ours.
+        network: ours, or what makes it: then on the ``meta`` device, where it takes no memory.
         rules: patterns in our names and what stands for them in released ones, one after the other; none where they
             are the same.
     """
+    if not isinstance(network, nn.Module):
+        with torch.device("meta"):
+            network = network()
     layout = {}
     for name, tensor in network.state_dict().items():
         released = name
@@ -72,35 +70,33 @@ def blurs(place: str, channels: int, names: Sequence[str] = ("weight",)) -> dict
     return {f"{place}.{name}": Entry(None, (channels, 1, 3, 3)) for name in names}
 
 
+def _blur_kernels(channels: int) -> Tensor:
+    """``(channels, 1, 3, 3)``: the binomial filter once a channel."""
+    line = torch.tensor([1.0, 2.0, 1.0])
+    return (line[:, None] * line / 16).expand(channels, 1, 3, 3).clone()
+
+
+def _difference(name: str, found: Tensor, entry: Entry) -> str | None:
+    if tuple(found.shape) != entry.shape:
+        return f"{name} has shape {tuple(found.shape)} instead of {entry.shape}"
+    if found.is_floating_point() != entry.dtype.is_floating_point:
+        return f"{name} has dtype {found.dtype} instead of {entry.dtype}"
+    blur = entry.ours is None and not found.is_meta
+    if blur and (found.float() - _blur_kernels(len(found))).abs().max() > 1e-6:
+        return f"{name} is not the binomial filter"
+    return None
+
+
 def check_state(state: State, layout: Layout, what: str) -> None:
-    """Compares tensors with what a network wants.
+    """A CourseError that lists up to 40 differences, unless tensors are exactly what the network ``what`` wants.
 
     Counters of BatchNorm batches may be absent, as in files from before torch had them: an evaluated network never
     reads them.
-
-    Args:
-        state: tensors by released name.
-        layout: what is wanted.
-        what: the network, for the message.
-
-    Raises:
-        CourseError: names are missing or unknown, shapes or kinds of number differ (up to 40 differences are listed),
-            or a blur kernel is not the binomial filter.
     """
     problems = [f"missing {name}" for name in layout if name not in state and not name.endswith(_COUNTER)]
     problems += [f"unknown {name}" for name in state if name not in layout]
-    for name, entry in layout.items():
-        found = state.get(name)
-        if found is None:
-            continue
-        if tuple(found.shape) != entry.shape:
-            problems.append(f"{name} has shape {tuple(found.shape)} instead of {entry.shape}")
-        elif found.is_floating_point() != entry.dtype.is_floating_point:
-            problems.append(f"{name} has dtype {found.dtype} instead of {entry.dtype}")
-        elif (
-            entry.ours is None and not found.is_meta and (found.float() - _blur_kernels(len(found))).abs().max() > 1e-6
-        ):
-            problems.append(f"{name} is not the binomial filter")
+    found = (_difference(name, state[name], entry) for name, entry in layout.items() if name in state)
+    problems += [one for one in found if one]
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise CourseError(
@@ -109,23 +105,11 @@ def check_state(state: State, layout: Layout, what: str) -> None:
         )
 
 
-def _blur_kernels(channels: int) -> Tensor:
-    """``(channels, 1, 3, 3)``: the binomial filter once a channel."""
-    line = torch.tensor([1.0, 2.0, 1.0])
-    return (line[:, None] * line / 16).expand(channels, 1, 3, 3).clone()
-
-
 @torch.no_grad()
-def load_state(network: N, state: State, layout: Layout, what: str) -> N:
-    """Fills a network, which shares no memory with the file afterwards; all tensors or none.
+def fill(network: N, state: State, layout: Layout, what: str) -> N:
+    """Fills a network, which shares no memory with the file afterwards; all tensors or none, see :func:`check_state`.
 
-    Args:
-        network: in memory, or on the ``meta`` device: then it gets its memory here, on the CPU. Only tensors that
-            ``layout`` names are written.
-        state, layout, what: see :func:`check_state`.
-
-    Raises:
-        CourseError: as there.
+    A network on the ``meta`` device gets its memory here, on the CPU. Only tensors that ``layout`` names are written.
     """
     check_state(state, layout, what)
     if any(tensor.is_meta for tensor in network.state_dict().values()):
@@ -156,11 +140,7 @@ def take(state: State, prefix: str) -> dict[str, Tensor]:
 
 @contextmanager
 def reading_sizes(of: str) -> Iterator[None]:
-    """Around code that reads a network's sizes off its tensors: what is absent or odd becomes one sentence.
-
-    Raises:
-        CourseError: a tensor that tells a size is missing or has another number of dimensions.
-    """
+    """Around code that reads sizes off tensors: what is absent or odd becomes one sentence."""
     try:
         yield
     except (KeyError, ValueError, IndexError, TypeError) as error:
@@ -168,6 +148,9 @@ def reading_sizes(of: str) -> Iterator[None]:
             f"The sizes of {of} cannot be read off this checkpoint ({error}): give a file that holds one, or pass its "
             "config."
         ) from error
+
+
+# --- networks that are known ----------------------------------------
 
 
 @dataclass(frozen=True)
@@ -206,11 +189,7 @@ class Kind:
             return False
 
     def fit(self, state: State, config: Any = None) -> tuple[Any, dict[str, Tensor], tuple[str, ...]]:
-        """Checks tensors against a configuration.
-
-        Args:
-            state: tensors by name.
-            config: what they must fit, or the name of a published one; None reads it off them.
+        """Checks tensors against a configuration, the name of a published one, or None: read it off them.
 
         Returns:
             The configuration, the tensors that belong to it, and notes on what was left out.
@@ -235,6 +214,11 @@ class Kind:
             state = kept
         check_state(state, self.layout(config), f"this {self.name}")
         return config, dict(state), notes
+
+    def load(self, file: "str | Path | Contents", config: Any, make: Callable[[Any], N]) -> N:
+        """The network that ``make`` makes of the configuration, filled from a file, in evaluation mode."""
+        config, state, _ = self.fit(pick(file, self), config)
+        return fill(make(config), state, self.layout(config), f"this {self.name}").eval()
 
 
 _KINDS: list[Kind] = []
@@ -290,3 +274,62 @@ def pick(file: str | Path | Contents, kind: Kind, places: tuple[str, ...] | None
         f"{contents.path.name} holds {', '.join(held) or 'no tensors by name'}, not one {kind.name}{wanted}: "
         + (f"open it with {', '.join(openers)}." if openers and kind.call not in openers else "choose another file.")
     )
+
+
+# --- a report ----------------------------------------
+
+_HASHES = {
+    "a2148cf64807444113fac5eede060d28": "biggan-128.pth",
+    "e23db3caa34ac4c4ae922a75258dcb8d": "biggan-256.pth",
+    "5c2a6fe765142cbdd9f10f15d65a68b6": "dequantvae-20000.ckpt",
+    "db185e0f6791e60d27c00de0f40c376c": "captioning_model_pt16.ckpt",
+}
+"""MD5 of the files whose hash CompVis/net2net publishes."""
+_NOT_OPENED = {
+    "lin0.model.1.weight": "LPIPS, a perceptual loss: only the training of an autoencoder needs it",
+    "conv2d_1a.conv.weight": "FaceNet, which no released translator uses",
+    "main.11.weight": "the patch discriminator of an autoencoder: only its training needs it",
+    "embeddings.word_embeddings.weight": "a sentence model: open it with course_lib.experts.SentenceExpert",
+}
+
+
+def describe_file(path: str | Path) -> str:
+    """A few lines on a file: what it holds, which released model has its sizes, what is left out, what opens it.
+
+    Raises:
+        CourseError: the file cannot be read, holds no network known here, or one that does not fit its kind exactly;
+            the sentence says what it is.
+    """
+    contents = read_file(path)
+    lines, notes, calls = [("file", contents.path.name)], [], {}
+    for place, state in contents.parts.items():
+        kind, tensors = identify(state)
+        if kind is None:
+            continue
+        config, kept, left = kind.fit(tensors)
+        words = [kind.say(config, tensors)] if kind.say else []
+        same = [name for name, known in kind.published.items() if known == config]
+        words += [f"the sizes of {', '.join(same)}"] if same else []
+        what = f"{kind.name} ({', '.join(words)})" if words else kind.name
+        count = f"{len(kept)} tensors, {sum(tensor.numel() for tensor in kept.values()):,} numbers"
+        lines.append(("tensors" if place in ("", "state_dict") else place, f"{what}: {count}"))
+        notes += left
+        calls[kind.call] = f'{kind.call}("{contents.path.name}")'
+    if not calls:
+        raise CourseError(f"{contents.path.name} {_unknown(contents.parts)}")
+    lines.append(("fit", "all names and shapes as they should be"))
+    with contents.path.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    lines += [("hash", _HASHES[digest])] if digest in _HASHES else []
+    lines += [] if contents.step is None else [("steps", f"{contents.step:,}")]
+    lines += [*(("note", note) for note in notes), *(("open with", call) for call in calls.values())]
+    return "\n".join(f"{name + ':':15} {text}" for name, text in lines)
+
+
+def _unknown(parts: dict[str, State]) -> str:
+    names = [name for state in parts.values() for name in state]
+    for mark, text in _NOT_OPENED.items():
+        if any(name.endswith(mark) for name in names):
+            return f"is {text}."
+    families = "Net2Net, StyleGAN, Hyper-Modulation, BigGAN, cGANTransfer, ALAE or MindGAN"
+    return f"holds no weights that the course knows ({', '.join(names[:3])}, …): give a file of {families}."

@@ -9,14 +9,13 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ..errors import CourseError
 from ..experts.protocol import freeze
 from ..gans.stylegan import FFHQ1024, StyleGAN, StyleGANConfig, StyleGANCritic
 from .reading import State, read_file
-from .strict import Entry, Kind, blurs, layout_of, load_state, pick, register
+from .strict import Entry, Kind, blurs, fill, layout_of, pick, register
 
 __all__ = ["HyperSizes", "class_layout", "cut_stylegan", "discriminator_layout", "hyper_layout", "load_stylegan"]
 __all__ += ["load_stylegan_discriminator", "read_hyper", "stylegan_layout"]
@@ -49,8 +48,7 @@ _BLURS = ("weight", "weight_flip")
 
 def stylegan_layout(config: StyleGANConfig) -> dict[str, Entry]:
     """All tensors of a base generator by released name."""
-    with torch.device("meta"):
-        layout = layout_of(StyleGAN(config), _GENERATOR_RULES)
+    layout = layout_of(lambda: StyleGAN(config), _GENERATOR_RULES)
     for index, channels in enumerate(config.channels[1:], 1):
         fused = 4 * 2**index >= config.fused_from
         layout |= blurs(f"generator.progression.{index}.conv1.{1 if fused else 2}", channels, _BLURS)
@@ -127,8 +125,7 @@ def discriminator_layout(config: StyleGANConfig, classes: int = 0, activated: bo
         _ORIG,
         (r"^(from_rgb\.\d+)\.0\.", r"\1.0." if activated else r"\1."),
     )
-    with torch.device("meta"):
-        layout = layout_of(StyleGANCritic(config, max(classes, 1)), rules)
+    layout = layout_of(lambda: StyleGANCritic(config, max(classes, 1)), rules)
     if classes:
         head = layout["final.conv.weight_orig"]
         layout["final.conv.weight_orig"] = replace(head, shape=(*head.shape, 1, 1))
@@ -147,10 +144,6 @@ def _stylegan_sizes(state: State) -> StyleGANConfig:
     latent = len(state["style.1.linear.weight_orig"])
     mapping = sum(name.startswith("style.") and name.endswith("weight_orig") for name in state)
     return StyleGANConfig(channels, channels, latent, mapping, _FUSED_FROM)
-
-
-def _head_width(state: State) -> int:
-    return state["generator.progression.0.conv2.task.linear.weight_orig"].shape[1]
 
 
 def _class_sizes(state: State) -> HyperSizes:
@@ -225,7 +218,7 @@ def _say_scores(sizes: tuple[StyleGANConfig, int, bool], state: State) -> str:
 _GENERATOR = Kind(
     "StyleGAN generator",
     "generator.progression.0.conv1.input",
-    "course_lib.released.load_stylegan",
+    "course_lib.released.stylegan.load_stylegan",
     _stylegan_sizes,
     stylegan_layout,
     {"FFHQ": FFHQ1024},
@@ -236,7 +229,9 @@ _HYPER = Kind(
     "hyper-modulated generator",
     "generator.progression.0.conv1.0.input",
     "course_lib.hypermod.files.load_released",
-    lambda state: HyperSizes(_stylegan_sizes(state), _head_width(state)),
+    lambda state: HyperSizes(
+        _stylegan_sizes(state), state["generator.progression.0.conv2.task.linear.weight_orig"].shape[1]
+    ),
     hyper_layout,
     {"FFHQ": HyperSizes(FFHQ1024)},
     ("g_running", "generator"),
@@ -254,7 +249,7 @@ _CLASSES = Kind(
 _DISCRIMINATOR = Kind(
     "StyleGAN discriminator",
     "progression.0.conv1.0.conv.bias",
-    "course_lib.released.load_stylegan_discriminator",
+    "course_lib.released.stylegan.load_stylegan_discriminator",
     _discriminator_sizes,
     lambda sizes: discriminator_layout(*sizes),
     places=("discriminator",),
@@ -277,27 +272,20 @@ def load_stylegan(
         averaged: the exponential moving average ``g_running``, which is what the authors draw with.
         size: side in pixels of what it shall draw; by default the largest that was trained. A file of 256 pixels holds
             nine blocks, of which the last two are noise.
-
-    Raises:
-        CourseError: the file cannot be read, its names and shapes are not exactly those of the configuration, or it has
-            no block of that size.
     """
     state = pick(path, _GENERATOR, _GENERATOR.places if averaged else ("generator",))
     config, state, _ = _GENERATOR.fit(state, config)
     blocks = _blocks_for(size, state, config)
     network = StyleGAN(_cut(config, blocks))
     kept = _without_later_blocks(state, blocks)
-    return freeze(load_state(network, kept, stylegan_layout(network.config), "this StyleGAN generator"))
+    return freeze(fill(network, kept, stylegan_layout(network.config), "this StyleGAN generator"))
 
 
 def load_stylegan_discriminator(path: str | Path) -> StyleGANCritic:
     """A discriminator, of the base model or of Hyper-Modulation (one score a class), frozen.
 
-    Its first blocks may be untrained; pictures of the size that was trained enter behind them.
-
-    Raises:
-        CourseError: the file cannot be read or does not fit, or its network has no activation after from-RGB: files
-            from before September 2019, which score differently.
+    Its first blocks may be untrained; pictures of the size that was trained enter behind them. Files from before
+    September 2019 are refused: without an activation after from-RGB they score differently.
     """
     (config, classes, activated), state, _ = _DISCRIMINATOR.fit(pick(path, _DISCRIMINATOR))
     if not activated:
@@ -306,7 +294,7 @@ def load_stylegan_discriminator(path: str | Path) -> StyleGANCritic:
             "differently: take a newer file."
         )
     layout = discriminator_layout(config, classes)
-    return freeze(load_state(StyleGANCritic(config, max(classes, 1)), state, layout, "this StyleGAN discriminator"))
+    return freeze(fill(StyleGANCritic(config, max(classes, 1)), state, layout, "this StyleGAN discriminator"))
 
 
 def read_hyper(
@@ -319,9 +307,6 @@ def read_hyper(
             without the average ``generator``, ``task_g``).
         averaged: the exponential moving averages of a transfer.
         size: as in :func:`load_stylegan`.
-
-    Raises:
-        CourseError: the file cannot be read, names and shapes are not exactly right, or there is no block of that size.
     """
     contents = read_file(path)
     state = pick(contents, _HYPER, _HYPER.places if averaged else ("generator",))

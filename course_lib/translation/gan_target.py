@@ -16,7 +16,7 @@ from ..errors import CourseError
 from ..experts import LatentSpace, Posterior, load_expert
 from ..gans import Generator
 from ..paths import CHECKPOINTS
-from ..released import Dequantiser, DequantiserConfig
+from ..released.net2net_experts import Dequantiser, DequantiserConfig
 from ..training import load_card
 from ..training.method import Loss, Method
 from .text import CaptionMethod, CaptionSource, CaptionStage

@@ -13,14 +13,9 @@ from ..data import load_kinds, load_people
 from ..errors import CourseError
 from ..experts import LabelExpert, SentenceMemory, SourceExpert, TargetExpert, freeze, load_expert
 from ..paths import CHECKPOINTS
-from ..released import (
-    BigGan,
-    Dequantiser,
-    DequantiserConfig,
-    TranslatorConfig,
-    TranslatorParts,
-    load_translator_parts,
-)
+from ..released.net2net import TranslatorConfig, TranslatorParts, load_translator_parts
+from ..released.net2net_biggan import BigGan
+from ..released.net2net_experts import Dequantiser, DequantiserConfig
 from ..training import Card, load_card, load_weights
 from .domains import people_expert
 from .gan_target import GanTarget
@@ -210,8 +205,8 @@ def load_released(
     text to image.
 
     Args:
-        path: the checkpoint, see :func:`course_lib.released.load_translator_parts`.
-        config: what it must fit, or a name in ``course_lib.released.RELEASED_TRANSLATORS``; None reads it off the file.
+        path: the checkpoint, see :func:`course_lib.released.net2net.load_translator_parts`.
+        config: what it must fit, or a name in ``released.net2net.RELEASED_TRANSLATORS``; None reads it off the file.
         sentences: the sentence model, for a translator that starts from sentences: the checkpoint's own copy depends on
             the library version that wrote it. ``bert-large-nli-stsb-mean-tokens`` for the translators into an
             autoencoder and into BigBiGAN, ``bert-base-nli-stsb-mean-tokens`` for the one into BigGAN.
