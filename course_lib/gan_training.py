@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .experts.latent_space import NOISE, LatentSpace
+from .experts.autoencoder import NOISE, LatentSpace
 from .gans.alae import ALAE
 from .gans.biggan import BigGANConfig, Discriminator, Generator, start_weights
 from .gans.layers import equalised_groups

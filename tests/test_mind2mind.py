@@ -21,7 +21,7 @@ from course_lib.experts import (
     fingerprint,
     freeze,
 )
-from course_lib.experts.digits import DigitAutoencoder
+from course_lib.experts.autoencoder import DigitAutoencoder
 from course_lib.gans.alae import ALAE, ALAEConfig
 from course_lib.mind2mind import (
     DIGITS,

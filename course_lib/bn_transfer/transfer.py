@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ..data import ImageSet, few_per_class, source_classes
 from ..errors import CourseError
 from ..experts import freeze
-from ..experts.latent_space import LatentSpace
-from ..experts.source import SourceModel
+from ..experts.autoencoder import LatentSpace
+from ..experts.shipped import SourceModel
 from ..gan_training import BigGANMethod, GANData, GANMethod, GANSchedule
 from ..gans import Discriminator, Generator, start_weights
 from ..gans.biggan import standing_statistics

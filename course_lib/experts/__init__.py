@@ -1,37 +1,13 @@
 """Experts: frozen networks that methods translate between. Start with :func:`load_expert`."""
 
-from .autoencoder import GridAutoencoder, GridAutoencoderConfig, GridExpert, Posterior
+from .autoencoder import GridAutoencoder, GridAutoencoderConfig, GridExpert, LatentSpace, Posterior, measure_latents
 from .black_box import BigBiGAN, BlackBox, export_decoder, export_onnx
 from .classifier import Classifier, ClassifierConfig, LayerExpert, Segmenter, SegmenterConfig
-from .labels import LabelExpert
-from .latent_space import LatentSpace, measure_latents
+from .conditions import LabelExpert, SentenceExpert, SentenceMemory
 from .protocol import SourceExpert, TargetExpert, fingerprint, freeze
-from .sentence import SentenceExpert, SentenceMemory
-from .shipped import load_expert, load_over_source
+from .shipped import SourceModel, load_expert, load_over_source
 
-__all__ = [
-    "BigBiGAN",
-    "BlackBox",
-    "Classifier",
-    "ClassifierConfig",
-    "GridAutoencoder",
-    "GridAutoencoderConfig",
-    "GridExpert",
-    "LabelExpert",
-    "LatentSpace",
-    "LayerExpert",
-    "Posterior",
-    "Segmenter",
-    "SegmenterConfig",
-    "SentenceExpert",
-    "SentenceMemory",
-    "SourceExpert",
-    "TargetExpert",
-    "export_decoder",
-    "export_onnx",
-    "fingerprint",
-    "freeze",
-    "load_expert",
-    "load_over_source",
-    "measure_latents",
-]
+__all__ = ["BigBiGAN", "BlackBox", "Classifier", "ClassifierConfig", "GridAutoencoder", "GridAutoencoderConfig"]
+__all__ += ["GridExpert", "LabelExpert", "LatentSpace", "LayerExpert", "Posterior", "Segmenter", "SegmenterConfig"]
+__all__ += ["SentenceExpert", "SentenceMemory", "SourceExpert", "SourceModel", "TargetExpert", "export_decoder"]
+__all__ += ["export_onnx", "fingerprint", "freeze", "load_expert", "load_over_source", "measure_latents"]

@@ -1,9 +1,18 @@
-"""The autoencoder whose latent is a small grid: every cell stands for its own patch of the picture.
+"""Autoencoders as experts: one whose latent is a small grid, its latents as what a GAN draws, and one of digits.
+
+**Grid.** Every cell stands for its own patch of the picture.
 
 A flat autoencoder squeezes a whole picture through one vector, and what it never saw it draws badly. A grid shares its
 weights between places, so a new picture is made of known patches. The price is four times the numbers, and a latent
 that knows where things are but less of what they are. The role is that of the target expert of Net2Net (Rombach et al.
 2020, table 3) at a size that two cores can train; latents in a grid are those of the later VQGAN (Esser et al. 2021).
+
+**Latent space.** Ours, for GANs in a latent space as Mind2Mind trains them (Frégier and Gouray 2020): the numbers of a
+cell move its patch by very different amounts. A discriminator that sees all of them alike spends its attention on what
+nobody can see. So each channel is scaled by what one unit of it does to the pixels.
+
+**Digits.** The source of Mind2Mind that is no GAN at all (its README); kernels and strides are not published, these
+give the published sizes. It is trained with mean squared error and Adam, 1e-3, (0.9, 0.9).
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,9 +23,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..data import ImageSet
 from ..errors import CourseError
 
-__all__ = ["GridAutoencoder", "GridAutoencoderConfig", "GridExpert", "Posterior"]
+__all__ = ["NOISE", "DigitAutoencoder", "DigitConfig", "GridAutoencoder", "GridAutoencoderConfig", "GridExpert"]
+__all__ += ["LatentSpace", "Posterior", "measure_latents"]
 
 
 @dataclass
@@ -83,6 +94,11 @@ class GridAutoencoderConfig:
         return self.size // self.patch
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of a latent as a grid: ``(C, G, G)``."""
+        return (self.channels, self.side, self.side)
+
+    @property
     def latent_dim(self) -> int:
         """Numbers in one latent: channels · side²."""
         return self.channels * self.side**2
@@ -130,7 +146,7 @@ class GridAutoencoder(nn.Module):
 
     def __init__(self, config: GridAutoencoderConfig):
         super().__init__()
-        self.config = config
+        self.config, self.latent_dim, self.condition_shape = config, config.latent_dim, (config.latent_dim,)
         last, start = config.encoder_widths[-1], config.decoder_widths[-1]
         self.encoder = nn.Sequential(*_halvings(config.encoder_widths), _Residual(last), nn.BatchNorm2d(last))
         self.linear_in = nn.Conv2d(3, config.channels, config.patch, config.patch)
@@ -140,22 +156,8 @@ class GridAutoencoder(nn.Module):
         self.decoder = nn.Sequential(_Residual(start), _Residual(start), *_doublings(start, config.decoder_widths))
         self.to_image = nn.Conv2d(config.decoder_widths[0], 3, 3, 1, 1)
 
-    @property
-    def latent_dim(self) -> int:
-        """Numbers in one latent; the target expert's protocol."""
-        return self.config.latent_dim
-
-    @property
-    def condition_shape(self) -> tuple[int, ...]:
-        """Shape of a latent as a condition; the source expert's protocol."""
-        return (self.config.latent_dim,)
-
     def posterior(self, images: Tensor) -> Posterior:
-        """Distribution of the latent for each image.
-
-        Raises:
-            CourseError: images of another size.
-        """
+        """Distribution of the latent for each image; another size is a CourseError."""
         if images.shape[1:] != (3, self.config.size, self.config.size):
             raise CourseError(
                 f"this autoencoder takes images (B, 3, {self.config.size}, {self.config.size}), not "
@@ -169,7 +171,7 @@ class GridAutoencoder(nn.Module):
 
     def render(self, latent: Tensor) -> Tensor:
         """Like :meth:`decode`, with gradients and not clamped."""
-        grid = latent.view(-1, self.config.channels, self.config.side, self.config.side)
+        grid = latent.view(-1, *self.config.shape)
         x = self.from_latent(grid).contiguous(memory_format=torch.channels_last)
         return self.linear_out(grid) + self.to_image(self.decoder(x))
 
@@ -178,13 +180,8 @@ class GridAutoencoder(nn.Module):
         """Sets the linear paths to the principal components of patches and silences the convolutions.
 
         The latent is then the whitened projection, so training starts from the best linear autoencoder of its size
-        instead of noise, and the convolutions learn what a linear map cannot do.
-
-        Args:
-            images: ``(N, 3, S, S)``; every seventh patch is used.
-
-        Raises:
-            CourseError: more channels than numbers in a patch, or too few patches for them.
+        instead of noise, and the convolutions learn what a linear map cannot do. Every seventh patch of the images
+        ``(N, 3, S, S)`` is used.
         """
         patch, channels = self.config.patch, self.config.channels
         if channels > 3 * patch**2:
@@ -226,16 +223,146 @@ class GridAutoencoder(nn.Module):
 
 
 class GridExpert:
-    """Source expert: a grid autoencoder whose latent keeps its shape, so that a cell reads what lies in its place.
-
-    Args:
-        autoencoder: frozen.
-    """
+    """Source expert: a frozen grid autoencoder whose latent keeps its shape: a cell reads what lies in its place."""
 
     def __init__(self, autoencoder: GridAutoencoder):
-        config = autoencoder.config
-        self.autoencoder, self.condition_shape = autoencoder, (config.channels, config.side, config.side)
+        self.autoencoder, self.condition_shape = autoencoder, autoencoder.config.shape
 
     def encode(self, x: Tensor) -> Tensor:
         """Condition ``(B, C, G, G)`` of images in [−1, 1], detached."""
         return self.autoencoder.encode(x).view(-1, *self.condition_shape)
+
+
+# --- its latents as what a GAN draws ----------------------------------------
+
+NOISE = 0.1
+"""Standard deviation of the noise that real and drawn latents get before a discriminator sees them, in this space: what
+a decoder does not show must not be told apart."""
+
+
+@torch.no_grad()
+def measure_latents(autoencoder: GridAutoencoder, images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Centre and scale of each channel.
+
+    Args:
+        autoencoder: frozen.
+        images: ``(N, 3, S, S)`` in [−1, 1], a few hundred.
+
+    Returns:
+        The channels' means, and scales inversely proportional to the root-mean-square change of the pixels; divided by
+        them, the latents of ``images`` have variance 1 over all channels.
+    """
+    device, config = next(autoencoder.parameters()).device, autoencoder.config
+    latent = torch.cat([autoencoder.encode(part.to(device)) for part in images.split(100)])
+    grid = latent.view(-1, *config.shape)
+    draws, moved = torch.Generator().manual_seed(0), torch.zeros(config.channels, dtype=torch.float64)
+    # Each cell by its own sign: what neighbours do to each other's pixels cancels on average.
+    signs = torch.randn(len(grid), config.side, config.side, generator=draws).sign().to(device)
+    for part, sign in zip(grid.split(100), signs.split(100), strict=True):
+        before = autoencoder.render(part.flatten(1))
+        for channel in range(config.channels):
+            after = part.clone()
+            after[:, channel] += 0.5 * sign
+            moved[channel] += (autoencoder.render(after.flatten(1)) - before).square().sum().item()
+    scale = moved.rsqrt().float()
+    spread = grid.var((0, 2, 3)).cpu() / scale.square()
+    scale = scale * spread.mean().sqrt()
+    return tuple(grid.mean((0, 2, 3)).tolist()), tuple(scale.tolist())
+
+
+class LatentSpace:
+    """Pictures ↔ scaled latents ``(B, C, G, G)`` of a frozen autoencoder whose channels were measured."""
+
+    def __init__(self, autoencoder: GridAutoencoder):
+        config, device = autoencoder.config, next(autoencoder.parameters()).device
+        if len(config.scale) != config.channels:
+            raise CourseError(
+                "this autoencoder's latents were not measured: take avatar-autoencoder, or measure_latents."
+            )
+        self.autoencoder, self.shape = autoencoder, config.shape
+        self.centre = torch.tensor(config.centre, device=device).view(1, -1, 1, 1)
+        self.scale = torch.tensor(config.scale, device=device).view(1, -1, 1, 1)
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Pictures ``(B, 3, S, S)`` in [−1, 1] → ``(B, C, G, G)``, mean 0 and variance 1 over all channels together."""
+        return (self.autoencoder.encode(images).view(-1, *self.shape) - self.centre) / self.scale
+
+    def encode_set(self, data: ImageSet) -> Tensor:
+        """All pictures of a set, on the CPU in half precision."""
+        device = self.centre.device
+        return torch.cat([self.encode(part.to(device)).cpu().half() for part in data.batches(250)])
+
+    def unscaled(self, latents: Tensor) -> Tensor:
+        """``(B, C, G, G)`` → the autoencoder's own latents, ``(B, C · G · G)``."""
+        return (latents.float() * self.scale + self.centre).flatten(1)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """The way back: ``(B, C, G, G)`` → pictures ``(B, 3, S, S)`` in [−1, 1]."""
+        return torch.cat([self.autoencoder.decode(part) for part in self.unscaled(latents).split(100)])
+
+
+# --- digits ----------------------------------------
+
+
+@dataclass(frozen=True)
+class DigitConfig:
+    """Sizes; ``size`` is fixed by the strides.
+
+    Attributes:
+        latent: length of a code.
+        encoder, decoder: channels of the convolutions, in their order.
+        size: side in pixels.
+    """
+
+    latent: int = 256
+    encoder: tuple[int, ...] = (32, 64, 128)
+    decoder: tuple[int, ...] = (64, 64, 64, 32)
+    size: int = 28
+
+    def to_dict(self) -> dict:
+        """JSON-able constructor arguments."""
+        return asdict(self)
+
+
+class DigitAutoencoder(nn.Module):
+    """c₁: three convolutions with instance norm, a linear layer, tanh. g₁: a linear layer, four transposed ones, tanh.
+
+    Pictures are grey: three channels are averaged on the way in and repeated on the way out. Codes lie in (−1, 1).
+    """
+
+    def __init__(self, config: DigitConfig | None = None):
+        super().__init__()
+        self.config = config = config or DigitConfig()
+        self.latent_dim, self.condition_shape = config.latent, (config.latent,)
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise([1, *config.encoder]):
+            layers += [nn.Conv2d(inputs, outputs, 3, 2, 1), nn.InstanceNorm2d(outputs, affine=True), nn.ReLU()]
+        layers += [nn.Flatten(), nn.Linear(16 * config.encoder[-1], config.latent), nn.Tanh()]
+        self.encoder = nn.Sequential(*layers)
+        first, *rest = config.decoder
+        layers = [nn.Linear(config.latent, 16 * first), nn.ReLU(), nn.Unflatten(1, (first, 4, 4))]
+        # 4 → 7 → 14 → 28 pixels.
+        for (inputs, outputs), kernel in zip(pairwise([first, *rest]), (3, 4, 4), strict=True):
+            up = nn.ConvTranspose2d(inputs, outputs, kernel, 2, 1)
+            layers += [up, nn.BatchNorm2d(outputs), nn.ReLU()]
+        self.decoder = nn.Sequential(*layers, nn.ConvTranspose2d(rest[-1], 1, 3, 1, 1), nn.Tanh())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Grey reconstructions ``(B, 1, 28, 28)`` of ``(B, 3, 28, 28)``, with gradients."""
+        if images.shape[-2:] != (self.config.size,) * 2:
+            raise CourseError(
+                f"this autoencoder takes pictures of {self.config.size} pixels: use course_lib.data.resize."
+            )
+        return self.decoder(self.encoder(images.mean(1, keepdim=True)))
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Codes ``(B, latent)`` of pictures ``(B, 3, 28, 28)`` in [−1, 1]."""
+        return self.encoder(images.mean(1, keepdim=True))
+
+    @torch.no_grad()
+    def decode(self, latent: Tensor) -> Tensor:
+        """Grey pictures ``(B, 3, 28, 28)`` in [−1, 1]."""
+        return self.decoder(latent).expand(-1, 3, -1, -1)

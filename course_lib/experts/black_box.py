@@ -4,7 +4,6 @@
 """
 
 from pathlib import Path
-from types import ModuleType
 from typing import TypeVar
 
 import numpy as np
@@ -23,18 +22,14 @@ Array = TypeVar("Array", np.ndarray, Tensor)
 class BlackBox:
     """A generator, and if there is one its encoder, that can be called and nothing else.
 
-    The flow of Net2Net needs no gradients of its experts, so this is enough to translate into it. Arrays come back as
-    arrays, tensors as tensors on their own device; neither carries gradients.
+    Arrays come back as arrays, tensors as tensors on their own device; neither carries gradients.
 
     Args:
         decoder: ONNX file, latents ``(B, D)`` → images ``(B, 3, S, S)`` in [−1, 1].
         encoder: ONNX file, images → latents ``(B, D)``.
 
-    Attributes:
-        latent_dim: ``D``.
-
     Raises:
-        CourseError: a file is missing, damaged or of another kind.
+        CourseError: a file is missing, damaged or of another kind; arrays of another shape.
 
     References:
         Net2Net (Rombach et al. 2020) used BigBiGAN, a TensorFlow graph, in this way.
@@ -46,19 +41,11 @@ class BlackBox:
         self.latent_dim = self._decoder.shape[0]
 
     def decode(self, latent: Array) -> Array:
-        """Images ``float32 (B, 3, S, S)`` in [−1, 1].
-
-        Raises:
-            CourseError: latents of another shape.
-        """
+        """Images ``float32 (B, 3, S, S)`` in [−1, 1]."""
         return _keep_kind(self._decoder, latent)
 
     def encode(self, x: Array) -> Array:
-        """Latents ``float32 (B, D)``.
-
-        Raises:
-            CourseError: this black box has no encoder, or images of another shape.
-        """
+        """Latents ``float32 (B, D)``."""
         if self._encoder is None:
             raise CourseError("this black box was opened without an encoder: give BlackBox(decoder, encoder).")
         return _keep_kind(self._encoder, x)
@@ -148,15 +135,7 @@ def export_onnx(module: nn.Module, example: Tensor, path: Path | str) -> Path:
 
 
 def export_decoder(expert: nn.Module, path: Path | str) -> Path:
-    """Writes ``expert.decode`` as ONNX, for :class:`BlackBox`.
-
-    Args:
-        expert: a target expert with ``latent_dim`` and ``decode``.
-        path: of the file.
-
-    Raises:
-        CourseError: see :func:`export_onnx`.
-    """
+    """Writes ``decode`` of a target expert with ``latent_dim`` as ONNX, for :class:`BlackBox`."""
     device = next(expert.parameters()).device
     return export_onnx(_Call(expert, "decode"), torch.zeros(2, expert.latent_dim, device=device), path)
 
@@ -165,18 +144,12 @@ class BigBiGAN:
     """Encoder and generator of BigBiGAN, called through TensorFlow and never looked into.
 
     Arrays cross the border as numpy, so no gradient does. TensorFlow is no dependency of the course; it is imported
-    here and nowhere else, and needs the network once to fetch the weights (or a folder that holds them).
+    here and nowhere else, and needs the network once to fetch the weights (or a folder that holds them). Pictures of
+    another size than 256 pixels are resized.
 
     Args:
         handle: of the TensorFlow Hub module, or a folder with it unpacked.
         upsample: pictures at 256 pixels, as Net2Net used them, instead of the generator's own 128.
-
-    Attributes:
-        latent_dim: 120.
-        image_size: 256; side of the pictures that :meth:`encode` takes, others are resized.
-
-    Raises:
-        CourseError: TensorFlow or TensorFlow Hub is not installed, or the module cannot be opened.
 
     References:
         Donahue and Simonyan, "Large Scale Adversarial Representation Learning", 2019; its TensorFlow Hub page.
@@ -188,7 +161,15 @@ class BigBiGAN:
     resnet50 = "https://tfhub.dev/deepmind/bigbigan-resnet50/1"
 
     def __init__(self, handle: str = resnet50, upsample: bool = True):
-        self._tensorflow, hub = _import()
+        try:
+            import tensorflow
+            import tensorflow_hub as hub
+        except ImportError as error:
+            raise CourseError(
+                f"BigBiGAN runs in TensorFlow, which is not part of the course ({error}): "
+                "install it with `pip install tensorflow tensorflow-hub`, or use BlackBox with an ONNX file."
+            ) from error
+        self._tensorflow = tensorflow
         try:
             signatures = hub.load(handle).signatures
             self._encode, self._generate = signatures["encode"], signatures["generate"]
@@ -218,15 +199,3 @@ class BigBiGAN:
 
     def _constant(self, x: Tensor) -> object:
         return self._tensorflow.constant(x.detach().float().cpu().contiguous().numpy())
-
-
-def _import() -> tuple[ModuleType, ModuleType]:
-    try:
-        import tensorflow
-        import tensorflow_hub
-    except ImportError as error:
-        raise CourseError(
-            f"BigBiGAN runs in TensorFlow, which is not part of the course ({error}): "
-            "install it with `pip install tensorflow tensorflow-hub`, or use BlackBox with an ONNX file."
-        ) from error
-    return tensorflow, tensorflow_hub

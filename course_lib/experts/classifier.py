@@ -50,9 +50,6 @@ class Classifier(nn.Module):
 
     Layers by name, for 64-pixel input and width C: ``early`` (C, 32, 32), ``low`` (2C, 16, 16), ``middle`` (4C, 8, 8),
     ``late`` (8C, 4, 4), ``features`` (8C,) after average pooling, ``logits`` (all heads joined).
-
-    Args:
-        config: sizes.
     """
 
     layers = ("early", "low", "middle", "late", "features", "logits")
@@ -88,11 +85,7 @@ class Classifier(nn.Module):
         return outputs
 
     def layer(self, x: Tensor, name: str) -> Tensor:
-        """The representation called ``name``, one of :attr:`layers`.
-
-        Raises:
-            CourseError: there is no such layer.
-        """
+        """The representation called ``name``, one of :attr:`layers`; a CourseError where there is none."""
         if name not in self.layers:
             raise CourseError(f"the classifier has no layer {name!r}: choose one of {', '.join(self.layers)}.")
         if name == "features":
@@ -141,9 +134,6 @@ class Segmenter(nn.Module):
     (24, 32, 32), ``low`` (48, 16, 16), ``middle`` (96, 8, 8), ``late`` (24, 32, 32), ``logits`` (K, 32, 32), ``argmax``
     (K, 32, 32): the logits rounded to a label map, one-hot. Without skip connections every layer is a function of the
     one before it, so each is a place to split the network at.
-
-    Args:
-        config: sizes.
     """
 
     layers = ("early", "low", "middle", "late", "logits", "argmax")
@@ -158,11 +148,7 @@ class Segmenter(nn.Module):
         self.norm, self.head = nn.BatchNorm2d(w), nn.Conv2d(w, config.classes, 1)
 
     def layer(self, x: Tensor, name: str) -> Tensor:
-        """The representation called ``name``, one of :attr:`layers`: a map ``(B, C, H, W)``.
-
-        Raises:
-            CourseError: there is no such layer.
-        """
+        """The representation called ``name``, one of :attr:`layers`: a map ``(B, C, H, W)``."""
         if name not in self.layers:
             raise CourseError(f"the segmenter has no layer {name!r}: choose one of {', '.join(self.layers)}.")
         x = x.contiguous(memory_format=torch.channels_last)

@@ -1,41 +1,34 @@
-"""Opens the experts that come with the course."""
+"""Opens networks that come with the course by name: experts, and what a transfer begins from."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..data import ImageSet
 from ..errors import CourseError
 from ..paths import CHECKPOINTS
-from ..training.weights import Card, folder_of, load_weights
-from .autoencoder import GridAutoencoder, GridAutoencoderConfig
-from .classifier import Classifier, ClassifierConfig, Segmenter, SegmenterConfig
+from ..training.weights import Card, folder_of, load_card, load_weights
+from .autoencoder import LatentSpace
 from .protocol import freeze
 
-__all__ = ["load_expert", "load_over_source"]
+__all__ = ["SourceModel", "load_expert", "load_over_source"]
 
 _KINDS = {
-    "grid autoencoder": (GridAutoencoder, GridAutoencoderConfig),
-    "classifier": (Classifier, ClassifierConfig),
-    "segmenter": (Segmenter, SegmenterConfig),
+    "grid autoencoder": ("experts.autoencoder", "GridAutoencoder", "GridAutoencoderConfig"),
+    "classifier": ("experts.classifier", "Classifier", "ClassifierConfig"),
+    "segmenter": ("experts.classifier", "Segmenter", "SegmenterConfig"),
+    "biggan generator": ("gans.biggan", "Generator", "BigGANConfig"),
+    "biggan critic": ("gans.biggan", "Discriminator", "BigGANConfig"),
+    "stylegan": ("gans.stylegan", "StyleGAN", "StyleGANConfig"),
+    "stylegan critic": ("gans.stylegan", "StyleGANCritic", "StyleGANConfig"),
+    "alae": ("gans.alae", "ALAE", "ALAEConfig"),
 }
-
-
-def _gan_kinds() -> dict[str, tuple[type[nn.Module], type]]:
-    # Imported late: who opens an autoencoder or a classifier needs no generators.
-    from ..gans import BigGANConfig, Discriminator, Generator
-    from ..gans.alae import ALAE, ALAEConfig
-    from ..gans.stylegan import StyleGAN, StyleGANConfig, StyleGANCritic
-
-    return {
-        "biggan generator": (Generator, BigGANConfig),
-        "biggan critic": (Discriminator, BigGANConfig),
-        "stylegan": (StyleGAN, StyleGANConfig),
-        "stylegan critic": (StyleGANCritic, StyleGANConfig),
-        "alae": (ALAE, ALAEConfig),
-    }
+"""Kind of a card → module, network and its configuration. Who opens a classifier imports no generators."""
 
 
 def load_expert(name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> torch.nn.Module:
@@ -50,12 +43,12 @@ def load_expert(name: str, device: str | torch.device = "cpu", folder: Path = CH
         CourseError: missing, truncated or foreign files, or a card of a kind that is no expert.
     """
     tensors, card = load_weights(name, folder)
-    kinds = _KINDS if card.kind in _KINDS else _KINDS | _gan_kinds()
-    if card.kind not in kinds:
-        raise CourseError(f"checkpoint {name!r} is a {card.kind}, not an expert: choose {' or '.join(kinds)}.")
-    network, config = kinds[card.kind]
+    if card.kind not in _KINDS:
+        raise CourseError(f"checkpoint {name!r} is a {card.kind}, not an expert: choose {' or '.join(_KINDS)}.")
+    place, network, config = _KINDS[card.kind]
+    found = import_module(f"course_lib.{place}")
     try:
-        module = network(config(**card.config))
+        module = getattr(found, network)(getattr(found, config)(**card.config))
         module.load_state_dict(tensors)
     except (RuntimeError, TypeError, AttributeError, ValueError) as error:
         raise CourseError(
@@ -81,11 +74,7 @@ def load_over_source(
         kind: that the card must have.
         build: source and ``config`` → network.
         own: network → what the file holds, as in a state dict: the tensors themselves, which are overwritten.
-        device: where to put it.
-        folder: where weights and card are.
-
-    Raises:
-        CourseError: missing or damaged files, a checkpoint of another kind, or other tensors than the network's.
+        device, folder: as for :func:`load_expert`, and so are the errors.
     """
     tensors, card = load_weights(name, folder)
     if card.kind != kind:
@@ -98,3 +87,35 @@ def load_over_source(
     for key, tensor in wanted.items():
         tensor.copy_(tensors[key])
     return freeze(network.to(device, memory_format=torch.channels_last)), card
+
+
+@dataclass(frozen=True)
+class SourceModel:
+    """What a transfer begins from, frozen: a trained generator, its discriminator, and the space that it draws in.
+
+    Attributes:
+        name: of the generator's checkpoint.
+        generator, discriminator: of one training.
+        space: of the latents that they draw and see.
+        classes: names of what a class-conditional generator draws, else empty.
+    """
+
+    name: str
+    generator: nn.Module
+    discriminator: nn.Module
+    space: LatentSpace
+    classes: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> "SourceModel":
+        """Opens ``NAME``, ``NAME-critic`` and the autoencoder that the card names; without one, a CourseError."""
+        card = load_card(name, folder)
+        if "space" not in card.recipe:
+            raise CourseError(f"{name!r} does not draw latents of an autoencoder: take avatar-stylegan, for example.")
+        networks = (load_expert(which, device, folder) for which in (name, f"{name}-critic"))
+        space = LatentSpace(load_expert(card.recipe["space"], device, folder))
+        return cls(name, *networks, space, tuple(card.recipe.get("classes", ())))
+
+    def encode(self, data: ImageSet) -> Tensor:
+        """Latents ``float16 (N, C, G, G)`` of a set, on the CPU."""
+        return self.space.encode_set(data)

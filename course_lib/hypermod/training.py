@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ..data import ImageSet
 from ..errors import CourseError
-from ..experts.latent_space import NOISE, LatentSpace
+from ..experts.autoencoder import NOISE, LatentSpace
 from ..gan_training import GANData, GANSchedule, LogisticMethod, logistic_loss
 from ..gans.stylegan import StyleGANConfig, StyleGANCritic, mix_styles
 from ..gans.training import class_codes, encode_mirrored, logistic_generator

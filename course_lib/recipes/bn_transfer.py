@@ -19,7 +19,7 @@ from ..bn_transfer.transfer import (
 from ..data import ImageSet, load_kinds, target_classes
 from ..evaluation import Judge
 from ..evaluation.class_scores import ACCURACY, FRECHET, KERNEL, ClassScores
-from ..experts.source import SourceModel
+from ..experts.shipped import SourceModel
 from ..gan_training import GANSchedule
 from ..gans.training import CodeSpace
 from ..profiles import seed_everything

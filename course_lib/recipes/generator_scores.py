@@ -10,7 +10,7 @@ from ..data.avatars import SOURCE_STYLES
 from ..evaluation import Judge
 from ..evaluation.class_scores import feature_scores
 from ..evaluation.distances import copy_share, frechet_distance, path_length
-from ..experts.latent_space import LatentSpace
+from ..experts.autoencoder import LatentSpace
 from ..gans.stylegan import StyleGAN
 
 __all__ = ["class_accuracy", "score_samples", "style_path_length", "unseen_people"]

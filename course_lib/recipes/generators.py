@@ -14,7 +14,7 @@ from ..data.people import ATTRIBUTES, STYLES
 from ..evaluation import Judge
 from ..evaluation.distances import frechet_distance
 from ..experts import load_expert
-from ..experts.latent_space import LatentSpace
+from ..experts.autoencoder import LatentSpace
 from ..gan_training import ALAEMethod, BigGANMethod, GANData, StyleGANMethod
 from ..gans import BigGANConfig
 from ..gans.alae import ALAE, ALAEConfig

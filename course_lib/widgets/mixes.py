@@ -8,7 +8,7 @@ from ipywidgets import BoundedIntText, Checkbox, Widget
 from torch import Tensor
 
 from ..errors import CourseError
-from ..experts.latent_space import LatentSpace
+from ..experts.autoencoder import LatentSpace
 from ..figures import png_bytes
 from ..gans import Generator
 from ..gans.biggan import ClassNorm

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import CourseError
-from ..experts.latent_space import LatentSpace
+from ..experts.autoencoder import LatentSpace
 from ..figures import png_bytes
 from ..gans.stylegan import StyleGAN
 from ..generation.grids import slerp

@@ -1,22 +1,110 @@
-"""Captions as a source expert: SBERT, offline by default, and a memory of what it has computed."""
+"""Labels and captions as source experts: one-hot conditions, and sentence embeddings by SBERT, offline by default."""
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..errors import CourseError
 from ..paths import cache_dir
 from ..training.checkpoints import atomic_write
 from .protocol import freeze
 
-__all__ = ["SentenceExpert", "SentenceMemory"]
+__all__ = ["LabelExpert", "SentenceExpert", "SentenceMemory"]
+
+# --- labels ----------------------------------------
+
+
+class LabelExpert:
+    """One-hot vectors of labels.
+
+    Args:
+        classes: number of classes, or attribute name → number of classes; then the one-hots are joined in that order.
+        crossed: groups of attribute names. For each group the product of their one-hots follows: a number that is 1 for
+            one combination of values. A linear map of the condition then has a mean of its own for, say, black hair in
+            each style.
+
+    Attributes:
+        joined: length of the joined one-hots, before the products.
+        slices: attribute name → where its one-hot lies in the condition; empty for a plain label.
+
+    References:
+        Net2Net's ``Labelator`` (code), and its attribute modification (paper, section 4.3). The products are ours.
+    """
+
+    def __init__(self, classes: int | Mapping[str, int], crossed: Sequence[Sequence[str]] = ()):
+        self.classes = dict(classes) if isinstance(classes, Mapping) else int(classes)
+        counts = self.classes if isinstance(self.classes, dict) else {"label": self.classes}
+        if not counts or min(counts.values()) < 1:
+            raise CourseError(f"a label needs at least one class, not {self.classes}.")
+        self.slices: dict[str, slice] = {}
+        start = 0
+        for name, count in counts.items():
+            if isinstance(self.classes, dict):
+                self.slices[name] = slice(start, start + count)
+            start += count
+        self.crossed = tuple(tuple(group) for group in crossed)
+        unknown = {name for group in self.crossed for name in group} - set(self.slices)
+        if unknown:
+            raise CourseError(f"there is no attribute {', '.join(sorted(unknown))} to cross.")
+        self.joined = start
+        self.condition_shape = (start + sum(prod(counts[name] for name in group) for group in self.crossed),)
+
+    def encode(self, x: Tensor | Mapping[str, Tensor]) -> Tensor:
+        """Conditions ``float32 (B, K)`` on the labels' device.
+
+        ``x`` is ``int64 (B,)`` class numbers; for attributes a mapping from names to such numbers. An attribute that is
+        not in the mapping is left open: zeros.
+        """
+        return self.cross(self.join(x))
+
+    def join(self, x: Tensor | Mapping[str, Tensor]) -> Tensor:
+        """The joined one-hots ``(B, joined)`` without products."""
+        if not isinstance(self.classes, dict):
+            if isinstance(x, Mapping):
+                raise CourseError("this expert takes one label: give the numbers, not a mapping.")
+            return _one_hot(x, self.classes, "label")
+        if not isinstance(x, Mapping) or not x or set(x) - set(self.classes):
+            raise CourseError(f"this expert takes a mapping with some of the attributes {', '.join(self.classes)}.")
+        known = next(iter(x.values()))
+        empty = torch.zeros(len(known), 1, device=known.device)
+        parts = [
+            _one_hot(x[name], count, name) if name in x else empty.expand(-1, count)
+            for name, count in self.classes.items()
+        ]
+        return torch.cat(parts, dim=1)
+
+    def cross(self, joined: Tensor) -> Tensor:
+        """Conditions of joined one-hots, or of degrees of belief in their place: ``(B, joined)`` → ``(B, K)``."""
+        parts = [joined]
+        for group in self.crossed:
+            product = joined[:, self.slices[group[0]]]
+            for name in group[1:]:
+                product = (product[:, :, None] * joined[:, None, self.slices[name]]).flatten(1)
+            parts.append(product)
+        return torch.cat(parts, dim=1)
+
+
+def _one_hot(labels: Tensor, count: int, name: str) -> Tensor:
+    labels = torch.as_tensor(labels)
+    if labels.ndim != 1 or labels.is_floating_point():
+        raise CourseError(f"{name} numbers are whole and of shape (B,), not {labels.dtype} {tuple(labels.shape)}.")
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < count:
+        raise CourseError(
+            f"{name} numbers go from 0 to {count - 1}; these go from {int(labels.min())} to {int(labels.max())}."
+        )
+    return F.one_hot(labels.long(), count).float()
+
+
+# --- captions ----------------------------------------
 
 
 class SentenceExpert:
@@ -27,11 +115,6 @@ class SentenceExpert:
             sentence-transformers model, or a folder with one.
         device: where it runs and where its embeddings are.
         download: fetch a model that is not on this machine. Without it nothing touches the network.
-        batch_size: captions per pass.
-
-    Attributes:
-        condition_shape: ``(K,)``.
-        model: the frozen ``SentenceTransformer``.
 
     Raises:
         CourseError: the model is not on this machine and may not or cannot be fetched, or is damaged.
@@ -42,15 +125,8 @@ class SentenceExpert:
 
     bundled = "all-MiniLM-L6-v2"
 
-    def __init__(
-        self,
-        model: str | Path = bundled,
-        device: str | torch.device = "cpu",
-        download: bool = False,
-        batch_size: int = 256,
-    ):
-        self.name, self.batch_size = str(model), batch_size
-        self.model = freeze(_open(self.name, str(device), download))
+    def __init__(self, model: str | Path = bundled, device: str | torch.device = "cpu", download: bool = False):
+        self.model = freeze(_open(str(model), str(device), download))
         self.condition_shape = tuple(self.encode(["a"]).shape[1:])
 
     @torch.no_grad()
@@ -58,17 +134,12 @@ class SentenceExpert:
         """Embeddings ``float32 (B, K)`` of ``B`` captions, detached.
 
         A caption that occurs several times is computed once. What else is in the batch changes the last bits only.
-
-        Raises:
-            CourseError: something else than a list of captions.
         """
         _check_captions(x)
         if not len(x):
             return torch.empty(0, *self.condition_shape, device=self.model.device)
         place = {caption: k for k, caption in enumerate(dict.fromkeys(x))}
-        unique = self.model.encode(
-            list(place), batch_size=self.batch_size, convert_to_tensor=True, show_progress_bar=False
-        )
+        unique = self.model.encode(list(place), batch_size=256, convert_to_tensor=True, show_progress_bar=False)
         # Indexing also copies, out of the inference mode in which a flow could not train on it.
         return unique.float()[torch.tensor([place[caption] for caption in x], device=unique.device)].clone()
 
@@ -89,7 +160,7 @@ def _open(name: str, device: str, download: bool) -> torch.nn.Module:
 
         source, download = str(get_model_path()), False
     try:
-        with _quiet():
+        with _without_progress_bar():
             return SentenceTransformer(source, device=device, local_files_only=not download)
     except Exception as error:  # what a missing, foreign or damaged model raises differs with every file of it
         if Path(source).exists():
@@ -103,8 +174,7 @@ def _open(name: str, device: str, download: bool) -> torch.nn.Module:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides the progress bar of weights that load in a moment."""
+def _without_progress_bar() -> Iterator[None]:
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
@@ -123,13 +193,11 @@ class SentenceMemory:
     cache folder; without it, or with a damaged one, everything is simply computed again.
 
     Args:
-        model: as for :class:`SentenceExpert`.
-        device: of the model and of the embeddings.
+        model, device: as for :class:`SentenceExpert`.
         folder: of the file; the cache folder by default.
-        open_model: makes the expert from model and device; tests give a stand-in.
+        open_model: makes the expert from model and device.
 
     Attributes:
-        condition_shape: ``(K,)``.
         computed: how many captions the model had to embed so far.
     """
 
@@ -157,11 +225,7 @@ class SentenceMemory:
         return self._expert
 
     def encode(self, x: Sequence[str]) -> Tensor:
-        """Embeddings ``float32 (B, K)``; nothing is written to disk, see :meth:`learn`.
-
-        Raises:
-            CourseError: something else than a list of captions.
-        """
+        """Embeddings ``float32 (B, K)``; nothing is written to disk, see :meth:`learn`."""
         _check_captions(x)
         new = [caption for caption in dict.fromkeys(x) if caption not in self._place]
         if new:
@@ -173,11 +237,7 @@ class SentenceMemory:
         return self._table[index].to(self.device)
 
     def learn(self, captions: Sequence[str]) -> Tensor:
-        """Like :meth:`encode`, and what is new goes into the file. For data sets; sentences typed once need no file.
-
-        Raises:
-            CourseError: the disk is full; an older file is kept.
-        """
+        """Like :meth:`encode`, and what is new goes into the file. For data sets; sentences typed once need no file."""
         before = self.computed
         found = self.encode(captions)
         if self.computed > before:
