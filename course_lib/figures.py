@@ -1,5 +1,7 @@
 """Figures that everyone can read: alternative text on each, colour-blind-safe colours, pictures without blur."""
 
+import base64
+import html
 import io
 from typing import Any
 
@@ -17,8 +19,8 @@ from torch import Tensor
 from course_lib.errors import CourseError
 
 __all__ = ["COLOURS", "MARKERS", "LiveFigure", "Schematic", "animation", "borrowing_map", "curves", "density_pictures",
-           "new_figure", "picture_grid", "plane", "png_bytes", "reading_order", "schematic", "show", "show_bytes",
-           "show_pictures"]  # fmt: skip
+           "new_figure", "picture_grid", "picture_html", "plane", "png_bytes", "reading_order", "schematic", "show",
+           "show_bytes", "show_pictures"]  # fmt: skip
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, distinguishable with any colour vision."""
@@ -103,8 +105,13 @@ def show_bytes(content: bytes, alt: str, kind: str = "image/png", **options: Any
 
     if not alt.strip():
         raise ValueError("every figure needs alternative text")
-    # An undecorated bundle: the figure's own repr would carry a size that depends on the machine.
-    display({kind: content, "text/plain": "<figure>"}, raw=True, metadata={kind: {"alt": alt}}, **options)
+    # As HTML: JupyterLab shows image outputs without their metadata, so that no screen reader would find the text.
+    display({"text/html": picture_html(content, alt, kind), "text/plain": "<figure>"}, raw=True, **options)
+
+
+def picture_html(content: bytes, alt: str, kind: str = "image/png") -> str:
+    """A picture file as an ``img`` element that holds all of it; ``runner.store.stored_picture`` reads it back."""
+    return f'<img alt="{html.escape(alt)}" src="data:{kind};base64,{base64.b64encode(content).decode()}">'
 
 
 def _png(figure: Figure) -> bytes:

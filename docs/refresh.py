@@ -4,7 +4,6 @@ Run it after a checkpoint was trained again, a notebook's outputs were stored or
 compare the documents with cards and notebooks.
 """
 
-import base64
 import re
 import tomllib
 from pathlib import Path
@@ -15,7 +14,7 @@ from course_lib.errors import CourseError
 from course_lib.paths import CHECKPOINTS, ROOT
 from course_lib.runner import all_notebooks
 from course_lib.runner.catalog import Notebook
-from course_lib.runner.store import PICTURE_TYPES, alt_text
+from course_lib.runner.store import stored_picture
 from course_lib.training.weights import Card, load_card
 
 __all__ = [
@@ -201,9 +200,8 @@ def _figure(number: str, cell_id: str) -> tuple[bytes, str, str]:
     path = next((n.path for n in all_notebooks() if n.number == number), None)
     cells = nbformat.read(path, as_version=4).cells if path else []
     for output in (o for cell in cells if cell.id == cell_id for o in cell.get("outputs", [])):
-        for kind in PICTURE_TYPES:
-            if kind in output.get("data", {}):
-                return base64.b64decode("".join(output["data"][kind])), kind, alt_text(output, kind) or ""
+        if picture := stored_picture(output):
+            return picture
     raise CourseError(f"notebook {number} has no picture in cell {cell_id!r}: correct GALLERY in docs/refresh.py.")
 
 

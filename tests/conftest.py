@@ -14,7 +14,6 @@ os.environ.setdefault("MPLBACKEND", "agg")
 PIXEL_PNG = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # one red dot
 )
-PIXEL = f"import base64\nfrom IPython.display import Image, display\npng = base64.b64decode('{PIXEL_PNG}')\n"
 
 
 @pytest.fixture(autouse=True)

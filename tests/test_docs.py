@@ -1,7 +1,6 @@
 """README and its companions: what they name exists, their commands are accepted, their numbers are the cards'."""
 
 import ast
-import base64
 import importlib
 import re
 import shlex
@@ -17,7 +16,7 @@ from course_lib.cli import app
 from course_lib.paths import CHECKPOINTS, NOTEBOOKS, ROOT
 from course_lib.runner import all_notebooks, find_notebooks
 from course_lib.runner.catalog import check_parameters, split_assignments
-from course_lib.runner.store import PICTURE_TYPES, alt_text
+from course_lib.runner.store import stored_picture
 from course_lib.training.weights import load_card
 from tools import first_cell
 
@@ -261,11 +260,8 @@ def test_the_gallery_shows_pictures_that_notebooks_stored():
     for alt, path, number, cell_id in poster:
         [notebook] = find_notebooks([number])
         [cell] = [cell for cell in notebook.node.cells if cell.id == cell_id]
-        stored = {}
-        for output, kind in ((output, kind) for output in cell.outputs for kind in PICTURE_TYPES):
-            if kind in output.get("data", {}):
-                content = base64.b64decode("".join(output["data"][kind]))
-                stored[content] = " ".join((alt_text(output, kind) or "").split())
+        found = filter(None, map(stored_picture, cell.outputs))
+        stored = {content: text for content, _, text in found}
         assert stored.get((ROOT / path).read_bytes()) == alt, f"{path}: run docs/refresh.py"
 
 

@@ -12,6 +12,7 @@ from IPython import display
 from PIL import Image
 
 from course_lib import figures
+from course_lib.runner.store import stored_picture
 
 
 @pytest.fixture
@@ -23,17 +24,17 @@ def shown(monkeypatch):
 
 def test_shown_figure_carries_its_alternative_text(shown):
     figure = figures.curves({"loss": ([1, 2, 3], [3.0, 2.0, 1.0])}, "step", "nats")
-    figures.show(figure, "The loss falls from 3 to 1.")
+    figures.show(figure, 'The "loss" falls\nfrom 3 to 1.')
     ((data, options),) = shown
-    assert data["image/png"].startswith(b"\x89PNG") and data["text/plain"] == "<figure>"
-    assert options["metadata"] == {"image/png": {"alt": "The loss falls from 3 to 1."}} and options["raw"]
+    content, kind, alt = stored_picture({"data": data})
+    assert content.startswith(b"\x89PNG") and kind == "image/png" and alt == 'The "loss" falls from 3 to 1.'
+    assert data.keys() == {"text/html", "text/plain"} and options == {"raw": True}
 
 
 def test_large_grids_are_shown_as_jpeg(shown):
     figures.show_pictures(figures.picture_grid(torch.zeros(1, 2, 3, 64, 64)), "Two grey squares.")
-    ((data, options),) = shown
-    assert data["image/jpeg"].startswith(b"\xff\xd8") and options["raw"]
-    assert options["metadata"] == {"image/jpeg": {"alt": "Two grey squares."}}
+    content, kind, alt = stored_picture({"data": shown[0][0]})
+    assert content.startswith(b"\xff\xd8") and kind == "image/jpeg" and alt == "Two grey squares."
 
 
 @pytest.mark.parametrize("show", [figures.show, figures.show_pictures])

@@ -21,9 +21,9 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
 
 
-def picture(alt: str | None = "a red dot"):
-    metadata = {"image/png": {"alt": alt}} if alt else {}
-    return new_output("display_data", {"image/png": PNG, "text/plain": "<Image>"}, metadata=metadata)
+def picture(alt: str = "a red dot"):
+    data = {"text/html": f'<img alt="{alt}" src="data:image/png;base64,{PNG}">', "text/plain": "<figure>"}
+    return new_output("display_data", data)
 
 
 def good_notebook() -> nbformat.NotebookNode:
@@ -136,7 +136,7 @@ FAULTS = {
         lambda n: get(n, "count").outputs.append(new_output("error", ename="E", evalue="", traceback=[]))
     ],
     "no_stderr_stored": [lambda n: print_line(n, "Warning: old\n", name="stderr")],
-    "size_is_small": [lambda n: get(n, "figure").outputs[0].data.update({"image/png": "A" * 1_600_000})],
+    "size_is_small": [lambda n: get(n, "figure").outputs[0].data.update({"text/html": "A" * 1_600_000})],
     "executed_in_order": [
         lambda n: get(n, "count").update(execution_count=None),
         lambda n: swap(n, "count", "second-figure"),
@@ -148,7 +148,7 @@ FAULTS = {
     ],
     "output_is_short": [lambda n: print_line(n, "line\n" * 101)],
     "pictures_have_alt": [
-        lambda n: get(n, "figure").update(outputs=[picture(None)]),
+        lambda n: get(n, "figure").outputs.append(new_output("display_data", {"image/png": PNG})),
         lambda n: get(n, "figure").update(outputs=[picture("  "), picture()]),
         lambda n: get(n, "count").outputs.append(new_output("display_data", {"text/html": "<img src='x.png'>"})),
     ],

@@ -13,11 +13,11 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from conftest import PIXEL, code, text
+from conftest import PIXEL_PNG, code, text
 
 from course_lib import paths
 from course_lib.runner import Notebook, RunOptions, run_notebooks
-from course_lib.runner.store import store_outputs
+from course_lib.runner.store import store_outputs, stored_picture
 from course_lib.runner.worker import _only_shutdown_race, run_worker, unexecuted_cells
 
 PARAMETERS = code("parameters", "steps: int = 3  # how often\nname: str = 'a'  # whom", "parameters")
@@ -27,7 +27,8 @@ PARAMETERS = code("parameters", "steps: int = 3  # how often\nname: str = 'a'  #
 def runs(tmp_path_factory):
     """One run of all the ways a notebook can end, two at a time: shared, since kernels take seconds to start."""
     folder = tmp_path_factory.mktemp("course")
-    picture = PIXEL + "display(Image(png), metadata={'image/png': {'alt': 'a <red> dot'}})"
+    html = f'<img alt="a &lt;red&gt; dot" src="data:image/png;base64,{PIXEL_PNG}">'
+    picture = f"from IPython.display import display\ndisplay({{'text/html': {html!r}}}, raw=True)"
     notebooks = {
         "00_good": [
             text("title", "# A good one\n\n[next](01_fails.ipynb)"),
@@ -115,7 +116,7 @@ def test_storing_writes_outputs_and_cost_but_no_parameters_or_paths(runs):
     assert [cell.execution_count for cell in after.cells if cell.cell_type == "code"] == [1, 2, 3, 4, 5]
     assert after.metadata["course"]["measured"]["quick"]["memory_mb"] == results["00_good"].peak_memory_mb
     assert "papermill" not in json.dumps(after) and "injected" not in json.dumps(after)
-    assert after.cells[-1].outputs[0].metadata["image/png"]["alt"] == "a <red> dot"
+    assert stored_picture(after.cells[-1].outputs[0])[2] == "a <red> dot"
 
 
 BROKEN = {

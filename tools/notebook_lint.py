@@ -17,7 +17,7 @@ import nbformat
 from course_lib import paths
 from course_lib.errors import CourseError
 from course_lib.runner.catalog import all_notebooks
-from course_lib.runner.store import PICTURE_TYPES, alt_text
+from course_lib.runner.store import stored_picture
 from tools.first_cell import CELL, TAG
 
 __all__ = ["HEADINGS", "KNOWN_TAGS", "RULES", "Draft", "lint_notebook", "main", "rule"]
@@ -236,13 +236,12 @@ def _texts(output: dict[str, Any]) -> Iterator[str]:
             yield re.sub(r"data:[\w/+.-]+;base64,[\w/+=]+", "", "".join(value))
 
 
-def _pictures(draft: Draft) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Cell id, output and kind of every picture output."""
+def _pictures(draft: Draft) -> Iterator[str]:
+    """The cell's id of every picture that ``figures.show`` displayed."""
     for cell in draft.code:
         for output in cell.outputs:
-            for kind in PICTURE_TYPES:
-                if kind in output.get("data", {}):
-                    yield cell.id, output, kind
+            if _VIEW not in output.get("data", {}) and stored_picture(output):
+                yield cell.id
 
 
 @rule
@@ -301,13 +300,13 @@ def output_is_short(draft: Draft) -> Iterator[str]:
 
 @rule
 def pictures_have_alt(draft: Draft) -> Iterator[str]:
-    """Alt text sits in the output's metadata, ``{"image/png": {"alt": …}}``; the pages are made from it."""
-    for cell_id, output, kind in _pictures(draft):
-        if not alt_text(output, kind):
-            yield f"cell '{cell_id}' shows a picture without alt text in its metadata"
+    """JupyterLab shows image outputs without their metadata, so a picture is an ``img`` element with alt text."""
     for cell in draft.code:
         for output in cell.outputs:
-            if not all(_has_alt(tag) for tag in _img_tags("".join(output.get("data", {}).get("text/html", "")))):
+            data = output.get("data", {})
+            if {"image/png", "image/jpeg"} & set(data):
+                yield f"cell '{cell.id}' shows a picture without alt text: use course_lib.figures"
+            if not all(_has_alt(tag) for tag in _img_tags("".join(data.get("text/html", "")))):
                 yield f"cell '{cell.id}' shows an HTML image without alt text"
 
 
@@ -362,7 +361,7 @@ def widgets_have_a_static_twin(draft: Draft) -> Iterator[str]:
         around = cells[max(index - 1, 0) : index] + cells[index + 1 : index + 2]
         if not any("static-twin" in tags(cell) for cell in around):
             yield f"the widget in cell '{cells[index].id}' has no cell tagged 'static-twin' next to it"
-    with_picture = {cell_id for cell_id, _, _ in _pictures(draft)}
+    with_picture = set(_pictures(draft))
     for cell in draft.tagged("static-twin"):
         if cell.id not in with_picture:
             yield f"cell '{cell.id}' is tagged 'static-twin' but shows no picture"

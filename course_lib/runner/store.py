@@ -4,6 +4,8 @@ Storing is how authors refresh what readers see: sources, tags and ids stay as t
 execution counts, widget state and measured numbers change.
 """
 
+import base64
+import html
 import os
 import re
 from pathlib import Path
@@ -16,18 +18,16 @@ from course_lib.errors import CourseError
 from course_lib.runner.catalog import Notebook
 from course_lib.runner.worker import NotebookResult
 
-__all__ = ["PICTURE_TYPES", "alt_text", "portable", "record_measurement", "store_outputs", "write_page",
-           "write_text_atomically"]  # fmt: skip
+__all__ = ["portable", "record_measurement", "store_outputs", "stored_picture", "write_page", "write_text_atomically"]
 
-PICTURE_TYPES = ("image/png", "image/jpeg")
+_PICTURE = re.compile(r'<img alt="([^"]*)" src="data:(image/(?:png|jpeg));base64,([\w+/=]+)">')
 _KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
-def alt_text(output: dict[str, Any], kind: str) -> str | None:
-    """The alt text of a picture output: metadata ``{kind: {"alt": …}}``, or ``{"alt": …}`` directly."""
-    metadata = output.get("metadata", {})
-    text = metadata.get(kind, {}).get("alt") or metadata.get("alt")
-    return text.strip() if isinstance(text, str) and text.strip() else None
+def stored_picture(output: dict[str, Any]) -> tuple[bytes, str, str] | None:
+    """What ``figures.show`` has left in an output: the file, its media type, its alternative text in one line."""
+    match = _PICTURE.fullmatch("".join(output.get("data", {}).get("text/html", "")))
+    return match and (base64.b64decode(match[3]), match[2], " ".join(html.unescape(match[1]).split()))
 
 
 def write_text_atomically(path: Path, text: str) -> None:

@@ -4,8 +4,6 @@ It uses ``widgets.Image`` and ``observe`` rather than ``interact``: the picture 
 pages without a kernel show it, and a test can move a slider without a browser.
 """
 
-import base64
-import html
 import io
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +11,8 @@ from typing import Any
 
 import ipywidgets as widgets
 from PIL import Image
+
+from ..figures import picture_html
 
 __all__ = ["PictureView", "choice", "slider"]
 
@@ -105,6 +105,4 @@ class PictureView:
         from IPython.display import display
 
         found = self.box()._repr_mimebundle_()
-        encoded = base64.b64encode(self.picture.value).decode()
-        picture = f'<img alt="{html.escape(self.label.value)}" src="data:image/png;base64,{encoded}">'
-        display(found | {"text/html": picture}, raw=True)
+        display(found | {"text/html": picture_html(self.picture.value, self.label.value)}, raw=True)

@@ -18,7 +18,7 @@ import nbformat
 
 from course_lib.paths import ROOT, RUNS
 from course_lib.runner import all_notebooks
-from course_lib.runner.store import PICTURE_TYPES, alt_text
+from course_lib.runner.store import stored_picture
 
 sys.path.insert(0, str(ROOT / "docs"))
 from refresh import repository
@@ -73,7 +73,7 @@ def prepare(source: Path) -> None:
 def page_of(path: Path, pictures: Path) -> nbformat.NotebookNode:
     """A notebook as the pages show it; its pictures are written into the folder ``pictures``.
 
-    Pictures get their alternative text, which Sphinx would drop; widgets give way to a note, for they need a kernel;
+    Pictures become files; widgets give way to a note, for they need a kernel;
     cells that mostly draw are folded; the cell that installs the course elsewhere is left out.
     """
     node = nbformat.read(path, as_version=4)
@@ -90,24 +90,21 @@ def page_of(path: Path, pictures: Path) -> nbformat.NotebookNode:
         if _mostly_draws(cell) and "hide-input" not in tags:
             tags.append("hide-input")
         for number, output in enumerate(cell.outputs):
-            data = output.get("data", {})
-            kind = next((kind for kind in PICTURE_TYPES if kind in data), None)
-            if WIDGET in data:
+            if WIDGET in output.get("data", {}):
                 output["data"] = {"text/html": NOTE}
-            elif kind and "text/html" not in data:
+            elif picture := stored_picture(output):
+                content, kind, alt = picture
                 name = f"{path.stem}-{cell.id}-{number}.{kind.removeprefix('image/')}"
-                (pictures / name).write_bytes(base64.b64decode("".join(data[kind])))
-                alt = html.escape(" ".join((alt_text(output, kind) or "").split()))
-                output["data"] = {
-                    "text/html": f'<img src="../_static/{name}" alt="{alt}" class="dark-light" loading="lazy">'
-                }
+                (pictures / name).write_bytes(content)
+                source = f'src="../_static/{name}" class="dark-light" loading="lazy"'
+                output["data"] = {"text/html": f'<img alt="{html.escape(alt)}" {source}>'}
     return node
 
 
 def _mostly_draws(cell: nbformat.NotebookNode) -> bool:
     """Whether a cell shows a picture and half of its lines or more belong to statements that draw."""
-    kinds = {kind for output in cell.outputs for kind in output.get("data", {})}
-    if not kinds & {*PICTURE_TYPES, WIDGET} or {"exercise", "parameters"} & set(cell.metadata["tags"]):
+    shown = any(WIDGET in output.get("data", {}) or stored_picture(output) for output in cell.outputs)
+    if not shown or {"exercise", "parameters"} & set(cell.metadata["tags"]):
         return False
     drawing = total = 0
     for statement in ast.parse(cell.source).body:
