@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from course_lib.recipes.mind2mind_cost import measure_step
+from course_lib.recipes.mind2mind import measure_step
 
 __all__ = ["main", "table"]
 

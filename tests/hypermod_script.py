@@ -31,7 +31,7 @@ def main(out):
     for variant in ("contrastive", "fine-tuned copies", "all weights", "from scratch"):
         # Weights that begin at random begin differently in each process: the wrapper must make them one.
         method = build_variant(variant, data, source, schedule, seed=rank, width=5)
-        history = train(method, Budget(3), 4, accumulate=2, progress=False)
+        history = train(method, Budget(3), 8, progress=False)
         networks = [method.modules["generator"], method.modules["critic"], history.averaged["generator"]]
         results[variant] = [fingerprint(network) for network in networks]
     hyper = build_variant("random start", data, source, seed=rank, width=5).modules["generator"].with_classes(1)

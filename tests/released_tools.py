@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from course_lib.cinn import ConditionalFlow, FlowConfig
+from course_lib.released.biggan import transferred_layout
 from course_lib.released.net2net import flow_layout
 from course_lib.released.net2net_biggan import BigAutoencoder, BigAutoencoderConfig, BigGan, GeneratorConfig
 from course_lib.released.net2net_experts import (
@@ -19,6 +20,7 @@ from course_lib.released.net2net_experts import (
     DequantiserConfig,
 )
 from course_lib.released.strict import export_state
+from course_lib.released.stylegan import HyperSizes, class_layout, hyper_layout
 
 MANIFESTS = Path(__file__).parent / "manifests"
 
@@ -94,3 +96,16 @@ NETWORKS = {
     "dequantiser": (Dequantiser, VAE),
     "captioner": (Captioner, CAPTIONS),
 }
+
+
+def export_transfer(network):
+    """A transferred generator under the names of the authors' code."""
+    return export_state(network, transferred_layout(network.source.config, network.config.classes))
+
+
+def export_hyper(network):
+    """A hyper-modulated generator under the released names, as a self-aligned file holds them."""
+    rows, width = network.classes.table.shape
+    sizes = HyperSizes(network.source.config, width, rows, sum(1 for _ in network.classes.layers) // 2)
+    generator, task = export_state(network, hyper_layout(sizes)), export_state(network.classes, class_layout(sizes))
+    return {"generator": generator, "task": task}

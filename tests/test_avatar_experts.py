@@ -7,8 +7,7 @@ from course_lib.data import load_people, people_parts
 from course_lib.data.people import ATTRIBUTES, PARTS
 from course_lib.evaluation import Judge
 from course_lib.experts import BlackBox, SentenceExpert, export_decoder, load_expert
-from course_lib.recipes.autoencoders import psnr
-from course_lib.recipes.classifiers import accuracy, label_cells, segmentation_scores
+from course_lib.recipes.experts import accuracy, label_cells, psnr, segmentation_scores
 from course_lib.training import load_card
 from course_lib.translation import LowResolution, explained, load_superresolution
 

@@ -7,15 +7,15 @@ import torch
 from torch.nn import functional as F
 
 from course_lib.bn_transfer import PropagationMethod, PropagationSettings, load_bn_transfer, load_codes, make_networks
-from course_lib.bn_transfer.shipped import KIND, new_tensors, transfer_config
+from course_lib.bn_transfer.propagation import BN_KIND, bn_transfer_tensors, transfer_config
 from course_lib.bn_transfer.transfer import (
     METHODS,
-    draw_classes,
+    draw_new_classes,
     fit_mixtures,
+    new_class_data,
     penalty,
     recalibrate_batchnorm,
     similar_mixtures,
-    transfer_data,
     with_old,
 )
 from course_lib.data import source_classes, target_classes
@@ -26,7 +26,6 @@ from course_lib.gan_training import GANData, GANSchedule
 from course_lib.gans import BigGANConfig, Discriminator, Generator
 from course_lib.generation import open_generator
 from course_lib.training import Budget, Card, save_weights, train
-from course_lib.training.top_k import TopKCheckpoints
 
 CONFIG = BigGANConfig(7, (16, 16, 8, 8), (8, 8, 16, 16), 3, 16, 6, (16,))
 NEW, OLD = 3, ("a", "b", "c", "d", "e", "f", "g")
@@ -119,7 +118,7 @@ def test_every_method_begins_where_it_says_and_trains(source, method, init):
     history = train(one, Budget(2), 6, **QUIET)
     trained = recalibrate_batchnorm(history.averaged["generator"])
     assert not torch.equal(trained(z, trained.embed(labels)), first)
-    pictures, owner = draw_classes(trained, None, 2)
+    pictures, owner = draw_new_classes(trained, None, 2)
     assert pictures.shape == (6, 3, 32, 32) and owner.tolist() == [0, 0, 1, 1, 2, 2]
 
 
@@ -162,19 +161,6 @@ def test_a_run_that_was_cut_between_the_stages_ends_in_the_same_bits(source, tmp
     assert ends[0] == ends[1]
 
 
-def test_top_k_checkpoints_are_ranked(tmp_path):
-    best = TopKCheckpoints(tmp_path, keep=2)
-    assert [best.add(s, v, {"w": torch.tensor([float(s)])}) for s, v in ((10, 3.0), (20, 1.0), (30, 2.0))] == [1, 1, 2]
-    assert best.add(40, 9.0, {"w": torch.zeros(1)}) is None
-    again = TopKCheckpoints(tmp_path, keep=2)
-    assert [entry["step"] for entry in again.entries] == [20, 30]
-    assert again.load(1)["w"].item() == 20 and again.load(2)["w"].item() == 30
-    assert again.add(20, 5.0, {"w": torch.tensor([21.0])}) == 2 and again.load(2)["w"].item() == 21
-    assert len(list(tmp_path.glob("*.safetensors"))) == 2
-    with pytest.raises(CourseError, match="rank 3"):
-        again.load(3)
-
-
 # --- the shipped source -----------------------------------------------------------------------------------------------
 
 
@@ -186,7 +172,7 @@ def shipped():
 def test_codes_are_those_that_the_source_learned_to_decode(shipped):
     names = ["clay", "micah", "slice"]
     data = source_classes(names).part("val")
-    found = transfer_data(shipped, data, load_codes())
+    found = new_class_data(shipped, data, load_codes())
     labels = torch.tensor([shipped.classes.index(name) for name in names])[found.labels]
     with torch.no_grad():
         condition = shipped.generator.embed(labels)
@@ -222,7 +208,7 @@ def test_fewer_old_classes_draw_the_same(shipped):
 @pytest.mark.parametrize("ft_from", [None, 0])
 def test_new_classes_come_back_from_a_file(shipped, tmp_path, ft_from):
     data = target_classes(names=["planets", "moods"], per_class=4).part("train")
-    found = transfer_data(shipped, data, load_codes())
+    found = new_class_data(shipped, data, load_codes())
     settings = PropagationSettings(batch_size=4, schedule=FAST, ft_from=ft_from)
     mixtures = similar_mixtures(shipped, found.latents, found.labels, 2)
     method = PropagationMethod(found, *make_networks(shipped, settings, mixtures), settings, shipped.space)
@@ -230,8 +216,8 @@ def test_new_classes_come_back_from_a_file(shipped, tmp_path, ft_from):
     train(method, Budget(1), 4, **QUIET)
     made_now = recalibrate_batchnorm(method.modules["generator"], 1)
     config = transfer_config(made_now, "avatar-biggan", ["planets", "moods"])
-    card = Card("own", KIND, config, {"space": "avatar-autoencoder"})
-    path = save_weights(new_tensors(made_now), card, tmp_path, bits=32)
+    card = Card("own", BN_KIND, config, {"space": "avatar-autoencoder"})
+    path = save_weights(bn_transfer_tensors(made_now), card, tmp_path, bits=32)
     assert path.stat().st_size < (600_000 if ft_from is None else 4_000_000)
     again = load_bn_transfer("own", folder=tmp_path)
     z, labels = torch.randn(4, 64, generator=noise()), torch.tensor([0, 1, 1, 0])

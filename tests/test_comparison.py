@@ -10,8 +10,7 @@ from course_lib.data import few_per_class, source_classes
 from course_lib.evaluation import Judge
 from course_lib.evaluation.class_scores import ACCURACY, KERNEL, ClassScores
 from course_lib.profiles import current
-from course_lib.recipes.comparison import Contender, compare, publish_comparison
-from course_lib.recipes.recipe import Job
+from course_lib.recipes.recipe import Contender, Job, compare, publish_comparison
 from course_lib.training import Card, Method
 from course_lib.training.method import Loss
 

@@ -17,7 +17,7 @@ from course_lib.paths import CHECKPOINTS, NOTEBOOKS, ROOT
 from course_lib.runner import all_notebooks, find_notebooks
 from course_lib.runner.catalog import check_parameters, split_assignments
 from course_lib.runner.store import stored_picture
-from course_lib.training.weights import load_card
+from course_lib.training.files import load_card
 from tools import first_cell
 
 PACKAGE = ROOT / "course_lib"

@@ -23,7 +23,7 @@ from course_lib.experts import (
     freeze,
     load_expert,
 )
-from course_lib.recipes.autoencoders import AutoencoderLoss, AutoencoderMethod
+from course_lib.recipes.experts import AutoencoderLoss, AutoencoderMethod
 from course_lib.training import Budget, Card, save_weights, train
 from course_lib.training.method import Loss, Method, frozen
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from course_lib.bn_transfer import TransferGenerator
-from course_lib.bn_transfer.shipped import KIND as TRANSFERRED
-from course_lib.bn_transfer.shipped import new_tensors, transfer_config
+from course_lib.bn_transfer.propagation import BN_KIND, bn_transfer_tensors, transfer_config
 from course_lib.errors import CourseError
 from course_lib.experts import LatentSpace, freeze, load_expert
 from course_lib.gans import BigGANConfig, Generator, start_weights
@@ -13,7 +12,7 @@ from course_lib.gans.alae import ALAE, ALAEConfig
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
 from course_lib.generation import Walk, grids, open_generator
 from course_lib.hypermod import HyperGenerator
-from course_lib.hypermod.files import KIND, hyper_config, hyper_tensors
+from course_lib.hypermod.generator import HYPER_KIND, hyper_config, hyper_tensors
 from course_lib.training import Card, save_weights
 
 NAMES = ["cat", "dog", "owl"]
@@ -26,7 +25,7 @@ def test_a_hyper_modulated_generator_opens(tmp_path):
     network = HyperGenerator(freeze(source), 3, width=8)
     for head in network.heads:
         torch.nn.init.normal_(head.kernel.weight, std=0.2)
-    card = Card("hyper", KIND, hyper_config("faces", NAMES, 8, None))
+    card = Card("hyper", HYPER_KIND, hyper_config("faces", NAMES, 8, None))
     save_weights(hyper_tensors(network), card, tmp_path, bits=32)
     generator = open_generator(tmp_path / "hyper")
     z, noise = torch.randn(3, 12), generator.noise(3, 1)
@@ -40,7 +39,9 @@ def test_the_source_may_be_a_shipped_one_that_draws_latents(tmp_path):
     """A run of your own writes its own part into its own folder; the card says what decodes."""
     shipped, space = load_expert("avatar-stylegan"), LatentSpace(load_expert("avatar-autoencoder"))
     network = HyperGenerator(shipped, 2, width=8, rank=1)
-    card = Card("mine", KIND, hyper_config("avatar-stylegan", ["cat", "dog"], 8, 1), {"space": "avatar-autoencoder"})
+    card = Card(
+        "mine", HYPER_KIND, hyper_config("avatar-stylegan", ["cat", "dog"], 8, 1), {"space": "avatar-autoencoder"}
+    )
     save_weights(hyper_tensors(network), card, tmp_path, bits=32)
     generator = open_generator(tmp_path / "mine")
     assert generator.size == 64 and generator.blocks == 3
@@ -51,7 +52,10 @@ def test_the_source_may_be_a_shipped_one_that_draws_latents(tmp_path):
     made = TransferGenerator(load_expert("avatar-biggan"), 2).eval()
     config = transfer_config(made, "avatar-biggan", ["cat", "dog"])
     save_weights(
-        new_tensors(made), Card("new", TRANSFERRED, config, {"space": "avatar-autoencoder"}), tmp_path, bits=32
+        bn_transfer_tensors(made),
+        Card("new", BN_KIND, config, {"space": "avatar-autoencoder"}),
+        tmp_path,
+        bits=32,
     )
     opened = open_generator(tmp_path / "new")
     assert opened.draw(opened.latents(1, 0), torch.eye(2)[:1]).shape == (1, 3, 64, 64)
@@ -81,7 +85,7 @@ def test_new_classes_of_a_biggan_open_and_mix(tmp_path):
     made = TransferGenerator(freeze(source), 3).eval()
     made.init_at(torch.eye(4)[[2, 0, 1]])
     config = transfer_config(made, "old", NAMES)
-    save_weights(new_tensors(made), Card("new", TRANSFERRED, config), tmp_path, bits=32)
+    save_weights(bn_transfer_tensors(made), Card("new", BN_KIND, config), tmp_path, bits=32)
     new, old = open_generator(tmp_path / "new"), open_generator(tmp_path / "old")
     assert new.classes == NAMES and new.blocks == 3
     z = torch.randn(3, 12)

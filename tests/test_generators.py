@@ -14,8 +14,7 @@ from course_lib.gan_training import ALAEMethod, BigGANMethod, GANData, GANSchedu
 from course_lib.gans import BigGANConfig
 from course_lib.gans.alae import ALAE, ALAEConfig
 from course_lib.gans.stylegan import StyleGANConfig
-from course_lib.recipes.generator_scores import class_accuracy, score_samples
-from course_lib.recipes.generators import old_kinds
+from course_lib.recipes.generators import class_accuracy, old_kinds, score_samples
 from course_lib.training import Budget, train
 
 SCHEDULE = GANSchedule(decode=4, lead=2)

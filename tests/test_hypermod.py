@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from course_lib.gans.layers import EqualConv2d, four_shifts
 from course_lib.gans.stylegan import FFHQ1024, StyleGAN, StyleGANConfig, mix_styles
 from course_lib.hypermod import HyperGenerator, ModulatedConv
-from course_lib.hypermod.generator import FullHead, standardise
+from course_lib.hypermod.generator import FullHead, standardise_kernels
 
 SMALL = StyleGANConfig((8, 8, 4), (8, 8, 4), 6, 2, fused_from=16)
 
@@ -29,10 +29,10 @@ def source():
 
 
 def test_standardised_taps_have_mean_zero_and_unbiased_standard_deviation_one():
-    taps, mean, std = standardise(torch.randn(5, 4, 3, 3) * 3 + 1)
+    taps, mean, std = standardise_kernels(torch.randn(5, 4, 3, 3) * 3 + 1)
     assert taps.mean((-1, -2)).abs().max() < 1e-6
     assert torch.allclose(taps.flatten(-2).std(-1), torch.ones(5, 4), atol=1e-5)
-    flat, mean, std = standardise(torch.full((1, 1, 3, 3), 2.0))
+    flat, mean, std = standardise_kernels(torch.full((1, 1, 3, 3), 2.0))
     assert not flat.any() and mean.item() == 2.0 and std.item() == 0.0
 
 

@@ -26,9 +26,8 @@ from course_lib.hypermod import (
     load_hypermod,
     transfer_data,
 )
-from course_lib.hypermod.files import KIND, hyper_config, hyper_tensors
-from course_lib.hypermod.self_alignment import alignment_losses, picture_distance
-from course_lib.hypermod.training import barlow_twins, shift_cells, two_views
+from course_lib.hypermod.generator import HYPER_KIND, hyper_config, hyper_tensors
+from course_lib.hypermod.training import alignment_losses, barlow_twins, picture_distance, shift_cells, two_views
 from course_lib.recipes.hypermod import KINDS_LEARNED, VARIANTS, ConditionalStyleGAN, build_variant
 from course_lib.training import Budget, Card, save_weights, train
 
@@ -441,7 +440,7 @@ def test_a_saved_hyper_generator_draws_as_before_over_its_source(source, critic,
     method = build(source, critic, data, HyperGenerator(source, 3, 5, rank, finetune=finetune, class_styles=finetune))
     train(method, Budget(2), 6, **QUIET)
     hyper, labels = method.modules["generator"], torch.tensor([0, 1, 2, 1])
-    card = Card("new", KIND, hyper_config("base", ["a", "b", "c"], 5, rank, finetune, finetune))
+    card = Card("new", HYPER_KIND, hyper_config("base", ["a", "b", "c"], 5, rank, finetune, finetune))
     save_weights(hyper_tensors(hyper), card, tmp_path, 32)
     opened = load_hypermod("new", folder=tmp_path)
     assert opened.class_names == ["a", "b", "c"] and not any(p.requires_grad for p in opened.parameters())

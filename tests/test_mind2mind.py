@@ -23,27 +23,25 @@ from course_lib.experts import (
 )
 from course_lib.experts.autoencoder import DigitAutoencoder
 from course_lib.gans.alae import ALAE, ALAEConfig
-from course_lib.mind2mind import (
+from course_lib.mind2mind import MainDirections, StyleExpert, encode_set, load_halves
+from course_lib.mind2mind.mindgan import (
     DIGITS,
+    MIND_KIND,
     MindConfig,
     MindCritic,
     MindGenerator,
     MindMethod,
-    StyleExpert,
     TransferredGAN,
     decoded_distance,
     draw_gaussian,
-    encode_set,
     gradient_penalty,
-    load_halves,
-    load_released,
+    load_released_mindgan,
+    mindgan_tensors,
     open_transferred,
     score_transfer,
-    transfer,
+    transfer_gan,
     uniform_noise,
 )
-from course_lib.mind2mind.halves import MainDirections
-from course_lib.mind2mind.transfer import KIND, new_tensors
 from course_lib.training import Budget, Card, save_weights, train
 from course_lib.widgets.walks import CodeWalk
 
@@ -99,7 +97,7 @@ def test_noise_is_uniform_between_minus_one_and_one():
 def test_a_released_file_opens(tmp_path):
     networks = {"Generator": MindGenerator(SMALL).state_dict(), "Critic": MindCritic(SMALL).state_dict()}
     torch.save({**networks, "Critic loss": [0.5], "optims": [{"state": {}}]}, tmp_path / "model299.pth")
-    generator, critic = load_released(tmp_path / "model299.pth")
+    generator, critic = load_released_mindgan(tmp_path / "model299.pth")
     assert generator.config == SMALL
     for found, name in ((generator, "Generator"), (critic, "Critic")):
         assert all(torch.equal(found.state_dict()[key], tensor) for key, tensor in networks[name].items())
@@ -316,18 +314,18 @@ def test_a_gaussian_of_the_codes_has_their_moments():
 def test_a_transfer_trains_the_small_pair_only_and_repeats(alae, data, tmp_path):
     before, state = fingerprint(alae), torch.get_rng_state()
     sizes = MindConfig(9, 4, (16, 16), (16, 16))
-    found, again = (transfer(alae, data, 24, sizes, data, 8, seed=3, folder=tmp_path) for _ in range(2))
+    found, again = (transfer_gan(alae, data, 24, sizes, data, 8, seed=3, folder=tmp_path) for _ in range(2))
     assert fingerprint(alae) == before and torch.equal(torch.get_rng_state(), state)
     assert found.gan.generator.config.latent == 5, "the expert's, whatever the sizes said"
     assert torch.equal(found.gan.mean, found.codes.mean(0))
     networks = (found.gan.generator, found.gan.critic)
     assert found.parameters == sum(p.numel() for network in networks for p in network.parameters())
     assert torch.equal(found.gan.sample(4), again.gan.sample(4))
-    other = transfer(alae, data, 24, sizes, seed=4, folder=tmp_path)
+    other = transfer_gan(alae, data, 24, sizes, seed=4, folder=tmp_path)
     assert not torch.equal(found.gan.sample(4), other.gan.sample(4))
     assert found.history.steps == 24 and len(found.history.curve["Fréchet distance of codes"]) == 12
     with pytest.raises(CourseError, match="at least two"):
-        transfer(alae, data.subset(torch.arange(1)), 2, sizes)
+        transfer_gan(alae, data.subset(torch.arange(1)), 2, sizes)
 
 
 def test_a_mindgan_of_new_digits_on_an_autoencoder_of_others(tmp_path):
@@ -349,7 +347,7 @@ def test_a_mindgan_of_new_digits_on_an_autoencoder_of_others(tmp_path):
         errors.append(loss.item())
     assert errors[-1] < errors[0] / 2
     before = fingerprint(freeze(expert))
-    found = transfer(expert, data.subset(~low), 60, DIGITS, folder=tmp_path, average=None)
+    found = transfer_gan(expert, data.subset(~low), 60, DIGITS, folder=tmp_path, average=None)
     z, blank = found.gan.noise(len(found.codes)), MindGenerator(DIGITS).eval()
     untrained = frechet_distance(found.codes, blank(z).detach())
     assert frechet_distance(found.codes, found.gan.codes(z)) < untrained / 2
@@ -367,8 +365,8 @@ def gan(alae):
 def test_what_is_stored_comes_back(gan, tmp_path):
     alae_card = Card("some-alae", "alae", gan.expert.config.to_dict())
     save_weights(gan.expert.state_dict(), alae_card, tmp_path, bits=32)
-    card = Card("some", KIND, {"source": "some-alae", "target": "tiny", "networks": SMALL.to_dict()})
-    save_weights(new_tensors(gan), card, tmp_path, bits=32)
+    card = Card("some", MIND_KIND, {"source": "some-alae", "target": "tiny", "networks": SMALL.to_dict()})
+    save_weights(mindgan_tensors(gan), card, tmp_path, bits=32)
     opened = open_transferred("some", folder=tmp_path)
     torch.testing.assert_close(opened.draw(gan.noise(4)), gan.draw(gan.noise(4)))
     assert torch.allclose(opened.mean, gan.mean) and not any(p.requires_grad for p in opened.generator.parameters())
@@ -376,7 +374,7 @@ def test_what_is_stored_comes_back(gan, tmp_path):
     with pytest.raises(CourseError, match="not a MindGAN"):
         open_transferred("other", folder=tmp_path)
     with pytest.raises(CourseError, match="critic="):
-        new_tensors(TransferredGAN(gan.generator, gan.expert))
+        mindgan_tensors(TransferredGAN(gan.generator, gan.expert))
 
 
 def test_both_walks_begin_and_end_at_the_samples_and_differ_between(gan):

@@ -1,7 +1,5 @@
 """What Mind2Mind is compared with: the cost of a step, the whole GAN with every layer trained, and the comparison."""
 
-import time
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,10 +10,12 @@ from course_lib.data import ImageSet
 from course_lib.errors import CourseError
 from course_lib.experts import GridAutoencoder, GridAutoencoderConfig, fingerprint, freeze
 from course_lib.gans.alae import ALAE, PUBLISHED_ALAE, ALAEConfig
-from course_lib.mind2mind import MindConfig, StyleExpert, TransferredGAN, gradient_penalty, uniform_noise
+from course_lib.mind2mind.halves import StyleExpert
+from course_lib.mind2mind.mindgan import MindConfig, TransferredGAN, gradient_penalty, uniform_noise
 from course_lib.profiles import Profile
-from course_lib.recipes import mind2mind_comparison as comparison
-from course_lib.recipes.mind2mind_cost import (
+from course_lib.recipes import mind2mind as comparison
+from course_lib.recipes.mind2mind import (
+    WholeMethod,
     alae_iteration,
     config_at,
     count_flops,
@@ -23,7 +23,6 @@ from course_lib.recipes.mind2mind_cost import (
     iteration_seconds,
     mind_iteration,
 )
-from course_lib.recipes.mind2mind_whole import WholeMethod
 from course_lib.recipes.recipe import Job
 from course_lib.training import Budget, load_weights, train
 
@@ -93,8 +92,8 @@ def test_a_counted_iteration_leaves_the_network_as_it_was():
 
 
 def test_seconds_are_those_of_the_fastest_call():
-    naps = iter([0.0, 0.05, 0.01, 0.03])
-    assert 0.01 <= iteration_seconds(lambda: time.sleep(next(naps))) < 0.03
+    clock = iter([0.0, 9.0, 10.0, 15.0, 20.0, 21.0, 30.0, 33.0])  # the first call warms up
+    assert iteration_seconds(lambda: None, clock=clock.__next__) == 1.0
 
 
 # --- the whole GAN ----------------------------------------
@@ -156,41 +155,34 @@ def test_the_penalty_is_over_all_pixels_of_a_picture():
 
 
 class _Judge:
+    def __init__(self, calls):
+        self.calls = calls
+
     def read(self, pictures):
+        self.calls.append(1)
+        if len(self.calls) == 7:
+            raise KeyboardInterrupt
         return pictures.mean((2, 3)), {"kind": torch.ones(len(pictures), dtype=torch.int64)}
 
 
-@pytest.fixture
-def tiny(monkeypatch, expert, data, tmp_path):
-    ways = {name: replace(way, stops=(1, 2, 3), batch_size=4) for name, way in comparison.WAYS.items()}
+def test_the_comparison_goes_on_where_it_stopped_and_writes_one_card(monkeypatch, expert, data, tmp_path):
+    calls = []
     for name, stand_in in {
         "load_halves": lambda *_: expert,
         "TARGETS": {"avatar-mind2mind": SimpleNamespace(train=lambda: data, unseen=lambda: data)},
-        "WAYS": ways,
+        "WAYS": {name: way | {"stops": (1, 2, 3), "batch_size": 4} for name, way in comparison.WAYS.items()},
         "SIZES": SMALL,
         "measure_step": lambda size, rounds, clock: {"ratio a step": 7.0 * size},
     }.items():
         monkeypatch.setattr(comparison, name, stand_in)
-    monkeypatch.setattr(comparison.Judge, "load", lambda: _Judge())
-    return Job(Profile("quick"), tmp_path / "out", tmp_path / "work")
-
-
-def test_the_comparison_goes_on_where_it_stopped_and_writes_one_card(tiny, monkeypatch):
-    real, calls = comparison._Bench.score, []
-
-    def stopping(self, pictures):
-        calls.append(1)
-        if len(calls) == 6:
-            raise KeyboardInterrupt
-        return real(self, pictures)
-
-    monkeypatch.setattr(comparison._Bench, "score", stopping)
+    monkeypatch.setattr(comparison.Judge, "load", lambda: _Judge(calls))
+    job = Job(Profile("quick"), tmp_path / "out", tmp_path / "work")
     with pytest.raises(KeyboardInterrupt):
-        comparison.train_comparison(tiny)
-    comparison.train_comparison(tiny)
-    # Two stops of five runs, one of them lost and repeated; then the ceiling and the training pictures.
-    assert len(calls) == 2 * 5 + 1 + 2
-    tensors, card = load_weights(comparison.NAME, tiny.out)
+        comparison.train_mind2mind_comparison(job)
+    comparison.train_mind2mind_comparison(job)
+    # Real pictures twice, two stops of five runs, one of them lost and repeated, the ceiling and training pictures.
+    assert len(calls) == 2 + 2 * 5 + 1 + 2
+    tensors, card = load_weights(comparison.NAME, job.out)
     for name in comparison.WAYS:
         assert card.curve[f"{name}: steps"] == [1, 2] and tensors[f"samples/{name}"].shape == (12, 3, 16, 16)
         seconds = card.curve[f"{name}: seconds"]

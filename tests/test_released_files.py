@@ -138,7 +138,7 @@ def test_alae_with_its_tracker_opens(tmp_path, foreign, writer):
 
 @pytest.mark.parametrize("writer", WRITERS)
 def test_mindgan_with_its_array_of_times_opens(tmp_path, writer):
-    from course_lib.mind2mind import load_released
+    from course_lib.mind2mind.mindgan import load_released_mindgan
 
     networks = {
         name: {key: torch.randn(shape) for key, (shape, _) in read_manifest(f"m2m_mindgan_{kind}").items()}
@@ -146,7 +146,7 @@ def test_mindgan_with_its_array_of_times_opens(tmp_path, writer):
     }
     content = {"Time": np.arange(3.0), "seconds": np.float64(2.0), **networks, "Critic loss": [1.0]}
     WRITERS[writer]({**content, "optims": [{"state": {}, "param_groups": []}]}, tmp_path / "model299.pth")
-    generator, critic = load_released(tmp_path / "model299.pth")
+    generator, critic = load_released_mindgan(tmp_path / "model299.pth")
     assert torch.equal(generator.model[2].weight, networks["Generator"]["model.2.weight"])
     assert critic.config.noise == 128 and critic.config.critic == (512, 256, 128)
     report = describe_file(tmp_path / "model299.pth")
@@ -456,11 +456,12 @@ def test_biggan_is_reported_and_opened(tmp_path, embedding):
 
 
 def test_reports_on_hyper_modulation(tmp_path):
+    from released_tools import export_hyper
+
     from course_lib.hypermod import HyperGenerator
-    from course_lib.hypermod.files import export_released
 
     base = StyleGAN(StyleGANConfig((4, 4, 4), (4, 4, 4), 5, 2))
-    parts = export_released(HyperGenerator(base, 2, 5, published=True, start="random"))
+    parts = export_hyper(HyperGenerator(base, 2, 5, published=True, start="random"))
     torch.save({**parts, "g_running": export_state(base, stylegan_layout(base.config))}, tmp_path / "h.model")
     report = describe_file(tmp_path / "h.model")
     assert "generator:      hyper-modulated generator (16 pixels)" in report

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from released_tools import as_text, manifest, read_manifest
+from released_tools import as_text, export_hyper, manifest, read_manifest
 from torch.nn import functional as F
 
 from course_lib.errors import CourseError
 from course_lib.experts import fingerprint
 from course_lib.gans.stylegan import FFHQ1024, StyleGAN, StyleGANConfig, StyleGANCritic
 from course_lib.hypermod import HyperGenerator
-from course_lib.hypermod.files import export_released, load_released
+from course_lib.hypermod.generator import load_released_hypermod
 from course_lib.released.strict import export_state
 from course_lib.released.stylegan import (
     HyperSizes,
@@ -169,7 +169,7 @@ def test_a_discriminator_without_activation_is_refused(tmp_path):
 def test_conversion_of_the_base_is_the_published_one(base):
     """Key by key, with the operation that the authors' converter applies."""
     small = {name: tensor.double() for name, tensor in export_stylegan(base).items()}
-    hyper = export_released(HyperGenerator(base, 2, 5, published=True, start="random"))["generator"]
+    hyper = export_hyper(HyperGenerator(base, 2, 5, published=True, start="random"))["generator"]
     operations = {
         key: entry for key, entry in read_manifest("hypermod_key_map_base_to_hyper")["map"].items() if key in small
     }
@@ -187,18 +187,14 @@ def test_conversion_of_the_base_is_the_published_one(base):
 @pytest.mark.parametrize("names", [("generator", "task"), ("g_running", "t_running_g")])
 def test_a_hyper_modulated_generator_goes_through_a_file_and_back(tmp_path, base, names):
     network = HyperGenerator(base, 2, 5, published=True, start="random")
-    parts = export_released(network)
+    parts = export_hyper(network)
     torch.save(dict(zip(names, parts.values(), strict=True)), tmp_path / "h.model")
-    loaded = load_released(tmp_path / "h.model", base)
+    loaded = load_released_hypermod(tmp_path / "h.model", base)
     z, labels, noise = torch.randn(2, 7), torch.tensor([1, 0]), base.synthesis.noise(2)
     assert torch.equal(loaded(z, labels, noise), network(z, labels, noise))
     assert torch.equal(loaded(z, None, noise), base(z, noise))
     with pytest.raises(CourseError, match="not made of this base"):
-        load_released(tmp_path / "h.model", stirred(StyleGAN(SMALL), 1))
-    with pytest.raises(CourseError, match="rank=None"):
-        export_released(HyperGenerator(base, 2, 5, rank=2))
-    with pytest.raises(CourseError, match="published=True"):
-        export_released(HyperGenerator(base, 2, 5))
+        load_released_hypermod(tmp_path / "h.model", stirred(StyleGAN(SMALL), 1))
 
 
 def test_what_does_not_fit_is_named(tmp_path, base):
@@ -244,17 +240,17 @@ def test_a_file_of_fewer_pixels_draws_what_was_trained(tmp_path, base):
 @pytest.mark.parametrize("given", ["file", "network"])
 def test_a_hyper_modulated_file_of_fewer_pixels(tmp_path, base, given):
     network = HyperGenerator(base, 2, 5, published=True, start="random")
-    parts = export_released(network)
+    parts = export_hyper(network)
     untrained(parts["generator"], 4, hyper=True)
     torch.save(parts, tmp_path / "h.model")
     torch.save({"g_running": untrained(export_stylegan(base), 4)}, tmp_path / "32px.model")
-    loaded = load_released(tmp_path / "h.model", tmp_path / "32px.model" if given == "file" else base)
+    loaded = load_released_hypermod(tmp_path / "h.model", tmp_path / "32px.model" if given == "file" else base)
     z, labels, noise = torch.randn(2, 7), torch.tensor([1, 0]), base.synthesis.noise(2)
     maps = list(network.features(network.source.styles(z), network.modulation(labels), noise))
     pictures = loaded(z, labels, noise[:4])
     assert pictures.shape == (2, 3, 32, 32)
     torch.testing.assert_close(pictures, network.synthesis.to_rgb[3](maps[3]), rtol=1e-3, atol=1e-3)
-    assert load_released(tmp_path / "h.model", base, size=16)(z, labels).shape == (2, 3, 16, 16)
+    assert load_released_hypermod(tmp_path / "h.model", base, size=16)(z, labels).shape == (2, 3, 16, 16)
 
 
 def test_the_base_computes_in_double_precision(base):

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from course_lib.errors import CourseError
 from course_lib.training import Card, atomic_write, load_card, load_weights, save_weights
-from course_lib.training.checkpoints import (
+from course_lib.training.files import (
     flatten_optimizer,
-    load_state,
-    save_state,
+    read_state,
     unflatten_optimizer,
+    write_state,
 )
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -35,7 +35,7 @@ class Bomb:
 @pytest.fixture
 def state(tmp_path):
     path = tmp_path / "state.safetensors"
-    save_state(path, {"a": torch.arange(6.0).view(2, 3).T, "b": torch.tensor(3, dtype=torch.uint8)}, {"step": 4})
+    write_state(path, {"a": torch.arange(6.0).view(2, 3).T, "b": torch.tensor(3, dtype=torch.uint8)}, {"step": 4})
     return path
 
 
@@ -43,7 +43,7 @@ def state(tmp_path):
 
 
 def test_state_round_trip(state):
-    tensors, plain = load_state(state)
+    tensors, plain = read_state(state)
     assert plain == {"step": 4} and tensors["b"].dtype == torch.uint8
     assert torch.equal(tensors["a"], torch.arange(6.0).view(2, 3).T)
     assert [p.name for p in state.parent.iterdir()] == [state.name]
@@ -109,7 +109,7 @@ def test_optimiser_round_trip():
 
 def test_missing_state(tmp_path):
     with pytest.raises(CourseError, match="no checkpoint"):
-        load_state(tmp_path / "nothing")
+        read_state(tmp_path / "nothing")
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -119,7 +119,7 @@ def test_truncated_state(state, share):
     cut = state.with_name("cut.safetensors")
     cut.write_bytes(content[: int(share * len(content))])
     with pytest.raises(CourseError, match="truncated"):
-        load_state(cut)
+        read_state(cut)
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -128,18 +128,18 @@ def test_bytes_that_are_no_state(tmp_path, content):
     path = tmp_path / "noise.safetensors"
     path.write_bytes(content)
     with pytest.raises(CourseError):
-        load_state(path)
+        read_state(path)
 
 
 def test_folder_as_state(tmp_path):
     with pytest.raises(CourseError):
-        load_state(tmp_path)
+        read_state(tmp_path)
 
 
 def test_weights_without_training_state(tmp_path):
     save_weights({"a": torch.ones(2)}, Card("w", "test", {}), tmp_path)
     with pytest.raises(CourseError, match="no training checkpoint"):
-        load_state(tmp_path / "w.safetensors")
+        read_state(tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("save", [pickle.dump, torch.save], ids=["pickle", "torch"])
@@ -149,7 +149,7 @@ def test_pickle_with_code_is_refused_and_not_run(tmp_path, save):
     with path.open("wb") as file:
         save(Bomb(trace), file)
     with pytest.raises(CourseError):
-        load_state(path)
+        read_state(path)
     with pytest.raises(CourseError):
         load_weights("w", tmp_path)
     # Even a card that vouches for it does not get it run.

@@ -1,4 +1,4 @@
-"""The loop: budgets, accumulation, precision, what stops it, what it logs, and several processes."""
+"""The loop: budgets, precision, what stops it, what it logs, and several processes."""
 
 import json
 import os
@@ -10,21 +10,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from training_script import FlowMethod, LineMethod, PairMethod, digest, run_pair, scaled_launch
+from training_script import FlowMethod, LineMethod, PairMethod, digest, run_pair
 
 from course_lib.errors import CourseError
 from course_lib.experts import fingerprint
-from course_lib.training import Budget, ShuffledIndices, loop, train
+from course_lib.training import Budget, ShuffledIndices, train
 from course_lib.training.method import Loss, Method
 
 
 def parameters(method):
     return torch.cat([p.detach().flatten() for module in method.modules.values() for p in module.parameters()])
-
-
-@pytest.fixture
-def scaled(monkeypatch):
-    monkeypatch.setattr(loop, "launch", scaled_launch)
 
 
 # --- budgets and settings ---------------------------------------------------------------------------------------------
@@ -75,9 +70,6 @@ def test_budget_in_seconds():
         {"batch_size": 0},
         {"batch_size": 2.5},
         {"seed": 1.5},
-        {"clip_norm": float("nan")},
-        {"clip_norm": 0.0},
-        {"accumulate": 0},
         {"log_every": 0},
         {"checkpoint_every": -1},
         {"precision": "8-mixed"},
@@ -112,24 +104,6 @@ def test_learning_rates_come_back_after_a_schedule():
 # --- what a step does -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("make", [LineMethod, lambda: PairMethod(noisy=False)], ids=["line", "pair"])
-def test_two_micro_batches_equal_one_double_batch(make):
-    double, half = make(), make()
-    train(double, Budget(5), 8, progress=False)
-    train(half, Budget(5), 4, accumulate=2, progress=False)
-    torch.testing.assert_close(parameters(half), parameters(double), rtol=0, atol=1e-6)
-
-
-def test_clipping_bounds_the_gradient():
-    method = LineMethod()
-    line = method.modules["line"]
-    method.factor = 1e4
-    method.optimizers["line"] = torch.optim.SGD(line.parameters(), 1.0)
-    before = parameters(method)
-    train(method, Budget(1), 8, clip_norm=0.25, progress=False)
-    assert (parameters(method) - before).norm().item() == pytest.approx(0.25, rel=1e-4)
-
-
 def test_average_follows_its_definition():
     seen, method = [], LineMethod()
     method.ema = {"line": 0.75}
@@ -157,20 +131,6 @@ def test_mixed_precision_trains():
 def test_half_precision_is_not_exchanged_for_another_one():
     with pytest.raises(CourseError, match="needs a GPU"):
         train(LineMethod(), Budget(1), 4, precision="16-mixed", progress=False)
-
-
-def test_clipping_sees_gradients_without_their_loss_scale(scaled):
-    method = LineMethod()
-    line = method.modules["line"]
-    method.optimizers["line"] = torch.optim.SGD(line.parameters(), 1.0)
-    before = parameters(method)
-    train(method, Budget(1), 8, clip_norm=0.25, progress=False)
-    assert (parameters(method) - before).norm().item() == pytest.approx(0.25, rel=1e-3)
-
-
-def test_clipping_that_fabric_cannot_do_is_refused(scaled):
-    with pytest.raises(CourseError, match="fused=False"):
-        train(PairMethod(), Budget(1), 4, clip_norm=1.0, progress=False)
 
 
 # --- what stops it ----------------------------------------------------------------------------------------------------
@@ -311,13 +271,11 @@ def test_two_processes_equal_one_with_the_double_batch(two_processes):
         torch.testing.assert_close(torch.tensor(result["line"]), parameters(single), rtol=0, atol=1e-6)
 
 
-def test_two_processes_accumulate_like_one_with_the_fourfold_batch(two_processes):
-    single, pair = LineMethod(), PairMethod(noisy=False)
-    train(single, Budget(3), 8, progress=False)
-    train(pair, Budget(3), 8, clip_norm=0.5, progress=False)
+def test_two_processes_play_a_game_like_one_with_the_double_batch(two_processes):
+    pair = PairMethod(noisy=False)
+    train(pair, Budget(3), 8, progress=False)
     sums = [p.detach().double().sum().item() for m in pair.modules.values() for p in m.parameters()]
     for result in two_processes:
-        torch.testing.assert_close(torch.tensor(result["accumulated"]), parameters(single), rtol=0, atol=1e-6)
         assert result["pair"] == pytest.approx(sums, abs=2e-5)
 
 

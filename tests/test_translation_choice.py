@@ -24,7 +24,7 @@ from course_lib.experts import (
     freeze,
 )
 from course_lib.paths import CHECKPOINTS
-from course_lib.recipes.classifiers import SegmenterMethod, label_cells, segmentation_scores
+from course_lib.recipes.experts import SegmenterMethod, label_cells, segmentation_scores
 from course_lib.training import Budget, Card, save_weights, train
 from course_lib.translation import (
     ColourPresence,

@@ -15,7 +15,7 @@ from course_lib.cinn import ConditionalFlow, FlowConfig
 from course_lib.experts import fingerprint
 from course_lib.profiles import Profile
 from course_lib.recipes.recipe import Job, TrainingDone, publish
-from course_lib.training import Budget, Card, checkpoints, train
+from course_lib.training import Budget, Card, files, train
 from course_lib.training.method import Loss, Method, frozen
 
 STEPS = 14
@@ -130,7 +130,7 @@ class FlowMethod(Method):
         yield Loss("flow", (0.5 * v.square().sum(1) - log_det).mean())
 
 
-def scaled_launch(accelerator, devices, precision):
+def scaled_launch(accelerator, precision):
     """Float16 with a loss scale that changes every third step, on the CPU, where Fabric itself would refuse."""
     from lightning.fabric import Fabric
     from lightning.fabric.plugins import MixedPrecision
@@ -163,7 +163,7 @@ def killed_run(folder, pipe, options):
 def killed_in_write(folder, pipe, at_save):
     """In a child process: dies halfway through writing the checkpoint number ``at_save`` (from 1)."""
     torch.set_num_threads(1)
-    whole, saves = checkpoints.save_file, []
+    whole, saves = files.save_file, []
 
     def half(tensors, path, metadata):
         whole(tensors, path, metadata=metadata)
@@ -172,7 +172,7 @@ def killed_in_write(folder, pipe, at_save):
             os.truncate(path, path.stat().st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    checkpoints.save_file = half
+    files.save_file = half
     run_pair(folder, True)
 
 
@@ -199,11 +199,8 @@ def distributed_runs(out):
     line = LineMethod()
     train(line, Budget(6), 4, progress=False, folder=out / "line", checkpoint_every=2)
     results["line"] = torch.cat([p.detach().flatten() for p in line.modules["line"].parameters()]).tolist()
-    line = LineMethod()
-    train(line, Budget(3), 2, accumulate=2, progress=False)
-    results["accumulated"] = torch.cat([p.detach().flatten() for p in line.modules["line"].parameters()]).tolist()
     pair = PairMethod(noisy=False)
-    train(pair, Budget(3), 2, accumulate=2, progress=False, clip_norm=0.5)
+    train(pair, Budget(3), 4, progress=False)
     results["pair"] = [p.double().sum().item() for m in pair.modules.values() for p in m.parameters()]
     flow = FlowMethod()
     with torch.no_grad():

@@ -14,26 +14,32 @@ weights are. Gain and bias have weights of their own, at every layer. Source: Sh
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import CourseError
-from ..experts import freeze
-from ..gans import Generator, start_weights
+from ..experts import freeze, load_over_source
+from ..gans import BigGANConfig, Discriminator, Generator, start_weights
 from ..gans.biggan import ClassNorm, SNLinear
+from ..gans.training import CodeSpace
+from ..paths import CHECKPOINTS
+from ..released.biggan import read_transferred, transferred_discriminator_layout, transferred_layout
+from ..released.strict import fill
+from ..training import load_card, load_weights
+from ..training.files import folder_of
 
-__all__ = ["VARIANTS", "AdditivePropagation", "PublishedPropagation", "TransferGenerator", "class_norms", "propagate"]
+__all__ = ["BN_KIND", "CODES_KIND", "PROPAGATIONS", "AdditivePropagation", "PublishedPropagation"]
+__all__ += ["TransferGenerator", "bn_transfer_tensors", "class_norms", "load_bn_transfer", "load_codes"]
+__all__ += ["load_released_transfer", "load_released_transfer_discriminator", "propagate", "transfer_config"]
 
-VARIANTS = ("additive", "imagenet", "cifar")
+PROPAGATIONS = ("additive", "imagenet", "cifar")
 """``additive`` is ours; the other two are the published ones, which differ from each other."""
 _MIXING_EPS = 1e-12
 """Of the published spectral norm on mixing weights and noise map; that on the old classes has the generator's."""
-
-
-def _linear(inputs: int, outputs: int, bias: bool, spectral: bool, eps: float) -> nn.Linear:
-    return SNLinear(inputs, outputs, bias, eps) if spectral else nn.Linear(inputs, outputs, bias)
 
 
 class _Propagation(nn.Module):
@@ -94,9 +100,13 @@ class PublishedPropagation(_Propagation):
     def __init__(self, table: Tensor, noise: Tensor | None, new: int, spectral: bool, eps: float = 1e-6):
         channels, old = table.shape
         super().__init__(old, new, channels, 0 if noise is None else noise.shape[1])
-        self.mixing = _linear(new, old, True, spectral, _MIXING_EPS)
-        self.table = _linear(old, channels, not spectral, spectral, eps)
-        self.noise = None if noise is None else _linear(self.chunk, channels, True, spectral, _MIXING_EPS)
+
+        def linear(inputs: int, outputs: int, bias: bool = True, eps: float = _MIXING_EPS) -> nn.Linear:
+            return SNLinear(inputs, outputs, bias, eps) if spectral else nn.Linear(inputs, outputs, bias)
+
+        self.mixing = linear(new, old)
+        self.table = linear(old, channels, not spectral, eps)
+        self.noise = None if noise is None else linear(self.chunk, channels)
         self.residual = nn.Linear(new, channels, bias=False)
         self.to(table)
         with torch.no_grad():
@@ -157,13 +167,13 @@ def propagate(old: nn.Module, embedding: Tensor | None, new: int, variant: str =
     Args:
         old: an :class:`~course_lib.gans.biggan.SNLinear` over embedding and z, in evaluation mode, or a table.
         embedding: ``(old classes, E)``, or None for a table.
-        new, variant: number of new classes, and one of :data:`VARIANTS`.
+        new, variant: number of new classes, and one of :data:`PROPAGATIONS`.
 
     Raises:
         CourseError: there is no such variant, or ``imagenet`` for tables, which have no spectral norm.
     """
-    if variant not in VARIANTS:
-        raise CourseError(f"there is no variant {variant!r}: choose one of {', '.join(VARIANTS)}.")
+    if variant not in PROPAGATIONS:
+        raise CourseError(f"there is no variant {variant!r}: choose one of {', '.join(PROPAGATIONS)}.")
     if new < 1:
         raise CourseError("there must be at least one new class.")
     if embedding is None:
@@ -205,7 +215,7 @@ class TransferGenerator(nn.Module):
     Args:
         source: trained generator; copied.
         classes: number of new classes.
-        variant: one of :data:`VARIANTS`.
+        variant: one of :data:`PROPAGATIONS`.
         init: how mixing weights and residuals begin: ``orthogonal`` or ``normal``, as published, see
             :func:`course_lib.gans.start_weights`. :meth:`init_at` begins at mixtures of old classes instead.
 
@@ -283,3 +293,103 @@ class TransferGenerator(nn.Module):
     def old(self, z: Tensor, labels: Tensor) -> Tensor:
         """The same of old classes ``(B,)``: that of the source, whatever was trained."""
         return self.source(z, self.source.embed(labels))
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+BN_KIND, CODES_KIND = "transferred biggan", "code space"
+
+
+def load_codes(source: str = "avatar-biggan", folder: Path = CHECKPOINTS) -> CodeSpace:
+    """The space of the codes that a shipped generator learned to decode, from the checkpoint ``SOURCE-codes``.
+
+    Raises:
+        CourseError: missing or damaged files, or a checkpoint of another kind.
+    """
+    tensors, card = load_weights(f"{source}-codes", folder)
+    if card.kind != CODES_KIND:
+        raise CourseError(f"checkpoint {card.name!r} is a {card.kind}, not a {CODES_KIND}.")
+    return CodeSpace(tensors["directions"], tensors["common"])
+
+
+def transfer_config(generator: TransferGenerator, source: str, classes: list[str]) -> dict[str, Any]:
+    """For the card: which generator it was made of, and what its new classes are called."""
+    return {"source": source, "classes": classes, "variant": generator.variant, "shared": generator.shared}
+
+
+def bn_transfer_tensors(generator: TransferGenerator) -> dict[str, Tensor]:
+    """What ``target`` does not share with ``source``: its batch norms and, after the second stage, the rest."""
+    state = generator.target.state_dict()
+    own = [f"{name}." for name, _ in generator.target.named_modules() if name.endswith((".bn1", ".bn2", "layer.0"))]
+    return {name: t for name, t in state.items() if not generator.shared or name.startswith(tuple(own))}
+
+
+def load_bn_transfer(
+    name: str = "avatar-bn-transfer", device: str | torch.device = "cpu", folder: Path = CHECKPOINTS
+) -> TransferGenerator:
+    """A shipped transfer, frozen; ``class_names`` are its new classes and ``old_names`` those of its source.
+
+    The source is looked for in ``folder`` and among the shipped ones.
+
+    Raises:
+        CourseError: missing or damaged files, or a checkpoint of another kind.
+    """
+
+    def over(source: Generator, config: dict[str, Any]) -> TransferGenerator:
+        generator = TransferGenerator(source, len(config["classes"]), config["variant"])
+        if not config["shared"]:
+            generator.unshare()
+        return generator
+
+    generator, card = load_over_source(name, BN_KIND, over, bn_transfer_tensors, device, folder)
+    source = card.config["source"]
+    generator.class_names = list(card.config["classes"])
+    generator.old_names = list(load_card(source, folder_of(source, folder)).recipe["classes"])
+    return generator
+
+
+def load_released_transfer(
+    path: str | Path, config: BigGANConfig | None = None, base: Generator | None = None
+) -> TransferGenerator:
+    """A generator that the authors' code trained, in evaluation mode.
+
+    Args:
+        path: its file, ``G*.pth`` or the same as ``.safetensors``.
+        config: of the generator that was transferred; by default that of ``base``, or what the
+            file says.
+        base: that generator. The file keeps its tables, but its running statistics went on, and after the second stage
+            its convolutions as well: without ``base`` old classes are drawn with those, and are no longer what they
+            were.
+
+    Raises:
+        CourseError: the file cannot be read, or its names and shapes are not exactly those of the configuration.
+    """
+    config, new, state = read_transferred(path, config or (base.config if base is not None else None))
+    variant = "cifar" if config.embedding is None else "imagenet"
+    network = TransferGenerator(base or Generator(config).eval(), new, variant)
+    fill(network, state, transferred_layout(config, new), "this transferred BigGAN")
+    if base is None:
+        kept = network.source.state_dict()
+        for name, tensor in network.target.state_dict().items():
+            if name in kept:
+                kept[name].copy_(tensor)
+    else:
+        # The file's copy of the tables may have been trained along (they shared memory with what was trained).
+        network.source.load_state_dict(base.state_dict())
+    return network.eval()
+
+
+def load_released_transfer_discriminator(path: str | Path, config: BigGANConfig) -> Discriminator:
+    """A discriminator that the authors' code trained.
+
+    Args:
+        path: its file, ``D*.pth`` or the same as ``.safetensors``.
+        config: of the generator that was transferred.
+
+    Raises:
+        CourseError: as :func:`load_released_transfer`.
+    """
+    config, new, state = read_transferred(path, config, discriminator=True)
+    discriminator = Discriminator(replace(config, classes=new))
+    fill(discriminator, state, transferred_discriminator_layout(config, new), "this transferred discriminator")
+    return discriminator.eval()

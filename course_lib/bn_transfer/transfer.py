@@ -21,9 +21,9 @@ from ..gans.training import CodeSpace
 from ..training.method import Loss
 from .propagation import TransferGenerator
 
-__all__ = ["METHODS", "STAGES", "PropagationMethod", "PropagationSettings", "draw_classes"]
-__all__ += ["fit_mixtures", "make_networks", "penalty", "recalibrate_batchnorm", "set_stage", "similar_mixtures"]
-__all__ += ["stage_table", "transfer_data", "transfer_discriminator", "with_old"]
+__all__ = ["METHODS", "STAGES", "PropagationMethod", "PropagationSettings", "draw_new_classes", "fit_mixtures"]
+__all__ += ["make_networks", "new_class_data", "penalty", "recalibrate_batchnorm", "set_stage", "similar_mixtures"]
+__all__ += ["stage_table", "transfer_discriminator", "with_old"]
 
 # --- where a new class begins -----------------------------------------------------------------------------------------
 
@@ -47,9 +47,7 @@ def fit_mixtures(new: Tensor, old: Tensor, spread: Tensor | None = None, ridge: 
     length = np.sqrt(np.square(x).sum(1).mean())
     # Two kinds of rows are added to the least squares: small weights, and, with a large factor, the sum 1.
     rows = np.concatenate([x.T, length * np.sqrt(ridge) * np.eye(len(x)), 1e3 * length * np.ones((1, len(x)))])
-    found = []
-    for target in y:
-        found.append(nnls(rows, np.concatenate([target, np.zeros(len(x)), [1e3 * length]]))[0])
+    found = [nnls(rows, np.concatenate([target, np.zeros(len(x)), [1e3 * length]]))[0] for target in y]
     weights = torch.tensor(np.stack(found), dtype=torch.float32)
     return weights / weights.sum(1, keepdim=True)
 
@@ -60,10 +58,8 @@ def similar_mixtures(
 ) -> Tensor:
     """Mixtures of old classes that look like the new ones, ``(new, old)``, in the features of the old discriminator.
 
-    Args:
-        source: with bundled classes, ``each`` of which gives so many pictures.
-        latents, labels: of training pictures of the new classes.
-        ridge: see :func:`fit_mixtures`.
+    The source's classes are bundled, ``each`` pictures of one are looked at; latents and labels are those of training
+    pictures of the new classes; ``ridge`` is that of :func:`fit_mixtures`.
     """
     old = few_per_class(source_classes(source.classes).part("train"), each)
     device = next(source.discriminator.parameters()).device
@@ -236,21 +232,21 @@ class PropagationSettings:
     def published(cls, variant: str) -> "PropagationSettings":
         """As the authors' scripts train, without decoded codes; both were run to thousands of steps on GPUs.
 
-        ``imagenet``: train with ``accumulate=8`` (2,048 pictures a step). ``cifar``: the code adds the losses of four
-        batches in one step of the discriminator; here they are four steps, as its generator had been trained.
+        ``imagenet``: on eight processes (2,048 pictures a step). ``cifar``: the code adds the losses of four batches in
+        one step of the discriminator; here they are four steps, as its generator had been trained.
 
         Raises:
             CourseError: another variant.
         """
-        schedule = GANSchedule(decode=0, lead=0, reconstruction=0.0, code_noise=1.0, averaging=0.0)
-        shared = {"init": "random", "variant": variant, "constant": True, "beta2": 0.999}
-        if variant == "imagenet":
-            rates = replace(schedule, rate=1e-4, critic_rate=4e-4)
-            return cls(batch_size=256, schedule=rates, l1=0.01, l2=0.1, adam_eps=1e-6, **shared)
-        if variant == "cifar":
-            rates = replace(schedule, rate=2e-4, critic_rate=2e-4)
-            return cls(batch_size=50, schedule=rates, l1=0.01, l2=0.01, critic_steps=4, **shared)
-        raise CourseError(f"published are 'imagenet' and 'cifar', not {variant!r}.")
+        own = {
+            "imagenet": {"batch_size": 256, "l2": 0.1, "adam_eps": 1e-6},
+            "cifar": {"batch_size": 50, "critic_steps": 4},
+        }
+        if variant not in own:
+            raise CourseError(f"published are 'imagenet' and 'cifar', not {variant!r}.")
+        rates = {"rate": 1e-4, "critic_rate": 4e-4} if variant == "imagenet" else {"rate": 2e-4, "critic_rate": 2e-4}
+        schedule = GANSchedule(decode=0, lead=0, reconstruction=0.0, code_noise=1.0, averaging=0.0, **rates)
+        return cls("propagation", "random", variant, schedule=schedule, constant=True, beta2=0.999, **own[variant])
 
 
 class PropagationMethod(BigGANMethod):
@@ -259,7 +255,7 @@ class PropagationMethod(BigGANMethod):
     It trains any class-conditional generator, so baselines are trained by the same code.
 
     Args:
-        data: of the new classes, see :func:`transfer_data`.
+        data: of the new classes, see :func:`new_class_data`.
         generator: a :class:`TransferGenerator`, which trains by stages, or a plain one, all of which trains.
         discriminator, settings: see :func:`make_networks`.
         space: decodes previews.
@@ -334,11 +330,11 @@ class PropagationMethod(BigGANMethod):
 
 
 @torch.no_grad()
-def transfer_data(source: SourceModel, data: ImageSet, codes: CodeSpace) -> GANData:
+def new_class_data(source: SourceModel, data: ImageSet, codes: CodeSpace) -> GANData:
     """Latents of training pictures with ``labels["class"]``, and their noise vectors.
 
     ``codes`` is the space of those that the source learned to decode, see
-    :func:`~course_lib.bn_transfer.shipped.load_codes`.
+    :func:`~course_lib.bn_transfer.propagation.load_codes`.
     """
     latents, labels = source.encode(data), data.labels["class"]
     return GANData(latents, codes.codes(latents.flatten(1).float(), labels), labels)
@@ -436,7 +432,9 @@ def recalibrate_batchnorm(generator: nn.Module, passes: int = 8, batch_size: int
 
 
 @torch.no_grad()
-def draw_classes(generator: nn.Module, space: LatentSpace | None, each: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+def draw_new_classes(
+    generator: nn.Module, space: LatentSpace | None, each: int, seed: int = 0
+) -> tuple[Tensor, Tensor]:
     """Pictures ``(N, 3, S, S)`` on the CPU, ``each`` of every class in order, and their labels.
 
     ``space`` decodes what the generator draws; None where it draws pictures.

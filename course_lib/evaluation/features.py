@@ -19,7 +19,7 @@ from ..errors import CourseError
 from ..experts.classifier import Classifier
 from ..experts.shipped import load_expert
 from ..paths import CHECKPOINTS, cache_dir
-from ..training.checkpoints import atomic_write
+from ..training.files import atomic_write
 
 __all__ = ["INCEPTION_FILE", "FeatureNetwork", "Judge", "feature_network", "inception_features", "judge_features"]
 __all__ += ["real_features"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import CourseError
-from ..training.checkpoints import atomic_write
+from ..training.files import atomic_write
 
 __all__ = ["BigBiGAN", "BlackBox", "export_decoder", "export_onnx"]
 

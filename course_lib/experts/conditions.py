@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ..errors import CourseError
 from ..paths import cache_dir
-from ..training.checkpoints import atomic_write
+from ..training.files import atomic_write
 from .protocol import freeze
 
 __all__ = ["LabelExpert", "SentenceExpert", "SentenceMemory"]

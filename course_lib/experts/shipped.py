@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..data import ImageSet
 from ..errors import CourseError
 from ..paths import CHECKPOINTS
-from ..training.weights import Card, folder_of, load_card, load_weights
+from ..training.files import Card, folder_of, load_card, load_weights
 from .autoencoder import LatentSpace
 from .protocol import freeze
 

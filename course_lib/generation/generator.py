@@ -6,16 +6,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..bn_transfer.shipped import KIND as TRANSFERRED
-from ..bn_transfer.shipped import load_bn_transfer
+from ..bn_transfer import load_bn_transfer
+from ..bn_transfer.propagation import BN_KIND
 from ..errors import CourseError
 from ..experts import LatentSpace, load_expert
 from ..gans.alae import ALAE
 from ..gans.stylegan import StyleGAN
 from ..hypermod import HyperGenerator
-from ..hypermod.files import KIND as HYPER_MODULATED
-from ..hypermod.files import load_hypermod
-from ..hypermod.generator import Modulation
+from ..hypermod.generator import HYPER_KIND, Modulation, load_hypermod
 from ..paths import CHECKPOINTS
 from ..training import Card, load_card
 
@@ -243,9 +241,9 @@ def _class_names(network: nn.Module, card: Card) -> Sequence[str]:
 OPENERS: dict[str, tuple[Callable[..., nn.Module], type[ConditionalGenerator]]] = {
     "stylegan": (load_expert, StylePictures),
     "alae": (load_expert, ALAEPictures),
-    HYPER_MODULATED: (load_hypermod, HyperPictures),
+    HYPER_KIND: (load_hypermod, HyperPictures),
     "biggan generator": (load_expert, BigGANPictures),
-    TRANSFERRED: (load_bn_transfer, BigGANPictures),
+    BN_KIND: (load_bn_transfer, BigGANPictures),
 }
 """Kind of a card → what opens its checkpoint, and what draws with it. A new kind of generator adds one line."""
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import CourseError
 from ..figures import picture_grid
-from ..training.checkpoints import atomic_write
+from ..training.files import atomic_write
 from .generator import ConditionalGenerator
 
 __all__ = ["KINDS", "Grid", "Walk", "class_grid", "class_mixing", "draw_grid", "draw_kind", "save_grid", "slerp"]

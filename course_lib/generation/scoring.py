@@ -19,7 +19,7 @@ from ..evaluation.distances import inception_score
 from ..evaluation.features import FeatureNetwork, feature_network, real_features
 from ..figures import COLOURS, MARKERS, new_figure
 from ..training import Card, load_card
-from ..training.checkpoints import atomic_write
+from ..training.files import atomic_write
 from .generator import OPENERS, ConditionalGenerator, checkpoint_place, open_generator
 
 __all__ = ["Evaluation", "Scores", "find_checkpoints", "match_classes", "score_folder", "score_generator"]

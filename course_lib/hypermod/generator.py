@@ -10,22 +10,29 @@ import math
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import CourseError
+from ..experts import freeze, load_over_source
 from ..gans.layers import EqualConv2d, EqualLinear, four_shifts
 from ..gans.stylegan import StyleGAN, StyleGANConfig, Synthesis
+from ..paths import CHECKPOINTS
+from ..released.strict import fill
+from ..released.stylegan import class_layout, cut_stylegan, hyper_layout, load_stylegan, read_hyper
 
-__all__ = ["ClassNetwork", "FullHead", "HyperGenerator", "LowRankHead", "ModulatedConv", "Modulation", "standardise"]
+__all__ = ["HYPER_KIND", "ClassNetwork", "FullHead", "HyperGenerator", "LowRankHead", "ModulatedConv", "Modulation"]
+__all__ += ["hyper_config", "hyper_tensors", "load_hypermod", "load_released_hypermod", "standardise_kernels"]
 
 GROUPED_FROM = 0.5
 """Classes a picture of the batch above which one grouped convolution is used instead of one convolution a class."""
 
 
-def standardise(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def standardise_kernels(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """``(…, k, k)`` → taps with mean 0 and unbiased standard deviation 1, and the mean and std ``(…)`` taken away.
 
     A kernel of equal taps has the standard deviation 0; its taps become zero instead of the published code's NaN.
@@ -56,7 +63,7 @@ class ModulatedConv(nn.Module):
         self.outputs = self.pairs[1] if self.fused else self.pairs[0]
         # The released code takes the wrong axis for the fan-in of a fused layer, and sixteen taps for nine.
         self.scale = math.sqrt(2 / (16 * self.outputs)) if self.fused and published else source.scale
-        taps, mean, std = standardise(weight)
+        taps, mean, std = standardise_kernels(weight)
         spread = bias.std(unbiased=len(bias) > 1)
         standard = (bias - bias.mean()) / torch.where(spread > 0, spread, 1.0)
         self.register_buffer("weight", taps)
@@ -79,15 +86,12 @@ class ModulatedConv(nn.Module):
         return four_shifts(kernels) if self.fused else kernels
 
     def forward(self, x: Tensor, gain: Tensor, shift: Tensor, bias: Tensor, owner: Tensor | None = None) -> Tensor:
-        """Convolves every picture with the kernel of its class.
+        """Pictures ``(B, I, H, W)`` under the kernels of their classes: ``(B, O, H, W)``; fused, of twice the side.
 
         Args:
-            x: ``(B, I, H, W)``.
+            x: pictures.
             gain, shift, bias: γ, β ``(N, *pairs)`` and δ ``(N, O)`` of N classes, or of every picture where N = B.
             owner: ``(B,)``: which of the N a picture uses; its own by default.
-
-        Returns:
-            ``(B, O, H, W)``, or twice as large from a fused layer.
         """
         kernels, bias = self.kernels(gain, shift), self.bias + bias
         if owner is None:
@@ -130,10 +134,8 @@ class ClassNetwork(nn.Module):
         super().__init__()
         self.table = nn.Parameter(torch.randn(classes, width))
         self.scale = (2 / width) ** 0.5
-        parts: list[nn.Module] = []
-        for _ in range(layers):
-            parts += [EqualLinear(width, width), nn.LeakyReLU(0.2)]
-        self.layers = nn.Sequential(*parts)
+        pairs = [(EqualLinear(width, width), nn.LeakyReLU(0.2)) for _ in range(layers)]
+        self.layers = nn.Sequential(*(layer for pair in pairs for layer in pair))
 
     def forward(self, labels: Tensor) -> Tensor:
         """Vectors; mix them to go from class to class."""
@@ -303,13 +305,10 @@ class HyperGenerator(nn.Module):
     def features(
         self, w: Tensor, modulation: Modulation, noise: Sequence[Tensor], sizes: Sequence[int] | None = None
     ) -> Iterator[Tensor]:
-        """The maps after each block.
+        """The maps after each block, from styles ``w`` and ``noise`` as ``Synthesis.features`` takes them.
 
-        Args:
-            w: styles, see :meth:`course_lib.gans.stylegan.Synthesis.features`.
-            modulation: of one class for all pictures, of every picture, or of the classes that ``sizes`` counts.
-            noise: one map a block.
-            sizes: pictures in a row that share a class.
+        ``modulation`` is of one class for all pictures, of every picture, or of classes with so many pictures in
+        a row are as ``sizes`` says.
         """
         layers = iter(zip(self.convs, modulation.kernels, modulation.biases, strict=True))
 
@@ -361,9 +360,7 @@ class HyperGenerator(nn.Module):
     def with_classes(self, classes: int, spread: float = 0.0) -> "HyperGenerator":
         """A copy for another number of classes: the hand-over from self-alignment, which knows one class.
 
-        Args:
-            classes: how many.
-            spread: standard deviation of what is added to the copies of the one class vector; published: nothing.
+        ``spread`` is the standard deviation of what is added to the copies of its vector; published: nothing.
         """
         grown = deepcopy(self)
         table = self.classes.table.detach()[:1].repeat(classes, 1)
@@ -371,15 +368,9 @@ class HyperGenerator(nn.Module):
         return grown
 
     def groups(self, rate: float, class_rate: float) -> list[dict[str, Any]]:
-        """What trains, for an optimiser.
-
-        Args:
-            rate: learning rate of the heads, and of what ``finetune`` frees.
-            class_rate: that of the class network, as a factor.
-        """
-        slow = list(self.classes.parameters())
+        """What trains, for an optimiser; ``class_rate`` is a factor on ``rate`` for the class network."""
         fast = [p for name, p in self.named_parameters() if p.requires_grad and not name.startswith("classes.")]
-        return [{"params": fast}, {"params": slow, "lr": class_rate * rate}]
+        return [{"params": fast}, {"params": list(self.classes.parameters()), "lr": class_rate * rate}]
 
 
 def _convolutions(synthesis: Synthesis) -> list[EqualConv2d]:
@@ -395,3 +386,75 @@ def _without_convolutions(source: Synthesis) -> Synthesis:
     # To-RGB of smaller sizes draws nothing here: what gets no gradient must not wait for one.
     own.to_rgb[:-1].requires_grad_(False)
     return own
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+HYPER_KIND = "hyper-modulated generator"
+_TRAINED = ("heads.", "classes.", "own.", "style_head.")
+
+
+def hyper_config(
+    source: str, classes: list[str], width: int, rank: int | None, finetune: bool = False, class_styles: bool = False
+) -> dict[str, Any]:
+    """The ``config`` of the card: name of the source's checkpoint, names of the classes, options of the generator."""
+    options = {"width": width, "rank": rank, "finetune": finetune, "class_styles": class_styles}
+    return {"source": source, "classes": classes, **options}
+
+
+def hyper_tensors(network: HyperGenerator) -> dict[str, Tensor]:
+    """What the checkpoint holds: all that transfer trained."""
+    return {name: value for name, value in network.state_dict().items() if name.startswith(_TRAINED)}
+
+
+def load_hypermod(
+    name: str = "avatar-hypermod", device: str | torch.device = "cpu", folder: Path = CHECKPOINTS
+) -> HyperGenerator:
+    """A shipped hyper-modulated generator, frozen, over its source, which lies in ``folder`` or is a shipped one, too.
+
+    Raises:
+        CourseError: missing or damaged files, or a checkpoint of another kind.
+    """
+
+    def over(source: StyleGAN, config: dict[str, Any]) -> HyperGenerator:
+        options = {key: value for key, value in config.items() if key not in ("source", "classes")}
+        return HyperGenerator(source, len(config["classes"]), **options)
+
+    network, card = load_over_source(name, HYPER_KIND, over, hyper_tensors, device, folder)
+    network.class_names = list(card.config["classes"])
+    return network
+
+
+def load_released_hypermod(
+    path: str | Path, base: str | Path | StyleGAN, averaged: bool = True, size: int | None = None
+) -> HyperGenerator:
+    """A generator that the authors' code trained, frozen, with its published computation in fused layers.
+
+    Args:
+        path: a self-aligned file (``generator``, ``task``) or one of a transfer (``g_running``, ``t_running_g``, and
+            without the average ``generator``, ``task_g``).
+        base: what it was made of. The file keeps the source's kernels standardised, without their means and
+            standard deviations, so the source domain can only be drawn with these.
+        averaged: the exponential moving averages of a transfer.
+        size: side in pixels of what it shall draw; by default the largest that was trained. Files hold nine blocks,
+            whatever they were trained to.
+
+    Raises:
+        CourseError: a file cannot be read, names and shapes are not exactly right, or the kernels are not those of
+            ``base``.
+    """
+    sizes, generator, classes = read_hyper(path, averaged, size)
+    blocks, size = len(sizes.source.channels), sizes.source.size
+    source = cut_stylegan(base, blocks) if isinstance(base, StyleGAN) else load_stylegan(base, size=size)
+    if source.config.channels != sizes.source.channels or source.config.latent != sizes.source.latent:
+        raise CourseError(f"{Path(path).name} has channels {sizes.source.channels}: give the base it was made of.")
+    network = HyperGenerator(source, sizes.classes, sizes.width, start="random", published=True)
+    ours, layout = network.state_dict(), hyper_layout(sizes)
+    for name, entry in layout.items():
+        # The file's standardised kernels must be those that the base gives.
+        comparable = name.endswith((".W", ".b")) and generator.get(name, torch.empty(0)).shape == entry.shape
+        if comparable and not torch.allclose(generator[name].float(), ours[entry.ours], atol=1e-3):
+            raise CourseError(f"{name} was not made of this base: give the generator that the file was made of.")
+    fill(network, generator, layout, "this hyper-modulated generator")
+    fill(network.classes, classes, class_layout(sizes), "this class network")
+    return freeze(network)

@@ -1,11 +1,11 @@
-"""Transfer: a generator of one domain learns several classes of another from few pictures.
+"""Training of the hypernetwork: the published self-alignment with the source, and the transfer to new classes.
 
-Source: the training of the Hyper-Modulation code: non-saturating logistic loss, R1, drawn samples of the labels of the
-real batch, style mixing, a discriminator with one score a class, and its optional contrastive term. The course's start
-with known codes comes from :class:`~course_lib.gan_training.GANMethod`.
+Source: the Hyper-Modulation code. Its transfer has a non-saturating logistic loss, R1, drawn samples of the labels of
+the real batch, style mixing, a discriminator with one score a class, and an optional contrastive term. The course's
+start with known codes comes from :class:`~course_lib.gan_training.GANMethod`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,31 +19,94 @@ from ..experts.autoencoder import NOISE, LatentSpace
 from ..gan_training import GANData, GANSchedule, LogisticMethod, logistic_loss
 from ..gans.stylegan import StyleGANConfig, StyleGANCritic, mix_styles
 from ..gans.training import class_codes, encode_mirrored, logistic_generator
-from ..training.method import Loss
+from ..training.method import Loss, Method
+from .generator import HyperGenerator
 
-__all__ = [
-    "ConditionalDiscriminator",
-    "HyperModulationMethod",
-    "barlow_twins",
-    "draw_classes",
-    "shift_cells",
-    "transfer_data",
-    "two_views",
-]
+__all__ = ["ConditionalDiscriminator", "HyperModulationMethod", "SelfAlignmentMethod", "alignment_losses"]
+__all__ += ["barlow_twins", "draw_classes", "picture_distance", "shift_cells", "transfer_data", "two_views"]
 
-REDUNDANCY = 0.005
-"""Weight of the off-diagonal part of the contrastive term, as published."""
+
+# --- self-alignment ---------------------------------------------------------------------------------------------------
+
+
+def alignment_losses(hyper: HyperGenerator, z: Tensor, noise: Sequence[Tensor]) -> list[Tensor]:
+    """Mean |student − source| of the maps after each block, for the first class, under the same z ``(B, latent)`` and
+    noise maps."""
+    w = hyper.source.styles(z)
+    with torch.no_grad():
+        teacher = list(hyper.source.synthesis.features(w, noise))
+    first = torch.zeros(1, dtype=torch.int64, device=z.device)
+    student = hyper.features(w, hyper.modulation(first), noise)
+    return [(found - wanted).abs().mean() for found, wanted in zip(student, teacher, strict=True)]
+
+
+@torch.no_grad()
+def picture_distance(hyper: HyperGenerator, z: Tensor, noise: Sequence[Tensor]) -> float:
+    """Mean |drawn as the first class − drawn by the source| under the same z ``(B, latent)`` and noise."""
+    first = torch.zeros(1, dtype=torch.int64, device=z.device)
+    return (hyper(z, hyper.modulation(first), noise) - hyper(z, None, noise)).abs().mean().item()
+
+
+class _Alignment(nn.Module):
+    """The loss as a module, so that the loop's wrappers (precision, several processes) see its forward pass."""
+
+    def __init__(self, hyper: HyperGenerator):
+        super().__init__()
+        self.hyper = hyper
+
+    def forward(self, z: Tensor, noise: Sequence[Tensor]) -> Tensor:
+        return torch.stack(alignment_losses(self.hyper, z, noise)).float()
+
+
+class SelfAlignmentMethod(Method):
+    """The published self-initialisation: a random hypernetwork learns to imitate its source, without data.
+
+    It is what a random start needs before any transfer; the analytic start of :class:`HyperGenerator` needs none of it.
+    Heads and class network of a generator with one class train; published: 10,000 steps of 32.
+
+    Args:
+        hyper: with one class, usually ``start="random"``; trained in place. Any source.
+        rate: Adam's learning rate of the heads.
+        class_rate: that of the class network, as a factor.
+        every: steps between two looks at what it draws, logged as ``pictures``: :func:`picture_distance` of sixteen
+            fixed samples. 0 never looks.
+
+    Raises:
+        CourseError: more classes than one, or a generator built with ``finetune``.
+    """
+
+    def __init__(self, hyper: HyperGenerator, rate: float = 2e-3, class_rate: float = 0.01, every: int = 0):
+        super().__init__()
+        if len(hyper.classes.table) != 1:
+            raise CourseError("self-alignment knows one class: build with classes=1, then call with_classes(n).")
+        if hyper.own is not None:
+            raise CourseError("self-alignment trains heads alone: build the generator with finetune=False.")
+        self.hyper, self.length, self.every = hyper.to(memory_format=torch.channels_last), 10_000, every
+        self.modules = {"alignment": _Alignment(hyper)}
+        self.optimizers = {"alignment": torch.optim.Adam(hyper.groups(rate, class_rate), rate, (0.0, 0.99), fused=True)}
+
+    def batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:
+        """Fresh z and noise; the index only says how many."""
+        z = torch.randn(len(index), self.hyper.config.latent, generator=generator)
+        return z.to(self.device), self.hyper.synthesis.noise(len(index), generator)
+
+    def losses(self, batch: tuple[Tensor, list[Tensor]], generator: torch.Generator, step: int) -> Iterator[Loss]:
+        """One phase: the sum over blocks."""
+        parts = self.modules["alignment"](*batch)
+        scalars: dict = {f"block {index}": part.detach() for index, part in enumerate(parts)}
+        if self.every and step % self.every == 0:
+            z, noise = self.batch(torch.arange(16), torch.Generator().manual_seed(0))
+            scalars["pictures"] = picture_distance(self.hyper, z, noise)
+        yield Loss("alignment", parts.sum(), scalars)
+
+
+# --- the transfer -----------------------------------------------------------------------------------------------------
 
 
 class ConditionalDiscriminator(StyleGANCritic):
-    """One trunk for all classes and one score each; the label picks it.
+    """One trunk for all classes and one score each, which the label picks: the layer ``final`` of the paper's code.
 
-    Source: the layer ``final`` of the paper's code.
-
-    Args:
-        config: of the generator.
-        classes: scores.
-        from_rgb: train the first 1×1 convolution too; as published, the transfer freezes it.
+    ``from_rgb`` trains the first 1×1 convolution too; as published, the transfer freezes it.
     """
 
     def __init__(self, config: StyleGANConfig, classes: int, from_rgb: bool = True):
@@ -58,12 +121,8 @@ class ConditionalDiscriminator(StyleGANCritic):
     ) -> "ConditionalDiscriminator":
         """A discriminator with the trunk of ``source``, copied.
 
-        Args:
-            source: discriminator of the source domain.
-            classes: scores.
-            start: ``source`` repeats the source's score for every class, so it begins with an opinion on what a picture
-                is; ``random`` is the published start.
-            from_rgb: see the class.
+        ``start="source"`` repeats the source's score for every class, so it begins with an opinion on what a picture
+        is; ``random`` is the published start.
         """
         network = cls(source.config, classes, from_rgb)
         state = {name: value for name, value in source.state_dict().items() if not name.startswith("head.")}
@@ -79,7 +138,7 @@ class ConditionalDiscriminator(StyleGANCritic):
         return self.features(images) if labels is None else super().forward(images, labels)
 
 
-def barlow_twins(first: Tensor, second: Tensor, redundancy: float = REDUNDANCY) -> Tensor:
+def barlow_twins(first: Tensor, second: Tensor, redundancy: float = 0.005) -> Tensor:
     """Σ_i (1 − C_ii)² + redundancy · Σ_{i≠j} C_ij², with C the correlation of features over the batch.
 
     Source: Zbontar et al. 2021. With few pictures C is noisy: N equal views still give about ``redundancy · F (F − 1) /
@@ -88,7 +147,7 @@ def barlow_twins(first: Tensor, second: Tensor, redundancy: float = REDUNDANCY) 
     Args:
         first, second: ``(N, F)``, features of two views; each is standardised over its own batch. With several
             processes C is the mean over all of them.
-        redundancy: weight.
+        redundancy: weight of the off-diagonal part, as published.
     """
     first, second = (F.batch_norm(x.float(), None, None, training=True) for x in (first, second))
     correlation = first.T @ second / len(first)
@@ -101,14 +160,8 @@ def barlow_twins(first: Tensor, second: Tensor, redundancy: float = REDUNDANCY) 
 
 
 def two_views(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Two random views ``(B, C, S, S)`` of every picture or latent: another crop each, other contrast, a little noise.
-
-    The published views also change hue and blur, which means nothing to a latent's channels.
-
-    Args:
-        x: ``(B, C, S, S)``.
-        generator: CPU generator; every picture draws its own changes.
-    """
+    """Two random views of every picture or latent ``(B, C, S, S)``: another crop each, other contrast, a little noise,
+    drawn with a CPU generator. The published ones also change hue and blur, which means nothing to latents."""
     return _view(x, generator), _view(x, generator)
 
 
@@ -127,14 +180,9 @@ def _view(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def shift_cells(x: Tensor, generator: torch.Generator, reach: int = 1) -> Tensor:
-    """Shifts each latent or picture by whole cells, up to ``reach``; border cells are repeated.
+    """Shifts each latent or picture ``(B, C, S, S)`` by whole cells, up to ``reach``; border cells are repeated.
 
     Source: Zhao et al. 2020 (DiffAugment), whose translation is an eighth of the side: one cell of eight.
-
-    Args:
-        x: ``(B, C, S, S)``.
-        generator: CPU generator.
-        reach: largest shift.
     """
     count, _, height, width = x.shape
     shift = torch.randint(-reach, reach + 1, (2, count, 1), generator=generator).to(x.device)

@@ -56,13 +56,8 @@ def wasserstein(a: Tensor, b: Tensor) -> float:
 
 
 def stretch(before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor], order: Tensor) -> float:
-    """The largest ‖f(a) − f(b)‖ / ‖a − b‖: a Lipschitz constant for just these points.
-
-    Args:
-        before: ``(N, …)`` and ``(N, …)``.
-        after: what a map makes of them.
-        order: which are compared, a coupling of :func:`couple`.
-    """
+    """The largest ‖f(a) − f(b)‖ / ‖a − b‖ between points ``before``, two times ``(N, …)``, that the coupling ``order``
+    pairs, and what a map makes of them, ``after``: a Lipschitz constant for just these points."""
     rows = torch.arange(len(order))
     base, image = (_distances(*points)[rows, order] for points in (before, after))
     return float((image[base > 0] / base[base > 0]).max()) if (base > 0).any() else 0.0
@@ -70,24 +65,15 @@ def stretch(before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor], order: 
 
 @dataclass(frozen=True)
 class Bound:
-    """Every term, in Euclidean distance of flattened pictures, and of codes where it says so.
+    """Every term, in Euclidean distance of flattened pictures, and of codes where it says so; Lipschitz constants of
+    g∘c, g and c are those between points that are coupled."""
 
-    Attributes:
-        distance: W(D, g#P⁰), what is bounded.
-        domain_gap: W(D, D').
-        source_error: W(D', (g∘c)#D').
-        target_error: W(D, (g∘c)#D), of the tighter version.
-        latent: W(c#D, P⁰), of codes: what MindGAN minimises.
-        reencoded: W(c#D, (c∘g)#P⁰), of codes, for the lower bound.
-        lip_autoencoder, lip_decoder, lip_encoder: of g∘c, g and c between points that are coupled.
-    """
-
-    distance: float
-    domain_gap: float
-    source_error: float
-    target_error: float
-    latent: float
-    reencoded: float
+    distance: float  # W(D, g#P⁰), what is bounded
+    domain_gap: float  # W(D, D')
+    source_error: float  # W(D', (g∘c)#D')
+    target_error: float  # W(D, (g∘c)#D), of the tighter version
+    latent: float  # W(c#D, P⁰), of codes: what MindGAN minimises
+    reencoded: float  # W(c#D, (c∘g)#P⁰), of codes, for the lower bound
     lip_autoencoder: float
     lip_decoder: float
     lip_encoder: float

@@ -17,21 +17,15 @@ from ..experts.autoencoder import GridAutoencoder
 from ..gans.alae import ALAE
 from ..paths import CHECKPOINTS
 from ..progress import progress_bar
-from ..training.weights import load_card
+from ..training.files import load_card
 
 __all__ = ["MainDirections", "StyleExpert", "encode_set", "expert_device", "load_halves"]
 
 
 class StyleExpert(nn.Module):
-    """Pictures ↔ styles: an ALAE on the scaled latents of a grid autoencoder.
+    """Pictures ↔ styles of length ``latent_dim``: an ALAE on the scaled latents of a grid autoencoder.
 
-    Args:
-        alae: draws and reads latents.
-        autoencoder: of these latents, its channels measured.
-
-    Attributes:
-        latent_dim: length of a style.
-        config: of the autoencoder; ``config.size`` is the side of a picture.
+    The autoencoder's channels are measured; ``config`` is its own, so ``config.size`` is the side of a picture.
     """
 
     def __init__(self, alae: ALAE, autoencoder: GridAutoencoder):
@@ -115,11 +109,6 @@ class MainDirections(nn.Module):
 
 def load_halves(name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> TargetExpert:
     """A shipped expert that reads and draws pictures, frozen; an ALAE of latents comes with its autoencoder.
-
-    Args:
-        name: for example ``avatar-alae`` or ``avatar-autoencoder``.
-        device: where to put it.
-        folder: where weights and cards are.
 
     Raises:
         CourseError: missing or damaged files, or a network that cannot decode.

@@ -5,17 +5,16 @@ from functools import cache
 
 from torch import Tensor, nn
 
-from ..bn_transfer.shipped import CODES_KIND, KIND, load_codes, new_tensors, transfer_config
-from ..bn_transfer.transfer import (
+from ..bn_transfer import (
     PropagationMethod,
     PropagationSettings,
-    draw_classes,
+    load_codes,
     make_networks,
-    recalibrate_batchnorm,
+    new_class_data,
     similar_mixtures,
-    transfer_data,
-    with_old,
 )
+from ..bn_transfer.propagation import BN_KIND, CODES_KIND, bn_transfer_tensors, transfer_config
+from ..bn_transfer.transfer import draw_new_classes, recalibrate_batchnorm, with_old
 from ..data import ImageSet, load_kinds, target_classes
 from ..evaluation import Judge
 from ..evaluation.class_scores import ACCURACY, FRECHET, KERNEL, ClassScores
@@ -23,16 +22,20 @@ from ..experts.shipped import SourceModel
 from ..gan_training import GANSchedule
 from ..gans.training import CodeSpace
 from ..profiles import seed_everything
-from ..training import Card
+from ..training import Card, load_card, load_weights, save_weights
 from ..training.method import History
-from ..training.top_k import TopKCheckpoints
-from .comparison import Contender, compare, publish_comparison
-from .generators import _kinds_data
-from .recipe import Job, data_hash, publish
+from .generators import kinds_data
+from .recipe import Contender, Job, compare, data_hash, on_held_out, publish, publish_comparison
 
-HIGHER = ("class accuracy", "inception score")
-
-__all__ = ["COMPARISON", "SOURCE", "TUNED", "comparison_lines", "train_codes", "train_comparison", "train_transfer"]
+__all__ = [
+    "COMPARISON",
+    "SOURCE",
+    "TUNED",
+    "comparison_lines",
+    "train_bn_transfer_comparison",
+    "train_codes",
+    "train_transfer",
+]
 
 SOURCE, SHIPPED, COMPARISON = "avatar-biggan", "avatar-bn-transfer", "avatar-bn-transfer-comparison"
 
@@ -53,7 +56,7 @@ def train_codes(job: Job) -> Card:
     """The space of the codes that ``avatar-biggan`` learned to decode, so that new pictures can be read in it."""
     source = SourceModel.load(SOURCE, job.profile.device)
     dims = source.generator.config.noise
-    _, known = _kinds_data(job, source.space, dims)
+    _, known = kinds_data(job, source.space, dims)
     space = CodeSpace.fit(known.latents.flatten(1).float(), known.labels, dims)
     card = Card(f"{SOURCE}-codes", CODES_KIND, {"noise": dims}, data=data_hash(load_kinds()))
     card.recipe = {"pictures": len(known.labels), "space": "avatar-autoencoder"}
@@ -73,13 +76,8 @@ def comparison_lines(
 ) -> list[Contender]:
     """What is compared, in the order of importance.
 
-    Args:
-        source: of the transfers.
-        codes: its code space.
-        stops: steps at which lines are scored, half as many again where only batch norms train; lines with other
-            amounts only at the last.
-        seeds: repetitions of the main lines; the others have one.
-        each: pictures of every class that are drawn for the scores.
+    Lines are scored at ``stops``, half as many again where only batch norms train, those with other amounts only at the
+    last; the main lines have ``seeds`` repetitions, the others one; ``each`` pictures of every class are drawn.
     """
 
     def line(
@@ -91,13 +89,13 @@ def comparison_lines(
         every: bool = True,
     ) -> Contender:
         def build(seed: int) -> PropagationMethod:
-            data = transfer_data(source, _pictures(per_class, seed), codes)
+            data = new_class_data(source, _pictures(per_class, seed), codes)
             begin = with_old(source, old, seed) if old else source
             mixtures = similar_mixtures(begin, data.latents, data.labels)
             return PropagationMethod(data, *make_networks(begin, settings, mixtures, seed), settings, source.space)
 
         def draw(network: nn.Module, seed: int) -> Tensor:
-            return draw_classes(recalibrate_batchnorm(network), source.space, each, seed)[0]
+            return draw_new_classes(recalibrate_batchnorm(network), source.space, each, seed)[0]
 
         places = stops
         if settings.schedule is _LONGER:
@@ -117,7 +115,7 @@ def comparison_lines(
     ]
 
 
-def train_comparison(job: Job) -> Card:
+def train_bn_transfer_comparison(job: Job) -> Card:
     """Propagation beside other ways to learn the same classes, with equally many steps."""
     device, job = job.profile.device, replace(job, precision="bf16-mixed")
     source, judge = SourceModel.load(SOURCE, device), Judge.load().to(device)
@@ -138,7 +136,8 @@ def train_comparison(job: Job) -> Card:
     pairs = [("propagation, both stages", "scratch"), ("propagation, both stages", "fine-tuning")]
     pairs += [("propagation", other) for other in ("free", "scratch", "propagation, random start")]
     pairs += [("propagation", "free, mixture start")]
-    return publish_comparison(job, card, lines, results, f"propagation: {KERNEL}", pairs, HIGHER)
+    higher = ("class accuracy", "inception score")
+    return publish_comparison(job, card, lines, results, f"propagation: {KERNEL}", pairs, higher)
 
 
 def train_transfer(job: Job) -> Card:
@@ -146,33 +145,39 @@ def train_transfer(job: Job) -> Card:
     seed_everything(job.seed)
     device, job = job.profile.device, replace(job, precision="bf16-mixed")
     source, judge, data = SourceModel.load(SOURCE, device), Judge.load().to(device), target_classes()
-    known = transfer_data(source, data.part("train"), load_codes(SOURCE))
+    known = new_class_data(source, data.part("train"), load_codes(SOURCE))
     steps = job.steps or job.profile.pick(quick=4, cpu=4000, gpu=30000)
     schedule = replace(_SCHEDULE, decode=steps // 5, lead=steps // 40, rate=3e-4, averaging=0.999)
     settings = replace(TUNED["propagation, both stages"], batch_size=48, schedule=schedule, ft_from=steps // 10)
     networks = make_networks(source, settings, similar_mixtures(source, known.latents, known.labels), job.seed)
-    method, held = PropagationMethod(known, *networks, settings, source.space), ClassScores(data.part("val"), judge)
-    best, labels, curve = TopKCheckpoints(job.work / SHIPPED), held.asked(100), {}
-    for stop in sorted({settings.ft_from, *(steps * part // 10 for part in range(2, 11))}):
+    method = PropagationMethod(known, *networks, settings, source.space)
+
+    def score(network: nn.Module, part: str, seed: int) -> tuple[dict[str, float], ClassScores]:
+        held = ClassScores(data.part(part), judge)
+        return held.mean(draw_new_classes(network, source.space, 100, seed)[0], held.asked(100)), held
+
+    stops, folder = sorted({settings.ft_from, *(steps * part // 10 for part in range(2, 11))}), job.work / SHIPPED
+    for stop in stops:
         history = replace(job, steps=stop).run(SHIPPED, method, settings.batch_size, stop)
         network = recalibrate_batchnorm(history.averaged["generator"])
-        scores = held.mean(draw_classes(network, source.space, 100, job.seed)[0], labels)
-        best.add(stop, scores[FRECHET], network.state_dict())
-        for name, value in {"scored step": stop, **{f"{key} on val": value for key, value in scores.items()}}.items():
-            curve.setdefault(name, []).append(value)
-        print(stop, {key: round(value, 3) for key, value in scores.items()}, flush=True)
-    network.load_state_dict(best.load(1))
+        if not (folder / f"step-{stop}.json").is_file():
+            found, _ = score(network, "val", job.seed)
+            save_weights(network.state_dict(), Card(f"step-{stop}", BN_KIND, {}, metrics=found), folder, bits=32)
+            print(stop, {key: round(value, 3) for key, value in found.items()}, flush=True)
+    scored = [load_card(f"step-{stop}", folder).metrics for stop in stops]
+    best = min(zip(stops, scored, strict=True), key=lambda one: one[1][FRECHET])[0]
+    network.load_state_dict(load_weights(f"step-{best}", folder)[0])
     network.class_names = data.classes["class"]
-    metrics = {}
-    for part in ("val", "test"):
-        held = ClassScores(data.part(part), judge)
-        found = held.mean(draw_classes(network, source.space, 100, job.seed + 1)[0], held.asked(100))
-        found["class accuracy of real pictures"] = held.real_accuracy
-        metrics |= {f"{key} on {part}": value for key, value in found.items()}
+
+    def final(part: str) -> dict[str, float]:
+        found, held = score(network, part, job.seed + 1)
+        return found | {"class accuracy of real pictures": held.real_accuracy}
+
     recipe = asdict(settings) | {"pictures": len(known.labels), "space": "avatar-autoencoder"}
-    recipe |= {"classes": network.class_names, "best step": best.entries[0]["step"]}
+    recipe |= {"classes": network.class_names, "best step": best}
     config = transfer_config(network, SOURCE, network.class_names)
-    card = Card(SHIPPED, KIND, config, recipe, data=data_hash(load_kinds()), metrics=metrics)
+    card = Card(SHIPPED, BN_KIND, config, recipe, data=data_hash(load_kinds()), metrics=on_held_out(final))
     card.notes = "Only what is new is stored; the old classes are those of avatar-biggan, unchanged."
+    curve = {"scored step": stops} | {f"{key} on val": [one[key] for one in scored] for key in scored[0]}
     history = History(history.steps, history.seconds, history.curve | curve)
-    return publish(job, card, new_tensors(network), history, f"{FRECHET} on val", higher=False, bits=8)
+    return publish(job, card, bn_transfer_tensors(network), history, f"{FRECHET} on val", higher=False, bits=8)

@@ -21,12 +21,11 @@ from ..experts.shipped import SourceModel
 from ..gan_training import GANData, GANSchedule
 from ..gans.stylegan import StyleGAN, StyleGANConfig
 from ..hypermod import ConditionalDiscriminator, HyperGenerator, HyperModulationMethod, SelfAlignmentMethod
-from ..hypermod.files import KIND, hyper_config, hyper_tensors
+from ..hypermod.generator import HYPER_KIND, hyper_config, hyper_tensors
 from ..hypermod.training import draw_classes, transfer_data
 from ..profiles import seed_everything
 from ..training import Card, atomic_write
-from .comparison import Contender, compare, publish_comparison
-from .recipe import Job, data_hash, publish
+from .recipe import Contender, Job, compare, data_hash, publish, publish_comparison
 
 __all__ = [
     "KINDS_LEARNED",
@@ -199,7 +198,7 @@ def train_hypermod(job: Job) -> Card:
     recipe = {"batch_size": 32, "pictures": len(data.part("train")), "space": "avatar-autoencoder"}
     recipe |= {"r1": method.r1 / method.r1_every, "mixing": method.mixing, "noise": method.noise} | asdict(SHIPPED)
     config = hyper_config(SOURCE, names, WIDTH, None, **variant.options)
-    card = Card("avatar-hypermod", KIND, config, recipe, data=data_hash(data), metrics=metrics)
+    card = Card("avatar-hypermod", HYPER_KIND, config, recipe, data=data_hash(data), metrics=metrics)
     card.notes = (
         f"Heads, class network, class styles, and copies of constant, noise, styles and to-RGB; the modulated "
         f"generator is {SOURCE}. Scores: features and kinds of avatar-judge, means over classes."

@@ -1,23 +1,53 @@
-"""Training of the shipped MindGANs: one on an ALAE's codes, two on main directions of an autoencoder's; minutes."""
+"""Training of the shipped MindGANs in minutes, and what notebook 10 compares them with: the same game with all layers
+in it, played on pictures, and what a step of either costs."""
 
-from dataclasses import dataclass
-from functools import cache
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from ..data import ImageSet, fresh_kinds, fresh_people, load_kinds, load_people
+from ..errors import CourseError
 from ..evaluation import Judge
+from ..evaluation.distances import frechet_distance
 from ..evaluation.features import judge_features
 from ..experts import TargetExpert
-from ..mind2mind import MainDirections, MindConfig, MindMethod, TransferredGAN, encode_set, load_halves, score_transfer
-from ..mind2mind.transfer import KIND, new_tensors
+from ..gans.alae import ALAE, PUBLISHED_ALAE, ALAEConfig
+from ..gans.training import latent_reciprocity, logistic_critic, logistic_generator, r1_penalty
+from ..mind2mind import MainDirections, MindConfig, MindMethod, StyleExpert, TransferredGAN, encode_set, load_halves
+from ..mind2mind.mindgan import (
+    MIND_KIND,
+    MindCritic,
+    MindGenerator,
+    WassersteinMethod,
+    mindgan_tensors,
+    score_transfer,
+    uniform_noise,
+)
 from ..profiles import seed_everything
-from ..training import Card
-from .recipe import Job, data_hash, publish
+from ..training import Budget, Card, Method, train
+from ..training.method import frozen
+from .recipe import Contender, Job, compare, data_hash, kept, publish, publish_comparison
 
-__all__ = ["NEAR", "SIZES", "SOURCE", "TARGETS", "Target", "train_far", "train_near", "train_style"]
+__all__ = ["DISTANCE", "NAME", "READ", "SIZES", "SOURCE", "TARGETS", "WAYS", "Target", "WholeMethod", "alae_iteration"]
+__all__ += ["config_at", "count_flops", "iteration_flops", "iteration_seconds", "measure_step", "method_iteration"]
+__all__ += ["mind_iteration", "train_mind2mind_comparison", "train_mindgan"]
 
-SOURCE, NEAR = "avatar-alae", "micah"
+SOURCE = "avatar-alae"
 SIZES = MindConfig(64, 64, (128, 256), (256, 128))
 """For codes of 64 numbers, an eighth of the published 512: narrower, too, and one layer less."""
+DISTANCE, READ = "Fréchet distance", "read as the target"
+
+# --- the shipped ones -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -62,7 +92,8 @@ def _unseen(kind: str) -> ImageSet:
 
 
 TARGETS = {
-    "avatar-mind2mind": Target(NEAR, SOURCE, 0, SIZES, 128, 4000),
+    # People in a style that the ALAE knows; in one that it does not, on an autoencoder; planets, on an autoencoder.
+    "avatar-mind2mind": Target("micah", SOURCE, 0, SIZES, 128, 4000),
     "avatar-mind2mind-style": Target(
         "big-smile", "avatar-autoencoder", 128, MindConfig(128, 64, (256, 512), (512, 256)), 64, 2500
     ),
@@ -70,23 +101,8 @@ TARGETS = {
 }
 
 
-def train_near(job: Job) -> Card:
-    """People in a style that the ALAE knows."""
-    return _train(job, "avatar-mind2mind")
-
-
-def train_style(job: Job) -> Card:
-    """People in a style that it does not know, on an autoencoder."""
-    return _train(job, "avatar-mind2mind-style")
-
-
-def train_far(job: Job) -> Card:
-    """Planets, on an autoencoder."""
-    return _train(job, "avatar-mind2mind-far")
-
-
-def _train(job: Job, name: str) -> Card:
-    """Published settings, and a moving average of the generator's weights, which the published code has not."""
+def train_mindgan(job: Job, name: str) -> Card:
+    """A key of :data:`TARGETS`, with a moving average of the generator's weights, which the published code has not."""
     seed_everything(job.seed)
     target = TARGETS[name]
     expert, data, unseen = target.expert(job.profile.device), target.train(), target.unseen()
@@ -99,15 +115,389 @@ def _train(job: Job, name: str) -> Card:
     found = score_transfer(gan, codes, unseen, judge_features(), job.seed)
     seen = Judge.load().predict(gan.sample(len(unseen), job.seed), "kind")
     config = {"source": target.source, "target": target.kind, "networks": target.sizes.to_dict()}
-    card = Card(name, KIND, config, recipe, data=data_hash(data))
+    card = Card(name, MIND_KIND, config, recipe, data=data_hash(data))
     card.metrics = {
-        "Fréchet distance": found["Mind2Mind"],
-        "Fréchet distance of the ceiling": found["ceiling"],
-        "Fréchet distance of a Gaussian of the codes": found["Gaussian"],
-        "Fréchet distance of codes": found["codes"],
-        "read as the target": (seen == load_kinds().classes["kind"].index(target.kind)).float().mean().item(),
+        DISTANCE: found["Mind2Mind"],
+        f"{DISTANCE} of the ceiling": found["ceiling"],
+        f"{DISTANCE} of a Gaussian of the codes": found["Gaussian"],
+        f"{DISTANCE} of codes": found["codes"],
+        READ: (seen == load_kinds().classes["kind"].index(target.kind)).float().mean().item(),
     }
     card.notes = (
         f"Generator (moving average) and critic between the frozen halves of {target.source}, which are not in it."
     )
-    return publish(job, card, new_tensors(gan), history, "Fréchet distance", higher=False)
+    return publish(job, card, mindgan_tensors(gan), history, DISTANCE, higher=False)
+
+
+# --- the whole GAN ----------------------------------------------------------------------------------------------------
+
+
+def _trainable(expert: StyleExpert, seed: int | None) -> StyleExpert:
+    """A copy to train: with the expert's weights, or with random ones of ``seed``."""
+    old = (expert.alae, expert.autoencoder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed or 0)
+        networks = [type(part)(part.config) for part in old]
+    if seed is None:
+        for new, known in zip(networks, old, strict=True):
+            new.load_state_dict(known.state_dict())
+    return StyleExpert(*networks).to(memory_format=torch.channels_last)
+
+
+class _Composite(nn.Module):
+    """A MindGAN network and image layers whose batch norms may keep their running statistics in training."""
+
+    def __init__(self, small: nn.Module, large: StyleExpert, batch_statistics: bool):
+        super().__init__()
+        self.small, self.large, self.batch_statistics = small, large, batch_statistics
+
+    def train(self, mode: bool = True) -> "_Composite":
+        super().train(mode)
+        for module in self.large.modules():
+            if isinstance(module, nn.BatchNorm2d) and not self.batch_statistics:
+                module.eval()
+        return self
+
+
+class _WholeGenerator(_Composite):
+    """g = g₁ ∘ g₀: noise ``(B, noise)`` → pictures ``(B, 3, S, S)``, not clamped; in training with fresh noise maps."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.large.render(self.small(z), self.training)
+
+
+class _WholeCritic(_Composite):
+    """c = c₀ ∘ c₁: pictures ``(B, 3, S, S)`` → scores ``(B,)``."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.small(self.large.read(images))
+
+
+class WholeMethod(WassersteinMethod):
+    """MindGAN's game, every layer trained, on pictures: g = g₁ ∘ g₀ against c = c₀ ∘ c₁, the penalty by pixels.
+
+    Image layers have the settings of Gulrajani et al. 2017 for pictures, Adam 1e-4, (0, 0.9); g₀ and c₀, which start
+    from random weights in any case, MindGAN's rate. Batch norms of the critic never look at the batch, for the penalty
+    is on the gradient of each picture by itself. Those of the generator do unless it starts from an expert, whose
+    statistics belong to it.
+
+    Args:
+        data: target pictures.
+        expert: gives the image layers; it is copied, and stays as it is.
+        config: of the MindGAN part.
+        fine_tuned: start the image layers from the expert's weights; else from random ones.
+        seed: of the random ones.
+        rate, small_rate: Adam's learning rates of image layers and MindGAN part.
+        game: ``penalty``, ``drift``, ``critic_steps`` and ``average`` of :class:`WassersteinMethod`.
+    """
+
+    moved = ("data",)
+
+    def __init__(
+        self,
+        data: ImageSet,
+        expert: StyleExpert,
+        config: MindConfig,
+        fine_tuned: bool = True,
+        seed: int = 0,
+        rate: float = 1e-4,
+        small_rate: float = 1e-3,
+        **game: float,
+    ):
+        generator, critic = (_trainable(expert, None if fine_tuned else seed + k) for k in (0, 1))
+        # Only the halves that are used, so that Adam and the moving average carry nothing else.
+        del generator.alae.encoder, generator.alae.score, generator.alae.generator.mapping
+        del critic.alae.generator, critic.alae.score
+        for network, names in (
+            (generator, ("encoder", "linear_in", "to_posterior")),
+            (critic, ("from_latent", "linear_out", "decoder", "to_image")),
+        ):
+            for name in names:
+                delattr(network.autoencoder, name)
+        whole = _WholeGenerator(MindGenerator(config), generator, not fine_tuned)
+        super().__init__(whole, _WholeCritic(MindCritic(config), critic, False), config, **game)
+        self.data, self.size, self.length = data, expert.config.size, len(data)
+        for name, network in self.modules.items():
+            groups = [
+                {"params": list(network.large.parameters()), "lr": rate},
+                {"params": list(network.small.parameters()), "lr": small_rate},
+            ]
+            self.optimizers[name] = torch.optim.Adam(groups, betas=(0.0, 0.9), fused=True)
+
+    def batch(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        """Pictures ``(B, 3, S, S)`` in [−1, 1]."""
+        return self.data.batch(index, self.size)
+
+    @staticmethod
+    @torch.no_grad()
+    def sample(network: nn.Module, z: Tensor) -> Tensor:
+        """Pictures ``(B, 3, S, S)`` in [−1, 1] on the CPU, of a generator in evaluation mode."""
+        device = next(network.parameters()).device
+        return torch.cat([network(part.to(device)).float().clamp(-1, 1).cpu() for part in z.split(100)])
+
+
+# --- what a step costs ------------------------------------------------------------------------------------------------
+
+BATCHES = {64: 8, 128: 4, 256: 2, 512: 1, 1024: 1}
+"""Size in pixels → pictures in the whole GAN's step: what a few GB of memory hold."""
+_PUBLISHED = 128
+
+
+def config_at(size: int) -> ALAEConfig:
+    """ALAE's FFHQ model at the level of detail of ``size`` pixels.
+
+    Raises:
+        CourseError: it has no such level.
+    """
+    published = PUBLISHED_ALAE["ffhq"]
+    level = size.bit_length() - 2
+    if size != 2 ** (level + 1) or not 2 <= level <= len(published.channels):
+        raise CourseError(f"the FFHQ model grows through 8, 16, …, {published.size} pixels, not {size}.")
+    return replace(published, channels=published.channels[:level])
+
+
+def alae_iteration(network: ALAE, images: Tensor) -> Callable[[], None]:
+    """A function that runs forward and backward passes of ALAE's three steps on one batch, without the optimisers.
+
+    Args:
+        network: on any device, ``meta`` included.
+        images: ``(B, colours, S, S)``.
+    """
+    generator, encoder, score = network.generator, network.encoder, network.score
+    z = torch.randn(len(images), network.latent_dim, device=images.device)
+    noise = [torch.randn(len(images), 2, b.size, b.size, device=images.device) for b in generator.decoder.blocks]
+
+    def losses() -> Iterator[Tensor]:
+        with torch.no_grad():
+            fake, _ = generator(z, noise)
+        real = images.detach().requires_grad_()
+        on_real = score(encoder(real))
+        yield logistic_critic(on_real, score(encoder(fake))) + 5.0 * r1_penalty(on_real, real)
+        with frozen(encoder), frozen(score):
+            yield logistic_generator(score(encoder(generator(z, noise)[0])))
+        picture, w = generator(z, noise)
+        yield latent_reciprocity(encoder(picture), w)
+
+    def run() -> None:
+        for loss in losses():
+            loss.backward()
+            network.zero_grad(set_to_none=True)
+
+    return run
+
+
+def mind_iteration(config: MindConfig, batch_size: int) -> Callable[[], None]:
+    """The same for MindGAN: five critic steps with their penalty, one of the generator."""
+    method = MindMethod(torch.randn(batch_size, config.latent), config)
+    return method_iteration(method, method.codes)
+
+
+def method_iteration(method: Method, batch: Any) -> Callable[[], None]:
+    """The same for any method: all its phases on one ``batch``, which lies where its networks are."""
+    draws = torch.Generator().manual_seed(0)
+
+    def run() -> None:
+        for loss in method.losses(batch, draws, 0):
+            loss.value.backward()
+            for module in method.modules.values():
+                module.zero_grad(set_to_none=True)
+
+    return run
+
+
+class _Counter(TorchDispatchMode):
+    """PyTorch's formulas without its bookkeeping of modules, which penalties inside a backward pass confuse."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func.overloadpacket)
+        if formula is not None:
+            self.total += formula(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def count_flops(run: Callable[[], Any]) -> int:
+    """Floating-point operations of one call, forward and backward: products and convolutions only, a product and its
+    sum are two."""
+    with _Counter() as counter:
+        run()
+    return counter.total
+
+
+def iteration_flops(size: int) -> tuple[int, int]:
+    """Operations of one iteration a picture: ALAE at ``size`` pixels, and the published MindGAN on its codes.
+
+    Counted on tensors without memory, so that 1024 pixels fit on a laptop.
+    """
+    with torch.device("meta"):
+        run = alae_iteration(ALAE(config_at(size)), torch.empty(1, 3, size, size))
+    return count_flops(run), count_flops(mind_iteration(MindConfig(), 1))
+
+
+def iteration_seconds(
+    run: Callable[[], None],
+    repeats: int = 3,
+    precision: torch.dtype | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """The shortest of ``repeats`` timed calls after one that warms up, in seconds.
+
+    Args:
+        run: of :func:`alae_iteration` or :func:`mind_iteration`.
+        repeats: timed calls.
+        precision: of autocast on the CPU; None for float32.
+        clock: seconds; ``time.process_time`` for one thread on a busy machine.
+    """
+    times = []
+    for _ in range(repeats + 1):
+        start = clock()
+        with nullcontext() if precision is None else torch.autocast("cpu", precision):
+            run()
+        times.append(clock() - start)
+    return min(times[1:])
+
+
+def measure_step(size: int, rounds: int = 3, clock: Callable[[], float] = time.perf_counter) -> dict[str, float]:
+    """Seconds and operations of one step of a whole GAN and of MindGAN, both with random weights, published shapes.
+
+    The whole GAN is ALAE's FFHQ model at the level of detail of ``size`` pixels; its step is measured in float32 and
+    in bfloat16 autocast, and the faster one counts. MindGAN's step is measured with as many codes and, as published,
+    with 128.
+
+    Args:
+        size: key of :data:`BATCHES`.
+        rounds: timed steps of each, after one that is not; the fastest counts.
+        clock: seconds.
+
+    Returns:
+        ``batch``; seconds a step ``whole, float32``, ``whole, bfloat16``, ``MindGAN`` (as many codes), ``MindGAN at
+        128``; the ratios ``ratio a step`` and ``ratio a picture``; operations a picture ``whole: operations`` and
+        ``MindGAN: operations``.
+    """
+    batch, found = BATCHES[size], {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network, images = ALAE(config_at(size)), torch.randn(batch, 3, size, size)
+        run = alae_iteration(network.to(memory_format=torch.channels_last), images)
+        for name, precision in (("float32", None), ("bfloat16", torch.bfloat16)):
+            found[f"whole, {name}"] = iteration_seconds(run, rounds, precision, clock)
+        best = min(found.values())
+        for name, count in (("MindGAN", batch), (f"MindGAN at {_PUBLISHED}", _PUBLISHED)):
+            found[name] = iteration_seconds(mind_iteration(MindConfig(), count), max(rounds, 5), clock=clock)
+    found["ratio a step"] = best / found["MindGAN"]
+    found["ratio a picture"] = (best / batch) / (found[f"MindGAN at {_PUBLISHED}"] / _PUBLISHED)
+    found["whole: operations"], found["MindGAN: operations"] = iteration_flops(size)
+    return {"batch": batch, **found}
+
+
+# --- the comparison ---------------------------------------------------------------------------------------------------
+
+NAME = "avatar-mind2mind-comparison"
+_RIVAL = {"batch_size": 16, "stops": (6, 12, 25, 50, 100, 200, 400, 800, 1200, 1600), "precision": "bf16-mixed"}
+_RIVAL |= {"average": 0.98, "seeds": 1}
+WAYS: dict[str, dict[str, Any]] = {
+    "MindGAN": {
+        "fine_tuned": None,
+        "batch_size": 128,
+        "stops": tuple(16 * 2**k for k in range(9)),
+        "precision": "32-true",
+        "average": 0.99,
+        "seeds": 3,
+    },
+    "whole GAN, fine-tuned": {"fine_tuned": True, **_RIVAL},
+    "whole GAN, from scratch": {"fine_tuned": False, **_RIVAL},
+}
+"""Ways to a GAN of the target. ``fine_tuned``: whether image layers start from the expert's weights; None for MindGAN,
+which trains none, and whose small products gain nothing from half precision. The rivals have the settings of Gulrajani
+et al. 2017, but for the batch: 16 instead of 64 pictures give them four times as many steps in their time."""
+
+
+def train_mind2mind_comparison(job: Job) -> Card:
+    """All ways side by side on one machine, see :func:`~course_lib.recipes.recipe.compare`.
+
+    The card's curves have, for every way, ``WAY: Fréchet distance`` and ``WAY: read as the target`` (the share of
+    samples in which the judge sees the target), means over seeds; ``WAY: seconds`` of training and ``WAY: operations``,
+    MindGAN's with what encoding took; ``WAY: steps`` of the generator.
+    """
+    device, target = job.profile.device, TARGETS["avatar-mind2mind"]
+    expert, judge, data = load_halves(SOURCE, device), Judge.load(), target.train()
+    config, kind = replace(SIZES, latent=expert.latent_dim), data.classes["style"].index("micah")
+    real = torch.cat(list(target.unseen().batches(250)))
+    wanted, _ = judge.read(real)
+
+    def score(pictures: Tensor) -> dict[str, float]:
+        features, seen = judge.read(pictures)
+        return {DISTANCE: frechet_distance(wanted, features), READ: (seen["kind"] == kind).float().mean().item()}
+
+    def build(way: dict[str, Any], seed: int) -> MindMethod | WholeMethod:
+        seed_everything(seed)
+        if way["fine_tuned"] is None:
+            return MindMethod(encode_set(expert, data), config, average=way["average"])
+        return WholeMethod(data, expert, config, way["fine_tuned"], seed, average=way["average"])
+
+    def draw(way: dict[str, Any], network: nn.Module, seed: int) -> Tensor:
+        z = uniform_noise(len(real), config, torch.Generator().manual_seed(0))
+        return (
+            expert.decode(network(z.to(device))).cpu() if way["fine_tuned"] is None else WholeMethod.sample(network, z)
+        )
+
+    warm = MindMethod(torch.zeros(4, SIZES.latent), SIZES)  # what is loaded at the first step counts for nobody
+    train(warm, Budget(1), 4, accelerator=device, checkpoint_every=0, preview_every=0, progress=False)
+    contenders = []
+    for name, way in WAYS.items():
+        stops = job.profile.pick(quick=way["stops"][:2], cpu=way["stops"], gpu=way["stops"])
+        options = {"stops": stops, "settings": way, "precision": way["precision"]}
+        contenders.append(
+            Contender(name, partial(build, way), partial(draw, way), way["batch_size"], way["seeds"], **options)
+        )
+    results = compare(job, NAME, contenders, score, shown=12)
+    encoding = kept(job.work / NAME / "encoding.json", lambda: _encoding(job, expert, data))
+    card = Card(NAME, "comparison", {"source": SOURCE, "target": "micah", **config.to_dict()}, metrics=dict(encoding))
+    some = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[: len(real)]
+    others = torch.cat(list(data.subset(some).batches(250)))
+    for name, pictures in {
+        "ceiling": expert.decode(encode_set(expert, data)[some]),
+        "training pictures": others,
+    }.items():
+        card.metrics |= {f"{name}: {key}": value for key, value in score(pictures).items()}
+    card.metrics |= kept(job.work / NAME / "by-size.json", lambda: _by_size(job))
+    for one in contenders:
+        if one.name in results:
+            card.metrics |= _with_costs(one, results[one.name], encoding if one.name == "MindGAN" else {})
+    card.data = data_hash(data)
+    card.notes = f"{DISTANCE}s: judge features, as many samples as there are new people in the target style."
+    return publish_comparison(job, card, contenders, results, f"MindGAN: {DISTANCE}")
+
+
+def _with_costs(one: Contender, repeated: list[dict[str, Any]], before: dict[str, float]) -> dict[str, float]:
+    """Adds operations to the results of a way, and what came before its training; returns metrics of one step."""
+    method = one.build(0)
+    batch = method.batch(torch.arange(4), torch.Generator())
+    operations = count_flops(method_iteration(method, batch)) / 4 * one.batch_size
+    a_step = repeated[0]["seconds"][-1] / repeated[0]["steps"][-1]
+    for found in repeated:
+        found["seconds"] = [value + before.get("encoding: seconds", 0.0) for value in found["seconds"]]
+        started = before.get("encoding: operations", 0.0)
+        found["scores"]["operations"] = [steps * operations + started for steps in found["steps"]]
+    numbers = sum(p.numel() for module in method.modules.values() for p in module.parameters())
+    found = {"operations a step": operations, "trained numbers": numbers, "seconds a step": a_step}
+    return {f"{one.name}: {key}": value for key, value in found.items()}
+
+
+def _encoding(job: Job, expert: StyleExpert, data: ImageSet) -> dict[str, float]:
+    """Seconds and operations of encoding the target, measured without the cache."""
+    with TemporaryDirectory() as folder:
+        started = job.clock()
+        encode_set(expert, data, Path(folder), progress=False)
+        seconds = job.clock() - started
+    batch = data.batch(torch.arange(4), expert.config.size).to(job.profile.device)
+    operations = count_flops(lambda: expert.encode(batch)) / 4 * len(data)
+    return {"encoding: seconds": seconds, "encoding: operations": operations}
+
+
+def _by_size(job: Job) -> dict[str, float]:
+    sizes = job.profile.pick(quick=[64], cpu=list(BATCHES), gpu=list(BATCHES))
+    found = {size: measure_step(size, 3 if size < 256 else 1, job.clock) for size in sizes}
+    return {f"{size} px: {name}": value for size, row in found.items() for name, value in row.items()}

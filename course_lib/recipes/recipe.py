@@ -1,24 +1,29 @@
-"""What all recipes share: a budget per profile, a card, and that a checkpoint only gives way to a better one."""
+"""What all recipes share: a budget per profile, a card, that a checkpoint only gives way to a better one, and
+comparisons of methods over seeds."""
 
 import hashlib
+import json
 import platform
+import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data import ImageSet
 from ..errors import CourseError
 from ..paths import CHECKPOINTS, DATA, RUNS
 from ..profiles import Profile
-from ..training import Budget, Card, load_card, save_weights
-from ..training.loop import History, Method, is_first_process, train
+from ..training import Budget, Card, Method, atomic_write, load_card, save_weights, train
+from ..training.loop import History, is_first_process
 
-__all__ = ["Job", "TrainingDone", "data_hash", "publish"]
+__all__ = ["Contender", "Job", "Results", "TrainingDone", "compare", "data_hash", "kept", "on_held_out", "publish"]
+__all__ += ["publish_comparison"]
 
 
 class TrainingDone(Exception):
@@ -67,18 +72,15 @@ class Job:
         Raises:
             TrainingDone: in the other processes.
         """
+        options = {
+            "precision": self.precision,
+            "log_every": 100,
+            "checkpoint_every": 500,
+            "preview_every": 500,
+        } | options
         budget = Budget(self.steps or (None if self.seconds else steps), self.seconds)
-        history = train(
-            method,
-            budget,
-            batch_size,
-            folder=self.work / name,
-            resume=True,
-            seed=self.seed,
-            precision=self.precision,
-            accelerator=self.profile.device,
-            **{"log_every": 100, "checkpoint_every": 500, "preview_every": 500} | options,
-        )
+        shared = {"folder": self.work / name, "resume": True, "seed": self.seed, "accelerator": self.profile.device}
+        history = train(method, budget, batch_size, **shared, **options)
         if last and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
         if last and not is_first_process():
@@ -92,6 +94,11 @@ def data_hash(data: ImageSet) -> dict[str, str]:
     if data.name in ("people", "kinds"):
         record["sha256"] = hashlib.sha256((DATA / "avatars" / "manifest.json").read_bytes()).hexdigest()
     return record
+
+
+def on_held_out(score: Callable[[str], dict[str, float]]) -> dict[str, float]:
+    """Scores of val and of test, under the names that cards have: ``SCORE on val``, ``SCORE on test``."""
+    return {f"{name} on {part}": value for part in ("val", "test") for name, value in score(part).items()}
 
 
 def publish(
@@ -133,3 +140,162 @@ def publish(
     else:
         print("kept the shipped checkpoint, which scores better (force=True replaces it anyway)")
     return card
+
+
+def kept(path: Path, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What ``measure`` finds, from the JSON file of an earlier call if there is one."""
+    if not path.is_file():
+        found = measure()
+        atomic_write(path, lambda part: part.write_text(json.dumps(found)))
+    return json.loads(path.read_text())
+
+
+# --- comparisons ------------------------------------------------------------------------------------------------------
+
+Results = dict[str, list[dict[str, Any]]]
+"""Contender → its repetitions: ``steps`` and ``seconds`` at each stop, ``scores`` (name → values), ``samples``."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One line of a comparison.
+
+    Attributes:
+        name: as figures call it.
+        build: seed → the method, with weights and few pictures of that seed.
+        draw: what pictures of the trained generator are made with: the method's first network (its moving average
+            where the method keeps one, in evaluation mode) and a seed → pictures ``(N, 3, S, S)`` on the CPU.
+        batch_size: of a step.
+        seeds: repetitions.
+        stops: steps at which it is scored; those of the comparison by default.
+        settings: what the card says about it.
+        precision: as Fabric names it; the job's by default.
+    """
+
+    name: str
+    build: Callable[[int], Method]
+    draw: Callable[[nn.Module, int], Tensor]
+    batch_size: int
+    seeds: int = 3
+    stops: tuple[int, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+    precision: str | None = None
+
+
+def compare(
+    job: Job,
+    name: str,
+    contenders: Sequence[Contender],
+    score: Callable[[Tensor], dict[str, float]],
+    stops: Sequence[int] = (),
+    shown: int = 0,
+) -> Results:
+    """Trains every contender from seed to seed, with scores at each stop.
+
+    Seeds are the outer loop, so that a comparison that is cut short has a first seed of everything. What is finished
+    lies in ``job.work / name`` and is not done again. Seconds are those of :attr:`Job.clock`, without scoring.
+
+    Args:
+        job: with ``seconds`` no repetition begins after so many.
+        name: of the comparison, and of its folder.
+        contenders: what is compared.
+        score: pictures that a contender draws → scores.
+        stops: steps, rising.
+        shown: how many of the last pictures of the first seed are kept as ``samples``, ``uint8``, evenly spaced.
+    """
+    started, results = time.perf_counter(), {}
+    for seed in range(max((one.seeds for one in contenders), default=0)):
+        for one in contenders:
+            place = Path(name) / re.sub(r"[^a-z0-9]+", "-", one.name.lower()).strip("-") / str(seed)
+            late = job.seconds is not None and time.perf_counter() - started > job.seconds
+            if seed < one.seeds and not (late and not (job.work / place / "scores.json").is_file()):
+                found = _repeat(job, place, one, seed, score, one.stops or tuple(stops), shown)
+                results.setdefault(one.name, []).append(found)
+    return results
+
+
+def _repeat(
+    job: Job, place: Path, one: Contender, seed: int, score: Callable, stops: Sequence[int], shown: int
+) -> dict[str, Any]:
+    """One repetition, from where an interrupted one stopped."""
+    path, found = job.work / place / "scores.json", {"steps": [], "seconds": [], "scores": {}}
+    if path.is_file():
+        found = json.loads(path.read_text())
+    if len(found["seconds"]) == len(stops):
+        return found
+    method = one.build(seed)
+    drawing = next(iter(method.modules))
+    for stop in stops[len(found["seconds"]) :]:
+        seconds, network = (found["seconds"] or [0.0])[-1], method.unwrapped(drawing)
+        if stop:
+            before = job.clock()
+            options = {"checkpoint_every": 0, "preview_every": 0, "progress": False}
+            run = replace(job, seed=seed, steps=stop, seconds=None, precision=one.precision or job.precision)
+            history = run.run(str(place), method, one.batch_size, stop, **options)
+            seconds += job.clock() - before
+            network = history.averaged.get(drawing, network)
+        training = network.training
+        with torch.no_grad():
+            pictures = one.draw(network.eval(), seed)
+        network.train(training)
+        found["steps"].append(stop)
+        found["seconds"].append(seconds)
+        for key, value in score(pictures).items():
+            found["scores"].setdefault(key, []).append(value)
+        if shown and not seed:
+            chosen = pictures[torch.arange(shown) * len(pictures) // shown]
+            found["samples"] = ((chosen + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).tolist()
+        atomic_write(path, lambda part: part.write_text(json.dumps(found)))
+    for file in (path.with_name("state.safetensors"), *path.parent.glob("events*")):
+        file.unlink(missing_ok=True)
+    last = {key: round(values[-1], 4) for key, values in found["scores"].items()}
+    print(f"{one.name}, seed {seed}: {last} after {found['seconds'][-1]:.0f} s", flush=True)
+    return found
+
+
+def publish_comparison(
+    job: Job,
+    card: Card,
+    contenders: Sequence[Contender],
+    results: Results,
+    primary: str,
+    pairs: Sequence[tuple[str, str]] = (),
+    higher: Sequence[str] = ("class accuracy",),
+    samples: dict[str, Tensor] | None = None,
+) -> Card:
+    """A card with means and standard deviations over seeds as curves, last values as metrics, samples as weights.
+
+    Curves are called ``CONTENDER: SCORE``, ``CONTENDER: SCORE, std``, ``CONTENDER: steps`` and ``CONTENDER: seconds``;
+    metrics ``CONTENDER: SCORE``, and for each pair ``A beats B: SCORE``, the share of seeds in which it does.
+
+    Args:
+        card: with name, config and data.
+        contenders: for their settings.
+        results: of :func:`compare`.
+        primary: the metric that decides whether a comparison replaces the shipped one (lower is better).
+        pairs: who is compared with whom.
+        higher: scores of which more is better.
+        samples: further tensors for the file.
+    """
+    curve: dict[str, list[float]] = {}
+    samples = dict(samples or {})
+    for name, repeated in results.items():
+        curve[f"{name}: steps"] = repeated[0]["steps"]
+        columns = {"seconds": [one["seconds"] for one in repeated]}
+        columns |= {key: [one["scores"][key] for one in repeated] for key in repeated[0]["scores"]}
+        for key, rows in columns.items():
+            curve[f"{name}: {key}"] = [fmean(values) for values in zip(*rows, strict=True)]
+            if key != "seconds" and len(rows) > 1:
+                curve[f"{name}: {key}, std"] = [stdev(values) for values in zip(*rows, strict=True)]
+            card.metrics[f"{name}: {key}"] = curve[f"{name}: {key}"][-1]
+        if "samples" in repeated[0]:
+            samples[f"samples/{name}"] = torch.tensor(repeated[0]["samples"], dtype=torch.uint8)
+    for a, b in pairs:
+        for key in results[a][0]["scores"] if a in results and b in results else ():
+            ends = [[one["scores"][key][-1] for one in both] for both in zip(results[a], results[b], strict=False)]
+            card.metrics[f"{a} beats {b}: {key}"] = fmean((x > y) if key in higher else (x < y) for x, y in ends)
+    card.recipe |= {"settings": {one.name: one.settings for one in contenders if one.name in results}}
+    card.recipe |= {"repetitions": {name: len(repeated) for name, repeated in results.items()}}
+    seconds = sum(one["seconds"][-1] for repeated in results.values() for one in repeated)
+    steps = max((repeated[0]["steps"][-1] for repeated in results.values()), default=0)
+    return publish(job, card, samples, History(steps, seconds, curve), primary, higher=False)

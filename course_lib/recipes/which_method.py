@@ -22,14 +22,12 @@ from ..experts import LabelExpert
 from ..experts.shipped import SourceModel
 from ..hypermod.training import draw_classes, transfer_data
 from ..mind2mind import MainDirections, MindMethod, load_halves, uniform_noise
-from ..training import Budget, Card, train
-from ..training.method import Method
+from ..training import Budget, Card, Method, train
 from ..translation.training import FlowMethod, Pairs
 from .bn_transfer import TUNED
-from .comparison import Contender, compare, publish_comparison
 from .hypermod import OURS, SCHEDULE, build_variant
 from .mind2mind import SIZES
-from .recipe import Job, data_hash
+from .recipe import Contender, Job, compare, data_hash, publish_comparison
 
 __all__ = ["COPIES", "FAR", "MAIN", "NAME", "NEAR", "PICTURES", "WAYS", "Bench", "Way", "contenders", "mirrored"]
 __all__ += ["train_which_method", "unpack"]
@@ -117,12 +115,12 @@ class Bench:
 
     def propagation(self, few: ImageSet, settings: str, seed: int) -> Built:
         """Notebook 09, from the BigGAN of 28 kinds."""
-        known, tuned = bn.transfer_data(self.biggan, mirrored(few), self.codes), TUNED[settings]
+        known, tuned = bn.new_class_data(self.biggan, mirrored(few), self.codes), TUNED[settings]
         mixtures = similar_mixtures(self.biggan, known.latents, known.labels)
         networks = bn.make_networks(self.biggan, tuned, mixtures, seed)
 
         def draw(network: nn.Module, count: int, seed: int) -> Tensor:
-            return bn.draw_classes(bn.recalibrate_batchnorm(network), self.biggan.space, count, seed)[0]
+            return bn.draw_new_classes(bn.recalibrate_batchnorm(network), self.biggan.space, count, seed)[0]
 
         return bn.PropagationMethod(known, *networks, tuned, self.biggan.space), draw
 
@@ -245,6 +243,7 @@ def contenders(scores: dict[str, _Scores], seeds: int = 3) -> list[Contender]:
             repeated,
             WAYS[way].stops if repeated > 1 else WAYS[way].stops[:3],
             {"method": way, "kind": kind, "pictures": count, "precision": WAYS[way].precision},
+            WAYS[way].precision,
         )
         for way, kind, count, name, repeated in plan
     ]
@@ -265,8 +264,7 @@ def train_which_method(job: Job) -> Card:
         for one in lines:
             stops = job.profile.pick(quick=(1, 2), cpu=one.stops, gpu=one.stops)
             some = replace(one, seeds=min(seeds, one.seeds), stops=stops)
-            run = replace(job, precision=one.settings["precision"])
-            results |= compare(run, NAME, [some], scores[one.settings["kind"]], stops)
+            results |= compare(job, NAME, [some], scores[one.settings["kind"]], stops)
     card = Card(NAME, "comparison", {"near": NEAR, "far": FAR}, data=data_hash(target_classes()))
     card.recipe = {"chance": scores[NEAR].scores.chance, "samples scored": DRAWN, "companions": COMPANION}
     for kind in scores.values():

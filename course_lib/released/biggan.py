@@ -148,7 +148,7 @@ _DISCRIMINATOR = Kind(
 _NEW_GENERATOR = Kind(
     "cGANTransfer generator",
     _MARK,
-    "course_lib.bn_transfer.released.load_released",
+    "course_lib.bn_transfer.propagation.load_released_transfer",
     lambda state: (_generator_sizes(state), _new_classes(state)),
     lambda sizes: transferred_layout(*sizes),
     say=lambda sizes, state: f"{_say(sizes[0], state)} and {sizes[1]} new ones",
@@ -156,7 +156,7 @@ _NEW_GENERATOR = Kind(
 _NEW_DISCRIMINATOR = Kind(
     "cGANTransfer discriminator",
     "new_embed.weight",
-    "course_lib.bn_transfer.released.load_released_discriminator",
+    "course_lib.bn_transfer.propagation.load_released_transfer_discriminator",
     lambda state: (_discriminator_sizes(state), _new_classes(state)),
     lambda sizes: transferred_discriminator_layout(*sizes),
     say=lambda sizes, _: f"{sizes[1]} new classes",

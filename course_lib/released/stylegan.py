@@ -228,7 +228,7 @@ _GENERATOR = Kind(
 _HYPER = Kind(
     "hyper-modulated generator",
     "generator.progression.0.conv1.0.input",
-    "course_lib.hypermod.files.load_released",
+    "course_lib.hypermod.generator.load_released_hypermod",
     lambda state: HyperSizes(
         _stylegan_sizes(state), state["generator.progression.0.conv2.task.linear.weight_orig"].shape[1]
     ),
@@ -240,7 +240,7 @@ _HYPER = Kind(
 _CLASSES = Kind(
     "class network",
     "task.0.weight_orig",
-    "course_lib.hypermod.files.load_released",
+    "course_lib.hypermod.generator.load_released_hypermod",
     _class_sizes,
     class_layout,
     places=("t_running_g", "task_g", "task"),

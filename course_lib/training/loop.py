@@ -11,8 +11,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +23,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..errors import CourseError, explain
 from ..progress import progress_bar
-from .checkpoints import Snapshot, data_of, settings_of
+from .files import Snapshot, data_of, settings_of
 from .method import Budget, History, Loss, Method
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
+    from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["Budget", "History", "Loss", "Method", "ShuffledIndices", "is_first_process", "train"]
+__all__ = ["ShuffledIndices", "is_first_process", "train"]
 
 
 def is_first_process() -> bool:
@@ -36,7 +38,7 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def launch(accelerator: str, devices: int | None, precision: str) -> "Fabric":
+def launch(accelerator: str, precision: str) -> "Fabric":
     """Fabric on this process's device; ``torchrun`` says how many processes there are, here and on other machines.
 
     Raises:
@@ -52,9 +54,8 @@ def launch(accelerator: str, devices: int | None, precision: str) -> "Fabric":
     # It announces the precision at every start, on the error stream, where notebooks would keep it.
     for logger in ("lightning.fabric", "lightning.pytorch"):
         logging.getLogger(logger).setLevel(logging.WARNING)
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    nodes = max(1, int(os.environ.get("WORLD_SIZE", "1")) // local) if "LOCAL_WORLD_SIZE" in os.environ else 1
-    devices = devices or local
+    devices = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    nodes = max(1, int(os.environ.get("WORLD_SIZE", "1")) // devices) if "LOCAL_WORLD_SIZE" in os.environ else 1
     strategy = "ddp" if devices * nodes > 1 else "auto"
     try:
         fabric = Fabric(
@@ -86,10 +87,6 @@ class _Prepared:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_module"], name)
-
-    def without_sync(self) -> AbstractContextManager:
-        """Inside, gradients stay in this process, until all micro-batches have theirs."""
-        return getattr(self._forward, "no_sync", nullcontext)()
 
 
 class ShuffledIndices:
@@ -125,14 +122,10 @@ class ShuffledIndices:
 
 
 class _Meter:
-    """Collects the scalars of each step.
+    """Collects the scalars of each step in ``sums``: name → values since the last :meth:`means`.
 
-    Args:
-        eager: read each number at once. On a GPU reading waits for the device, so there it is left to :meth:`read`,
-            which the loop calls before it logs or saves.
-
-    Attributes:
-        sums: name → values since the last :meth:`means`.
+    ``eager`` reads each number at once. On a GPU reading waits for the device, so there it is left to :meth:`read`,
+    which the loop calls before it logs or saves.
     """
 
     def __init__(self, eager: bool):
@@ -141,11 +134,7 @@ class _Meter:
         self.pending: list[tuple[int, dict]] = []
 
     def add(self, step: int, loss: Loss) -> None:
-        """Records one phase of ``step``.
-
-        Raises:
-            CourseError: a number is not finite, see :meth:`read`.
-        """
+        """Records one phase of ``step``."""
         self.pending.append((step, {f"loss/{loss.optimizer}": loss.value, **loss.scalars}))
         if self.eager:
             self.read()
@@ -158,11 +147,9 @@ class _Meter:
         """
         for step, scalars in self.pending:
             for name, value in scalars.items():
-                number = float(value.detach()) if isinstance(value, torch.Tensor) else float(value)
+                number = float(value.detach()) if isinstance(value, Tensor) else float(value)
                 if not math.isfinite(number):
-                    raise CourseError(
-                        f"{name} became {number} at step {step}: lower the learning rate or clip gradients."
-                    )
+                    raise CourseError(f"{name} became {number} at step {step}: lower the learning rate.")
                 self.sums.setdefault(name, []).append(number)
         self.pending.clear()
 
@@ -195,47 +182,14 @@ def _interruptible() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, signal.default_int_handler if previous is None else previous)
 
 
-class _Board:
-    """A TensorBoard writer that does nothing without a folder.
+def _open_board(folder: Path, step: int) -> "SummaryWriter":
+    """TensorBoard; points that an interrupted run logged from ``step`` on are hidden."""
+    from torch.utils.tensorboard import SummaryWriter
 
-    Args:
-        folder: run folder or None.
-        step: first step that will be logged; points that an interrupted run logged from there on are hidden.
-
-    Raises:
-        CourseError: the folder cannot be written.
-    """
-
-    def __init__(self, folder: Path | None, step: int = 0):
-        self.writer = None
-        if folder is not None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            try:
-                self.writer = SummaryWriter(str(folder), purge_step=step)
-            except OSError as error:
-                raise CourseError(f"the curves could not be written ({explain(error)}).") from error
-
-    def scalars(self, values: dict[str, float], step: int) -> None:
-        """Adds one point to each curve."""
-        if self.writer is not None:
-            for name, value in values.items():
-                self.writer.add_scalar(name, value, step)
-
-    def pictures(self, name: str, make: Callable[[], Tensor | None], step: int) -> None:
-        """Adds a grid of pictures ``(N, 3, S, S)`` in [−1, 1]; ``make`` is only called where someone listens."""
-        if self.writer is None:
-            return
-        pictures = make()
-        if pictures is not None:
-            from torchvision.utils import make_grid
-
-            self.writer.add_image(name, make_grid(pictures.clamp(-1, 1).cpu() / 2 + 0.5, nrow=8), step)
-
-    def close(self) -> None:
-        """Writes what is buffered."""
-        if self.writer is not None:
-            self.writer.close()
+    try:
+        return SummaryWriter(str(folder), purge_step=step)
+    except OSError as error:
+        raise CourseError(f"the curves could not be written ({explain(error)}).") from error
 
 
 def train(
@@ -246,11 +200,8 @@ def train(
     folder: Path | str | None = None,
     resume: bool = False,
     seed: int = 0,
-    accumulate: int = 1,
     precision: str = "32-true",
     accelerator: str = "cpu",
-    devices: int | None = None,
-    clip_norm: float | None = None,
     log_every: int = 50,
     checkpoint_every: int = 1000,
     preview_every: int = 1000,
@@ -261,33 +212,29 @@ def train(
     Args:
         method: see :class:`Method`; its modules are trained in place.
         budget: steps or seconds.
-        batch_size: items per process and micro-batch; one step sees ``batch_size · accumulate · processes``.
+        batch_size: items per process; one step sees ``batch_size · processes``.
         folder: where checkpoints and TensorBoard files go; None keeps nothing.
         resume: continue from the checkpoint in ``folder`` if there is one. On the same machine the result has the same
             bits as an uninterrupted run with the same budget in steps.
         seed: of data order, augmentation and noise.
         precision: as Fabric names it: ``32-true``, ``bf16-mixed``, ``16-mixed``.
         accelerator: ``cpu`` or ``cuda``.
-        devices: processes on this machine; by default what ``torchrun`` says, else one.
-        clip_norm: largest gradient norm of each optimiser.
 
     Raises:
         CourseError: a loss is not finite (names step and loss; the last checkpoint is kept), the checkpoint is damaged,
             of another method, or made with other settings or data, the disk is full, or a setting is impossible.
     """
-    counts = (batch_size, accumulate, log_every, checkpoint_every, preview_every)
-    if not all(isinstance(one, int) for one in (*counts, seed)) or min(counts[:3]) < 1 or min(counts) < 0:
+    counts = (batch_size, log_every, checkpoint_every, preview_every)
+    if not all(isinstance(one, int) for one in (*counts, seed)) or min(counts[:2]) < 1 or min(counts) < 0:
         raise CourseError(
-            "batch_size, accumulate and log_every are whole numbers from 1, other intervals from 0, the seed is whole; "
+            "batch_size and log_every are whole numbers from 1, other intervals from 0, the seed is whole; "
             f"not {', '.join(map(repr, (*counts, seed)))}."
         )
-    if clip_norm is not None and not (math.isfinite(clip_norm) and clip_norm > 0):
-        raise CourseError(f"clip_norm is a finite number above 0, or None, not {clip_norm}.")
-    fabric = launch(accelerator, devices, precision)
+    fabric = launch(accelerator, precision)
     # Layers draw their noise from the global generators, which every step seeds; the caller's state comes back.
     cuda = [fabric.device] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
-        run = _Run(fabric, method, budget, batch_size, accumulate, seed, clip_norm, Path(folder) if folder else None)
+        run = _Run(fabric, method, budget, batch_size, seed, Path(folder) if folder else None)
         run.settings["precision"] = precision
         try:
             run.start(resume)
@@ -300,31 +247,17 @@ class _Run:
     """State of one call of :func:`train`."""
 
     def __init__(
-        self,
-        fabric: "Fabric",
-        method: Method,
-        budget: Budget,
-        batch_size: int,
-        accumulate: int,
-        seed: int,
-        clip_norm: float | None,
-        folder: Path | None,
+        self, fabric: "Fabric", method: Method, budget: Budget, batch_size: int, seed: int, folder: Path | None
     ):
-        self.fabric, self.method, self.budget, self.seed = fabric, method, budget, seed
-        self.accumulate, self.clip_norm, self.folder = accumulate, clip_norm, folder
+        self.fabric, self.method, self.budget, self.seed, self.folder = fabric, method, budget, seed, folder
         self.history, self.meter = History(), _Meter(eager=fabric.device.type == "cpu")
         self.indices = ShuffledIndices(method.length, batch_size, seed, fabric.global_rank, fabric.world_size)
         self.originals = dict(method.modules)
         self.base_rates = {n: [g["lr"] for g in one.param_groups] for n, one in method.optimizers.items()}
         self.optimizers, self.averages = {}, {}
         self.snapshot: Snapshot | None = None
-        self.settings = settings_of(method) | {
-            "seed": seed,
-            "batch size": batch_size,
-            "accumulation": accumulate,
-            "processes": fabric.world_size,
-            "gradient clipping": clip_norm,
-        }
+        self.settings = settings_of(method) | {"seed": seed, "batch size": batch_size, "processes": fabric.world_size}
+        self.settings |= {"accumulation": 1, "gradient clipping": None}  # choices of older runs, in their states
 
     def start(self, resume: bool) -> None:
         """Hands the networks to Fabric and, if asked, loads where an earlier run stopped."""
@@ -352,16 +285,17 @@ class _Run:
         """Gives the method its own networks and learning rates back."""
         self.method.modules, self.method.plain = dict(self.originals), {}
         self.method.autocast = nullcontext
-        for name, optimizer in self.method.optimizers.items():
+        self._set_rates(self.method.optimizers, 1.0)
+
+    def _set_rates(self, optimizers: dict[str, torch.optim.Optimizer], factor: float) -> None:
+        for name, optimizer in optimizers.items():
             for group, rate in zip(optimizer.param_groups, self.base_rates[name], strict=True):
-                group["lr"] = rate
+                group["lr"] = rate * factor
 
-    # --- one step ---------------------------------------------------------------------------------------------------
-
-    def _generator(self, step: int, *parts: int) -> torch.Generator:
-        """Seeds the global generators (dropout) and returns one, all from (seed, step, rank, parts)."""
+    def _generator(self, step: int, phase: int) -> torch.Generator:
+        """Seeds the global generators (dropout) and returns one, all from (seed, step, rank, phase)."""
         mixed = self.seed
-        for part in (step, self.fabric.global_rank, *parts):
+        for part in (step, self.fabric.global_rank, 0, phase):  # 0: states of older runs number micro-batches
             mixed = (mixed * 6364136223846793005 + part + 1442695040888963407) % 2**63
         if self.fabric.device.type == "cpu":
             # What torch.manual_seed does besides, noting this call for GPUs, is a fifth of a small network's step.
@@ -371,69 +305,25 @@ class _Run:
         return torch.Generator().manual_seed(mixed)
 
     def _step(self, step: int) -> None:
-        factor = self.method.learning_rate(self.budget.progress(step, self.history.seconds))
-        for name, optimizer in self.optimizers.items():
-            for group, rate in zip(optimizer.param_groups, self.base_rates[name], strict=True):
-                group["lr"] = rate * factor
-        phases = []
-        for micro in range(self.accumulate):
-            generator = self._generator(step, micro, 0)
-            batch = self.method.batch(self.indices(step * self.accumulate + micro), generator)
-            phases.append((iter(self.method.losses(batch, generator, step)), generator))
-        phase = 0
-        while self._phase(step, phase, phases):
-            phase += 1
+        method = self.method
+        self._set_rates(self.optimizers, method.learning_rate(self.budget.progress(step, self.history.seconds)))
+        generator = self._generator(step, 0)
+        batch = method.batch(self.indices(step), generator)
+        losses = iter(method.losses(batch, generator, step))
+        for phase in count(1):
+            generator.manual_seed(self._generator(step, phase).initial_seed())
+            loss: Loss | None = next(losses, None)
+            if loss is None:
+                break
+            optimizers = [self.optimizers[name] for name in (loss.optimizer, *loss.also)]
+            for optimizer in optimizers:
+                optimizer.zero_grad(set_to_none=True)
+            self.fabric.backward(loss.value)
+            self.meter.add(step, loss)
+            for optimizer in optimizers:
+                optimizer.step()
         for name, average in self.averages.items():
             average.update_parameters(self.originals[name])
-
-    def _phase(self, step: int, phase: int, phases: list) -> bool:
-        """Runs one optimiser phase over all micro-batches; False when the method has no further phase."""
-        optimizers: list[torch.optim.Optimizer] = []
-        # DDP sums up while the last micro-batch goes back. A pass that one phase begins and a later one ends comes too
-        # late for that, so gradients are averaged here.
-        shared = self.fabric.world_size > 1 and self.accumulate > 1
-        for micro, (losses, generator) in enumerate(phases):
-            generator.manual_seed(self._generator(step, micro, phase + 1).initial_seed())
-            with ExitStack() as stack:
-                if shared:
-                    for module in self.method.modules.values():
-                        stack.enter_context(module.without_sync())
-                loss: Loss | None = next(losses, None)
-                if loss is None:
-                    return False
-                if not optimizers:
-                    optimizers = [self.optimizers[name] for name in (loss.optimizer, *loss.also)]
-                    for optimizer in optimizers:
-                        optimizer.zero_grad(set_to_none=True)
-                self.fabric.backward(loss.value / self.accumulate)
-            self.meter.add(step, loss)
-        if shared:
-            self._average_gradients(optimizers)
-        for optimizer in optimizers:
-            if self.clip_norm is not None:
-                self._clip(optimizer)
-            optimizer.step()
-        return True
-
-    def _average_gradients(self, optimizers: list[torch.optim.Optimizer]) -> None:
-        """Over the processes."""
-        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-        gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
-        flat = self.fabric.all_reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduce_op="mean")
-        for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
-            gradient.copy_(part.view_as(gradient))
-
-    def _clip(self, optimizer: torch.optim.Optimizer) -> None:
-        """Through Fabric, which first divides by the loss scale where there is one."""
-        module = next(iter(self.originals.values()))
-        try:
-            self.fabric.clip_gradients(module, optimizer, max_norm=self.clip_norm, error_if_nonfinite=False)
-        except RuntimeError as error:
-            raise CourseError(
-                f"gradients cannot be clipped here ({error}): use bf16-mixed, or optimisers with fused=False."
-            ) from error
-
-    # --- state ------------------------------------------------------------------------------------------------------
 
     def save(self, step: int) -> None:
         """Checks the weights and writes the state, on process zero; the others wait for it.
@@ -445,21 +335,17 @@ class _Run:
         for name, module in self.originals.items():
             if not all(parameter.isfinite().all() for parameter in module.parameters()):
                 raise CourseError(
-                    f"the weights of {name} are no longer finite after step {step}: lower the learning rate or clip "
-                    "gradients."
+                    f"the weights of {name} are no longer finite after step {step}: lower the learning rate."
                 )
-        if self.snapshot is None:
-            return
-        if self.fabric.is_global_zero:
-            self.snapshot.save(self.history, self.meter.sums)
-        self.fabric.barrier()
-
-    # --- the loop ---------------------------------------------------------------------------------------------------
+        if self.snapshot is not None:
+            if self.fabric.is_global_zero:
+                self.snapshot.save(self.history, self.meter.sums)
+            self.fabric.barrier()
 
     def loop(self, log_every: int, checkpoint_every: int, preview_every: int, progress: bool) -> History:
         """Steps until the budget is used or the user interrupts."""
         step, history, zero = self.history.steps, self.history, self.fabric.is_global_zero
-        board = _Board(self.folder if zero else None, step + 1)
+        board = _open_board(self.folder, step + 1) if self.folder and zero else None
         bar = progress_bar(progress and zero, total=self.budget.steps, initial=step, unit="step")
         started = time.perf_counter() - history.seconds
         try:
@@ -471,22 +357,24 @@ class _Run:
                     bar.update()
                     if step % log_every == 0 or step == self.budget.steps:
                         self._log(step, board, bar)
-                    if preview_every and step % preview_every == 0 and zero:
-                        board.pictures("preview", self.method.preview, step)
+                    if board and preview_every and step % preview_every == 0:
+                        self._show_preview(step, board)
                     if checkpoint_every and step % checkpoint_every == 0:
                         self.save(step)
                 if self.meter.sums or self.meter.pending:
                     self._log(step, board, bar)
                 self.save(step)
             if interrupted.is_set():
-                self._report_interrupt(step)
+                where = f"; continue with resume=True from {self.folder}" if self.folder else ""
+                print(f"Stopped after step {step}{where}.")
         except CourseError as error:
             if self.snapshot is None or not self.snapshot.exists():
                 raise
             raise CourseError(f"{error} The last checkpoint is in {self.folder}.") from error
         finally:
             bar.close()
-            board.close()
+            if board:
+                board.close()
         history.averaged = {name: average.module for name, average in self.averages.items()}
         return history
 
@@ -497,12 +385,16 @@ class _Run:
             stop, self.history.seconds = self.fabric.broadcast((stop, self.history.seconds))
         return stop
 
-    def _log(self, step: int, board: _Board, bar: Any) -> None:
+    def _log(self, step: int, board: "SummaryWriter | None", bar: Any) -> None:
         means = self.meter.means()
         self.history.log(step, means)
-        board.scalars(means, step)
+        for name, value in means.items() if board else ():
+            board.add_scalar(name, value, step)
         bar.set_postfix({name.split("/")[-1]: f"{value:.3g}" for name, value in list(means.items())[:3]})
 
-    def _report_interrupt(self, step: int) -> None:
-        where = f"; continue with resume=True from {self.folder}" if self.folder else ""
-        print(f"Stopped after step {step}{where}.")
+    def _show_preview(self, step: int, board: "SummaryWriter") -> None:
+        from torchvision.utils import make_grid
+
+        pictures = self.method.preview()
+        if pictures is not None:
+            board.add_image("preview", make_grid(pictures.clamp(-1, 1).cpu() / 2 + 0.5, nrow=8), step)

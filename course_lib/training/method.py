@@ -86,6 +86,7 @@ class Method:
         optimizers: by name; their parameters belong to ``modules``.
         ema: name of a module → decay of its exponential moving average.
         length: number of training items.
+        moved: names of the attributes that go to the device with the networks: tensors, image sets, lists of these.
         device: where :meth:`batch` must put its tensors; the loop sets it.
         autocast: the run's precision, for passes through :meth:`unwrapped` networks; the loop sets it.
     """
@@ -94,6 +95,7 @@ class Method:
     optimizers: dict[str, torch.optim.Optimizer]
     ema: dict[str, float]
     length: int
+    moved: tuple[str, ...] = ()
     device: torch.device = torch.device("cpu")
     autocast: Callable[[], AbstractContextManager] = nullcontext
 
@@ -102,8 +104,12 @@ class Method:
         self.plain: dict[str, nn.Module] = {}
 
     def to_device(self, device: torch.device) -> None:
-        """Moves what the method reads but does not train: data, frozen experts."""
+        """Moves what the method reads but does not train: what :attr:`moved` names; frozen experts by overriding."""
         self.device = device
+        for name in self.moved:
+            value = getattr(self, name)
+            if value is not None:
+                setattr(self, name, [x.to(device) for x in value] if isinstance(value, list) else value.to(device))
 
     def batch(self, index: Tensor, generator: torch.Generator) -> Any:
         """The training items ``index: (B,)`` as tensors on ``self.device``.
@@ -116,8 +122,7 @@ class Method:
         """Yields one :class:`Loss` per optimiser phase.
 
         The loop back-propagates and steps that optimiser before it asks for the next phase, so a critic's phase sees
-        the generator that has just been updated. Under gradient accumulation every micro-batch runs phase one, then the
-        optimiser steps once, then every micro-batch runs phase two.
+        the generator that has just been updated.
         """
         raise TypeError(f"{type(self).__name__} must define losses()")
 

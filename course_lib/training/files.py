@@ -1,42 +1,36 @@
-"""Training state in one safetensors file, written so that a crash at any instant leaves a whole file behind.
+"""Files of training, written so that a crash at any instant leaves whole ones behind: the state of a run, and shipped
+weights with their cards.
 
-A run resumes only with the settings and the data that it was started with: those stand in the file, too.
+A run resumes only with the settings and the data that it was started with: those stand in its state, too. Shipped
+weights are a ``.safetensors`` file and, beside it, a JSON card that says where it comes from.
 """
 
+import hashlib
 import json
 import os
+import platform
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from ..errors import CourseError, explain
+from ..paths import CHECKPOINTS
 from .method import History, Method
 
-__all__ = [
-    "Snapshot",
-    "atomic_write",
-    "data_of",
-    "flatten_optimizer",
-    "load_state",
-    "save_state",
-    "settings_of",
-    "unflatten_optimizer",
-    "write_together",
-]
+__all__ = ["Card", "Snapshot", "atomic_write", "data_of", "flatten_optimizer", "folder_of", "load_card", "load_weights"]
+__all__ += ["read_state", "save_weights", "settings_of", "unflatten_optimizer", "write_state", "write_together"]
 
 
 def atomic_write(path: Path, write: Callable[[Path], Any]) -> None:
-    """Calls ``write(temporary)`` beside ``path``, flushes to disk, then renames.
-
-    Readers see the old file or the new one, never half of one.
+    """Calls ``write(temporary)`` beside ``path``, flushes to disk, then renames: readers never see half a file.
 
     Raises:
         CourseError: the disk is full or not writable; the old file is untouched and no part is left.
@@ -45,14 +39,8 @@ def atomic_write(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def write_together(files: list[tuple[Path, Callable[[Path], Any]]]) -> None:
-    """Like :func:`atomic_write` for files that belong together: all are on the disk before the first is renamed.
-
-    Args:
-        files: path and writer of each, in the order in which they are written.
-
-    Raises:
-        CourseError: see :func:`atomic_write`.
-    """
+    """Like :func:`atomic_write` for files that belong together, written in this order: all are on the disk before the
+    first is renamed."""
     parts = [path.with_name(f".{path.name}.{os.getpid()}.part") for path, _ in files]
     name = files[0][0].name
     try:
@@ -62,7 +50,8 @@ def write_together(files: list[tuple[Path, Callable[[Path], Any]]]) -> None:
             write(part)
             # safetensors makes files that only their owner may read.
             part.chmod(0o644)
-            _flush_file(part)
+            with part.open("rb") as file:
+                os.fsync(file.fileno())  # a full disk may say so only here
         for (path, _), part in zip(files, parts, strict=True):
             os.replace(part, path)
             _flush_folder(path.parent)
@@ -75,12 +64,6 @@ def write_together(files: list[tuple[Path, Callable[[Path], Any]]]) -> None:
                 part.unlink(missing_ok=True)
 
 
-def _flush_file(path: Path) -> None:
-    """Waits until the file's content is on the disk; a full one may say so only here."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
 def _flush_folder(folder: Path) -> None:
     """Makes a rename survive a power cut. Some systems have no such thing for folders; the rename itself is done."""
     with suppress(OSError):
@@ -91,15 +74,170 @@ def _flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+# --- weights and cards ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Card:
+    """What a checkpoint is, how it was made and how good it is.
+
+    Attributes:
+        name: file name without suffix.
+        kind: which class reads it, for example ``autoencoder``.
+        config: constructor arguments of that class.
+        recipe: arguments of the recipe that trained it.
+        steps, seconds, device, seed: of the training run.
+        data: data set name and hash of its files.
+        metrics: measured on held-out data; every name says on which part and with which features.
+        curve: step → logged values, so that a quick run can draw the whole learning curve beside its own.
+        versions: libraries.
+        sha256: of the weight file.
+        notes: anything a user must know.
+    """
+
+    name: str
+    kind: str
+    config: dict[str, Any]
+    recipe: dict[str, Any] = field(default_factory=dict)
+    steps: int = 0
+    seconds: float = 0.0
+    device: str = "cpu"
+    seed: int = 0
+    data: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    curve: dict[str, list[float]] = field(default_factory=dict)
+    versions: dict[str, str] = field(
+        default_factory=lambda: {"torch": torch.__version__, "python": platform.python_version()}
+    )
+    sha256: str = ""
+    notes: str = ""
+
+
+def _paths(name: str, folder: Path) -> tuple[Path, Path]:
+    return folder / f"{name}.safetensors", folder / f"{name}.json"
+
+
+_SCALE = "//scale"
+"""What is added to a tensor's name for the scales of its rows, where it is stored in 8 bits."""
+
+
+def _stored(name: str, tensor: Tensor, bits: int, fine: tuple[str, ...] = ()) -> dict[str, Tensor]:
+    tensor = tensor.detach().cpu().contiguous().clone()
+    if not tensor.is_floating_point() or bits == 32 or not tensor.numel():
+        return {name: tensor}
+    if bits == 8 and tensor.ndim > 1 and tensor.numel() >= 512 and not name.endswith(fine):
+        scale = tensor.float().flatten(1).abs().amax(1).clamp_min(1e-12) / 127
+        rows = tensor.float() / scale.view(-1, *[1] * (tensor.ndim - 1))
+        return {name: rows.round().to(torch.int8), name + _SCALE: scale}
+    # Half precision ends at 65,504; a value outside would load as infinity.
+    return {name: tensor.half() if float(tensor.abs().amax()) < 6e4 else tensor}
+
+
+def _loaded(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    scales = {name.removesuffix(_SCALE): t for name, t in tensors.items() if name.endswith(_SCALE)}
+    loaded = {}
+    for name, tensor in tensors.items():
+        if name in scales:
+            loaded[name] = tensor.float() * scales[name].view(-1, *[1] * (tensor.ndim - 1))
+        elif not name.endswith(_SCALE):
+            loaded[name] = tensor.float() if tensor.dtype == torch.float16 else tensor
+    return loaded
+
+
+def save_weights(
+    tensors: dict[str, Tensor], card: Card, folder: Path = CHECKPOINTS, bits: int = 16, fine: tuple[str, ...] = ()
+) -> Path:
+    """Writes a state dict and its card, into which the file's hash goes.
+
+    Args:
+        bits: how floating-point tensors are stored. 16 is half precision. 8 keeps large matrices and kernels as whole
+            numbers with one scale a row, about 0.4 % of the row's largest value: nothing that a deep network shows.
+            32 keeps all.
+        fine: endings of the names of tensors for which 8 bits are too coarse: they get 16.
+
+    Raises:
+        CourseError: the disk is full; an older checkpoint of that name is kept.
+    """
+    path, card_path = _paths(card.name, folder)
+    stored: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        stored |= _stored(name, tensor, bits, fine)
+
+    def write_weights(part: Path) -> None:
+        save_file(stored, part)
+        card.sha256 = hashlib.sha256(part.read_bytes()).hexdigest()
+
+    def write_card(part: Path) -> None:
+        part.write_text(json.dumps(asdict(card), indent=1) + "\n")
+
+    write_together([(path, write_weights), (card_path, write_card)])
+    return path
+
+
+def load_card(name: str, folder: Path = CHECKPOINTS) -> Card:
+    """The card of a shipped checkpoint.
+
+    Raises:
+        CourseError: there is none of that name, or it is damaged.
+    """
+    weights, path = _paths(name, folder)
+    if not path.is_file():
+        if weights.is_file():
+            raise CourseError(
+                f"{weights} is there and its card {path.name} is missing: put the card that was written with it beside."
+            )
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.safetensors") if p.with_suffix(".json").is_file()))
+        where = f"there is no checkpoint {name!r} in {folder} (there: {known or 'none'})"
+        train = f"train it with `make train NAME={name}`"
+        raise CourseError(f"{where}: {train if folder == CHECKPOINTS else 'check the name and the folder'}.")
+    try:
+        return Card(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise CourseError(f"the card {path.name} is damaged ({error}): {_restore(folder)}.") from error
+
+
+def _restore(folder: Path) -> str:
+    """What to do about a damaged file."""
+    if folder == CHECKPOINTS:
+        return "restore it with `git checkout checkpoints`"
+    return f"copy it into {folder} again, or train it again"
+
+
+def folder_of(name: str, folder: Path) -> Path:
+    """``folder`` if the checkpoint lies there, else that of the shipped ones.
+
+    What a checkpoint was made from need not lie beside it: a run of your own starts at a shipped generator.
+    """
+    return folder if _paths(name, folder)[1].is_file() else CHECKPOINTS
+
+
+def load_weights(name: str, folder: Path = CHECKPOINTS) -> tuple[dict[str, Tensor], Card]:
+    """Weights as ``float32`` and their card, after a check of the recorded SHA-256.
+
+    Raises:
+        CourseError: missing, truncated or changed file.
+    """
+    card = load_card(name, folder)
+    path, _ = _paths(name, folder)
+    try:
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != card.sha256:
+            raise CourseError(f"{path.name} is truncated or not the file its card describes: {_restore(folder)}.")
+        tensors = load(content)
+    except (OSError, SafetensorError) as error:
+        reason = "it is missing" if isinstance(error, FileNotFoundError) else error
+        raise CourseError(f"{path.name} cannot be read ({reason}): {_restore(folder)}.") from error
+    return _loaded(tensors), card
+
+
+# --- the state of a run -----------------------------------------------------------------------------------------------
+
+
 def flatten_optimizer(state: dict) -> tuple[dict[str, Tensor], dict]:
     """An optimiser's ``state_dict`` as named tensors and a JSON part."""
-    tensors, plain = {}, {}
-    for index, slots in state["state"].items():
-        for slot, value in slots.items():
-            if isinstance(value, Tensor):
-                tensors[f"{index}/{slot}"] = value
-            else:
-                plain[f"{index}/{slot}"] = value
+    slots = {f"{index}/{slot}": value for index, one in state["state"].items() for slot, value in one.items()}
+    tensors = {name: value for name, value in slots.items() if isinstance(value, Tensor)}
+    plain = {name: value for name, value in slots.items() if name not in tensors}
     return tensors, {"plain": plain, "param_groups": state["param_groups"]}
 
 
@@ -112,15 +250,15 @@ def unflatten_optimizer(tensors: dict[str, Tensor], plain: dict) -> dict:
     return {"state": state, "param_groups": plain["param_groups"]}
 
 
-def save_state(path: Path, tensors: dict[str, Tensor], plain: dict) -> None:
+def write_state(path: Path, tensors: dict[str, Tensor], plain: dict) -> None:
     """Writes tensors and JSON-able values atomically to one safetensors file."""
     # safetensors refuses tensors that share memory, and bits survive only in contiguous copies.
     copies = {name: value.detach().to("cpu").contiguous().clone() for name, value in tensors.items()}
     atomic_write(path, lambda temporary: save_file(copies, temporary, metadata={"state": json.dumps(plain)}))
 
 
-def load_state(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """Reads what :func:`save_state` wrote.
+def read_state(path: Path) -> tuple[dict[str, Tensor], dict]:
+    """Reads what :func:`write_state` wrote.
 
     Raises:
         CourseError: the file is missing, truncated or of another kind. Nothing in it is ever executed.
@@ -215,8 +353,7 @@ def _same_data(old: list, new: list) -> bool:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
+    value = value[0] if isinstance(value, list) and len(value) == 1 else value
     text = "none" if value is None else value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "…"
 
@@ -241,12 +378,9 @@ class Snapshot:
 
     Args:
         folder: of the run.
-        modules: the trained networks by name.
-        averages: their exponential moving averages by name.
-        optimizers: by name.
+        modules, averages, optimizers: the trained networks, their moving averages, and optimisers, by name.
         precision: Fabric's precision plugin; under ``16-mixed`` it carries the loss scale.
-        settings: of the run, by the names that a message uses; with ``seed``. A run resumes only with its own.
-        data: see :func:`data_of`; the same holds of it.
+        settings, data: of the run, see :func:`settings_of` and :func:`data_of`; it resumes only with its own.
     """
 
     file_name = "state.safetensors"
@@ -275,15 +409,7 @@ class Snapshot:
             part.unlink(missing_ok=True)
 
     def save(self, history: History, sums: dict[str, list[float]]) -> None:
-        """Writes the state after ``history.steps`` steps atomically.
-
-        Args:
-            history: steps, seconds and curve so far.
-            sums: values seen since the last point of the curve.
-
-        Raises:
-            CourseError: the disk is full; the state before is kept.
-        """
+        """Writes the state after ``history.steps`` steps; ``sums`` are values since the last point of the curve."""
         tensors: dict[str, Tensor] = {}
         for kind, modules in self.kinds.items():
             for name, module in modules.items():
@@ -302,7 +428,7 @@ class Snapshot:
         for name, optimizer in self.optimizers.items():
             flat, plain["optimizers"][name] = flatten_optimizer(optimizer.state_dict())
             tensors |= {f"optimizer/{name}/{key}": value for key, value in flat.items()}
-        save_state(self.path, tensors, plain)
+        write_state(self.path, tensors, plain)
 
     def restore(self, history: History) -> dict[str, list[float]]:
         """Loads the state into modules, averages, optimisers and ``history``; returns the ``sums`` of :meth:`save`.
@@ -310,7 +436,7 @@ class Snapshot:
         Raises:
             CourseError: the file is damaged, of other settings or data, or of another method or size.
         """
-        tensors, plain = load_state(self.path)
+        tensors, plain = read_state(self.path)
         try:
             self._check_names(tensors, plain)
             if different := _differences(plain, self.settings, self.data):

@@ -1,0 +1,505 @@
+"""MindGAN: the small pair that learns in latent space, its training, and what it draws between the frozen halves.
+
+Source: Frégier and Gouray 2021 (Mind2Mind) and their code. The same game can be played with pictures, see
+:class:`course_lib.recipes.mind2mind.WholeMethod`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..data import ImageSet
+from ..errors import CourseError
+from ..evaluation.distances import frechet_distance
+from ..evaluation.features import FeatureNetwork, real_features
+from ..experts import TargetExpert, freeze
+from ..gans.stylegan import mix_styles
+from ..paths import CHECKPOINTS
+from ..released.alae import read_mindgan
+from ..released.strict import fill, layout_of
+from ..training import Budget, Method, load_weights, train
+from ..training.method import History, Loss, frozen
+from .halves import MainDirections, encode_set, expert_device, load_halves
+
+__all__ = [
+    "DIGITS",
+    "MIND_KIND",
+    "MindConfig",
+    "MindCritic",
+    "MindGenerator",
+    "MindMethod",
+    "Transferred",
+    "TransferredGAN",
+]
+__all__ += ["WassersteinMethod", "decoded_distance", "draw_gaussian", "gradient_penalty", "load_released_mindgan"]
+__all__ += ["mindgan_tensors", "open_transferred", "score_transfer", "transfer_gan", "uniform_noise"]
+
+MIND_KIND = "mindgan"
+
+# --- networks ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MindConfig:
+    """Sizes; the defaults are the published ones at 1024 pixels.
+
+    Attributes:
+        latent: length of a code, 512 for the ALAE that they use.
+        noise: length of z.
+        generator, critic: widths of their hidden layers.
+        batch_norm: in the generator, as published at 28 pixels only.
+        tanh: at the generator's end, where the encoder ends in one too (28 pixels).
+    """
+
+    latent: int = 512
+    noise: int = 128
+    generator: tuple[int, ...] = (128, 256, 512)
+    critic: tuple[int, ...] = (512, 256, 128)
+    batch_norm: bool = False
+    tanh: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("generator", "critic"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if min(self.latent, self.noise, *self.generator, *self.critic) < 1:
+            raise CourseError(f"MindGAN needs positive sizes, not {self}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a checkpoint card."""
+        return asdict(self)
+
+
+DIGITS = MindConfig(256, 128, (512, 512), (256, 256), batch_norm=True, tanh=True)
+"""The published sizes at 28 pixels; the length of z is not published and taken from the large model."""
+
+
+def uniform_noise(count: int, config: MindConfig, generator: torch.Generator) -> Tensor:
+    """``(count, noise)``, uniform in [−1, 1] as published, drawn on the CPU: a seed means the same everywhere."""
+    return 2 * torch.rand(count, config.noise, generator=generator) - 1
+
+
+def _chain(widths: list[int], batch_norm: bool) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(widths):
+        layers += [nn.Linear(inputs, outputs), *([nn.BatchNorm1d(outputs)] if batch_norm else []), nn.ReLU()]
+    return nn.Sequential(*layers[: -2 if batch_norm else -1])
+
+
+class MindGenerator(nn.Module):
+    """g₀: noise ``(B, noise)`` → codes ``(B, latent)``."""
+
+    def __init__(self, config: MindConfig):
+        super().__init__()
+        self.config = config
+        self.model = _chain([config.noise, *config.generator, config.latent], config.batch_norm)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Codes, without activation at the end unless ``config.tanh``."""
+        codes = self.model(z)
+        return codes.tanh() if self.config.tanh else codes
+
+
+class MindCritic(nn.Module):
+    """c₀: codes ``(B, latent)`` → scores ``(B,)``, real high."""
+
+    def __init__(self, config: MindConfig):
+        super().__init__()
+        self.config = config
+        self.model = _chain([config.latent, *config.critic, 1], False)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Scores."""
+        return self.model(codes)[:, 0]
+
+
+def load_released_mindgan(path: str | Path) -> tuple[MindGenerator, MindCritic]:
+    """Generator and critic of the authors' file (``Generator``, ``Critic``), frozen; nothing in it is executed.
+
+    The codes are those of one ALAE file, ``model_submitted`` at 1024 pixels; another one decodes them to something
+    else.
+
+    Raises:
+        CourseError: the file cannot be read, or names and shapes are not those of a MindGAN.
+    """
+    (drawn, tensors), (scored, others) = read_mindgan(path)
+    (noise, *hidden, latent), (_, *critic, _) = drawn, scored
+    config = MindConfig(latent, noise, tuple(hidden), tuple(critic))
+    with torch.device("meta"):
+        generator, scorer = MindGenerator(config), MindCritic(config)
+    fill(generator, tensors, layout_of(generator), "this MindGAN generator")
+    fill(scorer, others, layout_of(scorer), "this MindGAN critic")
+    return freeze(generator), freeze(scorer)
+
+
+# --- training: a WGAN with gradient penalty whose pictures are codes --------------------------------------------------
+
+
+def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
+    """mean (‖∇ c₀(t h + (1 − t) ĥ)‖₂ − 1)² over a batch, all gradients in one backward pass (Gulrajani et al. 2017).
+
+    Args:
+        critic: codes, or pictures, → scores ``(B,)``.
+        real, fake: ``(B, …)``; no gradient goes into either.
+        share: t, ``(B, 1)`` in [0, 1], one a pair.
+    """
+    share = share.view(-1, *[1] * (real.ndim - 1))
+    between = torch.lerp(fake.detach(), real.detach(), share).requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+
+
+class WassersteinMethod(Method):
+    """The published game: five critic steps on one batch, each with fresh noise, then one step of the generator.
+
+    The critic minimises −E c(x) + E c(g(z)) + 10 · penalty + 0.01 · E c(x)²; the drift term on the real side keeps
+    scores near zero, which nothing else in the loss does. The generator minimises −E c(g(z)).
+
+    Logs ``wasserstein``, E c(x) − E c(g(z)): without the penalties the critic's estimate of the distance between
+    the two laws.
+
+    Args:
+        generator, critic: noise → x ``(B, …)`` → scores ``(B,)``.
+        config: gives the noise.
+        penalty, drift: weights.
+        critic_steps: to one step of the generator.
+        average: decay of the generator's moving average; None for none, as published.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        critic: nn.Module,
+        config: MindConfig,
+        penalty: float = 10.0,
+        drift: float = 0.01,
+        critic_steps: int = 5,
+        average: float | None = None,
+    ):
+        super().__init__()
+        self.config, self.penalty, self.drift, self.critic_steps = config, penalty, drift, critic_steps
+        self.modules = {"generator": generator, "critic": critic}
+        self.ema = {} if average is None else {"generator": average}
+
+    def losses(self, batch: Tensor, generator: torch.Generator, step: int) -> Iterator[Loss]:
+        for _ in range(self.critic_steps):
+            yield self._critic_step(batch, generator)
+        with frozen(self.unwrapped("critic")), self.autocast():
+            found = self.modules["generator"](self._noise(len(batch), generator))
+            value = -self.unwrapped("critic")(found).mean()
+        yield Loss("generator", value, self.held_out(step))
+
+    def held_out(self, step: int) -> dict[str, float]:
+        """Scores on held-out data, logged with the generator's step ``step``; none here."""
+        return {}
+
+    def _noise(self, count: int, generator: torch.Generator) -> Tensor:
+        return uniform_noise(count, self.config, generator).to(self.device)
+
+    def _critic_step(self, real: Tensor, generator: torch.Generator) -> Loss:
+        critic = self.modules["critic"]
+        with torch.no_grad(), self.autocast():
+            fake = self.unwrapped("generator")(self._noise(len(real), generator)).float()
+        share = torch.rand(len(real), 1, generator=generator).to(real)
+        on_real, on_fake = critic(torch.cat([real, fake])).split(len(real))
+        distance = on_real.mean() - on_fake.mean()
+        penalty = gradient_penalty(critic, real, fake, share)
+        value = -distance + self.penalty * penalty + self.drift * on_real.square().mean()
+        return Loss("critic", value, {"wasserstein": distance.detach(), "penalty": penalty.detach()})
+
+
+class MindMethod(WassersteinMethod):
+    """The game on codes. Adam, 1e-3, (0, 0.5), as published.
+
+    Args:
+        codes: ``(N, D)``, the encoded target set.
+        config: sizes.
+        held: codes that are never trained on.
+        rate: Adam's learning rate.
+        held_every: steps between two Fréchet distances. Let ``log_every`` of the loop be the same or a multiple.
+        game: ``penalty``, ``drift``, ``critic_steps`` and ``average`` of :class:`WassersteinMethod`.
+
+    Raises:
+        CourseError: codes of another length than ``config.latent``.
+    """
+
+    moved = ("codes",)
+
+    def __init__(
+        self,
+        codes: Tensor,
+        config: MindConfig,
+        held: Tensor | None = None,
+        rate: float = 1e-3,
+        held_every: int = 100,
+        **game: Any,
+    ):
+        if codes.ndim != 2 or codes.shape[1] != config.latent:
+            raise CourseError(
+                f"codes must be (N, {config.latent}), not {tuple(codes.shape)}: change MindConfig.latent."
+            )
+        super().__init__(MindGenerator(config), MindCritic(config), config, **game)
+        self.codes, self.held, self.held_every, self.length = codes, held, held_every, len(codes)
+        self.optimizers = {
+            name: torch.optim.Adam(network.parameters(), rate, (0.0, 0.5), fused=True)
+            for name, network in self.modules.items()
+        }
+
+    def batch(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        """Codes ``(B, D)``."""
+        return self.codes[index.to(self.device)]
+
+    @torch.no_grad()
+    def held_out(self, step: int) -> dict[str, float]:
+        """The Fréchet distance at the last step before a number is logged; the same noise every time."""
+        if self.held is None or (step + 1) % self.held_every:
+            return {}
+        network = self.unwrapped("generator").eval()
+        z = uniform_noise(len(self.held), self.config, torch.Generator().manual_seed(0)).to(self.device)
+        value = frechet_distance(self.held, network(z).cpu())
+        network.train()
+        return {"Fréchet distance of codes": value}
+
+
+# --- between the frozen halves ----------------------------------------------------------------------------------------
+
+
+class TransferredGAN:
+    """g = g₁ ∘ g₀ and c = c₀ ∘ c₁: the new small networks behind the noise, frozen ones in front of the pictures.
+
+    Args:
+        generator: g₀, trained.
+        expert: (c₁, g₁), frozen: anything with ``encode`` and ``decode``.
+        critic: c₀, where pictures are to be scored.
+        codes: of the target set; their mean is where truncation pulls to.
+
+    Raises:
+        CourseError: generator and expert have codes of different lengths.
+    """
+
+    def __init__(self, generator: MindGenerator, expert: TargetExpert, critic: MindCritic | None = None,
+                 codes: Tensor | None = None):  # fmt: skip
+        if generator.config.latent != expert.latent_dim:
+            raise CourseError(
+                f"the generator makes codes of {generator.config.latent} numbers, the expert decodes "
+                f"{expert.latent_dim}: train MindGAN on this expert's codes."
+            )
+        device = expert_device(expert)
+        self.expert, self.generator = expert, generator.eval().to(device)
+        self.critic = None if critic is None else critic.eval().to(device)
+        self.mean = None if codes is None else codes.mean(0).to(device)
+
+    @torch.no_grad()
+    def codes(self, z: Tensor, truncation: float = 1.0) -> Tensor:
+        """Codes ``(B, D)`` of noise ``(B, noise)`` in [−1, 1].
+
+        Args:
+            z: see :meth:`noise`.
+            truncation: 1 keeps codes as they are, as published; 0 gives the mean code to all.
+
+        Raises:
+            CourseError: truncation, and the codes of the target set were not given.
+        """
+        found = self.generator(z.to(expert_device(self.expert)))
+        if truncation == 1.0:
+            return found
+        if self.mean is None:
+            raise CourseError("truncation needs the target's mean code: pass codes= to TransferredGAN.")
+        return torch.lerp(self.mean.expand_as(found), found, truncation)
+
+    def noise(self, count: int, seed: int = 0) -> Tensor:
+        """``(count, noise)``, uniform in [−1, 1]."""
+        return uniform_noise(count, self.generator.config, torch.Generator().manual_seed(seed))
+
+    def draw(self, z: Tensor, truncation: float = 1.0) -> Tensor:
+        """Pictures ``(B, 3, S, S)`` in [−1, 1]."""
+        return self.expert.decode(self.codes(z, truncation))
+
+    def mix(self, z: Tensor, other: Tensor, seed: int = 0) -> Tensor:
+        """Pictures whose fine layers follow a second code, from a layer drawn by chance on.
+
+        Raises:
+            CourseError: the expert reads its code in one place.
+        """
+        slots = getattr(getattr(self.expert, "alae", self.expert).config, "slots", None)
+        if slots is None:
+            raise CourseError("only a decoder that reads a style in every layer, an ALAE, can mix two.")
+        draws = torch.Generator().manual_seed(seed)
+        return self.expert.decode(mix_styles(self.codes(z), self.codes(other), slots, draws))
+
+    def sample(self, count: int, seed: int = 0, truncation: float = 1.0) -> Tensor:
+        """``(count, 3, S, S)`` pictures on the CPU."""
+        return torch.cat([self.draw(part, truncation).cpu() for part in self.noise(count, seed).split(250)])
+
+    @torch.no_grad()
+    def score(self, images: Tensor) -> Tensor:
+        """c₀(c₁(x)) ``(B,)`` of pictures ``(B, 3, S, S)`` in [−1, 1]: the transferred critic.
+
+        Raises:
+            CourseError: no critic was given.
+        """
+        if self.critic is None:
+            raise CourseError("there is no critic to score with: pass critic= to TransferredGAN.")
+        return self.critic(self.expert.encode(images.to(expert_device(self.expert)))).cpu()
+
+
+@dataclass
+class Transferred:
+    """What a transfer leaves: what draws, curve and seconds of training without encoding, codes of the training
+    pictures, and how many numbers were trained."""
+
+    gan: TransferredGAN
+    history: History
+    codes: Tensor
+    parameters: int = 0
+
+
+def transfer_gan(
+    expert: TargetExpert,
+    data: ImageSet,
+    steps: int,
+    config: MindConfig | None = None,
+    held: ImageSet | None = None,
+    batch_size: int = 128,
+    seed: int = 0,
+    average: float | None = 0.99,
+    folder: Path | None = None,
+    **options: Any,
+) -> Transferred:
+    """Encodes ``data``, trains MindGAN on the codes, and joins it with the frozen halves.
+
+    Args:
+        expert: frozen.
+        data: training pictures of the target.
+        steps: of the generator.
+        config: sizes; the published ones by default. Its ``latent`` is set to the expert's.
+        held: pictures that are not trained on; their codes are what the Fréchet distance of codes is measured to.
+        batch_size: codes a step, at most as many as there are.
+        seed: of weights, order and noise.
+        average: decay of the generator's moving average, which is then what draws; None for none, as published.
+        folder: of cached codes.
+        options: of :class:`MindMethod`.
+
+    Raises:
+        CourseError: fewer than two pictures.
+    """
+    if len(data) < 2:
+        raise CourseError(f"{len(data)} pictures are no set to learn from: give at least two.")
+    config = replace(config or MindConfig(), latent=expert.latent_dim)
+    codes = encode_set(expert, data, folder, progress=False)
+    others = None if held is None else encode_set(expert, held, folder, progress=False)
+    every, threads = max(1, steps // 12), torch.get_num_threads()
+    quiet = {"log_every": every, "checkpoint_every": 0, "preview_every": 0, "progress": False}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        method = MindMethod(codes, config, others, average=average, held_every=every, **options)
+        torch.set_num_threads(1)  # layers this small: two threads wait for each other longer than they compute
+        try:
+            device = expert_device(expert).type
+            history = train(method, Budget(steps), min(batch_size, len(data)), seed=seed, accelerator=device, **quiet)
+        finally:
+            torch.set_num_threads(threads)
+    networks = method.modules | history.averaged
+    gan = TransferredGAN(networks["generator"], expert, networks["critic"], codes)
+    numbers = sum(p.numel() for module in networks.values() for p in module.parameters())
+    return Transferred(gan, history, codes, numbers)
+
+
+def mindgan_tensors(gan: TransferredGAN) -> dict[str, Tensor]:
+    """For a file: what was trained, the mean code, main directions; the frozen halves stay where they are.
+
+    Raises:
+        CourseError: the critic or the mean is missing.
+    """
+    if gan.critic is None or gan.mean is None:
+        raise CourseError("a shipped MindGAN has its critic and its mean code: give critic= and codes=.")
+    parts = {"generator": gan.generator, "critic": gan.critic}
+    found = {f"{part}.{name}": t for part, module in parts.items() for name, t in module.state_dict().items()}
+    if isinstance(gan.expert, MainDirections):
+        found |= {f"expert.{name}": getattr(gan.expert, name) for name in ("mean", "directions")}
+    return found | {"mean": gan.mean}
+
+
+def open_transferred(name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> TransferredGAN:
+    """A shipped transferred GAN, frozen; its expert is opened by the name in the card.
+
+    Args:
+        name: for example ``avatar-mind2mind``.
+        device: where to put it.
+        folder: where weights and cards are; the expert's, too.
+
+    Raises:
+        CourseError: missing or foreign files, or a card of another kind.
+    """
+    tensors, card = load_weights(name, folder)
+    if card.kind != MIND_KIND:
+        raise CourseError(f"checkpoint {name!r} is a {card.kind}, not a MindGAN: choose avatar-mind2mind.")
+    config = MindConfig(**card.config["networks"])
+    networks = {"generator": MindGenerator(config), "critic": MindCritic(config)}
+    for part, network in networks.items():
+        prefix = f"{part}."
+        network.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
+        freeze(network.to(device))
+    expert = load_halves(card.config["source"], device, folder)
+    if "expert.directions" in tensors:
+        expert = freeze(MainDirections(expert, tensors["expert.mean"], tensors["expert.directions"]))
+    return TransferredGAN(**networks, expert=expert, codes=tensors["mean"][None])
+
+
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+
+def decoded_distance(
+    expert: TargetExpert, codes: Tensor, data: ImageSet, network: FeatureNetwork, folder: Path | None = None
+) -> float:
+    """Fréchet distance of decoded codes to real pictures.
+
+    With codes of *other* real pictures of the target this is the **ceiling**: a perfect g₀ draws codes of the target's
+    law, so it is what that would score. Measure it before anything is trained. Pictures against their own
+    reconstructions would score better than any generator can, for both show the same few things.
+
+    Args:
+        expert: frozen.
+        codes: ``(N, D)``, best as many as there are pictures.
+        data: held-out target pictures.
+        network: gives the features, for example ``judge_features()``.
+        folder: of cached features.
+    """
+    real, device = real_features(data, network, expert.config.size, folder), expert_device(expert)
+    parts = [network.features(expert.decode(part.to(device)).cpu()) for part in codes.split(250)]
+    return frechet_distance(real, torch.cat(parts))
+
+
+def draw_gaussian(codes: Tensor, count: int, seed: int = 0) -> Tensor:
+    """``(count, D)`` draws of a Gaussian with the mean and covariance of ``codes``: a rival without any training."""
+    # A little on the diagonal: fewer pictures than dimensions leave directions without any variance.
+    factor = torch.linalg.cholesky(torch.cov(codes.T) + 1e-4 * torch.eye(codes.shape[1]))
+    draws = torch.randn(count, codes.shape[1], generator=torch.Generator().manual_seed(seed))
+    return codes.mean(0) + draws @ factor.T
+
+
+def score_transfer(
+    gan: TransferredGAN, codes: Tensor, data: ImageSet, network: FeatureNetwork, seed: int = 0
+) -> dict[str, float]:
+    """Fréchet distances to real target pictures that were not trained on, all of about as many.
+
+    Args:
+        gan: what is scored.
+        codes: of its training pictures.
+        data: held-out target pictures, at least two.
+        network: gives the features.
+        seed: of all draws.
+
+    Returns:
+        ``Mind2Mind``: samples; ``ceiling``; ``Gaussian``: of :func:`draw_gaussian`; ``codes``: of generated codes to
+        held-out ones, in latent space.
+    """
+    count, found = len(data), gan.codes(gan.noise(len(data), seed)).cpu()
+    some = codes[torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))[:count]]
+    sets = {"Mind2Mind": found, "ceiling": some, "Gaussian": draw_gaussian(codes, count, seed)}
+    distances = {name: decoded_distance(gan.expert, part, data, network) for name, part in sets.items()}
+    return distances | {"codes": frechet_distance(encode_set(gan.expert, data, progress=False), found)}
