@@ -167,7 +167,7 @@ _MINDGAN = {
     place: Kind(
         f"MindGAN {place.lower()}",
         "model.0.weight",
-        "course_lib.mind2mind.load_released",
+        "course_lib.mind2mind.mindgan.load_released_mindgan",
         _chain_widths,
         _chain_layout,
         places=(place,),
