@@ -429,3 +429,60 @@ def nb10_tighter_bound(right):
         lambda target, codes, found, decode, distance: distance(target, decode(found)),
         mean_stretch,
     )
+
+
+def nb12_positions(right):
+    def ranks_apart(step, micro, rank, batch_size, processes, accumulate):
+        start = (step * accumulate + micro + 1000 * rank) * batch_size
+        return list(range(start, start + batch_size))
+
+    return (
+        ranks_apart,
+        lambda step, micro, rank, batch_size, processes, accumulate: right(step, micro, 0, batch_size, 1, accumulate),
+        lambda step, micro, rank, batch_size, processes, accumulate: right(
+            step, 0, rank, batch_size, processes, accumulate
+        ),
+    )
+
+
+def nb12_resume(right):
+    def resumable(forget_optimizer=False, one_generator=False, in_place=False):
+        def training(network, loss_of, steps, seed, path):
+            optimizer, done = torch.optim.Adam(network.parameters(), 0.01), 0
+            generator = torch.Generator().manual_seed(seed)
+            if path.exists():
+                stored = torch.load(path, weights_only=True)
+                network.load_state_dict(stored["network"])
+                if not forget_optimizer:
+                    optimizer.load_state_dict(stored["optimizer"])
+                done = stored["steps"]
+            for step in range(done, steps):
+                if not one_generator:
+                    generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+                loss = loss_of(network, generator)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "steps": step + 1}
+                part = path if in_place else path.with_suffix(".part")
+                torch.save(state, part)
+                part.replace(path)
+
+        return training
+
+    return resumable(forget_optimizer=True), resumable(one_generator=True), resumable(in_place=True)
+
+
+def nb12_strict(right):
+    def renamed(tensors, rules):
+        starts = {name: next((old for old in rules if name.startswith(old)), "") for name in tensors}
+        return {rules.get(old, "") + name.removeprefix(old): tensors[name] for name, old in starts.items()}
+
+    def loads_first(network, tensors, rules):
+        found, wanted = renamed(tensors, rules), network.state_dict()
+        fitting = {name: one for name, one in found.items() if name in wanted and one.shape == wanted[name].shape}
+        network.load_state_dict(fitting, strict=False)
+        for name in (wanted.keys() | found.keys()) - fitting.keys():
+            raise ValueError(f"{name} does not fit")
+
+    return (lambda network, tensors, rules: network.load_state_dict(renamed(tensors, rules), strict=False), loads_first)

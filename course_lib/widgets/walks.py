@@ -50,7 +50,8 @@ class ResidualWalk:
     The path leads on arcs from one random residual to the next; whole positions are the random residuals themselves.
 
     Args:
-        translator: with a :class:`course_lib.translation.LowResolution` source.
+        translator: its source has ``shrink`` and ``size`` as :class:`course_lib.translation.LowResolution` has; they
+            show what the input keeps of a picture.
         inputs: name → picture ``(3, S, S)`` in [−1, 1].
         stops: random residuals on the path, two or more.
         seed: of these.
@@ -89,8 +90,11 @@ class ResidualWalk:
         small = F.interpolate(small, picture.shape[-2:], mode="nearest")
         return png_bytes(torch.cat([small[:1], picture, small[1:]]), enlarge=4)
 
-    def view(self) -> PictureView:
-        """Controls above the picture; it is fast enough to follow the mouse."""
+    def view(self, alt: str = "") -> PictureView:
+        """Controls above the picture; it is fast enough to follow the mouse.
+
+        ``alt`` says what is to be seen where the source is no low resolution.
+        """
         last = float(len(self.stops) - 1)
         controls = {
             "name": choice(self.names, description="face"),
@@ -98,8 +102,8 @@ class ResidualWalk:
             "temperature": FloatSlider(1.0, min=0.0, max=1.5, step=0.1, description="temperature"),
         }
         size = self.translator.source.size
-        alt = f"Left: the {size}-pixel input. Middle: the answer for this v. Right: the answer shrunk to {size} pixels."
-        return PictureView(self.render, controls, alt)
+        low = f"Left: the {size}-pixel input. Middle: the answer for this v. Right: the answer shrunk to {size} pixels."
+        return PictureView(self.render, controls, alt or low)
 
 
 class StyleWalk:
