@@ -18,11 +18,9 @@ PRESENT = ("jupyterlab", "ipykernel")  # a notebook is running, so something pla
 
 
 def install(root: Path, run: Callable[[list[str]], object] | None = None) -> None:
-    """Installs what ``pyproject.toml`` wants beside what is there; torch and its relatives are not touched.
+    """Installs what the repository's ``pyproject.toml`` wants beside what is there; torch and its like are not touched.
 
-    Args:
-        root: the repository.
-        run: takes a command line; by default it is executed, and a failure raises.
+    ``run`` takes a command line; by default it is executed, and a failure raises.
     """
     run = run or (lambda command: subprocess.run(command, check=True))
     wanted = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]

@@ -49,9 +49,9 @@ class RemoteFile:
         return urlsplit(self.url).hostname or ""
 
     @property
-    def whose(self) -> str:
+    def right(self) -> str:
         """Which file is the right one."""
-        return "the published" if self.hash else "the formerly downloaded"
+        return "the published file" if self.hash else "the formerly downloaded file"
 
 
 @dataclass(frozen=True)
@@ -76,16 +76,7 @@ DOWNLOADS = _read_sources()
 
 
 def fetch_command(name: str | None, to: Path | None = None, yes: bool = False) -> None:
-    """What ``course fetch`` does: lists the sources, or shows the terms, asks, and fetches.
-
-    Args:
-        name: of :data:`DOWNLOADS`; none lists them.
-        to: folder instead of ``downloads/NAME``.
-        yes: agree to the terms without being asked.
-
-    Raises:
-        CourseError: see :func:`fetch`; also when nobody is there to be asked.
-    """
+    """What ``course fetch`` does: lists the sources or, unless ``yes`` agrees to them, shows the terms and asks."""
     import typer
 
     if name is None:
@@ -185,13 +176,13 @@ def _fetch_file(file: RemoteFile, folder: Path, source: Source, recorded: dict[s
     path = folder / file.name
     wanted = file.hash or (f"sha256:{recorded['sha256']}" if "sha256" in recorded else None)
     if path.exists() and wanted and not pooch.hashes.hash_matches(str(path), wanted):
-        raise CourseError(f"{path} is there, and is not {file.whose} file: move it away and run again.")
+        raise CourseError(f"{path} is there, and is not {file.right}: move it away and run again.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         pooch.retrieve(file.url, wanted, path.name, path.parent, downloader=_Resuming(file, path, source, wanted))
     except ValueError as error:
         raise CourseError(
-            f"what came from {file.url} is not {file.whose} file (another {wanted.partition(':')[0].upper()}), so it "
+            f"what came from {file.url} is not {file.right} (another {wanted.partition(':')[0].upper()}), so it "
             f"was deleted: run again, and if that does not help look at {source.page}."
         ) from error
     except OSError as error:
@@ -272,10 +263,8 @@ class _Resuming:
     def _require_space(self, needed: int) -> None:
         free = shutil.disk_usage(self.part.parent).free
         if needed > free:
-            raise CourseError(
-                f"{_amount(needed)} are still to come and {self.part.parent} has {_amount(free)} free: free some, or "
-                "choose another folder with --to."
-            )
+            message = f"{_amount(needed)} are still to come and {self.part.parent} has {_amount(free)} free"
+            raise CourseError(f"{message}: free some, or choose another folder with --to.")
 
 
 def _check_answer(answer: Any, file: RemoteFile, source: Source) -> None:
@@ -296,8 +285,8 @@ def _check_answer(answer: Any, file: RemoteFile, source: Source) -> None:
 
 
 def _unreachable(file: RemoteFile, error: Exception) -> CourseError:
-    why = f"({type(error).__name__}): is there a network, and a proxy to be set?"
-    return CourseError(f"{file.host} cannot be reached {why}")
+    name = type(error).__name__
+    return CourseError(f"{file.host} cannot be reached ({name}): is there a network, and a proxy to be set?")
 
 
 def _disk_trouble(error: OSError, path: Path) -> CourseError:
@@ -306,11 +295,7 @@ def _disk_trouble(error: OSError, path: Path) -> CourseError:
 
 
 def _unpack(archive: Path) -> list[str]:
-    """Unpacks beside the archive, all or nothing, and returns the names of what came out.
-
-    Raises:
-        CourseError: damaged, or something of a name that it holds is already there.
-    """
+    """Unpacks beside the archive, all or nothing and over nothing; returns the names of what came out."""
     work = archive.parent / ".unpacking"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()

@@ -15,17 +15,16 @@ __all__ = ["CheckResult", "Exercise", "exercise", "exercises", "passed", "requir
 
 def exercises() -> dict[str, Exercise]:
     """Every exercise of the course by its name, such as ``nb02.coupling``."""
-    found = {}
-    for module in pkgutil.iter_modules(__path__):
-        if module.name.startswith("nb"):
-            loaded = importlib.import_module(f"{__name__}.{module.name}")
-            members = [member for member in vars(loaded).values() if isinstance(member, Exercise)]
-            found.update({member.name: member for member in members})
-    return found
+    members = [member for name in _modules() for member in vars(importlib.import_module(f"{__name__}.{name}")).values()]
+    return {member.name: member for member in members if isinstance(member, Exercise)}
+
+
+def _modules() -> list[str]:
+    return [module.name for module in pkgutil.iter_modules(__path__) if module.name.startswith("nb")]
 
 
 def __getattr__(name: str) -> ModuleType:
     """Load ``checks.nb02`` when it is first used, so that importing the package stays quick."""
-    if name.startswith("nb") and any(module.name == name for module in pkgutil.iter_modules(__path__)):
+    if name in _modules():
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -38,21 +38,11 @@ class CheckResult:
 
 
 class _NotYet(Exception):
-    """Carries the result out of a check."""
-
-    def __init__(self, result: CheckResult) -> None:
-        super().__init__(result.message)
-        self.result = result
+    """Carries a result out of a check."""
 
 
 def require(condition: object, message: str, hint: str | None = None) -> None:
-    """End the check with "not yet" unless the condition holds.
-
-    Args:
-        condition: what a right answer makes true.
-        message: what is wrong, seen from the learner's side.
-        hint: where to look.
-    """
+    """End the check with "not yet" unless a condition holds; say what is wrong, and where to look."""
     if not bool(condition):
         raise _NotYet(CheckResult(False, message, hint))
 
@@ -71,12 +61,7 @@ def passed(message: str) -> CheckResult:
 
 @dataclass(frozen=True)
 class Exercise:
-    """An exercise; call it with the learner's answer.
-
-    Attributes:
-        name: notebook and function, such as ``nb02.coupling``.
-        check: takes the answer (several arguments for an answer of several parts) and returns a result.
-    """
+    """An exercise, such as ``nb02.coupling``; call it with the learner's answer, which may have several parts."""
 
     name: str
     check: Callable[..., CheckResult]
@@ -98,7 +83,7 @@ class Exercise:
                 torch.manual_seed(0)
                 return self.check(*answer)
         except _NotYet as verdict:
-            return verdict.result
+            return verdict.args[0]
         except Exception as error:
             reason = str(error).strip().splitlines() or ["no message"]
             return CheckResult(False, f"your answer raised {type(error).__name__}{_line_of(error)}: {reason[0]}")
@@ -112,18 +97,9 @@ def _line_of(error: Exception) -> str:
 
 
 def exercise(check: Callable[..., CheckResult]) -> Exercise:
-    """Decorator that makes a check function an exercise.
+    """Decorator that makes a check function an exercise; CONTRIBUTING.md shows one.
 
     Its stub and its solution stand in the notebook alone, its typical wrong answers in ``tests/wrong_answers.py``.
-
-    Example:
-        ::
-
-            @exercise
-            def double(answer):
-                x = torch.randn(5)
-                require(torch.allclose(answer(x), 2 * x), "the values are not twice the input", "use 2 * x")
-                return passed("every value is doubled")
     """
     return Exercise(f"{check.__module__.rpartition('.')[2]}.{check.__name__}", check)
 

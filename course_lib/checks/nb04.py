@@ -74,7 +74,6 @@ def reading(answer: Callable[[Tensor, Tensor, float], Callable[[Tensor], Tensor]
     new = torch.randn(9, 7, dtype=torch.float64) + 3
     for ridge in (0.01, 0.5):
         read = answer(embeddings, wanted, ridge)
-        require(callable(read), "the result should be a function of new embeddings", "return read")
         found, right = read(new), _right_reading(embeddings, wanted, ridge)(new)
         require_shape(found, right.shape)
         middle = read(embeddings.mean(0, keepdim=True))

@@ -55,18 +55,15 @@ def _checkpoints() -> None:
 
 def _disk() -> None:
     place = paths.RUNS if paths.RUNS.is_dir() else paths.ROOT
-    free = shutil.disk_usage(place).free / 2**30
-    if free < MIN_DISK_GIB:
-        raise CourseError(
-            f"{free:.1f} GiB free, a whole run may need {MIN_DISK_GIB:.0f}: delete old folders in {place}"
-        )
+    if (free := shutil.disk_usage(place).free / 2**30) < MIN_DISK_GIB:
+        advice = f"delete old folders in {place}"
+        raise CourseError(f"{free:.1f} GiB free, a whole run may need {MIN_DISK_GIB:.0f}: {advice}")
 
 
 def _memory() -> None:
     import psutil
 
-    available = psutil.virtual_memory().available / 2**30
-    if available < MIN_MEMORY_GIB:
+    if (available := psutil.virtual_memory().available / 2**30) < MIN_MEMORY_GIB:
         raise CourseError(f"{available:.1f} GiB free, a notebook may take {MIN_MEMORY_GIB:.0f}: close other programs")
 
 

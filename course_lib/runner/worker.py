@@ -66,7 +66,7 @@ def run_worker(
         stop: set it to end the run early.
 
     Returns:
-        The worker's result, seconds, peak megabytes.
+        What :func:`execute` returned, seconds, peak megabytes.
     """
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, log.open("wb") as stream:
@@ -154,8 +154,7 @@ def execute(job: dict[str, Any]) -> dict[str, Any]:
         job: ``input``, ``output``, ``parameters``, ``cell_timeout`` in seconds.
 
     Returns:
-        ``status`` (``ok``, ``failed``, ``timeout``, ``died``) and ``error`` (``None`` or a dictionary with ``cell_id``,
-        ``cell_number`` among the code cells, ``name``, ``value``).
+        ``status`` and ``error`` (None, or ``cell_id``, ``cell_number``, ``name``, ``value``) as in the result above.
     """
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError

@@ -80,9 +80,6 @@ class DomainDemo:
     Args:
         editions: name → edition, one or more.
         folder: where animations are saved.
-
-    Raises:
-        CourseError: no edition.
     """
 
     def __init__(self, editions: Mapping[str, Edition], folder: Path | str):
@@ -134,11 +131,7 @@ class DomainDemo:
         return translator.vary(picture, own, count, spread, torch.Generator().manual_seed(seed), changed).cpu()
 
     def animate(self, edition: str, example: int, other: str, frames: int = 125, **picked: Any) -> Path:
-        """Saves the way from the picture's latent to its translation as a film of 25 frames a second.
-
-        Raises:
-            CourseError: ``other`` is none of this edition's labels.
-        """
+        """Saves the way from the picture's latent to its translation as a film of 25 frames a second."""
         translator, picture, own, changed = self._asked(edition, example, **picked)
         if other not in translator.names:
             raise CourseError(f"the animation goes to a label: choose one of {', '.join(translator.names)}.")

@@ -32,9 +32,6 @@ class ClassMix:
         classes: names of two to six classes; the first ones by default.
         samples: how many z are offered to walk between.
         seed: of these, and of the noise, which never changes.
-
-    Raises:
-        CourseError: another number of classes or samples, or an unknown class.
     """
 
     def __init__(
@@ -113,9 +110,6 @@ class MixingDemo:
         offered: names of those to borrow from.
         z: ``(N, noise)``, the noise of the pictures shown.
         space: of the latents that the generator draws; None where it draws pictures.
-
-    Raises:
-        CourseError: a generator without embeddings, an unknown class, or none.
     """
 
     def __init__(self, generator: Generator, classes: Sequence[str], offered: Sequence[str], z: Tensor,

@@ -20,9 +20,6 @@ class TextBox:
     Args:
         translators: name → translator whose source takes sentences, or pairs (sentence, style) if it has styles.
         samples: columns.
-
-    Raises:
-        CourseError: no translator, or fewer than one sample.
     """
 
     def __init__(self, translators: Mapping[str, Translator], samples: int = 6):
@@ -48,11 +45,7 @@ class TextBox:
         return translator.render(v, asked).cpu()
 
     def render(self, sentence: str, other: str, target: str, seed: int, length: float = 1.0, style: str = "") -> bytes:
-        """PNG, enlarged without smoothing: a row for each of the two sentences that is not empty.
-
-        Raises:
-            CourseError: both are empty.
-        """
+        """PNG, enlarged without smoothing: a row for each of the two sentences that is not empty."""
         sentences = [text.strip() for text in (sentence, other) if text.strip()]
         if not sentences:
             raise CourseError("type a sentence, for example: a sad person with red hair.")
@@ -87,9 +80,6 @@ class SourceView:
         pictures: ``(N, 3, S, S)`` in [−1, 1], the inputs.
         samples: translations shown.
         seed: of their residuals.
-
-    Raises:
-        CourseError: no source, or another number of conditions than of pictures.
     """
 
     def __init__(
@@ -133,9 +123,6 @@ class CrossView:
         pictures: ``(N, 3, S, S)``.
         latent: ``(N, D)`` of them.
         condition: ``(N, *condition_shape)`` of them.
-
-    Raises:
-        CourseError: different numbers of pictures, latents and conditions.
     """
 
     @torch.no_grad()

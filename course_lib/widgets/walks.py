@@ -1,5 +1,5 @@
 """Walks between pictures: through the residuals of a translator, the styles of a StyleGAN, the codes of a transferred
-GAN, the latents of an autoencoder."""
+GAN, the latents of an autoencoder. A walk that is not possible is a ``CourseError``."""
 
 from collections.abc import Callable, Sequence
 
@@ -55,9 +55,6 @@ class ResidualWalk:
         inputs: name → picture ``(3, S, S)`` in [−1, 1].
         stops: random residuals on the path, two or more.
         seed: of these.
-
-    Raises:
-        CourseError: no inputs, or fewer than two stops.
     """
 
     def __init__(self, translator: Translator, inputs: dict[str, Tensor], stops: int = 9, seed: int = 0):
@@ -114,9 +111,6 @@ class StyleWalk:
         space: decodes what it draws, where that is latents.
         samples: how many samples can be chosen.
         seed: of their z, and of the noise maps.
-
-    Raises:
-        CourseError: fewer than two samples.
     """
 
     def __init__(self, source: StyleGAN, samples: int = 12, seed: int = 0, space: LatentSpace | None = None):
@@ -138,9 +132,6 @@ class StyleWalk:
             space: ``z`` goes along an arc before the mapping network, ``w`` along a straight line behind it.
             truncation: 1 keeps styles, 0 gives the mean style.
             cut: blocks from this number on take the style of the second sample; the number of blocks means none.
-
-        Raises:
-            CourseError: there is no such space.
         """
         _check_walk(len(self.z), space)
         ends = self.z[[first, second]]
@@ -195,26 +186,17 @@ class CodeWalk:
         gans: name → transferred GAN with a mean code; several targets can be compared.
         samples: how many samples can be chosen.
         seed: of their noise.
-
-    Raises:
-        CourseError: fewer than two samples, or no GAN.
     """
 
     def __init__(self, gans: dict[str, TransferredGAN], samples: int = 12, seed: int = 0):
-        _check_walk(samples)
-        if not gans:
-            raise CourseError("a walk needs a transferred GAN.")
+        _check_walk(samples if gans else 0)
         self.gans = gans
         self.noise = {name: gan.noise(samples, seed) for name, gan in gans.items()}
 
     @torch.no_grad()
     def strip(self, target: str, first: int, second: int, ways: Sequence[float], space: str = "w",
               truncation: float = 1.0) -> Tensor:  # fmt: skip
-        """``(len(ways), 3, S, S)`` on the CPU: the static twin. Arguments as in :meth:`StyleWalk.style`.
-
-        Raises:
-            CourseError: there is no such space.
-        """
+        """``(len(ways), 3, S, S)`` on the CPU: the static twin. Arguments as in :meth:`StyleWalk.style`."""
         gan, ends = self.gans[target], self.noise[target][[first, second]]
         _check_walk(len(self.noise[target]), space)
         share = torch.tensor(list(ways))[:, None]
@@ -246,9 +228,6 @@ def latent_mix_view(
         latents: name → ``(D,)``, two or more; the first two are chosen at the start.
         directions: name → ``(D,)``, one or more; added to the mixture alone.
         alt: what the picture shows.
-
-    Raises:
-        CourseError: fewer than two latents or no direction.
     """
     if len(latents) < 2 or not directions:
         raise CourseError("the mixer needs two pictures or more and at least one direction.")
