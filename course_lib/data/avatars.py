@@ -90,9 +90,7 @@ def _people_jobs() -> list[Job]:
 
 
 def _kinds_jobs() -> list[Job]:
-    return [
-        (kind, options | {"seed": f"{kind}-{number}"}) for kind, options in KINDS.items() for number in range(PER_KIND)
-    ]
+    return [(kind, one | {"seed": f"{kind}-{number}"}) for kind, one in KINDS.items() for number in range(PER_KIND)]
 
 
 BLOCKS: dict[str, tuple[Callable[[Sequence[Job]], bytes], Callable[[], list[Job]], int]] = {
@@ -120,20 +118,14 @@ def _in_parallel(
 
 
 def fresh_people(each: int, seed: int = 1, styles: Sequence[str] = tuple(STYLES)) -> ImageSet:
-    """People who are in no file: ``each`` new ones of every combination of the training part, in all six styles.
+    """People who are in no file: ``each`` new ones of every one of the 792 combinations of the training part.
 
     Drawn anew at every call, on all cores, some 700 pictures a second. Labels and captions as in :func:`load_people`.
-
-    Args:
-        each: people a combination; there are 792 combinations in the training part.
-        seed: another one gives other people.
-        styles: the same people in fewer styles.
+    Another ``seed`` gives other people.
     """
     known, split = people()
     trained = dict.fromkeys(replace(one, seed="") for one, part in zip(known, split, strict=True) if part == 0)
-    persons = [
-        replace(one, seed=f"fresh-{seed}-{number}-{k}") for number, one in enumerate(trained) for k in range(each)
-    ]
+    persons = [replace(one, seed=f"fresh-{seed}-{k}-{n}") for k, one in enumerate(trained) for n in range(each)]
     images = _fresh(_draw_people, [(one, style) for style in styles for one in persons])
     return _people_set("fresh people", persons, [0] * len(persons), images, styles)
 
@@ -145,9 +137,7 @@ def fresh_kinds(each: int, seed: int = 1, kinds: Sequence[str] = tuple(OLD_KINDS
 
     Another ``seed`` gives other pictures.
     """
-    jobs: list[Job] = [
-        (kind, KINDS[kind] | {"seed": f"{kind}-fresh-{seed}-{k}"}) for kind in kinds for k in range(each)
-    ]
+    jobs = [(kind, KINDS[kind] | {"seed": f"{kind}-fresh-{seed}-{k}"}) for kind in kinds for k in range(each)]
     label = torch.tensor([_ALL_KINDS.index(kind) for kind in kinds]).repeat_interleave(each)
     return _kinds_set("fresh kinds", _fresh(_draw_kinds, jobs), label, torch.zeros(len(label), dtype=torch.int64))
 

@@ -206,12 +206,8 @@ class FileSet:
     def load(self, size: int, max_images: int | None = None) -> ImageSet:
         """Decodes the files into memory, ``3 · size²`` bytes each: 12 kB at 64 px, 48 kB at 128 px.
 
-        Args:
-            size: side in pixels.
-            max_images: take at most so many, evenly spaced over the sorted files, so that every class stays in.
-
-        Raises:
-            CourseError: a file is no image, or memory is short.
+        At most ``max_images`` are taken, evenly spaced over the sorted files, so that every class stays in. A
+        CourseError where a file is no image, or memory is short.
         """
         chosen = evenly_spaced(len(self.files), max_images)
         check_room(len(chosen), size, self.name)
@@ -238,6 +234,7 @@ _PARTS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "tes
 # As trainA and testA of unpaired translation, or train_cats: a part and the name of a class in one.
 _JOINED = re.compile(r"(?i:(training|train|validation|valid|val|testing|test))(?:[-_. ]+(.+)|([A-Z0-9].*))")
 _HIDDEN = {"thumbs.db", "desktop.ini", "__macosx"}
+_MOVE = "move what is no part elsewhere, or rename it if all are classes."
 
 _Groups = dict[str, dict[str, list[Path]]]
 """Part (or ``""`` where there are none) → class → files."""
@@ -257,34 +254,32 @@ def existing_folder(path: Path | str) -> Path:
     raise CourseError(f"there is no folder {folder}: check the path (it is seen from {Path.cwd()}).")
 
 
-def _visible(folder: Path) -> list[Path]:
+def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Sub-folders and files that are not hidden, each sorted by name."""
     try:
         entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
     except OSError as error:
         raise CourseError(f"{folder} cannot be opened ({error.strerror}): make it readable.") from error
-    return [entry for entry in entries if not entry.name.startswith(".") and entry.name.lower() not in _HIDDEN]
+    shown = [entry for entry in entries if not entry.name.startswith(".") and entry.name.lower() not in _HIDDEN]
+    return [entry for entry in shown if entry.is_dir()], [entry for entry in shown if not entry.is_dir()]
 
 
-def _folders(folder: Path) -> list[Path]:
-    return [entry for entry in _visible(folder) if entry.is_dir()]
-
-
-def _images_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+def _images_below(folder: Path, above: tuple[Path, ...] = ()) -> list[Path]:
     """Image files of ``folder`` and everything below it, sorted level by level."""
     here = folder.resolve()
     if here in above:
         raise CourseError(f"{folder} is a link to a folder that holds it: remove the link.")
-    for entry in _visible(folder):
-        if entry.is_dir():
-            yield from _images_below(entry, (*above, here))
-        elif entry.suffix.lower() not in SUFFIXES:
+    folders, found = _entries(folder)
+    for file in found:
+        if file.suffix.lower() not in SUFFIXES:
             raise CourseError(
-                f"{entry} is not an image ({', '.join(suffix[1:] for suffix in SUFFIXES)}): move it out of the folder."
+                f"{file} is not an image ({', '.join(suffix[1:] for suffix in SUFFIXES)}): move it out of the folder."
             )
-        elif entry.exists() and not entry.is_file():
-            raise CourseError(f"{entry} is no file but a device or pipe: move it out of the folder.")
-        else:
-            yield entry
+        if file.exists() and not file.is_file():
+            raise CourseError(f"{file} is no file but a device or pipe: move it out of the folder.")
+    for sub in folders:
+        found += _images_below(sub, (*above, here))
+    return sorted(found, key=lambda file: file.relative_to(folder).parts)
 
 
 def _listed(folders: list[Path]) -> str:
@@ -304,9 +299,7 @@ def _class_name(folder: Path) -> str:
 
 def _classes_of(folder: Path) -> dict[str, list[Path]]:
     """Class name → files. Without sub-folders there is one class, called like the folder."""
-    entries = _visible(folder)
-    inside = [entry for entry in entries if entry.is_dir()]
-    loose = [entry for entry in entries if not entry.is_dir()]
+    inside, loose = _entries(folder)
     if inside and loose:
         raise CourseError(
             f"{loose[0]} lies beside sub-folders: put every image into the sub-folder of its class, and other files "
@@ -314,16 +307,17 @@ def _classes_of(folder: Path) -> dict[str, list[Path]]:
         )
     groups: dict[str, list[Path]] = {}
     for sub in inside or [folder]:
-        if inside and (parts := [one for one in _folders(sub) if one.name.lower() in _PARTS]):
+        deeper = _entries(sub)[0] if inside else []
+        if parts := [one for one in deeper if one.name.lower() in _PARTS]:
             raise CourseError(
                 f"{sub} holds the parts {_listed(parts)}, so {folder} lies a level too high: give {sub} itself."
             )
-        if len(inside) == 1 and len(deeper := _folders(sub)) > 1:
+        if len(inside) == 1 and len(deeper) > 1:
             raise CourseError(
                 f"{folder} holds one folder, {sub.name}, with the folders {_listed(deeper)} in it: give {sub} if these "
                 "are the classes."
             )
-        files, name = list(_images_below(sub)), _class_name(sub)
+        files, name = _images_below(sub), _class_name(sub)
         if not files:
             raise CourseError(f"the folder {sub} has no images: add some ({', '.join(SUFFIXES[:3])}, …) or remove it.")
         if name in groups:
@@ -334,7 +328,7 @@ def _classes_of(folder: Path) -> dict[str, list[Path]]:
 
 def _parts_of(folder: Path, folders: list[Path]) -> _Groups:
     """Sub-folders that are all parts, with classes in them or without."""
-    flat = [sub for sub in folders if not _folders(sub)]
+    flat = [sub for sub in folders if not _entries(sub)[0]]
     if flat and len(flat) < len(folders):
         raise CourseError(
             f"{flat[0]} has no sub-folders for classes while another part has: sort its images into the classes, or "
@@ -357,7 +351,7 @@ def _joined_parts(folder: Path, folders: list[Path]) -> _Groups:
         part, name = SPLITS[_PARTS[match[1].lower()]], _class_name(sub.with_name(match[2] or match[3]))
         if name in groups.setdefault(part, {}):
             raise CourseError(f"{folder} has two folders for the part {part!r} of {name!r}: keep one.")
-        groups[part][name] = list(_images_below(sub))
+        groups[part][name] = _images_below(sub)
     others = [sub for sub in folders if sub not in found]
     twice = len(found) > len({name for classes in groups.values() for name in classes})
     if others and twice:  # train_station beside bus is a class; trainA with testA beside others is unclear
@@ -365,11 +359,8 @@ def _joined_parts(folder: Path, folders: list[Path]) -> _Groups:
     return {} if others else groups
 
 
-_MOVE = "move what is no part elsewhere, or rename it if all are classes."
-
-
 def _groups_of(folder: Path) -> _Groups:
-    folders = _folders(folder)
+    folders, loose = _entries(folder)
     parts = [sub for sub in folders if sub.name.lower() in _PARTS]
     if parts and len(parts) < len(folders):
         others = [sub for sub in folders if sub not in parts]
@@ -379,8 +370,8 @@ def _groups_of(folder: Path) -> _Groups:
     groups = _parts_of(folder, folders) if parts else _joined_parts(folder, folders)
     if not groups:
         return {"": _classes_of(folder)}
-    if loose := [entry for entry in _visible(folder) if entry.suffix.lower() in SUFFIXES and not entry.is_dir()]:
-        raise CourseError(f"{loose[0]} lies beside the parts {_listed(folders)}: put it into one of them.")
+    if images := [file for file in loose if file.suffix.lower() in SUFFIXES]:
+        raise CourseError(f"{images[0]} lies beside the parts {_listed(folders)}: put it into one of them.")
     for part, classes in groups.items():
         for name, files in classes.items():
             if not files:
@@ -394,40 +385,34 @@ def _groups_of(folder: Path) -> _Groups:
 
 
 def find_folder(path: Path | str, name: str | None = None) -> FileSet:
-    """Lists a folder without opening its pictures; see :func:`load_folder` for the layout and what is raised."""
+    """Lists a folder without opening its pictures.
+
+    One sub-folder a class (or domain), or one folder of images as a single class. Sub-folders named ``train``, ``val``,
+    ``test`` are the fixed split and hold the classes one level deeper; the names of unpaired translation, ``trainA``
+    and ``testB``, say part and class at once. Deeper levels belong to their class. Where the names of parts stand
+    beside others, or a level too deep, the folder is refused. Files are taken in the order of their names; hidden ones
+    (``.DS_Store``, ``Thumbs.db``) are passed over. Labels are ``class`` and ``domain`` (the same: which sub-folder).
+
+    Raises:
+        CourseError: the folder is missing or empty, or its layout is unclear.
+    """
     folder = existing_folder(path)
     folder = folder.resolve() if not folder.name else folder  # "." has no name of its own
     groups = _groups_of(folder)
     classes = sorted({label for files in groups.values() for label in files})
-    items = [
-        (file, classes.index(label), SPLITS.index(part or "train"))
-        for part, by_class in groups.items()
-        for label, files in by_class.items()
-        for file in files
-    ]
-    label = torch.tensor([number for _, number, _ in items])
-    return FileSet(
-        name=name or folder.name,
-        files=[file for file, _, _ in items],
-        labels={"class": label, "domain": label},
-        classes={"class": classes, "domain": classes},
-        split=torch.tensor([part for _, _, part in items] if "" not in groups else [], dtype=torch.int64),
-    )
+    files, label, split = [], [], []
+    for part, by_class in groups.items():
+        for class_name, found in by_class.items():
+            files += found
+            label += [classes.index(class_name)] * len(found)
+            split += [SPLITS.index(part)] * len(found) if part else []
+    labels = dict.fromkeys(("class", "domain"), torch.tensor(label))
+    names = dict.fromkeys(("class", "domain"), classes)
+    return FileSet(name or folder.name, files, labels, names, split=torch.tensor(split, dtype=torch.int64))
 
 
 def load_folder(path: Path | str, size: int, max_images: int | None = None) -> ImageSet:
-    """Your own pictures: one sub-folder a class (or domain), or one folder of images as a single class.
-
-    Sub-folders named ``train``, ``val``, ``test`` are the fixed split and hold the classes one level deeper; the names
-    of unpaired translation, ``trainA`` and ``testB``, say part and class at once. Deeper levels belong to their class.
-    Where the names of parts stand beside others, or a level too deep, the folder is refused. Files are taken in the
-    order of their names; hidden ones (``.DS_Store``, ``Thumbs.db``) are passed over. Labels are ``class`` and
-    ``domain`` (the same: which sub-folder); there are no captions. What was found is printed. :func:`read_image` says
-    how a picture becomes a square, :meth:`FileSet.load` what it costs in memory.
-
-    Raises:
-        CourseError: the folder is missing or empty, its layout is unclear, a file is no image, or memory is short.
-    """
+    """Your own pictures, see :func:`find_folder` and :meth:`FileSet.load`; what was found is printed."""
     found = find_folder(path)
     data = found.load(size, max_images)
     print(found.summary())

@@ -48,7 +48,7 @@ class ImageSet:
 
     Attributes:
         images: ``uint8 (N, 3, S, S)``.
-        labels: name → ``int64 (N,)``, for example ``style``, ``subgroup``, ``domain``.
+        labels: name → ``int64 (N,)``, for example ``style``, ``domain``.
         classes: name → what each label value means; the same keys as ``labels``.
         captions: for each image a list of descriptions; empty when the set has none.
         split: for each image 0 train, 1 val, 2 test; empty when the set has no fixed split.
@@ -70,11 +70,7 @@ class ImageSet:
         return self.images.shape[-1]
 
     def content_hash(self, labels: bool = True) -> str:
-        """SHA-256 of the pictures, whatever the set is called and wherever it lies: the key of what is stored about it.
-
-        Args:
-            labels: whether labels, classes and split count, too.
-        """
+        """SHA-256 of the pictures, and of labels, classes and split: the key of what is stored about a set."""
         digest = hashlib.sha256(str(tuple(self.images.shape)).encode())
         for part in self.images.split(1024):
             digest.update(part.cpu().contiguous().numpy())
@@ -143,12 +139,9 @@ class ImageSet:
         return replace(self, images=self.images.to(device))
 
     def batch(self, index: Tensor, size: int | None = None, flip: Tensor | None = None) -> Tensor:
-        """Images at ``index`` as ``float32 (B, 3, size, size)`` in [−1, 1].
+        """Images at ``index (B,)`` as ``float32 (B, 3, size, size)`` in [−1, 1]; the stored size by default.
 
-        Args:
-            index: ``int64 (B,)``.
-            size: side in pixels; the stored size by default.
-            flip: ``bool (B,)``: which images to mirror left to right.
+        ``flip``, ``bool (B,)``, says which to mirror left to right.
         """
         images = to_float(self.images[index.to(self.images.device)])
         if flip is not None:
@@ -172,9 +165,6 @@ def concatenate(sets: Sequence[ImageSet]) -> ImageSet:
 
     Only labels that mean the same in all sets survive; ``domain`` is set anew (its values are the names of the sets,
     numbered where they repeat). This is what an unpaired translator trains on.
-
-    Raises:
-        CourseError: no sets, or images of different sizes.
     """
     if not sets:
         raise CourseError("there is nothing to concatenate: give at least one data set.")
@@ -206,13 +196,8 @@ def concatenate(sets: Sequence[ImageSet]) -> ImageSet:
 def regroup(data: ImageSet, groups: Mapping[str, Sequence[str]], label: str) -> ImageSet:
     """The pictures whose ``label`` is in one of the groups, with a new label ``class``: which group.
 
-    Args:
-        data: with ``labels[label]``.
-        groups: class name → values of ``label``.
-        label: that is grouped.
-
-    Raises:
-        CourseError: the set has no such label, or the label no such value, or a value stands in two groups.
+    ``groups`` maps the name of a class to values of ``label``. A CourseError where the set has no such label, the label
+    no such value, or a value stands in two groups.
     """
     data._check_label(label)
     known, owner = data.classes[label], torch.full((len(data.classes[label]),), -1)
@@ -232,11 +217,7 @@ def regroup(data: ImageSet, groups: Mapping[str, Sequence[str]], label: str) -> 
 
 
 def few_per_class(data: ImageSet, count: int, seed: int = 0, label: str = "class") -> ImageSet:
-    """At most ``count`` random pictures of each class; with one seed, fewer pictures are part of more pictures.
-
-    Raises:
-        CourseError: ``count`` is below one, or the set has no such label.
-    """
+    """At most ``count`` random pictures of each class; with one seed, fewer pictures are part of more pictures."""
     data._check_label(label)
     return data.subset(_few(data.labels[label], count, seed))
 

@@ -77,7 +77,7 @@ def load(dataset: str = "people", size: int = 64, max_images: int | None = None)
     attributes, COCO has captions.
 
     Args:
-        dataset: ``people`` or ``kinds``; ``digits``; ``folder:PATH`` (one sub-folder per class or domain);
+        dataset: ``people``, ``kinds`` or ``digits``; ``folder:PATH`` (one sub-folder per class or domain);
             ``NAME:PATH`` with a set of :data:`SOURCES` whose original files lie, unpacked, under ``PATH``.
         size: side of the square images in pixels. Bundled pictures have 64; other sets are resized on loading.
         max_images: take at most so many, evenly spaced; sets from files only. Every image costs ``3 · size²`` bytes.

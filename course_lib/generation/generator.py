@@ -27,7 +27,7 @@ BATCH = 64
 class ConditionalGenerator:
     """Latent, class vector and noise to pictures.
 
-    A new kind of generator fills :meth:`_pictures`, and :meth:`class_vectors` and :meth:`noise` where it has any.
+    A new kind of generator fills :meth:`_pictures`, and :meth:`class_vectors` where it has classes.
 
     Args:
         network: frozen.
@@ -39,12 +39,14 @@ class ConditionalGenerator:
         latent: length of z.
         blocks: layers that can each be given a z and a class vector of their own, from coarse to fine.
         device: where it runs; vectors that it gives and takes are on the CPU.
+        synthesis: the part that takes noise maps.
         space: where the network draws latents, what decodes them.
     """
 
     size: int
     latent: int
     blocks: int
+    synthesis: nn.Module | None = None
     space: LatentSpace | None = None
 
     def __init__(self, network: nn.Module, classes: Sequence[str] = (), name: str = "this generator"):
@@ -78,15 +80,11 @@ class ConditionalGenerator:
         # One by one: the last numbers of a tensor drawn at once depend on its size.
         return torch.stack([torch.randn(self.latent, generator=draws) for _ in range(count)])
 
-    def _synthesis(self) -> nn.Module | None:
-        """The part that takes noise maps."""
-        return None
-
     def noise(self, count: int, seed: int) -> list[Tensor]:
         """Noise maps for ``count`` pictures, ``(count, …)`` each; none where the generator takes none."""
-        if (synthesis := self._synthesis()) is None:
+        if self.synthesis is None:
             return []
-        return [one.cpu() for one in synthesis.noise(count, torch.Generator().manual_seed(seed))]
+        return [one.cpu() for one in self.synthesis.noise(count, torch.Generator().manual_seed(seed))]
 
     def _pictures(self, z: Tensor, vectors: Tensor | None, noise: list[Tensor], truncation: float) -> Tensor:
         """Pictures, or latents of :attr:`space`; see :meth:`draw`. Everything is checked and on :attr:`device`."""
@@ -140,10 +138,7 @@ class StylePictures(ConditionalGenerator):
     def __init__(self, network: StyleGAN | HyperGenerator, classes: Sequence[str] = (), name: str = "StyleGAN"):
         super().__init__(network, classes, name)
         self.size, self.latent = network.config.size, network.config.latent
-        self.blocks = len(network.synthesis.blocks)
-
-    def _synthesis(self) -> nn.Module:
-        return self.network.synthesis
+        self.blocks, self.synthesis = len(network.synthesis.blocks), network.synthesis
 
     def _pictures(self, z: Tensor, vectors: Tensor | None, noise: list[Tensor], truncation: float) -> Tensor:
         return self.network(z, noise, truncation)
@@ -155,19 +150,14 @@ class ALAEPictures(ConditionalGenerator):
     def __init__(self, network: ALAE, classes: Sequence[str] = (), name: str = "ALAE"):
         super().__init__(network.generator, classes, name)
         self.size, self.latent, self.blocks = network.config.size, network.config.latent, network.config.slots
-
-    def _synthesis(self) -> nn.Module:
-        return self.network.decoder
+        self.synthesis = self.network.decoder
 
     def _pictures(self, z: Tensor, vectors: Tensor | None, noise: list[Tensor], truncation: float) -> Tensor:
         return self.network(z, noise, truncation)[0]
 
 
 class HyperPictures(StylePictures):
-    """A hyper-modulated StyleGAN; without class vectors it draws its source domain.
-
-    The kernels of the class or mixture drawn last are kept.
-    """
+    """A hyper-modulated StyleGAN; without class vectors it draws its source domain. It keeps the last kernels."""
 
     _made: tuple[Tensor, Modulation] | None = None
 
@@ -257,11 +247,7 @@ def checkpoint_place(name: str | Path) -> tuple[str, Path]:
 
 
 def open_generator(name: str | Path, device: str | torch.device = "cpu") -> ConditionalGenerator:
-    """A trained generator, frozen.
-
-    Args:
-        name: of a shipped checkpoint, for example ``avatar-biggan``, or a path to one, with or without suffix.
-        device: where it runs.
+    """A trained generator, frozen: a shipped one, such as ``avatar-biggan``, or the path of one's checkpoint.
 
     Raises:
         CourseError: a missing or damaged file, or a checkpoint that is no generator.

@@ -24,12 +24,7 @@ __all__ += ["style_mixing", "truncation_sweep", "way"]
 
 @dataclass(frozen=True)
 class Grid:
-    """Pictures in rows and columns.
-
-    Attributes:
-        pictures: ``(R, C, 3, S, S)`` in [−1, 1].
-        rows, columns: titles; empty for none.
-    """
+    """Pictures ``(R, C, 3, S, S)`` in [−1, 1], and titles of rows and columns, empty for none."""
 
     pictures: Tensor
     rows: Sequence[str] = ()
@@ -140,9 +135,6 @@ def style_mixing(
     """Layers before ``cut`` take z of the column, the others z of the row; the originals stand at the top and left.
 
     All pictures are of the class ``label``, the first by default, and have the same noise.
-
-    Raises:
-        CourseError: the generator has no such layer.
     """
     z = generator.latents(rows + columns, seed)
     fine, coarse = z[:rows, None], z[None, rows:]
@@ -166,9 +158,6 @@ def class_mixing(
     """Layers before ``cut`` get the class of the column, the others that of the row; one z and one noise for all.
 
     On the diagonal stand the classes themselves, by default the first six.
-
-    Raises:
-        CourseError: the generator has no such layer, or no classes.
     """
     names = list(classes or generator.classes[:6])
     one = generator.vectors_of(names)
@@ -219,28 +208,19 @@ def way(start: Tensor, end: Tensor, steps: int, spherical: bool) -> Tensor:
 class Walk:
     """What to draw; a grid takes from it what it knows.
 
-    Attributes:
-        classes: names; empty takes the generator's own, from the first on.
-        steps: columns.
-        rows: of a grid.
-        seed: of z and noise.
-        truncation: see :meth:`ConditionalGenerator.draw`.
-        spherical: on an arc, or straight. None: z on an arc, since Gaussian vectors have nearly one length, class
-            vectors straight.
-        fresh_noise: new noise maps for every picture, as published.
-        cut: coarse layers where layers are mixed.
-        reach: of the shifts; None for 1 in z and 0.1 in class vectors, as published.
+    On which way: ``spherical`` on an arc, or straight. None: z on an arc, since Gaussian vectors have nearly one
+    length, class vectors straight.
     """
 
-    classes: tuple[str, ...] = ()
-    steps: int = 8
+    classes: tuple[str, ...] = ()  # names; empty takes the generator's own, from the first on
+    steps: int = 8  # columns
     rows: int = 4
-    seed: int = 0
-    truncation: float = 1.0
+    seed: int = 0  # of z and noise
+    truncation: float = 1.0  # see ConditionalGenerator.draw
     spherical: bool | None = None
-    fresh_noise: bool = False
-    cut: int = 2
-    reach: float | None = None
+    fresh_noise: bool = False  # new noise maps for every picture, as published
+    cut: int = 2  # coarse layers where layers are mixed
+    reach: float | None = None  # of the shifts; None for 1 in z and 0.1 in class vectors, as published
 
     def __post_init__(self) -> None:
         if self.steps < 2 or self.rows < 1:
@@ -254,7 +234,6 @@ class Walk:
         return self.classes[0] if self.classes else None
 
     def draw(self, generator: ConditionalGenerator, z: Tensor, vectors: Tensor | None, share: str = "row") -> Tensor:
-        """``(R, C, 3, S, S)``, see :func:`draw_grid`."""
         share = "none" if self.fresh_noise else share
         return draw_grid(generator, z, vectors, self.seed, share, self.truncation)
 

@@ -29,21 +29,13 @@ NEIGHBOURS = 5
 
 @dataclass(frozen=True)
 class Scores:
-    """What :func:`score_generator` found; every number depends on the features and on how many pictures there were.
+    """What :func:`score_generator` found; every number depends on the features and on how many pictures there were."""
 
-    Attributes:
-        together: score → value, all classes in one set.
-        classes: class → score → value; empty without classes.
-        mean: score → mean over these classes.
-        left_out: classes with too few real pictures to be scored by themselves.
-        counts: real and generated pictures.
-    """
-
-    together: dict[str, float]
-    classes: dict[str, dict[str, float]]
-    mean: dict[str, float]
-    left_out: list[str]
-    counts: dict[str, int]
+    together: dict[str, float]  # score → value, all classes in one set
+    classes: dict[str, dict[str, float]]  # class → score → value; empty without classes
+    mean: dict[str, float]  # score → mean over these classes
+    left_out: list[str]  # classes with too few real pictures to be scored by themselves
+    counts: dict[str, int]  # real and generated pictures
 
 
 def match_classes(data: ImageSet, generator: ConditionalGenerator, only: Sequence[str] = ()) -> ImageSet:
@@ -51,12 +43,9 @@ def match_classes(data: ImageSet, generator: ConditionalGenerator, only: Sequenc
 
     Args:
         data: with a label whose values are the names of the classes, such as ``class`` of a folder or ``kind`` of the
-            avatars.
+            avatars; a CourseError where it has none, or none of their pictures.
         generator: without classes all pictures are taken for one class.
         only: leaves out all other classes; for a generator without classes, pictures of other values.
-
-    Raises:
-        CourseError: the set has no such label, or none of their pictures.
     """
     names = list(only) or generator.classes
     if generator.classes:
@@ -92,9 +81,6 @@ def score_generator(
         network: what both are seen through; real features are cached.
         samples: generated pictures a class instead.
         seed: of z and noise.
-
-    Raises:
-        CourseError: too few pictures.
     """
     names, labels = data.classes["class"], data.labels["class"]
     counts = labels.bincount(minlength=len(names))
@@ -125,23 +111,14 @@ PANELS = (("Fréchet distance",), ("kernel distance",), ("precision", "recall"),
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Against what checkpoints are scored; stored beside the numbers, which mean nothing without it.
+    """Against what checkpoints are scored; stored beside the numbers, which mean nothing without it."""
 
-    Attributes:
-        dataset: as :func:`course_lib.data.load` names it.
-        part: ``train``, ``val``, ``test``, or ``all`` for sets without a split.
-        features: ``judge`` or ``inception``.
-        classes: only these; all of the generator's when empty.
-        samples: generated pictures a class; as many as real ones when None.
-        seed: of z and noise.
-    """
-
-    dataset: str = "kinds"
-    part: str = "test"
-    features: str = "judge"
-    classes: tuple[str, ...] = ()
-    samples: int | None = None
-    seed: int = 0
+    dataset: str = "kinds"  # as course_lib.data.load names it
+    part: str = "test"  # or train, val; all for sets without a split
+    features: str = "judge"  # or inception
+    classes: tuple[str, ...] = ()  # only these; all of the generator's when empty
+    samples: int | None = None  # generated pictures a class; as many as real ones when None
+    seed: int = 0  # of z and noise
 
 
 def find_checkpoints(place: str | Path) -> list[tuple[Card, Path]]:
@@ -183,7 +160,7 @@ def score_folder(
         out: folder for the two files.
         device: where networks run.
         tell: gets one line for each checkpoint.
-        network: instead of the one that ``evaluation`` names (tests).
+        network: instead of the one that ``evaluation`` names.
 
     Returns:
         What the file holds: ``evaluation``, and for each checkpoint its hash, step and :class:`Scores`.
