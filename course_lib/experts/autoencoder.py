@@ -57,21 +57,13 @@ class Posterior:
 
 @dataclass(frozen=True)
 class GridAutoencoderConfig:
-    """Sizes of a grid autoencoder.
+    """Sizes of a grid autoencoder."""
 
-    Attributes:
-        size: side of the images in pixels, a multiple of 2^(number of widths).
-        channels: numbers in one cell of the grid.
-        encoder_widths: channels after each halving, finest first.
-        decoder_widths: channels after each doubling, finest first.
-        centre, scale: of each channel, measured after training, see :class:`course_lib.experts.LatentSpace`.
-    """
-
-    size: int = 64
-    channels: int = 8
-    encoder_widths: tuple[int, ...] = (32, 64, 128)
-    decoder_widths: tuple[int, ...] = (24, 64, 128)
-    centre: tuple[float, ...] = ()
+    size: int = 64  # side of the images in pixels, a multiple of 2^(number of widths)
+    channels: int = 8  # numbers in one cell of the grid
+    encoder_widths: tuple[int, ...] = (32, 64, 128)  # channels after each halving, finest first
+    decoder_widths: tuple[int, ...] = (24, 64, 128)  # channels after each doubling, finest first
+    centre: tuple[float, ...] = ()  # of each channel, measured after training, see LatentSpace
     scale: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -308,18 +300,12 @@ class LatentSpace:
 
 @dataclass(frozen=True)
 class DigitConfig:
-    """Sizes; ``size`` is fixed by the strides.
+    """Sizes; ``size`` is fixed by the strides."""
 
-    Attributes:
-        latent: length of a code.
-        encoder, decoder: channels of the convolutions, in their order.
-        size: side in pixels.
-    """
-
-    latent: int = 256
-    encoder: tuple[int, ...] = (32, 64, 128)
+    latent: int = 256  # length of a code
+    encoder: tuple[int, ...] = (32, 64, 128)  # channels of the convolutions, in their order
     decoder: tuple[int, ...] = (64, 64, 64, 32)
-    size: int = 28
+    size: int = 28  # side in pixels
 
     def to_dict(self) -> dict:
         """JSON-able constructor arguments."""

@@ -14,17 +14,11 @@ __all__ = ["Classifier", "ClassifierConfig", "LayerExpert", "Segmenter", "Segmen
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """Sizes of a classifier.
+    """Sizes of a classifier."""
 
-    Attributes:
-        heads: label name → number of classes.
-        width: channels of the first stage; each of the three next ones doubles them.
-        projection: size of an extra embedding head for retrieval, 0 for none.
-    """
-
-    heads: dict[str, int]
-    width: int = 32
-    projection: int = 0
+    heads: dict[str, int]  # label name → number of classes
+    width: int = 32  # channels of the first stage; each of the three next ones doubles them
+    projection: int = 0  # size of an extra embedding head for retrieval, 0 for none
 
     def to_dict(self) -> dict:
         """JSON-able constructor arguments."""
@@ -98,15 +92,10 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True)
 class SegmenterConfig:
-    """Sizes of a segmenter.
+    """Sizes of a segmenter."""
 
-    Attributes:
-        classes: how many classes a cell can have.
-        width: channels of the first stage; the two next ones double them.
-    """
-
-    classes: int
-    width: int = 24
+    classes: int  # how many a cell can have
+    width: int = 24  # channels of the first stage; the two next ones double them
 
     def to_dict(self) -> dict:
         """JSON-able constructor arguments."""

@@ -91,20 +91,13 @@ def load_over_source(
 
 @dataclass(frozen=True)
 class SourceModel:
-    """What a transfer begins from, frozen: a trained generator, its discriminator, and the space that it draws in.
+    """What a transfer begins from, frozen: a trained generator, its discriminator, and the space that it draws in."""
 
-    Attributes:
-        name: of the generator's checkpoint.
-        generator, discriminator: of one training.
-        space: of the latents that they draw and see.
-        classes: names of what a class-conditional generator draws, else empty.
-    """
-
-    name: str
+    name: str  # of the generator's checkpoint
     generator: nn.Module
     discriminator: nn.Module
     space: LatentSpace
-    classes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()  # names of what a class-conditional generator draws, else empty
 
     @classmethod
     def load(cls, name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> "SourceModel":

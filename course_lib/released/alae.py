@@ -151,6 +151,7 @@ _MLP_PARTS = {part: _kind(part, plain=True) for part in ("discriminator", "gener
 
 
 def _chain_widths(state: State) -> list[int]:
+    """Of a MindGAN, which is a chain of linear layers."""
     weights = [state[f"model.{2 * k}.weight"] for k in range(sum(name.endswith("weight") for name in state))]
     return [weights[0].shape[1], *(len(weight) for weight in weights)]
 

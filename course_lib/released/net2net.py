@@ -148,11 +148,7 @@ def _with_silent_condition(state: State) -> dict[str, Tensor]:
 
 _FLOW_KIND = Kind(
     "Net2Net flow",
-    _MARK,
-    "course_lib.released.net2net.load_net2net_flow",
-    _flow_sizes,
-    flow_layout,
-    RELEASED_FLOWS,
+    *(_MARK, "course_lib.released.net2net.load_net2net_flow", _flow_sizes, flow_layout, RELEASED_FLOWS),
     when=lambda state: any(name.startswith("embedder.") for name in state),
     say=lambda config, _: f"{config.blocks} blocks of width {config.hidden_dim}",
 )
@@ -296,10 +292,8 @@ class TranslatorConfig:
     """What a translator's checkpoint holds.
 
     Attributes:
-        flow: sizes of the flow.
         kind: of the source expert; labels have no tensors, and those of a sentence model are left out when reading.
         target: the target expert; None where it is a black box outside of the file (BigBiGAN).
-        source: the source autoencoder.
         captioner, dequantiser: what a BigGAN translator made its training pairs with.
         labels: names of the labels in the order of their numbers.
     """
@@ -330,44 +324,34 @@ class TranslatorConfig:
         kind = "sentences" if isinstance(target, GeneratorConfig) or take(state, _SENTENCES) else "labels"
         if any(name.startswith("autoencoder.") for name in parts[_SOURCE]):
             kind, source = "autoencoder", BasicAutoencoderConfig.read(parts[_SOURCE])
-        captioner, dequantiser = parts[_CAPTIONER], parts[_DEQUANTISER]
-        return cls(
-            _flow_sizes(take(state, _FLOW)),
-            kind,
-            target,
-            source,
-            CaptionerConfig.read(captioner) if captioner else None,
-            DequantiserConfig.read(dequantiser) if dequantiser else None,
-        )
+        captioner = CaptionerConfig.read(parts[_CAPTIONER]) if parts[_CAPTIONER] else None
+        dequantiser = DequantiserConfig.read(parts[_DEQUANTISER]) if parts[_DEQUANTISER] else None
+        return cls(_flow_sizes(take(state, _FLOW)), kind, target, source, captioner, dequantiser)
 
 
-def _released_translators() -> dict[str, TranslatorConfig]:
-    flows, big = RELEASED_FLOWS, BigAutoencoderConfig()
-    biggan = GeneratorConfig(256), None, CaptionerConfig(), DequantiserConfig()
-    return {
-        "anime": TranslatorConfig(flows["anime"], "labels", big, labels=("photograph", "anime")),
-        "portraits": TranslatorConfig(flows["portraits"], "labels", big, labels=("photograph", "oil portrait")),
-        "ccfq": TranslatorConfig(flows["ccfq"], "labels", big, labels=("CelebA", "CelebA-HQ", "FFHQ")),
-        "faces32to256": TranslatorConfig(flows["faces32to256"], "autoencoder", big, BasicAutoencoderConfig()),
-        "sbert_ae": TranslatorConfig(flows["sbert_ae"], "sentences", BigAutoencoderConfig(latent_dim=256)),
-        "sbert_bigbigan": TranslatorConfig(flows["sbert_bigbigan"], "sentences"),
-        "sbert_biggan": TranslatorConfig(flows["sbert_biggan"], "sentences", *biggan),
-    }
+def _translator(name: str, kind: str, *parts: Any, labels: tuple[str, ...] = ()) -> TranslatorConfig:
+    return TranslatorConfig(RELEASED_FLOWS[name], kind, *parts, labels=labels)
 
 
-RELEASED_TRANSLATORS = _released_translators()
+_BIG = BigAutoencoderConfig()
+RELEASED_TRANSLATORS = {
+    "anime": _translator("anime", "labels", _BIG, labels=("photograph", "anime")),
+    "portraits": _translator("portraits", "labels", _BIG, labels=("photograph", "oil portrait")),
+    "ccfq": _translator("ccfq", "labels", _BIG, labels=("CelebA", "CelebA-HQ", "FFHQ")),
+    "faces32to256": _translator("faces32to256", "autoencoder", _BIG, BasicAutoencoderConfig()),
+    "sbert_ae": _translator("sbert_ae", "sentences", BigAutoencoderConfig(latent_dim=256)),
+    "sbert_bigbigan": _translator("sbert_bigbigan", "sentences"),
+    "sbert_biggan": _translator(
+        "sbert_biggan", "sentences", GeneratorConfig(256), None, CaptionerConfig(), DequantiserConfig()
+    ),
+}
 
 
 @dataclass(frozen=True)
 class TranslatorParts:
     """What was read of a translator's checkpoint; ``course_lib.translation.load_released`` joins it into one.
 
-    Attributes:
-        source: the source autoencoder; None for labels and sentences.
-        target: None where the target is outside of the file.
-        captioner, dequantiser: of a BigGAN translator.
-        step: training steps, if the file says so.
-        notes: what was left out.
+    ``step`` counts training steps, if the file says so; ``notes`` say what was left out.
     """
 
     config: TranslatorConfig
@@ -409,10 +393,8 @@ def load_translator_parts(
 ) -> TranslatorParts:
     """Reads a translator's checkpoint.
 
-    Args:
-        path: its file.
-        config: what it must fit, or a name in ``RELEASED_TRANSLATORS``; None reads it off the file.
-        normalise_twice: see :class:`BigAutoencoderConfig`.
+    ``config`` is what it must fit, or a name in ``RELEASED_TRANSLATORS``; None reads it off the file. For
+    ``normalise_twice`` see :class:`BigAutoencoderConfig`.
     """
     contents = read_file(path)
     # A flow alone does where the target comes from outside.

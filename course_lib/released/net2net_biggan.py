@@ -97,23 +97,14 @@ _EPSILON = 1e-4
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """Sizes of a generator.
+    """Sizes of a generator."""
 
-    Attributes:
-        size: side of the pictures in pixels, 128 or 256.
-        code_dim: numbers of the code ``z``; each block reads 20 of them, the first layer the others. None: 20 too.
-        channels: width of the last block; the first is 16 times as wide.
-        classes: number of classes.
-        class_dim: width of a class embedding.
-        actnorm_at_end: ActNorm instead of BatchNorm before the last convolution, as in the autoencoders.
-    """
-
-    size: int = 256
-    code_dim: int | None = None
-    channels: int = 96
+    size: int = 256  # side of the pictures in pixels, 128 or 256
+    code_dim: int | None = None  # of z; each block reads 20 numbers, the first layer the others. None: 20 too
+    channels: int = 96  # width of the last block; the first is 16 times as wide
     classes: int = 1000
-    class_dim: int = 128
-    actnorm_at_end: bool = False
+    class_dim: int = 128  # width of a class embedding
+    actnorm_at_end: bool = False  # instead of BatchNorm before the last convolution, as in the autoencoders
 
     def __post_init__(self) -> None:
         if self.size not in _WIDTHS:
@@ -299,13 +290,6 @@ class BigAutoencoderConfig:
     """Sizes of a big autoencoder.
 
     Attributes:
-        latent_dim: numbers in one latent.
-        size: side of the pictures in pixels, 128 or 256.
-        channels: width of the decoder's last block.
-        encoder_layers: residual blocks in each of the encoder's four stages.
-        classes: how many soft classes the decoder mixes.
-        class_hidden: width of the network that chooses the mixture.
-        class_dim: width of a class embedding.
         actnorm_at_end: ActNorm instead of BatchNorm before the decoder's last convolution. The norms inside its blocks
             are class-conditional BatchNorm in either case, although the option's name in the released code promises
             more.
@@ -314,11 +298,11 @@ class BigAutoencoderConfig:
     """
 
     latent_dim: int = 128
-    size: int = 256
-    channels: int = 96
-    encoder_layers: tuple[int, ...] = (3, 4, 23, 3)
-    classes: int = 1000
-    class_hidden: int = 2000
+    size: int = 256  # side of the pictures in pixels, 128 or 256
+    channels: int = 96  # width of the decoder's last block
+    encoder_layers: tuple[int, ...] = (3, 4, 23, 3)  # residual blocks in each of four stages
+    classes: int = 1000  # that the decoder mixes
+    class_hidden: int = 2000  # width of the network that chooses the mixture
     class_dim: int = 128
     actnorm_at_end: bool = True
     normalise_twice: bool = True

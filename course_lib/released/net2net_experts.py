@@ -44,21 +44,15 @@ __all__ += ["Dequantiser", "DequantiserConfig"]
 class BasicAutoencoderConfig:
     """Sizes of a basic autoencoder.
 
-    Attributes:
-        latent_dim: numbers in one latent.
-        downsamplings: halvings, and doublings on the way back.
-        bottleneck: side in pixels of the map between them.
-        channels: of the pictures.
-        base: width at half the side; it doubles with every halving, up to 16 times.
-        sample_codes: ``encode`` draws from the posterior, as the released code always does. By default it is the mean,
-            so that one picture has the same condition at every call.
+    With ``sample_codes`` ``encode`` draws from the posterior, as the released code always does. By default it is the
+    mean, so that one picture has the same condition at every call.
     """
 
     latent_dim: int = 128
-    downsamplings: int = 4
-    bottleneck: int = 2
-    channels: int = 3
-    base: int = 64
+    downsamplings: int = 4  # halvings, and doublings on the way back
+    bottleneck: int = 2  # side in pixels of the map between them
+    channels: int = 3  # of the pictures
+    base: int = 64  # width at half the side; it doubles with every halving, up to 16 times
     sample_codes: bool = False
 
     @property
@@ -190,17 +184,11 @@ _FAILED = 9
 
 @dataclass(frozen=True)
 class CaptionerConfig:
-    """Sizes of a captioner.
-
-    Attributes:
-        vocabulary: number of words.
-        width: of embeddings, attention and state, which are one number here.
-        encoder_layers: residual blocks in each of the ResNet's four stages.
-    """
+    """Sizes of a captioner."""
 
     vocabulary: int = 9490
-    width: int = 512
-    encoder_layers: tuple[int, ...] = (3, 4, 23, 3)
+    width: int = 512  # of embeddings, attention and state, which are one number here
+    encoder_layers: tuple[int, ...] = (3, 4, 23, 3)  # residual blocks in each of the ResNet's four stages
 
     @classmethod
     def read(cls, state: State) -> Self:
@@ -244,9 +232,7 @@ class Captioner(nn.Module):
     the translator was trained on captions of pictures that its captioner saw in the wrong range. For other captions
     normalise the pictures first.
 
-    Args:
-        config: sizes.
-        words: the vocabulary in the order of its numbers, with ``<start>``, ``<end>`` and ``<pad>``.
+    ``words`` are the vocabulary in the order of its numbers, with ``<start>``, ``<end>`` and ``<pad>``.
 
     References:
         Xu et al. 2015; the tutorial port that CompVis/net2net uses, with its way of ending a search.

@@ -56,7 +56,6 @@ class Contents:
     """What is read of a file.
 
     Attributes:
-        path: the file.
         parts: place → tensors by name. The place is the key under which a state dictionary lies, the name before a
             slash in flat files (``generator/const``), or "" for a bare one. Optimisers are left out.
         step: how many training steps a Lightning checkpoint says it has behind it.
@@ -77,9 +76,6 @@ def read_file(path: str | Path) -> Contents:
     Raises:
         CourseError: the file is missing, cut off, something else, or would call a function that is not known to do
             nothing but make a value.
-
-    References:
-        PyTorch documentation, ``torch.load``, sections on ``weights_only`` and ``mmap``.
     """
     path = Path(path)
     if path.is_dir():
@@ -91,7 +87,8 @@ def read_file(path: str | Path) -> Contents:
     except OSError as error:
         raise CourseError(f"There is no checkpoint to read: {explain(error)}.") from error
     classes: tuple[str, ...] = ()
-    if _is_safetensors(start):
+    # Eight bytes with the length of a JSON header, then that header.
+    if start[8:9] == b"{" and 0 < int.from_bytes(start[:8], "little") < 10**8:
         try:
             content: Any = load_file(path, device="cpu")
         except (SafetensorError, OSError, ValueError) as error:
@@ -141,11 +138,6 @@ def _damaged(path: Path) -> CourseError:
     )
 
 
-def _is_safetensors(start: bytes) -> bool:
-    """Eight bytes with the length of a JSON header, then that header."""
-    return start[8:9] == b"{" and 0 < int.from_bytes(start[:8], "little") < 10**8
-
-
 def _check_format(path: Path, start: bytes) -> None:
     """Refuses, in one sentence that says what it is, every file that is no torch file."""
     what = next((text for sign, text in _FORMATS.items() if start.startswith(sign)), None)
@@ -155,7 +147,7 @@ def _check_format(path: Path, start: bytes) -> None:
         what = "a tar archive: unpack it and give one of its files (torch files that are tar, of 2017, are not read)"
     elif zipfile.is_zipfile(path):
         what = _zip_trouble(path)
-    elif what is None and _is_text(start):
+    elif what is None and all(byte >= 32 or byte in b"\t\n\r\f" for byte in start):
         text = start.decode("utf-8", "replace").strip()
         if re.match(r"(?i)<(!doctype|html|\?xml)", text):
             title = re.search(r"(?is)<title>(.*?)</title>", text)
@@ -165,10 +157,6 @@ def _check_format(path: Path, start: bytes) -> None:
             what = f"a text that begins with {text[:40]!r}: give a checkpoint"
     if what:
         raise CourseError(f"{path.name} is {what}.")
-
-
-def _is_text(start: bytes) -> bool:
-    return all(byte >= 32 or byte in b"\t\n\r\f" for byte in start)
 
 
 def _zip_trouble(path: Path) -> str | None:

@@ -57,19 +57,12 @@ def stylegan_layout(config: StyleGANConfig) -> dict[str, Entry]:
 
 @dataclass(frozen=True)
 class HyperSizes:
-    """Sizes of a hyper-modulated generator.
-
-    Attributes:
-        source: of the source generator.
-        width: of the class vector.
-        classes: rows of the class network's table; self-aligned files have one.
-        layers: of the class network.
-    """
+    """Sizes of a hyper-modulated generator."""
 
     source: StyleGANConfig
-    width: int = 64
-    classes: int = 1
-    layers: int = 4
+    width: int = 64  # of the class vector
+    classes: int = 1  # rows of the class network's table; self-aligned files have one
+    layers: int = 4  # of the class network
 
 
 def hyper_layout(sizes: HyperSizes) -> dict[str, Entry]:
@@ -110,10 +103,8 @@ def class_layout(sizes: HyperSizes) -> dict[str, Entry]:
 def discriminator_layout(config: StyleGANConfig, classes: int = 0, activated: bool = True) -> dict[str, Entry]:
     """All tensors of a discriminator by released name.
 
-    Args:
-        config: sizes.
-        classes: of Hyper-Modulation's discriminator, which has one score a class; 0 for the base model's one score.
-        activated: whether an activation follows from-RGB, as it does since September 2019.
+    Hyper-Modulation's has one score a class, the base model's (``classes`` 0) one. Since September 2019 it is
+    ``activated``: an activation follows from-RGB.
     """
     last, plain = len(config.critic) - 1, sum(size >= config.fused_from for size in config.sizes[1:])
     rules = (
