@@ -397,7 +397,7 @@ def test_reports_on_net2net(tmp_path):
     torch.save({"state_dict": content, "global_step": 1234}, tmp_path / "run.ckpt")
     text = describe_file(tmp_path / "run.ckpt")
     assert "Net2Net translator (from sentences)" in text and "steps:          1,234" in text
-    assert 'open with:      course_lib.translation.load_released("run.ckpt")' in text
+    assert 'open with:      course_lib.translation.load_released_translator("run.ckpt")' in text
     assert "note:           left out 1 tensors of the sentence model" in text and "all names and shapes" in text
     torch.save({"state_dict": state}, tmp_path / "flow.ckpt")
     text = describe_file(tmp_path / "flow.ckpt")

@@ -20,7 +20,7 @@ from course_lib.released.net2net import (
 from course_lib.released.net2net_biggan import BigAutoencoder, BigGan, GeneratorConfig
 from course_lib.released.net2net_experts import RELEASED_EXPERTS, BasicAutoencoder, Captioner, Dequantiser
 from course_lib.released.strict import fill, layout_of
-from course_lib.translation import CaptionerPrompts, load_released
+from course_lib.translation import CaptionerPrompts, load_released_translator
 
 FULL = {
     "anime": "full_anime",
@@ -109,7 +109,7 @@ def agree(actual, expected):
 
 def test_labels_to_pictures_through_a_file(tmp_path):
     target, flow, state = label_state()
-    translator = load_released(lightning(tmp_path / "run.ckpt", state))
+    translator = load_released_translator(lightning(tmp_path / "run.ckpt", state))
     assert isinstance(translator.source, LabelExpert)
     labels, v = torch.tensor([0, 1, 1]), torch.randn(1, 106)
     with torch.no_grad():
@@ -137,7 +137,7 @@ def test_pictures_to_pictures_through_a_file(tmp_path):
     path = lightning(tmp_path / "run.ckpt", state)
     parts = load_translator_parts(path)
     assert parts.step == 1234 and parts.notes == () and parts.config.kind == "autoencoder"
-    translator = load_released(path)
+    translator = load_released_translator(path)
     images, v = torch.rand(2, 3, 128, 128) * 2 - 1, torch.randn(1, 106)
     # One pixel of each square of four by four.
     condition = source.encode(images[:, :, ::4, ::4])
@@ -147,7 +147,7 @@ def test_pictures_to_pictures_through_a_file(tmp_path):
     assert agree(translator.render(v, images)[:, 0], expected)
     once = load_translator_parts(path, normalise_twice=False).target
     assert (once.encode(images) - parts.target.encode(images)).abs().max() > 1e-2
-    drawn = load_released(path, sample_condition=True).source
+    drawn = load_released_translator(path, sample_condition=True).source
     assert not torch.equal(drawn.encode(images), drawn.encode(images))
 
 
@@ -162,14 +162,14 @@ def test_sentences_to_biggan_through_a_file(tmp_path):
     with torch.no_grad():
         assert parts.captioner.encoder.resnet(images).shape == (1, 2048, 1, 1)
     sentences = Embedder(3)
-    translator = load_released(path, sentences=sentences)
+    translator = load_released_translator(path, sentences=sentences)
     v = torch.randn(1, 125)
     pictures = translator.render(v, ["A  Red bird", "tree"])
     assert sentences.asked == ["<start> a red bird <end> ", "<start> tree <end> "]
     with torch.no_grad():
         latent = flow.inverse(v.repeat(2, 1), sentences.encode(sentences.asked[:2]))
     assert agree(pictures[:, 0], gan.render(latent[:, :120], latent[:, 120:]))
-    plain = load_released(path, sentences=sentences, captioner_prompts=False)
+    plain = load_released_translator(path, sentences=sentences, captioner_prompts=False)
     assert plain.source is sentences and isinstance(translator.source, CaptionerPrompts)
 
 
@@ -186,8 +186,8 @@ def test_a_black_box_target_comes_from_outside(tmp_path):
     _, state = small_flow(6, 3)
     path = lightning(tmp_path / "run.ckpt", {**state, **SENTENCES})
     with pytest.raises(CourseError, match=r"pass target=.* 6 numbers"):
-        load_released(path, sentences=Embedder(3))
-    translator = load_released(path, sentences=Embedder(3), target=Box())
+        load_released_translator(path, sentences=Embedder(3))
+    translator = load_released_translator(path, sentences=Embedder(3), target=Box())
     assert translator.translate(["tree"], samples=2).shape == (1, 2, 3, 4, 4)
 
 
@@ -195,9 +195,9 @@ def test_a_sentence_model_is_asked_for_and_must_fit(tmp_path):
     *_, state = gan_state()
     path = lightning(tmp_path / "run.ckpt", {**state, **SENTENCES})
     with pytest.raises(CourseError, match="sentences of 3 numbers"):
-        load_released(path)
+        load_released_translator(path)
     with pytest.raises(CourseError, match="experts give"):
-        load_released(path, sentences=Embedder(4))
+        load_released_translator(path, sentences=Embedder(4))
 
 
 # --- single experts ----------------------------------------
@@ -293,10 +293,10 @@ def test_a_released_name_wants_the_released_sizes(tmp_path):
     _, state = small_flow(6, 3)
     path = lightning(tmp_path / "run.ckpt", state)
     with pytest.raises(CourseError, match=r"missing first_stage_model.*and \d+ more") as error:
-        load_released(path, "anime")
+        load_released_translator(path, "anime")
     assert len(str(error.value)) < 5000
     with pytest.raises(CourseError, match="no released Net2Net translator"):
-        load_released(path, "animals")
+        load_released_translator(path, "animals")
     with pytest.raises(CourseError, match="no released expert"):
         load_net2net_expert(path, "animals")
 
@@ -306,7 +306,7 @@ def test_a_flow_alone_opens_where_the_target_comes_from_outside(tmp_path):
     parts = load_translator_parts(lightning(tmp_path / "run.ckpt", state))
     assert parts.target is None and parts.config.kind == "labels"
     with pytest.raises(CourseError, match=r"pass target="):
-        load_released(tmp_path / "run.ckpt")
+        load_released_translator(tmp_path / "run.ckpt")
     with pytest.raises(CourseError, match=r"holds Net2Net flow \(state_dict\), not .*open it with .*load_net2net_flow"):
         load_net2net_expert(tmp_path / "run.ckpt")
 

@@ -45,7 +45,7 @@ from course_lib.translation import (
     score_choice,
     score_regressor,
 )
-from course_lib.translation.sources import SOURCES
+from course_lib.translation.translator import SOURCES
 from course_lib.widgets.translations import CrossView, SourceView
 
 
@@ -192,10 +192,11 @@ def test_colours_are_kept_without_places(experiment):
 def test_a_source_that_shows_more_leaves_less_open(segmenter, training, experiment, translator):
     blind = trained(TransformedExpert(translator.source.expert, torch.zeros_like), training, experiment, 30)
     much, little = (score_choice(experiment, one) for one in (translator, blind))
-    assert much.pictures.shape == (60, 2, 3, 64, 64)
-    assert much.nats < little.nats - 20 and much.scores.pixel_spread < little.scores.pixel_spread
-    still = score_choice(experiment, translator, temperature=0.0)
-    assert still.scores.pixel_spread < 1e-4 and still.scores.diversity < 1e-3
+    assert much[0].shape == (60, 2, 3, 64, 64)
+    (_, much), (_, little) = much, little
+    assert much["nats"] < little["nats"] - 20 and much["pixel_spread"] < little["pixel_spread"]
+    _, still = score_choice(experiment, translator, temperature=0.0)
+    assert still["pixel_spread"] < 1e-4 and still["diversity"] < 1e-3
 
 
 def test_a_vector_can_be_the_condition(training, experiment):
@@ -220,10 +221,12 @@ def test_the_regressor_begins_at_the_linear_map_and_learns_beyond_it(tmp_path, t
     quiet = {"checkpoint_every": 0, "preview_every": 0, "progress": False}
     train(RegressorMethod(pairs, regressor, 3e-3), Budget(60), 64, **quiet)
     assert error() < start
-    found = score_regressor(experiment, regressor.eval(), source)
+    pictures, found = score_regressor(experiment, regressor.eval(), source)
     answers = experiment.target.decode(regressor(condition[:3]))
-    assert torch.allclose(found.pictures[:3, 0], answers, atol=1e-5)
-    assert found.scores.frechet > 0 == found.scores.diversity and found.nats is None
+    assert torch.allclose(pictures[:3, 0], answers, atol=1e-5)
+    assert found["frechet"] > 0 == found["diversity"] and "nats" not in found
+    expected = (experiment.latents.mean - regressor(condition)).square().sum(1).mean().item()
+    assert found["error"] == pytest.approx(expected, rel=1e-4)
     card = Card("answers", "grid regressor", regressor.config.to_dict(), {"width": 16})
     save_weights(regressor.state_dict(), card, tmp_path, bits=32)
     assert torch.equal(load_regressor("answers", folder=tmp_path)(condition), regressor(condition))

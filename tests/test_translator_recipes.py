@@ -10,7 +10,7 @@ from course_lib.profiles import Profile
 from course_lib.recipes import RECIPES, translators
 from course_lib.recipes.recipe import Job
 from course_lib.translation import load_choice, load_flow, load_regressor
-from course_lib.translation.sources import SOURCES
+from course_lib.translation.translator import SOURCES
 
 
 @pytest.fixture

@@ -51,7 +51,6 @@ from ..translation.gan_target import (
 )
 from ..translation.scores import read_as_asked
 from ..translation.shipped import text_tensors
-from ..translation.sources import SOURCES, WARP_STRENGTH
 from ..translation.text import (
     CaptionSource,
     CaptionStage,
@@ -60,6 +59,7 @@ from ..translation.text import (
     new_captions,
     training_captions,
 )
+from ..translation.translator import SOURCES, WARP_STRENGTH
 from .recipe import Job, data_hash, on_held_out, publish
 
 __all__ = ["LAYERS", "TRANSLATORS", "TranslatorSpec", "train_baseline", "train_labels", "train_layers"]
@@ -119,7 +119,7 @@ class TranslatorSpec:
 
 def _score_edges(data: ExperimentData, translator: Translator) -> dict[str, float]:
     drawn = Translator(translator.source.transformed(edges), translator.flow, translator.target)
-    return {f"{key} (edges)": value for key, value in score_choice(data, drawn).metrics.items()}
+    return {f"{key} (edges)": value for key, value in score_choice(data, drawn)[1].items()}
 
 
 def _score_crossings(data: ExperimentData, translator: Translator) -> dict[str, float]:
@@ -161,7 +161,7 @@ def _layer(layer: str) -> TranslatorSpec:
 
 
 def _choice(name: str, **options: Any) -> TranslatorSpec:
-    return TranslatorSpec(SOURCES[name], f"course_lib.translation.sources.SOURCES[{name!r}]", **options)
+    return TranslatorSpec(SOURCES[name], f"course_lib.translation.translator.SOURCES[{name!r}]", **options)
 
 
 _MORE_BLOCKS = {"blocks": 6}
@@ -241,7 +241,7 @@ def train_translator(job: Job, name: str, last: bool = True) -> Card:
     translator = Translator(source, averaged, target)
 
     def score(part: str) -> dict[str, float]:
-        found = score_choice(scored[part], translator, seed=job.seed).metrics
+        _, found = score_choice(scored[part], translator, seed=job.seed)
         return spec.named(found | (spec.more(scored[part], translator) if spec.more else {}), part)
 
     kind, tensors = "choice" if spec.pooled else "grid flow", averaged.state_dict()
@@ -270,10 +270,7 @@ def train_baseline(job: Job, flow: str, last: bool = True) -> Card:
     averaged = history.averaged["regressor"].eval()
 
     def score(part: str) -> dict[str, float]:
-        found = score_regressor(scored[part], averaged, source)
-        with torch.no_grad():
-            error = (scored[part].latents.mean - averaged(found.condition)).square().sum(1).mean().item()
-        return spec.named({"error": error} | found.metrics, part)
+        return spec.named(score_regressor(scored[part], averaged, source)[1], part)
 
     card = Card(f"{flow}-mlp", "grid regressor", config.to_dict(), recipe, data=data_hash(load_people()))
     card.metrics = score("val") | score("test")

@@ -349,7 +349,7 @@ RELEASED_TRANSLATORS = {
 
 @dataclass(frozen=True)
 class TranslatorParts:
-    """What was read of a translator's checkpoint; ``course_lib.translation.load_released`` joins it into one.
+    """What was read of a translator's checkpoint; ``course_lib.translation.load_released_translator`` joins it.
 
     ``step`` counts training steps, if the file says so; ``notes`` say what was left out.
     """
@@ -377,7 +377,7 @@ def translator_layout(config: TranslatorConfig) -> Layout:
 _TRANSLATOR = Kind(
     "Net2Net translator",
     _FLOW + _MARK,
-    "course_lib.translation.load_released",
+    "course_lib.translation.load_released_translator",
     TranslatorConfig.read,
     translator_layout,
     RELEASED_TRANSLATORS,

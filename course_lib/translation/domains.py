@@ -20,19 +20,8 @@ from ..training.method import History, Loss, Method
 from .training import FlowMethod, Pairs, encode_pairs
 from .translator import Translator
 
-__all__ = [
-    "DomainTranslator",
-    "LabelMethod",
-    "LinearStart",
-    "adapt_autoencoder",
-    "encode_labelled",
-    "fit_domains",
-    "label_flow",
-    "own_domains",
-    "people_expert",
-    "reconstruction_psnr",
-    "withhold",
-]
+__all__ = ["DomainTranslator", "LabelMethod", "LinearStart", "adapt_autoencoder", "encode_labelled", "fit_domains"]
+__all__ += ["label_flow", "own_domains", "people_expert", "reconstruction_psnr", "withhold"]
 
 Labels = Mapping[str, Tensor]
 
@@ -114,11 +103,11 @@ class LabelMethod(FlowMethod):
         pairs: training pairs whose conditions are joined one-hots.
         flow: the flow to train.
         expert: of the labels.
-        options: those of :class:`FlowMethod`; the conditions of ``held`` are complete ones.
+        options, named: those of :class:`FlowMethod`; the conditions of ``held`` are complete ones.
     """
 
-    def __init__(self, pairs: Pairs, flow: GridFlow, expert: LabelExpert, **options: Any):
-        super().__init__(pairs, flow, **options)
+    def __init__(self, pairs: Pairs, flow: GridFlow, expert: LabelExpert, *options: Any, **named: Any):
+        super().__init__(pairs, flow, *options, **named)
         self.expert = expert
 
     def batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -151,7 +140,7 @@ class DomainTranslator(Translator):
         expert: LabelExpert | None = None,
         classifier: Classifier | None = None,
     ):
-        expert = expert or LabelExpert({name: len(values) for name, values in list(classes.items())[:1]})
+        expert = expert or _domain_alone(classes)
         super().__init__(expert, flow, target)
         self.domain, self.classifier = next(iter(expert.slices)), classifier
         self.classes = {name: list(classes[name]) for name in expert.slices}
@@ -220,10 +209,9 @@ class DomainTranslator(Translator):
         ``changed``: attribute → new value.
         """
         latent, own = self.target.encode(y[None]), self.labels(y[None], torch.tensor([domain]))
-        values = {name: torch.tensor([value], device=y.device) for name, value in (changed or {}).items()}
-        moved = self.move(latent, own, own | values | {self.domain: torch.tensor([other], device=y.device)})
+        moved = self.move(latent, own, own | self._one({**(changed or {}), self.domain: other}))
         amounts = torch.linspace(0, 1, frames, device=latent.device)[:, None]
-        return torch.cat([self.target.decode(z) for z in torch.lerp(latent, moved, amounts).split(64)])
+        return self.decode(torch.lerp(latent, moved, amounts))
 
     @torch.no_grad()
     def vary(
@@ -251,15 +239,20 @@ class DomainTranslator(Translator):
         own = self.labels(y[None], torch.tensor([domain]))
         v = self.flow.encode(self.target.encode(y[None]), self.code(own))
         noise = torch.randn(count, v.shape[1], generator=generator).to(v) * v.square().mean().sqrt()
-        own |= {name: torch.tensor([value], device=y.device) for name, value in (changed or {}).items()}
-        many = {name: value.expand(len(self.names)) for name, value in own.items()}
-        return self.render((1 - spread**2) ** 0.5 * v + spread * noise, self._every(many)).transpose(0, 1)
+        own = {name: value.to(v.device).expand(len(self.names)) for name, value in (own | self._one(changed)).items()}
+        every = own | {self.domain: torch.arange(len(self.names), device=v.device)}
+        return self.render((1 - spread**2) ** 0.5 * v + spread * noise, every).transpose(0, 1)
 
-    def _every(self, labels: Labels) -> dict[str, Tensor]:
+    def _one(self, values: Mapping[str, int] | None) -> dict[str, Tensor]:
+        """The labels of one picture, on the flow's device."""
         device = next(self.flow.parameters()).device
-        return {name: value.to(device) for name, value in labels.items()} | {
-            self.domain: torch.arange(len(self.names), device=device)
-        }
+        return {name: torch.tensor([value], device=device) for name, value in (values or {}).items()}
+
+
+def _domain_alone(classes: Mapping[str, Sequence[str]]) -> LabelExpert:
+    """The first of ``classes`` is the domain."""
+    name = next(iter(classes))
+    return LabelExpert({name: len(classes[name])})
 
 
 def fit_domains(
@@ -270,8 +263,6 @@ def fit_domains(
     batch_size: int = 64,
     seed: int = 0,
     expert: LabelExpert | None = None,
-    rate: float = 2e-3,
-    weight_decay: float = 0.02,
     held: Pairs | None = None,
     sizes: Mapping[str, Any] | None = None,
     **options: Any,
@@ -291,7 +282,7 @@ def fit_domains(
     Raises:
         CourseError: fewer than two domains, or a domain with fewer than five pictures.
     """
-    expert = expert or LabelExpert({name: len(values) for name, values in list(classes.items())[:1]})
+    expert = expert or _domain_alone(classes)
     domain = next(iter(expert.slices))
     members = pairs.condition[:, expert.slices[domain]].sum(0).long().cpu()
     if len(members) < 2 or int(members.min()) < 5:
@@ -299,10 +290,8 @@ def fit_domains(
         raise CourseError(f"a translator needs two domains or more with five pictures each, not {found}: add pictures.")
     flow = label_flow(pairs, target, expert, seed, **(sizes or {}))
     held = held and replace(held, condition=expert.cross(held.condition))
-    rates = {"rate": rate, "weight_decay": weight_decay, "held": held, "held_every": options.get("log_every", 100)}
-    history = train(
-        LabelMethod(pairs, flow, expert, **rates), Budget(steps), min(batch_size, len(pairs)), seed=seed, **options
-    )
+    method = LabelMethod(pairs, flow, expert, 2e-3, 0.02, held, options.get("log_every", 100))
+    history = train(method, Budget(steps), min(batch_size, len(pairs)), seed=seed, **options)
     return DomainTranslator(classes, history.averaged["flow"].eval(), target, expert), history
 
 
@@ -333,8 +322,7 @@ def own_domains(data: ImageSet) -> ImageSet:
     split = torch.zeros(len(data), dtype=torch.int64)
     for k in range(len(names)):  # domain by domain, so that none is missing from a part
         members = (data.labels["domain"] == k).nonzero()[:, 0]
-        part = data.subset(members).random_split(k)
-        split[members] = part.split
+        split[members] = data.subset(members).random_split(k).split
     return ImageSet(data.name, data.images, data.labels, data.classes, data.captions, split)
 
 

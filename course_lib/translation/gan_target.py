@@ -22,16 +22,8 @@ from ..training.method import Loss, Method
 from .text import CaptionMethod, CaptionSource, CaptionStage
 from .training import Pairs
 
-__all__ = [
-    "DequantiserMethod",
-    "GanMethod",
-    "GanTarget",
-    "GeneratedPairs",
-    "class_distance",
-    "generate_pairs",
-    "nearest_class",
-    "start_dequantiser",
-]
+__all__ = ["DequantiserMethod", "GanMethod", "GanTarget", "GeneratedPairs", "class_distance", "generate_pairs"]
+__all__ += ["nearest_class", "start_dequantiser"]
 
 
 class GanTarget(nn.Module):
@@ -70,11 +62,7 @@ class GanTarget(nn.Module):
         rounded: bool = False,
         folder: Path = CHECKPOINTS,
     ) -> "GanTarget":
-        """A shipped generator.
-
-        Raises:
-            CourseError: missing or damaged files.
-        """
+        """A shipped generator."""
         space = load_card(name, folder).recipe.get("space")
         latents = LatentSpace(load_expert(space, device)) if space else None
         return cls(load_expert(name, device, folder), rounded, latents)
@@ -85,11 +73,7 @@ class GanTarget(nn.Module):
         return self.generator.shared.weight.detach()
 
     def split(self, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """Noise ``(B, Z)`` and embedding ``(B, E)``.
-
-        Raises:
-            CourseError: another length.
-        """
+        """Noise ``(B, Z)`` and embedding ``(B, E)``; a :class:`CourseError` if the length is another one."""
         if latent.shape[1:] != (self.latent_dim,):
             raise CourseError(f"this target takes latents (B, {self.latent_dim}), not {tuple(latent.shape)}.")
         return latent[:, : self.noise], latent[:, self.noise :]
@@ -98,17 +82,13 @@ class GanTarget(nn.Module):
     def decode(self, latent: Tensor) -> Tensor:
         """Pictures ``(B, 3, S, S)`` in [−1, 1]."""
         noise, embedding = self.split(latent)
-        drawn = self.generator(
-            noise, self.classes[nearest_class(embedding, self.classes)] if self.rounded else embedding
-        )
+        if self.rounded:
+            embedding = self.classes[nearest_class(embedding, self.classes)]
+        drawn = self.generator(noise, embedding)
         return drawn if self.space is None else self.space.decode(drawn)
 
     def encode(self, x: Tensor) -> Tensor:
-        """There is no way back.
-
-        Raises:
-            CourseError: always.
-        """
+        """There is no way back: always a :class:`CourseError`."""
         raise CourseError("a GAN has no encoder: make pairs from its own samples with generate_pairs.")
 
 
@@ -202,21 +182,17 @@ class GanMethod(CaptionMethod):
     ):
         self.dequantiser, self.classes, self.label = dequantiser, target.classes, pairs.label
         self.noise_length = target.noise
-        kept = None if held is None else self._fixed(held, target, dequantiser, table, source)
-        latents = self._fixed(pairs, target, dequantiser, table, source)
-        super().__init__(latents, pairs.thing, table, source, flow, held=kept, **options)
 
-    @staticmethod
-    def _fixed(
-        pairs: GeneratedPairs, target: GanTarget, dequantiser: Dequantiser, table: Tensor, source: CaptionSource
-    ) -> Pairs:
-        """One draw of every latent with its first caption: for the linear shift and for the held-out loss."""
-        latent = pairs.latents(target, dequantiser, torch.Generator().manual_seed(0))
-        beliefs = table[pairs.thing.to(table.device), 0]
-        return Pairs(source.condition(beliefs), latent, torch.zeros_like(latent))
+        def fixed(some: GeneratedPairs) -> Pairs:
+            """One draw of every latent with its first caption: for the linear shift and for the held-out loss."""
+            latent = some.latents(target, dequantiser, torch.Generator().manual_seed(0))
+            condition = source.condition(table[some.thing.to(table.device), 0])
+            return Pairs(condition, latent, torch.zeros_like(latent))
+
+        kept = None if held is None else fixed(held)
+        super().__init__(fixed(pairs), pairs.thing, table, source, flow, held=kept, **options)
 
     def to_device(self, device: torch.device) -> None:
-        """Moves labels and embeddings."""
         super().to_device(device)
         self.label, self.classes = self.label.to(device), self.classes.to(device)
         self.dequantiser = self.dequantiser.to(device)
@@ -232,11 +208,7 @@ class GanMethod(CaptionMethod):
 
 
 def class_distance(embeddings: Tensor) -> float:
-    """Mean distance from a class embedding to the nearest other one; ``embeddings: (C, E)``.
-
-    Raises:
-        CourseError: fewer than two classes, or two that share a point.
-    """
+    """Mean distance from a class embedding to the nearest other one; ``embeddings: (C, E)``, all different."""
     if len(embeddings) < 2:
         raise CourseError("a distance between classes needs two of them.")
     distance = torch.cdist(embeddings, embeddings, compute_mode="donot_use_mm_for_euclid_dist")
@@ -278,9 +250,6 @@ def start_dequantiser(embeddings: Tensor, spread: float = 0.3) -> Dequantiser:
     Args:
         embeddings: ``(C, E)``, of a frozen generator; the hidden layers are ``2 E`` wide.
         spread: as for :class:`DequantiserMethod`.
-
-    Raises:
-        CourseError: see :func:`class_distance`.
     """
     embeddings = embeddings.detach().cpu()
     dim = embeddings.shape[1]
@@ -324,7 +293,6 @@ class DequantiserMethod(Method):
         self.ema, self.length = {"dequantiser": 0.99}, 1024 * len(embeddings)
 
     def to_device(self, device: torch.device) -> None:
-        """Moves the embeddings."""
         super().to_device(device)
         self.embeddings = self.embeddings.to(device)
 

@@ -15,18 +15,8 @@ from ..experts import GridAutoencoder, SourceExpert
 from .training import LATENT_NOISE, GridRegressor, Pairs, encode_pairs, held_out_nats
 from .translator import Translator
 
-__all__ = [
-    "ExperimentData",
-    "ScoredTranslations",
-    "TranslationScores",
-    "explained",
-    "inherited",
-    "nearest_caption_pictures",
-    "open_variety",
-    "read_as_asked",
-    "score_choice",
-    "score_regressor",
-]
+__all__ = ["ExperimentData", "explained", "inherited", "nearest_caption_pictures", "open_variety", "read_as_asked"]
+__all__ += ["score_choice", "score_regressor", "translation_scores"]
 
 
 @dataclass(frozen=True)
@@ -56,93 +46,56 @@ class ExperimentData:
         real = torch.cat(list(held.batches(250))).to(next(target.parameters()).device)
         return cls(target, judge, held, latents, real, judge.features(real))
 
+    @torch.no_grad()
     def conditions(self, source: SourceExpert) -> Tensor:
         """``(N, *condition_shape)`` of the held-out pictures."""
-        with torch.no_grad():
-            return torch.cat([source.encode(x) for x in self.real.split(250)])
+        return torch.cat([source.encode(x) for x in self.real.split(250)])
 
     def pairs(self, source: SourceExpert) -> Pairs:
         """The same with the latents."""
         return Pairs(self.conditions(source), self.latents.mean, self.latents.std)
 
-    def decode(self, latent: Tensor) -> Tensor:
-        """Pictures ``(N, 3, S, S)`` on the CPU."""
-        with torch.no_grad():
-            return torch.cat([self.target.decode(part).cpu() for part in latent.split(250)])
 
+@torch.no_grad()
+def translation_scores(
+    data: ExperimentData, pictures: Tensor, condition: Tensor, source: SourceExpert
+) -> dict[str, float]:
+    """Scores of translations of the held-out pictures; features are the judge's.
 
-@dataclass(frozen=True)
-class TranslationScores:
-    """Scores on held-out pictures; features are the judge's.
-
-    Attributes:
-        frechet: Fréchet distance between translations and real pictures; lower is better.
-        accuracy: share of right attributes that the judge reads from translations, mean over attributes.
-        consistency: share of the condition's variance that is kept when the source encodes the translations; 1 is
-            exact.
-        diversity: mean feature distance between two translations of one input; 0 means no choice at all.
-        pixel_spread: root mean square difference of two translations of one input, in [0, 2].
-        psnr: peak signal-to-noise ratio to the real picture in dB, peak 2, from the mean squared error over all
-            pictures.
-    """
-
-    frechet: float
-    accuracy: float
-    consistency: float
-    diversity: float
-    pixel_spread: float
-    psnr: float
-
-    @classmethod
-    def of(cls, data: ExperimentData, pictures: Tensor, condition: Tensor, source: SourceExpert) -> "TranslationScores":
-        """Scores of ``pictures (N, samples, 3, S, S)`` on the CPU, translations of ``data`` under ``condition``.
-
-        All but diversity and spread are of the first sample of each input. With one sample those two are 0.
-        """
-        first, device = pictures[:, 0].to(data.real.device), data.real.device
-        features = data.judge.features(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2])
-        heads, seen = data.judge.network.heads, features[:, 0].to(device)
-        labels = [label for label in ATTRIBUTES if label in heads and label in data.held.labels]
-        with torch.no_grad():
-            right = [heads[label](seen).argmax(1).cpu() == data.held.labels[label] for label in labels]
-            again = torch.cat([source.encode(x) for x in first.split(250)])
-        several = pictures.shape[1] > 1
-        return cls(
-            frechet_distance(data.features, features[:, 0]),
-            torch.stack(right).float().mean().item(),
-            explained(condition.flatten(1), again.flatten(1)),
-            diversity(features) if several else 0.0,
-            (pictures[:, 0] - pictures[:, 1]).square().mean().sqrt().item() if several else 0.0,
-            (10 * (4.0 / (data.real - first).square().mean().clamp_min(1e-10)).log10()).item(),
-        )
-
-
-@dataclass(frozen=True)
-class ScoredTranslations:
-    """Translations of the held-out pictures.
-
-    Attributes:
-        condition: ``(N, …)`` of the held-out pictures.
+    Args:
+        data: target, pictures and judge.
         pictures: ``(N, samples, 3, S, S)`` on the CPU.
-        scores: of these.
-        nats: negative log-likelihood of the true latent, a picture; None for a regressor.
+        condition: ``(N, …)``, under which they were drawn.
+        source: of the conditions.
+
+    Returns:
+        Of the first sample of each input: ``frechet`` distance to the real pictures; ``accuracy``, the share of right
+        attributes that the judge reads, mean over attributes; ``consistency``, the share of the condition's variance
+        that is kept when the source encodes the translations, 1 is exact; ``psnr`` to the real picture in dB, peak 2,
+        from the mean squared error over all. Of the samples of one input, 0 where there is one: ``diversity``, mean
+        feature distance between two; ``pixel_spread``, root mean square difference of two, in [0, 2].
     """
-
-    condition: Tensor
-    pictures: Tensor
-    scores: TranslationScores
-    nats: float | None = None
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """All numbers by name, for a card."""
-        return vars(self.scores) | ({} if self.nats is None else {"nats": self.nats})
+    first, device = pictures[:, 0].to(data.real.device), data.real.device
+    features = data.judge.features(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2])
+    heads, seen = data.judge.network.heads, features[:, 0].to(device)
+    labels = [label for label in ATTRIBUTES if label in heads and label in data.held.labels]
+    right = [heads[label](seen).argmax(1).cpu() == data.held.labels[label] for label in labels]
+    again = torch.cat([source.encode(x) for x in first.split(250)])
+    several = pictures.shape[1] > 1
+    return {
+        "frechet": frechet_distance(data.features, features[:, 0]),
+        "accuracy": torch.stack(right).float().mean().item(),
+        "consistency": explained(condition.flatten(1), again.flatten(1)),
+        "diversity": diversity(features) if several else 0.0,
+        "pixel_spread": (pictures[:, 0] - pictures[:, 1]).square().mean().sqrt().item() if several else 0.0,
+        "psnr": (10 * (4.0 / (data.real - first).square().mean().clamp_min(1e-10)).log10()).item(),
+    }
 
 
 @torch.no_grad()
 def score_choice(
     data: ExperimentData, translator: Translator, samples: int = 2, temperature: float = 1.0, seed: int = 0
-) -> ScoredTranslations:
+) -> tuple[Tensor, dict[str, float]]:
     """Translates the held-out pictures and scores the translations. Every translation has a residual of its own.
 
     Args:
@@ -151,27 +104,32 @@ def score_choice(
         samples: translations of each picture.
         temperature: standard deviation of their residuals.
         seed: of the residuals.
+
+    Returns:
+        Pictures ``(N, samples, 3, S, S)`` on the CPU; their :func:`translation_scores`, and ``nats``, the negative
+        log-likelihood of the true latent, a picture.
     """
     pairs = data.pairs(translator.source)
     many = pairs.condition.repeat_interleave(samples, 0)
     latent = translator.flow.sample(many, temperature, torch.Generator().manual_seed(seed))
-    pictures = data.decode(latent).unflatten(0, (len(pairs), samples))
-    scores = TranslationScores.of(data, pictures, pairs.condition, translator.source)
-    return ScoredTranslations(pairs.condition, pictures, scores, held_out_nats(translator.flow, pairs))
+    pictures = translator.decode(latent).cpu().unflatten(0, (len(pairs), samples))
+    scores = translation_scores(data, pictures, pairs.condition, translator.source)
+    return pictures, scores | {"nats": held_out_nats(translator.flow, pairs)}
 
 
 @torch.no_grad()
-def score_regressor(data: ExperimentData, regressor: GridRegressor, source: SourceExpert) -> ScoredTranslations:
-    """The same for the paper's baseline, which has one answer for each held-out picture: ``(N, 1, 3, S, S)``.
+def score_regressor(
+    data: ExperimentData, regressor: GridRegressor, source: SourceExpert
+) -> tuple[Tensor, dict[str, float]]:
+    """The same for the paper's baseline, which has one answer for each held-out picture, and no likelihood.
 
-    Args:
-        data: target, pictures and judge.
-        regressor: from conditions to the target's latents, trained.
-        source: of the conditions.
+    ``error`` is the squared one of the latent, a picture.
     """
     condition = data.conditions(source)
-    pictures = data.decode(torch.cat([regressor(part) for part in condition.split(250)]))[:, None]
-    return ScoredTranslations(condition, pictures, TranslationScores.of(data, pictures, condition, source))
+    latent = torch.cat([regressor(part) for part in condition.split(250)])
+    pictures = torch.cat([data.target.decode(part).cpu() for part in latent.split(250)])[:, None]
+    error = (data.latents.mean - latent).square().sum(1).mean().item()
+    return pictures, {"error": error} | translation_scores(data, pictures, condition, source)
 
 
 def explained(wanted: Tensor, found: Tensor) -> float:

@@ -1,4 +1,7 @@
-"""Opens the translators that come with the course, and those that the authors of Net2Net released."""
+"""Opens the translators that come with the course, and those that the authors of Net2Net released.
+
+Every function raises a :class:`CourseError` where files are missing or damaged, or hold a checkpoint of another kind.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,23 +22,15 @@ from ..released.net2net_experts import Dequantiser, DequantiserConfig
 from ..training import Card, load_card, load_weights
 from .domains import people_expert
 from .gan_target import GanTarget
-from .sources import SOURCES, LowResolution, PooledSource
 from .text import CaptionSource, CaptionStage
 from .training import GridRegressor
-from .translator import Translator
+from .translator import SOURCES, LowResolution, PooledSource, Translator
 
-__all__ = [
-    "CaptionerPrompts",
-    "load_choice",
-    "load_flow",
-    "load_regressor",
-    "load_released",
-    "load_shipped_dequantiser",
-    "load_superresolution",
-    "load_text_to_biggan",
-    "load_text_to_people",
-    "text_tensors",
-]
+__all__ = ["CaptionerPrompts", "load_choice", "load_flow", "load_regressor", "load_released_translator"]
+__all__ += ["load_shipped_dequantiser", "load_superresolution", "load_text_to_biggan", "load_text_to_people"]
+__all__ += ["text_tensors"]
+
+Device = str | torch.device
 
 _SOURCE, _FLOW = "source.", "flow."
 
@@ -50,70 +45,43 @@ _NETWORKS: dict[str, Callable[[Card], nn.Module]] = {
 """What a checkpoint's card calls its kind → the network of that kind."""
 
 
-def _open(
-    name: str, kinds: Sequence[str], device: str | torch.device, folder: Path
-) -> tuple[Any, dict[str, Tensor], Card]:
-    """The frozen network of one of ``kinds``, what its file holds beside it (without prefix), and its card."""
+def _open(name: str, kinds: Sequence[str], device: Device, folder: Path) -> tuple[Any, dict[str, Tensor]]:
+    """The frozen network of one of ``kinds``, and what its file holds beside it (without prefix)."""
     tensors, card = load_weights(name, folder)
     if card.kind not in kinds:
         raise CourseError(f"checkpoint {name!r} is a {card.kind}, not a {' or '.join(kinds)}.")
     beside = {key: tensors.pop(key) for key in list(tensors) if key.startswith(_SOURCE)}
     network = _NETWORKS[card.kind](card)
     network.load_state_dict({key.removeprefix(_FLOW): value for key, value in tensors.items()})
-    return freeze(network.to(device)), {key.removeprefix(_SOURCE): t.to(device) for key, t in beside.items()}, card
+    return freeze(network.to(device)), {key.removeprefix(_SOURCE): t.to(device) for key, t in beside.items()}
 
 
-def load_flow(name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> ConditionalFlow | GridFlow:
-    """A shipped conditional flow, flat or on a grid, frozen.
-
-    Raises:
-        CourseError: missing or damaged files, or a checkpoint of another kind.
-    """
+def load_flow(name: str, device: Device = "cpu", folder: Path = CHECKPOINTS) -> ConditionalFlow | GridFlow:
+    """A shipped conditional flow, flat or on a grid, frozen."""
     return _open(name, ("conditional flow", "grid flow"), device, folder)[0]
 
 
-def load_regressor(name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> GridRegressor:
-    """A shipped baseline from condition to latent, frozen.
-
-    Raises:
-        CourseError: missing or damaged files, or a checkpoint of another kind.
-    """
+def load_regressor(name: str, device: Device = "cpu", folder: Path = CHECKPOINTS) -> GridRegressor:
+    """A shipped baseline from condition to latent, frozen."""
     return _open(name, ("grid regressor",), device, folder)[0]
 
 
-def load_shipped_dequantiser(device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> Dequantiser:
-    """The dequantiser of the course's BigGAN, frozen.
-
-    Raises:
-        CourseError: missing or damaged files, or a checkpoint of another kind.
-    """
+def load_shipped_dequantiser(device: Device = "cpu", folder: Path = CHECKPOINTS) -> Dequantiser:
+    """The dequantiser of the course's BigGAN, frozen."""
     return _open("dequantiser", ("dequantiser",), device, folder)[0]
 
 
-def load_superresolution(size: int = 8, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> Translator:
-    """Super-resolution of people to 64 pixels: the flow from ``size`` (8 or 16) pixels and the grid autoencoder.
-
-    Raises:
-        CourseError: as :func:`load_flow`.
-    """
+def load_superresolution(size: int = 8, device: Device = "cpu", folder: Path = CHECKPOINTS) -> Translator:
+    """Super-resolution of people to 64 pixels: the flow from ``size`` (8 or 16) pixels and the grid autoencoder."""
     flow = load_flow(f"superresolution-{size}", device, folder)
     return Translator(LowResolution(size), flow, load_expert("avatar-autoencoder", device, folder))
 
 
-def load_choice(name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> Translator:
-    """A shipped translator into the autoencoder of people, with its source.
-
-    Args:
-        name: a key of :data:`course_lib.translation.sources.SOURCES`.
-        device: where to put the networks.
-        folder: where weights and cards of the flow are.
-
-    Raises:
-        CourseError: no such source, missing or damaged files, or a checkpoint of another kind.
-    """
+def load_choice(name: str, device: Device = "cpu", folder: Path = CHECKPOINTS) -> Translator:
+    """A shipped translator into the autoencoder of people, with its source, a key of :data:`SOURCES`."""
     if name not in SOURCES:
         raise CourseError(f"there is no source {name!r}: choose one of {', '.join(SOURCES)}.")
-    flow, state, _ = _open(name, ("choice",), device, folder)
+    flow, state = _open(name, ("choice",), device, folder)
     source = PooledSource.restore(SOURCES[name](device), flow.config.condition_shape, state)
     return Translator(source, flow, load_expert("avatar-autoencoder", device))
 
@@ -128,18 +96,9 @@ def text_tensors(flow: ConditionalFlow, source: CaptionSource) -> dict[str, Tens
 
 
 def load_text_to_people(
-    sentences: SourceExpert | None = None, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS
+    sentences: SourceExpert | None = None, device: Device = "cpu", folder: Path = CHECKPOINTS
 ) -> Translator:
-    """Pairs (sentence, style) → 64-pixel people.
-
-    Args:
-        sentences: the sentence expert; None opens the bundled one with its memory.
-        device: where to put it.
-        folder: where weights and cards are.
-
-    Raises:
-        CourseError: missing or damaged files, or a checkpoint of another kind.
-    """
+    """Pairs (sentence, style) → 64-pixel people; ``sentences`` None opens the bundled expert with its memory."""
     tensors, card = load_weights("text-to-people", folder)
     if card.kind != "sentence reader":
         raise CourseError(f"checkpoint 'text-to-people' is a {card.kind}, not a sentence reader.")
@@ -150,17 +109,10 @@ def load_text_to_people(
 
 
 def load_text_to_biggan(
-    sentences: SourceExpert | None = None,
-    device: str | torch.device = "cpu",
-    folder: Path = CHECKPOINTS,
-    rounded: bool = False,
+    sentences: SourceExpert | None = None, device: Device = "cpu", folder: Path = CHECKPOINTS, rounded: bool = False
 ) -> Translator:
-    """Sentences → noise and class embedding of ``avatar-biggan``; ``rounded`` as for :class:`GanTarget`.
-
-    Raises:
-        CourseError: missing or damaged files, or a checkpoint of another kind.
-    """
-    flow, tensors, _ = _open("text-to-biggan", ("text flow",), device, folder)
+    """Sentences → noise and class embedding of ``avatar-biggan``; ``rounded`` as for :class:`GanTarget`."""
+    flow, tensors = _open("text-to-biggan", ("text flow",), device, folder)
     kinds, known = load_kinds().classes["kind"], load_card("avatar-biggan", folder).recipe["classes"]
     stage = CaptionStage(load_expert("avatar-classifier", device, folder), kinds, known)
     reader = CaptionSource(sentences or SentenceMemory(device=device), **tensors, labels=stage.labels)
@@ -188,7 +140,7 @@ class CaptionerPrompts:
         return self.sentences.encode([f"<start> {' '.join(sentence.lower().split())} <end> " for sentence in x])
 
 
-def load_released(
+def load_released_translator(
     path: str | Path,
     config: TranslatorConfig | str | None = None,
     sentences: SourceExpert | None = None,
@@ -196,7 +148,7 @@ def load_released(
     normalise_twice: bool = True,
     sample_condition: bool = False,
     captioner_prompts: bool = True,
-    device: str | torch.device = "cpu",
+    device: Device = "cpu",
 ) -> Translator:
     """A released translator, frozen.
 
@@ -218,8 +170,7 @@ def load_released(
         device: where to put it.
 
     Raises:
-        CourseError: the file cannot be read or does not fit, or an expert that it does not hold was not given or has
-            other sizes.
+        CourseError: the file does not fit, or an expert that it does not hold was not given or has other sizes.
     """
     parts = load_translator_parts(path, config, normalise_twice)
     if target is None and parts.target is None:
@@ -227,12 +178,12 @@ def load_released(
             "the target of this translator is not in its checkpoint: pass target=, for example a BlackBox around "
             f"BigBiGAN with latents of {parts.flow.config.dim} numbers."
         )
-    source = _source(parts, sentences, sample_condition, captioner_prompts, device)
+    source = _released_source(parts, sentences, sample_condition, captioner_prompts, device)
     return Translator(source, freeze(parts.flow.to(device)), target or parts.target.to(device))
 
 
-def _source(
-    parts: TranslatorParts, sentences: Any, sample: bool, prompts: bool, device: str | torch.device
+def _released_source(
+    parts: TranslatorParts, sentences: Any, sample: bool, prompts: bool, device: Device
 ) -> SourceExpert:
     (width,) = parts.flow.config.condition_shape
     if parts.source is not None:

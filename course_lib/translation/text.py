@@ -15,19 +15,8 @@ from ..errors import CourseError
 from ..experts import Classifier, LabelExpert, SourceExpert
 from .training import FlowMethod, Pairs
 
-__all__ = [
-    "KIND_PHRASES",
-    "NEW_WORDINGS",
-    "STYLE_WORDS",
-    "CaptionMethod",
-    "CaptionSource",
-    "CaptionStage",
-    "belief_targets",
-    "combinations_of",
-    "new_captions",
-    "some_of",
-    "training_captions",
-]
+__all__ = ["KIND_PHRASES", "NEW_WORDINGS", "STYLE_WORDS", "CaptionMethod", "CaptionSource", "CaptionStage"]
+__all__ += ["belief_targets", "combinations_of", "new_captions", "some_of", "training_captions"]
 
 NEW_WORDINGS = (3, 6)
 """Of :func:`course_lib.data.people.captions`; with the last wording of :func:`partial_caption` kept for tests."""
@@ -103,14 +92,11 @@ class CaptionSource:
 
         An attribute is open if no value is believed at :data:`NAMED` or more.
         """
-        first = next(iter(self.labels.slices))
-        parts = [part for name, part in self.labels.slices.items() if not (self.names and name == first)]
-        blocks = beliefs.split([part.stop - part.start for part in parts], 1)
-        best = [block.max(1, keepdim=True) for block in blocks]
-        hot = [
-            torch.zeros_like(block).scatter(1, one.indices, (one.values >= NAMED).to(block))
-            for block, one in zip(blocks, best, strict=True)
-        ]
+        parts = list(self.labels.slices.values())[1 if self.names else 0 :]
+        hot = []
+        for block in beliefs.split([part.stop - part.start for part in parts], 1):
+            best = block.max(1, keepdim=True)
+            hot.append(torch.zeros_like(block).scatter(1, best.indices, (best.values >= NAMED).to(block)))
         return torch.cat(hot, 1)
 
     def encode(self, x: Sequence[str] | Sequence[tuple[str, str]]) -> Tensor:
@@ -182,14 +168,11 @@ def new_captions(
 
 def belief_targets(named: Sequence[Mapping[str, str]]) -> Tensor:
     """1 for what is named: ``(N, T)``, the joined one-hots of :data:`ATTRIBUTES`. Who is bald has no hair colour."""
+    bald = {("cut", "bald"), ("hair", "none")}
     columns = [(name, value) for name, values in ATTRIBUTES.items() for value in values]
-    follows = {("cut", "bald"): ("hair", "none"), ("hair", "none"): ("cut", "bald")}
-    rows = []
-    for one in named:
-        said = set(one.items())
-        said |= {follows[pair] for pair in said if pair in follows}
-        rows.append([float(column in said) for column in columns])
-    return torch.tensor(rows)
+    said = [set(one.items()) for one in named]
+    said = [one | bald if one & bald else one for one in said]
+    return torch.tensor([[float(column in one) for column in columns] for one in said])
 
 
 class CaptionMethod(FlowMethod):
@@ -217,7 +200,6 @@ class CaptionMethod(FlowMethod):
         self.owner, self.table, self.source = owner, table, source
 
     def to_device(self, device: torch.device) -> None:
-        """Moves latents and captions."""
         super().to_device(device)
         self.owner, self.table = self.owner.to(device), self.table.to(device)
 
@@ -281,18 +263,17 @@ class CaptionStage:
         classifier: frozen, with heads for the kind and for the attributes of people.
         kinds: names of the classifier's kinds.
         known: kinds that it chooses among and that sentences may be about, in the order of their beliefs.
-        batch_size: pictures at a time.
     """
 
-    def __init__(self, classifier: Classifier, kinds: Sequence[str], known: Sequence[str], batch_size: int = 250):
-        self.classifier, self.batch_size, self.known = classifier, batch_size, list(known)
-        self.kinds, self._places = list(kinds), [list(kinds).index(name) for name in known]
+    def __init__(self, classifier: Classifier, kinds: Sequence[str], known: Sequence[str]):
+        self.classifier, self.known, self.kinds = classifier, list(known), list(kinds)
+        self._places = [self.kinds.index(name) for name in known]
 
     @torch.no_grad()
     def recognise(self, pictures: Tensor) -> list[dict[str, str]]:
         """What is on pictures ``(B, 3, S, S)``: the kind, and a person's attributes; label → name."""
         device, found = next(self.classifier.parameters()).device, []
-        for part in pictures.split(self.batch_size):
+        for part in pictures.split(250):
             logits = self.classifier(part.to(device))
             logits["kind"] = logits["kind"][:, self._places]
             heads = {name: value.argmax(1).tolist() for name, value in logits.items()}
@@ -335,9 +316,6 @@ class CaptionStage:
 
     def beliefs(self, named: Sequence[Mapping[str, str]]) -> Tensor:
         """What a perfect reader reads in sentences that name this: joined one-hots of :attr:`labels`, ``(B, T)``."""
-        kind = torch.zeros(len(named), len(self.known))
-        for row, one in enumerate(named):
-            if one.get("kind") in self.known:
-                kind[row, self.known.index(one["kind"])] = 1.0
+        kind = torch.tensor([[float(one.get("kind") == name) for name in self.known] for one in named])
         people = [{name: value for name, value in one.items() if name in ATTRIBUTES} for one in named]
         return torch.cat([kind, belief_targets(people)], 1)

@@ -24,24 +24,13 @@ from ..errors import CourseError
 from ..experts import GridAutoencoder
 from ..training.method import Loss, Method
 
-__all__ = [
-    "LATENT_NOISE",
-    "FlowMethod",
-    "GridRegressor",
-    "Pairs",
-    "RegressorMethod",
-    "choice_flow",
-    "encode_pairs",
-    "held_out_nats",
-]
+__all__ = ["LATENT_NOISE", "FlowMethod", "GridRegressor", "Pairs", "RegressorMethod", "choice_flow", "encode_pairs"]
+__all__ += ["held_out_nats"]
 
 LATENT_NOISE = 0.2
 """Standard deviation of the noise on the latents that flows of the course are trained on; their own is 1 to 2. The
 decoder hardly shows it (34 dB with it, 37 without). Without it a flow spends itself on the finest digits, and a probe
 read 42 % of the skins from v after 4,800 steps."""
-
-GRID_RIDGE = 0.01
-"""Penalty of the linear start from maps of many numbers, where every cell of every picture is an example."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +105,8 @@ def encode_pairs(
     return Pairs.join(parts)
 
 
-class PairMethod(Method):
-    """Draws pairs; the latent is a sample of the target's posterior.
-
-    Subclasses give the network a ``name`` and define ``loss``.
+class _PairMethod(Method):
+    """Draws pairs; the latent is a sample of the target's posterior. Subclasses define ``name`` and ``loss``.
 
     Args:
         pairs: encoded training pairs.
@@ -154,7 +141,6 @@ class PairMethod(Method):
         self.optimizers, self.ema = {self.name: optimizer}, {self.name: 0.995}
 
     def to_device(self, device: torch.device) -> None:
-        """Moves the pairs."""
         super().to_device(device)
         self.pairs = self.pairs.to(device)
         self.held = self.held.to(device) if self.held is not None else None
@@ -168,10 +154,6 @@ class PairMethod(Method):
         """A short warm-up, then half a cosine down to a fiftieth."""
         return min(1.0, progress / 0.02 + 0.02) * (0.51 + 0.49 * math.cos(math.pi * progress))
 
-    def loss(self, network: nn.Module, latent: Tensor, condition: Tensor) -> Tensor:
-        """What is minimised, a scalar."""
-        raise TypeError(f"{type(self).__name__} must define loss()")
-
     def _held_out(self, step: int) -> dict[str, Tensor]:
         """The loss on held-out pairs, at the last step before a number is logged."""
         if self.held is None or (step + 1) % self.held_every:
@@ -184,7 +166,7 @@ class PairMethod(Method):
         return {"held-out": value}
 
 
-class FlowMethod(PairMethod):
+class FlowMethod(_PairMethod):
     """Conditional maximum likelihood (paper eq. 5): the loss bounds what ``v`` keeps of the condition.
 
     Logs ``loss/flow`` (the total) and ``nll``, both without the constant D/2 · log 2π, as the released code; in healthy
@@ -199,34 +181,31 @@ class FlowMethod(PairMethod):
 
     def losses(self, batch: Any, generator: torch.Generator, step: int) -> Iterator[Loss]:
         """One phase."""
-        latent, condition = batch
-        v, log_det = self.modules["flow"](latent, condition)
+        v, log_det = self.modules["flow"](*batch)
         yield Loss("flow", flow_loss(v, log_det), {"nll": 0.5 * v.square().sum(1).mean(), **self._held_out(step)})
 
 
 @torch.no_grad()
-def held_out_nats(flow: ConditionalFlow | GridFlow, pairs: Pairs, seed: int = 0, batch_size: int = 1000) -> float:
+def held_out_nats(flow: ConditionalFlow | GridFlow, pairs: Pairs, seed: int = 0) -> float:
     """Mean negative conditional log-likelihood in nats a picture, with the constant D/2 · log 2π; lower is better.
 
     One latent is drawn from every posterior, as in training: the posterior's mean alone is a point the flow has not
     seen, and its likelihood is another quantity.
     """
-    latent, total = pairs.latents(seed), 0.0
-    for z, condition in zip(latent.split(batch_size), pairs.condition.split(batch_size), strict=True):
+    total = 0.0
+    for z, condition in zip(pairs.latents(seed).split(1000), pairs.condition.split(1000), strict=True):
         total -= flow.log_prob(z, condition.float()).sum().item()
     return total / len(pairs)
 
 
-def choice_flow(
-    pairs: Pairs, target: GridAutoencoder, seed: int = 0, ridge: float = GRID_RIDGE, **sizes: Any
-) -> GridFlow:
+def choice_flow(pairs: Pairs, target: GridAutoencoder, seed: int = 0, ridge: float = 0.01, **sizes: Any) -> GridFlow:
     """An untrained flow from the conditions of ``pairs`` to the target's latents, with the linear start.
 
     Args:
         pairs: training pairs.
         target: whose latents they are.
         seed: of the weights.
-        ridge: penalty of the linear start.
+        ridge: penalty of the linear start from maps of many numbers, where every cell of every picture is an example.
         sizes: replace those of :class:`GridFlowConfig`.
     """
     small = {"hidden_dim": 24, "blocks": 4, "embedding_dim": 16}
@@ -253,16 +232,16 @@ class GridRegressor(nn.Module):
         super().__init__()
         self.config, self.width = config, width
         shape, side = config.condition_shape, config.side
+        self.embedder: nn.Module
+        self.shift: ConditionShift | LocalShift
         if len(shape) == 3:
-            self.embedder: nn.Module = GridEmbedder(shape, width, side)
-            self.shift: nn.Module = LocalShift(shape, config.channels, side)
+            self.embedder, self.shift = GridEmbedder(shape, width, side), LocalShift(shape, config.channels, side)
         else:
             # Every cell reads a vector in its own way: convolutions alone would answer with the same in all of them.
             self.embedder = nn.Sequential(nn.Linear(shape[0], 16 * side**2), nn.Unflatten(1, (16, side, side)))
             self.shift = ConditionShift(shape[0], config.dim)
-        inputs = width if len(shape) == 3 else 16
         self.net = nn.Sequential(
-            nn.Conv2d(inputs, width, 3, 1, 1),
+            nn.Conv2d(width if len(shape) == 3 else 16, width, 3, 1, 1),
             nn.LeakyReLU(LEAKY_SLOPE),
             nn.Conv2d(width, width, 3, 1, 1),
             nn.LeakyReLU(LEAKY_SLOPE),
@@ -277,12 +256,12 @@ class GridRegressor(nn.Module):
 
     def fit_shift(self, latent: Tensor, condition: Tensor, ridge: float = 1e-3) -> None:
         """Sets the linear map to the least-squares fit on pairs, before training; the net then begins at zero."""
-        self.shift.fit(latent, condition, ridge=ridge)
+        self.shift.fit(latent, condition, ridge)
         nn.init.zeros_(self.net[-1].weight)
         nn.init.zeros_(self.net[-1].bias)
 
 
-class RegressorMethod(PairMethod):
+class RegressorMethod(_PairMethod):
     """Mean squared error on latents, summed over coordinates."""
 
     name = "regressor"
@@ -293,5 +272,4 @@ class RegressorMethod(PairMethod):
 
     def losses(self, batch: Any, generator: torch.Generator, step: int) -> Iterator[Loss]:
         """One phase."""
-        latent, condition = batch
-        yield Loss("regressor", self.loss(self.modules["regressor"], latent, condition), self._held_out(step))
+        yield Loss("regressor", self.loss(self.modules["regressor"], *batch), self._held_out(step))

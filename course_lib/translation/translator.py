@@ -1,15 +1,24 @@
-"""A translator: a conditional flow between a frozen source expert and a frozen target expert."""
+"""A translator: a conditional flow between a frozen source expert and a frozen target expert.
 
+The source decides what a translation keeps (Net2Net, paper §4, figures 4 to 12); target expert and latents stay. A
+source is any layer of any frozen expert, of the picture or of a changed copy of it; or few pixels.
+"""
+
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..cinn import ConditionalFlow, GridFlow
+from ..data import resize
+from ..data.changes import grey, grey_square, random_warp
 from ..errors import CourseError
-from ..experts import SourceExpert, TargetExpert
+from ..experts import GridExpert, LayerExpert, SourceExpert, TargetExpert, load_expert
 
-__all__ = ["Translator", "cross_grid"]
+__all__ = ["SOURCES", "WARP_STRENGTH", "ColourPresence", "LowResolution", "PooledSource", "TransformedExpert"]
+__all__ += ["Translator", "cross_grid", "enlarge"]
 
 
 class Translator:
@@ -64,7 +73,7 @@ class Translator:
     def _draw(self, v: Tensor, condition: Tensor) -> Tensor:
         count, samples = len(condition), len(v)
         pictures = self.decode(self.flow.inverse(v.repeat(count, 1), condition.repeat_interleave(samples, 0)))
-        return pictures.view(count, samples, *pictures.shape[1:])
+        return pictures.unflatten(0, (count, samples))
 
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
@@ -79,8 +88,7 @@ class Translator:
     @torch.no_grad()
     def transfer(self, y: Tensor, x_own: Any, x_other: Any) -> Tensor:
         """Exemplar-guided synthesis: residual of ``y``, condition of ``x_other``; ``(B, 3, S, S)``."""
-        v = self.residual(y, x_own)
-        return self.target.decode(self.flow.inverse(v, self.source.encode(x_other)))
+        return self.target.decode(self.flow.inverse(self.residual(y, x_own), self.source.encode(x_other)))
 
 
 @torch.no_grad()
@@ -96,8 +104,169 @@ def cross_grid(translator: Translator, latent: Tensor, condition: Tensor) -> Ten
         ``(N, N, 3, S, S)``: row i has the residual of picture i, column j the condition of picture j; the diagonal are
         reconstructions.
     """
-    count = len(latent)
-    v = translator.flow.encode(latent, condition)
-    moved = translator.flow.inverse(v.repeat_interleave(count, 0), condition.repeat(count, *[1] * (condition.ndim - 1)))
-    pictures = translator.decode(moved)
-    return pictures.view(count, count, *pictures.shape[1:])
+    count, flow = len(latent), translator.flow
+    v = flow.encode(latent, condition).repeat_interleave(count, 0)
+    moved = flow.inverse(v, condition.repeat(count, *[1] * (condition.ndim - 1)))
+    return translator.decode(moved).unflatten(0, (count, count))
+
+
+# --- sources --------------------------------------------------------------------------------------------------------
+
+WARP_STRENGTH = 2.0
+"""Twice the released code's."""
+
+_MOST_NEIGHBOURS = 800
+
+
+class LowResolution:
+    """Source expert: a picture of any size, shrunk to ``size`` pixels.
+
+    Args:
+        size: side of the shrunk picture.
+        autoencoder: a source expert that encodes the shrunk picture, as in the paper. Without one the shrunk picture
+            itself is the condition, ``(3, size, size)``: eight pixels are short enough as they are.
+        kernel: how to shrink. ``area`` averages; ``nearest`` keeps one pixel of each square, which is what the released
+            code does and its own autoencoder has never seen.
+
+    Raises:
+        CourseError: another kernel.
+    """
+
+    def __init__(self, size: int, autoencoder: SourceExpert | None = None, kernel: str = "area"):
+        if kernel not in ("area", "nearest"):
+            raise CourseError(f"there is no kernel {kernel!r}: choose area or nearest.")
+        self.size, self.autoencoder, self.kernel = size, autoencoder, kernel
+        self.condition_shape = (3, size, size) if autoencoder is None else autoencoder.condition_shape
+
+    def shrink(self, x: Tensor) -> Tensor:
+        """The low-resolution pictures ``(B, 3, size, size)``."""
+        if self.kernel == "nearest" and x.shape[-1] != self.size:
+            return F.interpolate(x, (self.size, self.size), mode="nearest")
+        return resize(x, self.size)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Condition ``(B, *condition_shape)``, detached."""
+        small = self.shrink(x)
+        return small.detach() if self.autoencoder is None else self.autoencoder.encode(small)
+
+
+def enlarge(pictures: Tensor, size: int) -> Tensor:
+    """Enlarges ``(B, 3, s, s)`` without any learning: bicubic, clamped to [−1, 1]."""
+    return F.interpolate(pictures, (size, size), mode="bicubic", align_corners=False).clamp(-1, 1)
+
+
+class TransformedExpert:
+    """A source expert that gets a changed copy of each picture.
+
+    Args:
+        expert: any source expert.
+        transform: pictures ``(B, 3, S, S)`` in [−1, 1] → changed pictures.
+    """
+
+    def __init__(self, expert: SourceExpert, transform: Callable[[Tensor], Tensor]):
+        self.expert, self.transform, self.condition_shape = expert, transform, expert.condition_shape
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The expert's output for the changed pictures."""
+        return self.expert.encode(self.transform(x))
+
+
+class ColourPresence:
+    """Which colours there are, but not where and how much of them.
+
+    Every place of the picture, averaged to 16×16, belongs to the nearest points of a 4×4×4 lattice in colour space. Of
+    each point only the strongest share over all places is kept.
+    """
+
+    condition_shape = (64,)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """``(B, 64)`` in [0, 1], of images in [−1, 1]."""
+        places = F.adaptive_avg_pool2d(x, 16).flatten(2)[..., None]
+        shares = (1 - (places - torch.linspace(-1, 1, 4).to(x)).abs() * 1.5).clamp_min(0)
+        return torch.einsum("bni,bnj,bnk->bnijk", *shares.unbind(1)).amax(1).flatten(1)
+
+
+class PooledSource:
+    """Source expert: another expert's output, averaged to few places and standardised.
+
+    Maps get mean 0 and standard deviation 1 in every channel, vectors in every coordinate. Maps keep as many places as
+    the target's grid has cells, or twice as many along each side where the neighbourhood of a cell stays small.
+
+    Args:
+        expert: gives vectors or maps.
+        output: ``(N, C, H, W)`` or ``(N, K)``, its output for training pictures.
+        side: cells along one side of the target's latent.
+    """
+
+    def __init__(self, expert: SourceExpert, output: Tensor, side: int):
+        self.expert, self.condition_shape = expert, tuple(output.shape[1:])
+        if output.ndim == 4:
+            channels, size = output.shape[1:3]
+            fine = channels * 4**2 <= _MOST_NEIGHBOURS and 2 * side <= size
+            places = 2 * side if fine else side
+            self.condition_shape = (channels, places, places)
+        pooled = self.pool(output)
+        axes = (0, 2, 3) if output.ndim == 4 else 0
+        # What hardly varies is not blown up: its standard deviation counts as a twentieth of the mean one at least.
+        std = pooled.std(axes, keepdim=True)
+        self.mean, self.std = pooled.mean(axes, keepdim=True), std.clamp_min(0.05 * std.mean() + 1e-6)
+
+    @classmethod
+    def restore(cls, expert: SourceExpert, shape: tuple[int, ...], state: dict[str, Tensor]) -> "PooledSource":
+        """The source that gave :meth:`state`, around an expert of the same kind."""
+        source = cls.__new__(cls)
+        source.expert, source.condition_shape = expert, tuple(shape)
+        source.mean, source.std = state["mean"], state["deviation"]
+        return source
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint must keep besides the expert and the shape."""
+        return {"mean": self.mean, "deviation": self.std}
+
+    def transformed(self, transform: Callable[[Tensor], Tensor]) -> "PooledSource":
+        """The same source for changed pictures."""
+        return self.restore(TransformedExpert(self.expert, transform), self.condition_shape, self.state())
+
+    def pool(self, output: Tensor) -> Tensor:
+        """The expert's output, ``(B, C, H, W)`` averaged to few places; pooling twice changes nothing more."""
+        return F.adaptive_avg_pool2d(output, self.condition_shape[1:]) if output.ndim == 4 else output
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """The expert's pooled output for images in [−1, 1], not standardised."""
+        return self.pool(self.expert.encode(x))
+
+    def standardise(self, output: Tensor) -> Tensor:
+        """Condition ``(B, *condition_shape)`` of the expert's output."""
+        return (self.pool(output) - self.mean) / self.std
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Condition of images in [−1, 1]."""
+        return self.standardise(self.expert.encode(x))
+
+
+def _changed(transform: Callable[[Tensor], Tensor]) -> Callable[[Any], SourceExpert]:
+    return lambda device: TransformedExpert(GridExpert(load_expert("avatar-autoencoder", device)), transform)
+
+
+def _layer(network: str, layer: str) -> Callable[[Any], SourceExpert]:
+    return lambda device: LayerExpert(load_expert(network, device), layer)
+
+
+def _appearance(device: str | torch.device) -> SourceExpert:
+    generator = torch.Generator().manual_seed(0)
+    return TransformedExpert(ColourPresence(), lambda x: random_warp(x, generator, WARP_STRENGTH))
+
+
+SOURCES: dict[str, Callable[[str | torch.device], SourceExpert]] = {
+    "colourisation": _changed(grey),
+    "inpainting": _changed(grey_square),
+    "segmenter-early": _layer("avatar-segmenter", "early"),
+    "segmenter-middle": _layer("avatar-segmenter", "middle"),
+    "segmenter-logits": _layer("avatar-segmenter", "logits"),
+    "segmenter-argmax": _layer("avatar-segmenter", "argmax"),
+    "edges-shape": _layer("classifier-shape", "middle"),
+    "edges-texture": _layer("classifier-texture", "middle"),
+    "shape-appearance": _appearance,
+}
+"""Name of a shipped translator → its source expert on a device, before pooling."""
