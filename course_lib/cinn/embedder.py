@@ -24,14 +24,9 @@ _SLOPE = 0.2
 
 
 class DenseEmbedder(nn.Module):
-    """A fully connected network on a vector; the embedder of every released model.
+    """A fully connected network from ``(B, K)`` to ``(B, E)``; the embedder of every released model.
 
-    Args:
-        in_dim: ``K``.
-        out_dim: ``E``.
-        hidden_dim, depth: see ``FullyConnectedNet``.
-        batch_norm: BatchNorm before each LeakyReLU. It then depends on the batch in training mode, and cannot train on
-            a batch of one.
+    With ``batch_norm`` it depends on the batch in training mode, and cannot train on a batch of one.
 
     References:
         CompVis/net2net, ``ConditionalFlatCouplingFlow.embedder``.
@@ -45,11 +40,7 @@ class DenseEmbedder(nn.Module):
         self.batch_norm = batch_norm
 
     def forward(self, condition: Tensor) -> Tensor:
-        """Map ``(B, K)`` to ``(B, E)``.
-
-        Raises:
-            CourseError: a batch of one in training mode with BatchNorm.
-        """
+        """Map ``(B, K)`` to ``(B, E)``."""
         if self.batch_norm and self.training and condition.shape[0] == 1:
             raise CourseError("The embedder's BatchNorm needs at least 2 samples in training mode: use larger batches.")
         return self.net(condition)
@@ -58,11 +49,8 @@ class DenseEmbedder(nn.Module):
 class TaperedEmbedder(nn.Module):
     """Linear layers whose widths go evenly from ``in_dim`` to ``out_dim``, with ActNorm and LeakyReLU 0.2 between.
 
-    Args:
-        in_dim: ``K``.
-        out_dim: ``E``.
-        widths: number of widths including both ends, so there are ``widths - 1`` linear layers; 2048 to 128 in 6 gives
-            2048, 1664, 1280, 896, 512, 128.
+    ``widths`` counts both ends, so there are ``widths - 1`` linear layers; 2048 to 128 in 6 gives 2048, 1664, 1280,
+    896, 512, 128.
 
     References:
         CompVis/net2net, ``DenseEmbedder``; wired to the flow in CompVis/invariances.
@@ -84,14 +72,9 @@ class TaperedEmbedder(nn.Module):
 
 
 class ConvEmbedder(nn.Module):
-    """Strided convolutions that shrink a feature map, then one convolution that covers what is left.
+    """Strided convolutions that shrink a feature map ``(C, H, W)``, then one convolution that covers what is left.
 
     Each step is a 4×4 convolution with stride 2 and no bias, ActNorm, LeakyReLU 0.2; widths 64, 128, … up to 1024.
-
-    Args:
-        in_shape: ``(C, H, W)``.
-        out_dim: ``E``.
-        downsamplings: number of strided convolutions.
 
     References:
         Net2Net, supplement, table 4b; CompVis/net2net, ``Embedder``.
@@ -146,13 +129,9 @@ class GridEmbedder(nn.Module):
 
 
 def ridge_regression(x: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    """The best linear map from ``x (N, K)`` to ``y (N, D)``, computed in double precision.
+    """The best linear map from ``x (N, K)`` to ``y (N, D)``: weight ``(D, K)`` and bias ``(D,)``, both ``float64``.
 
-    Args:
-        ridge: penalty, relative to the mean variance of the numbers in ``x``.
-
-    Returns:
-        Weight ``(D, K)`` and bias ``(D,)``, both ``float64``.
+    The penalty ``ridge`` is relative to the mean variance of the numbers in ``x``.
     """
     x, y = x.double(), y.double()
     x_mean, y_mean = x.mean(0), y.mean(0)
@@ -183,12 +162,7 @@ class _Shift(nn.Module):
 
 
 class ConditionShift(_Shift):
-    """A linear map of the whole condition.
-
-    Args:
-        condition_dim: ``K``; a feature map counts all its numbers.
-        dim: ``D``.
-    """
+    """A linear map of the whole condition of ``K`` numbers, all those of a feature map, to ``D``."""
 
     def __init__(self, condition_dim: int, dim: int) -> None:
         super().__init__()
@@ -198,10 +172,8 @@ class ConditionShift(_Shift):
 
     @torch.no_grad()
     def fit(self, latent: Tensor, condition: Tensor, ridge: float = 1e-3) -> None:
-        """Least squares of latents ``(N, D)`` on conditions ``(N, …)``, see :func:`ridge_regression`.
-
-        Raises:
-            CourseError: fewer pairs than numbers in a condition.
+        """Least squares of latents ``(N, D)`` on conditions ``(N, …)``, more than they have numbers; see
+        :func:`ridge_regression`.
         """
         condition = condition.flatten(1)
         if len(condition) <= condition.shape[1]:
@@ -219,12 +191,7 @@ class LocalShift(_Shift):
     """On a grid: every cell is predicted from the part of a map that lies under and around it.
 
     One convolution, the same in all cells, and an offset for every cell, so that a few hundred pictures fix it however
-    large the map is.
-
-    Args:
-        condition_shape: ``(C, H, W)`` with H = W = stride · G.
-        channels: numbers in one cell of the latent.
-        side: ``G``, cells along one side.
+    large the map is: ``condition_shape (C, H, W)`` with H = W = stride · ``side``.
     """
 
     def __init__(self, condition_shape: tuple[int, int, int], channels: int, side: int) -> None:
@@ -239,10 +206,8 @@ class LocalShift(_Shift):
     def fit(self, latent: Tensor, condition: Tensor, ridge: float = 1e-3) -> None:
         """Ridge regression of all cells of latents ``(N, D)`` on their neighbourhoods in maps ``(N, C, H, W)``.
 
-        Latents and neighbourhoods are first centred in every cell; what is outside of the map counts as zero.
-
-        Raises:
-            CourseError: fewer cells than numbers in a neighbourhood.
+        Latents and neighbourhoods are first centred in every cell; what is outside of the map counts as zero. There
+        must be more cells than numbers in a neighbourhood.
         """
         kernel, stride, count = self.linear.kernel_size[0], self.linear.stride[0], self.linear.weight[0].numel()
         cells = self.offset[0].numel()

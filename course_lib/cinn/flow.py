@@ -49,11 +49,7 @@ class _Config:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Rebuild from ``to_dict``.
-
-        Raises:
-            CourseError: a key is unknown or a required one is missing.
-        """
+        """Rebuild from ``to_dict``; a :class:`CourseError` if a key is unknown or a required one is missing."""
         values = {key: value for key, value in values.items() if _RETIRED.get(key, MISSING) != value}
         known = {field.name for field in fields(cls)}
         needed = {field.name for field in fields(cls) if field.default is MISSING}
@@ -65,7 +61,8 @@ class _Config:
 
 @dataclass(frozen=True)
 class FlowConfig(_Config):
-    """Everything that is needed to build a :class:`ConditionalFlow`.
+    """Everything that is needed to build a :class:`ConditionalFlow`; defaults are those of CompVis/net2net's YAML
+    files.
 
     Attributes:
         dim: ``D``, the number of coordinates of the latent, at least 2.
@@ -80,15 +77,9 @@ class FlowConfig(_Config):
         embedder_depth: depth of the dense embedder (``embedder_depth + 2`` linear layers); the tapered one has
             ``embedder_depth + 1`` linear layers.
         embedder_batch_norm: BatchNorm in the dense embedder, as released; wants batches of 16 or more.
-        condition_shift: subtract a linear function of the condition before the first block; a map is flattened for it.
-            Ours, not in the released configurations; see :meth:`ConditionalFlow.fit_shift`.
+        condition_shift: subtract a linear function of the condition before the first block, see
+            :meth:`ConditionalFlow.fit_shift`. Ours, not in the released configurations.
         seed: seed of the permutations.
-
-    Raises:
-        CourseError: a size or option is not possible.
-
-    References:
-        CompVis/net2net, the YAML files of its released models; defaults are theirs.
     """
 
     dim: int
@@ -144,8 +135,7 @@ class GridFlowConfig(_Config):
     """Everything that is needed to build a :class:`GridFlow`.
 
     Attributes:
-        channels: ``C``, numbers in one cell, even.
-        side: ``G``, cells along one side, even.
+        channels, side: ``C``, numbers in one cell, and ``G``, cells along one side, both even.
         condition_shape: of one condition: ``(K,)``, which every cell reads, or a map ``(C, H, W)`` of H = W = n · G
             places, of which every cell reads its own.
         hidden_dim: channels inside the coupling networks of fine blocks; coarse ones have twice as many.
@@ -153,9 +143,6 @@ class GridFlowConfig(_Config):
         embedding_dim: channels that carry the embedded condition.
         position_dim: learned channels that tell a cell where it is.
         seed: of the permutations.
-
-    Raises:
-        CourseError: a size is not possible.
     """
 
     channels: int
@@ -201,15 +188,8 @@ def build_embedder(config: FlowConfig) -> nn.Module:
 def flow_loss(v: Tensor, log_det: Tensor) -> Tensor:
     """The conditional negative log-likelihood, a scalar that is minimised: ``0.5 * sum(v**2) - log_det``.
 
-    Summed over the coordinates, mean over the batch, in nats, without the constant ``D / 2 * log(2 pi)``: it has no
-    lower bound and may be negative.
-
-    Args:
-        v: residuals ``(B, D)``.
-        log_det: ``(B,)``, of the direction data to residual; it is subtracted.
-
-    Raises:
-        CourseError: the shapes do not fit.
+    Summed over the coordinates of residuals ``v (B, D)``, mean over the batch, in nats, without the constant ``D / 2 *
+    log(2 pi)``: it has no lower bound and may be negative. ``log_det (B,)`` is that of the direction data to residual.
 
     References:
         Net2Net, section 3, equation of the conditional negative log-likelihood; CompVis/net2net, ``NLL``.
@@ -248,9 +228,6 @@ class _Flow(nn.Module):
 
         Returns:
             ``v: (B, D)`` and ``log_det: (B,)``, the logarithm of the absolute determinant of ``dv / dlatent``.
-
-        Raises:
-            CourseError: a shape does not fit.
         """
         condition = self._checked(latent, condition, "latents")
         x = latent if self.shift is None else self.shift(latent, condition)
@@ -261,10 +238,8 @@ class _Flow(nn.Module):
         return x, log_det
 
     def inverse(self, v: Tensor, condition: Tensor) -> Tensor:
-        """Residual to data, ``(B, D)`` to ``(B, D)``; differentiable.
-
-        Raises:
-            CourseError: a shape does not fit, or the flow is in training mode and has not seen a batch.
+        """Residual to data, ``(B, D)`` to ``(B, D)``; differentiable. Refused in training mode before a batch was
+        seen.
         """
         condition, x = self._checked(v, condition, "residuals"), v
         for block, context in zip(reversed(self.blocks), reversed(self._contexts(condition)), strict=True):
@@ -274,10 +249,7 @@ class _Flow(nn.Module):
     def fit_shift(self, latent: Tensor, condition: Tensor, ridge: float = 1e-3) -> None:
         """Set the linear shift to the least-squares fit on pairs, before training.
 
-        Args:
-            latent: ``(N, D)``.
-            condition: ``(N, *condition_shape)``.
-            ridge: see ``ridge_regression``; maps of many numbers want more.
+        For ``ridge`` see :func:`ridge_regression`; maps of many numbers want more.
 
         Raises:
             CourseError: the flow was built without ``condition_shift``, or the pairs are too few.
@@ -303,9 +275,6 @@ class _Flow(nn.Module):
             condition: ``(B, *condition_shape)``.
             temperature: standard deviation of the residuals; 0 gives the same latent each time.
             generator: source of the noise, on any device; the same seed then gives the same residuals everywhere.
-
-        Raises:
-            CourseError: the temperature is negative, a shape does not fit, or the flow has not seen a batch.
         """
         if temperature < 0:
             raise CourseError(f"The temperature is a standard deviation: give 0 or more, not {temperature}.")
@@ -322,7 +291,9 @@ class _Flow(nn.Module):
             self.embedder.train(was_training)
 
     def _checked(self, x: Tensor, condition: Tensor, what: str) -> Tensor:
-        """The condition in the shape and dtype that the networks take."""
+        """The condition in the shape and dtype that the networks take; a :class:`CourseError` if a shape does not
+        fit.
+        """
         if x.dim() != 2 or x.shape[1] != self.config.dim:
             raise CourseError(
                 f"This flow takes {what} of shape (B, {self.config.dim}), not {tuple(x.shape)}: flatten them, or build "
@@ -352,11 +323,8 @@ class _Flow(nn.Module):
 class ConditionalFlow(_Flow):
     """An invertible map between a latent ``z: (B, D)`` and a residual ``v: (B, D)``, given a condition.
 
-    ``forward`` goes from data to residual, the direction that is trained; ``inverse`` and ``sample`` go back.
-
-    Args:
-        config: sizes and options.
-        generator: CPU generator for the initial weights; None draws them from the global generator.
+    ``forward`` goes from data to residual, the direction that is trained; ``inverse`` and ``sample`` go back. A CPU
+    ``generator`` draws the initial weights, None draws them from the global one.
 
     References:
         Rombach, Esser and Ommer, "Network-to-Network Translation with Conditional Invertible Neural Networks", 2020;
@@ -383,9 +351,6 @@ class ConditionalFlow(_Flow):
         """A frozen copy for fast sampling of many latents; later training does not change it, no gradient passes.
 
         On a CPU, in float32, it cannot be moved to another device or dtype, see :class:`_PackedCoupling`.
-
-        Raises:
-            CourseError: the flow is in training mode and has not seen a batch.
         """
         for block in self.blocks:
             block.norm.check_invertible()
@@ -440,8 +405,8 @@ class _PackedCoupling(AffineCoupling):
 
 
 class GridFlow(_Flow):
-    """An invertible map between latents ``(B, C · G · G)`` and residuals of the same shape, given conditions ``(B, K)``
-    or maps ``(B, C, H, W)``.
+    """An invertible map between latents ``(B, C · G · G)`` and residuals, given conditions ``(B, K)`` or maps ``(B, C,
+    H, W)``.
 
     First a linear function of the condition is subtracted (``fit_shift``), then come the blocks. Couplings of channel
     halves with convolutional networks are those of RealNVP and Glow.

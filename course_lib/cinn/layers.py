@@ -76,10 +76,8 @@ class ActNorm(nn.Module):
         self._ready = True
 
     def check_invertible(self) -> None:
-        """Refuse an inverse that the next training batch would contradict.
-
-        Raises:
-            CourseError: the layer is in training mode and has not seen data.
+        """Refuse an inverse that the next training batch would contradict: of a layer in training mode that has not
+        seen data.
         """
         if self.training and not self.is_initialized:
             raise CourseError(
@@ -88,10 +86,8 @@ class ActNorm(nn.Module):
             )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalise.
-
-        Returns:
-            ``y`` of the shape of ``x``, and ``log_det: (B,)`` = ``H * W * sum(log|scale|)``, the same for each sample.
+        """Normalise: ``y`` of the shape of ``x``, and ``log_det: (B,)`` = ``H * W * sum(log|scale|)``, the same for
+        each sample.
 
         Raises:
             CourseError: the number of channels is wrong, or the first training batch has one value per channel.
@@ -152,11 +148,8 @@ class InvertibleLeakyReLU(nn.Module):
 class Shuffle(nn.Module):
     """A fixed random permutation of the channels, so that successive couplings split them differently.
 
-    The order is a buffer: it is part of the trained network and must travel in its checkpoint.
-
-    Args:
-        dim: number of channels.
-        generator: a CPU generator from which the order is drawn.
+    The order, drawn from a CPU ``generator``, is a buffer: it is part of the trained network and must travel in its
+    checkpoint.
     """
 
     def __init__(self, dim: int, generator: torch.Generator) -> None:
@@ -176,14 +169,7 @@ class Shuffle(nn.Module):
 
 
 class FullyConnectedNet(nn.Module):
-    """``depth + 2`` linear layers with LeakyReLU (slope 0.01) between them.
-
-    Args:
-        in_dim: width of the input.
-        hidden_dim: width of the hidden layers.
-        depth: number of hidden-to-hidden layers.
-        out_dim: width of the output.
-        batch_norm: BatchNorm before every LeakyReLU.
+    """``depth + 2`` linear layers with LeakyReLU (slope 0.01) between them, and BatchNorm before that if asked for.
 
     References:
         Net2Net, supplement, table 4a; CompVis/net2net, ``BasicFullyConnectedNet``.
@@ -217,10 +203,7 @@ class AffineCoupling(nn.Module):
     odd number of channels is split into ``ceil(D / 2)`` and ``floor(D / 2)``, and the inverse splits its input the
     other way round, so it inverts odd sizes exactly (the released unconditional code does not).
 
-    Args:
-        dim: channels, at least 2.
-        embedding_dim: channels of ``e``.
-        net: numbers of channels in and out → one of the networks S and T.
+    ``net`` makes one of the networks S and T from its numbers of channels in and out.
 
     References:
         Dinh et al., "Density estimation using Real NVP", 2017; Net2Net, supplement, table 4a and figure 15;
@@ -240,15 +223,10 @@ class AffineCoupling(nn.Module):
         return self.scale_nets[step](inputs).tanh(), self.shift_nets[step](inputs)
 
     def forward(self, h: Tensor, embedding: Tensor, log_det: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
-        """Couple.
-
-        Args:
-            h: ``(B, D)`` or ``(B, D, H, W)``.
-            embedding: ``(B, E)`` or ``(B, E, H, W)``.
-            log_det: of what came before, ``(B,)``.
+        """Couple ``h``, ``(B, D)`` or ``(B, D, H, W)``, under ``(B, E)`` or ``(B, E, H, W)``.
 
         Returns:
-            ``h`` coupled, with the halves swapped, and ``log_det: (B,)`` with what this changes added.
+            ``h`` with the halves swapped, and ``log_det: (B,)``, that of what came before with what this changes added.
         """
         a, b = h.split([self.large, self.small], 1)
         axes = tuple(range(1, h.dim()))
@@ -270,17 +248,8 @@ class AffineCoupling(nn.Module):
 class FlowBlock(nn.Module):
     """ActNorm, then activation, then the coupling with fully connected networks, then a permutation.
 
-    This is the order of the released weights; the paper's figure 15 draws another one.
-
-    Args:
-        dim: ``D``.
-        embedding_dim: ``E``.
-        hidden_dim, hidden_depth: of the networks in the coupling, see :class:`FullyConnectedNet`.
-        activation: an invertible one, or None.
-        generator: CPU generator for the permutation.
-
-    References:
-        CompVis/net2net, ``ConditionalFlatDoubleCouplingFlowBlock``.
+    This is the order of the released weights (CompVis/net2net, ``ConditionalFlatDoubleCouplingFlowBlock``); the paper's
+    figure 15 draws another one. The permutation is drawn from a CPU ``generator``.
     """
 
     def __init__(
@@ -318,11 +287,9 @@ class GridBlock(AffineCoupling):
     """The block on a grid: ActNorm, coupling of channels with convolutional networks, permutation of channels.
 
     Args:
-        channels: numbers in one cell.
-        side: cells along one side of the grid.
+        channels, side: numbers in one cell, cells along one side of the grid.
         cells: along one side, seen as one: 1 or 2. With 2 the block works on a coarser grid.
-        embedding_dim: channels of the embedded condition.
-        hidden: channels inside the networks.
+        embedding_dim, hidden: channels of the embedded condition, and inside the networks.
         generator: CPU generator for the permutation.
     """
 

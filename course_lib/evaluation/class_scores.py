@@ -22,12 +22,7 @@ Score = Callable[[Tensor, Tensor], float | dict[str, float]]
 def feature_scores(real: Tensor, fake: Tensor, k: int = 5) -> dict[str, float]:
     """Every score of two sets of features: Fréchet and kernel distance, KMMD, precision, recall, density, coverage.
 
-    Args:
-        real, fake: ``(N, F)`` and ``(M, F)``, more than ``k`` rows each.
-        k: neighbours, see :func:`course_lib.evaluation.distances.manifold_scores`.
-
-    Raises:
-        CourseError: see there.
+    ``real (N, F)`` and ``fake (M, F)`` have more than ``k`` rows each, see :func:`manifold_scores`.
     """
     return {
         "Fréchet distance": frechet_distance(real, fake),
@@ -48,8 +43,8 @@ def class_wise(
 ) -> dict[str, dict[str, float]]:
     """``score`` for each class by itself, and the mean over classes: a generator that ignores the class cannot hide.
 
-    The Fréchet distance of a few pictures is mostly bias, so with fewer pictures a class than features
-    the kernel distance is the one to read.
+    The Fréchet distance of a few pictures is mostly bias, so with fewer pictures a class than features the kernel
+    distance is the one to read.
 
     Args:
         real, fake: features ``(N, F)`` and ``(M, F)``.
@@ -60,9 +55,6 @@ def class_wise(
 
     Returns:
         Class name → score name → value, and last :data:`INTRA_CLASS_MEAN` with the unweighted means.
-
-    Raises:
-        CourseError: labels that do not belong to the features, or no class with enough pictures.
     """
     if len(real) != len(real_labels) or len(fake) != len(fake_labels):
         raise CourseError("class-wise scores need one label for every feature vector.")
@@ -92,18 +84,15 @@ def _distances(real: Tensor, fake: Tensor) -> dict[str, float]:
 class ClassScores:
     """Held-out pictures of some classes, and how generated ones are scored against them.
 
-    Distances are means over classes, so that a generator that ignores the class cannot hide. The kernel distance has no
-    bias and may fall below 0; Fréchet distances of a few pictures are mostly bias, which is the same for all that is
-    scored on the same pictures.
+    Distances are means over classes. The kernel distance has no bias and may fall below 0; Fréchet distances of a few
+    pictures are mostly bias, which is the same for all that is scored on the same pictures.
 
     Args:
         data: with ``labels["class"]``; pictures that nothing was trained on.
         judge: gives features, and kinds where the classes are bundled kinds.
 
     Attributes:
-        classes: names.
-        labels: ``(N,)``.
-        features: ``(N, F)``.
+        classes, labels, features: names, ``(N,)`` and ``(N, F)``.
     """
 
     def __init__(self, data: ImageSet, judge: Judge):
@@ -142,11 +131,8 @@ class ClassScores:
         return self.right(self.features, self.real_seen, self.labels).float().mean().item()
 
     def by_class(self, pictures: Tensor, labels: Tensor) -> dict[str, dict[str, float]]:
-        """Class, and ``INTRA_CLASS_MEAN``, → kernel and Fréchet distance, KMMD and class accuracy.
-
-        Args:
-            pictures: ``(N, 3, S, S)`` in [−1, 1].
-            labels: ``(N,)``: the classes they were asked for.
+        """Class, and ``INTRA_CLASS_MEAN``, → kernel and Fréchet distance, KMMD and class accuracy, of pictures ``(N, 3,
+        S, S)`` in [−1, 1] and the classes ``(N,)`` that they were asked for.
         """
         return self._score(*self._read(pictures), labels)
 

@@ -21,10 +21,8 @@ BLOCK = 1024
 
 
 def _checked(real: Tensor, fake: Tensor, least: int, what: str) -> tuple[Tensor, Tensor]:
-    """Both sets ``(N, F)`` and ``(M, F)`` in double precision.
-
-    Raises:
-        CourseError: other shapes, fewer than ``least`` rows, or values that are not finite.
+    """Both sets ``(N, F)`` and ``(M, F)`` in double precision; a :class:`CourseError` for other shapes, fewer than
+    ``least`` rows, or values that are not finite.
     """
     if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1] or min(len(real), len(fake)) < least:
         raise CourseError(
@@ -39,18 +37,12 @@ def _checked(real: Tensor, fake: Tensor, least: int, what: str) -> tuple[Tensor,
 
 
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
-    """Squared Fréchet (2-Wasserstein) distance of two Gaussians fitted to the features; lower is better.
+    """Squared Fréchet (2-Wasserstein) distance of two Gaussians fitted to features ``(N, F)`` and ``(M, F)``.
 
-    ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁ Σ₂)^½), in double precision. With Σ = RᵀR the trace of the root is the sum of the
-    singular values of R₁ R₂ᵀ: no root of a nearly singular product is taken, and for few rows the matrix is small.
-    Source: Heusel et al. 2017 (there with Inception features).
-
-    Args:
-        real, fake: ``(N, F)`` and ``(M, F)``, at least two rows each. Biased upwards for few rows: compare only
-            numbers with the same N and M.
-
-    Raises:
-        CourseError: fewer than two rows, different feature sizes, or features that are not finite.
+    ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁ Σ₂)^½), in double precision; lower is better. With Σ = RᵀR the trace of the root is
+    the sum of the singular values of R₁ R₂ᵀ: no root of a nearly singular product is taken, and for few rows the matrix
+    is small. Biased upwards for few rows: compare only numbers with the same N and M. Source: Heusel et al. 2017 (there
+    with Inception features).
     """
     real, fake = _checked(real, fake, 2, "the Fréchet distance")
     shift = (real.mean(0) - fake.mean(0)).square().sum()
@@ -69,10 +61,8 @@ def _covariance_root(x: Tensor) -> Tensor:
 
 
 def diversity(features: Tensor) -> float:
-    """Mean distance between samples that share one condition.
-
-    Args:
-        features: ``(conditions, samples, F)`` with at least two samples; 0 means that all samples are alike.
+    """Mean distance between samples that share one condition, ``features (conditions, samples ≥ 2, F)``; 0: all are
+    alike.
     """
     if features.ndim != 3 or features.shape[1] < 2:
         raise CourseError(f"diversity needs features (conditions, samples ≥ 2, F), not {tuple(features.shape)}.")
@@ -93,16 +83,9 @@ def _kernel_sum(first: Tensor, second: Tensor, kernel: Callable[[Tensor, Tensor]
 def kernel_distance(real: Tensor, fake: Tensor, block: int = BLOCK) -> float:
     """Kernel distance, "KID" when the features are Inception's: unbiased squared MMD with ``(x·y / F + 1)³``.
 
-    Unlike the Fréchet distance it takes features for no Gaussian, and is expected to be 0 for two samples of one
-    distribution, whatever their sizes: the score to use with few pictures. It may come out below 0. Source: Bińkowski
-    et al. 2018.
-
-    Args:
-        real, fake: ``(N, F)`` and ``(M, F)``, at least two rows each.
-        block: rows of each at a time.
-
-    Raises:
-        CourseError: fewer than two rows, different feature sizes, or features that are not finite.
+    Unlike the Fréchet distance it takes features ``(N, F)`` and ``(M, F)`` for no Gaussian, and is expected to be 0 for
+    two samples of one distribution, whatever their sizes: the score to use with few pictures. It may come out below 0.
+    Source: Bińkowski et al. 2018.
     """
     real, fake = _checked(real, fake, 2, "the kernel distance")
     size = real.shape[1]
@@ -122,18 +105,9 @@ def kernel_distance(real: Tensor, fake: Tensor, block: int = BLOCK) -> float:
 def kmmd(real: Tensor, fake: Tensor, sigma: float = 1.0, block: int = BLOCK) -> float:
     """KMMD of cGANTransfer: the root of the biased squared MMD with a Gaussian kernel.
 
-    ``k(a, b) = exp(−‖a − b‖² / (2 σ² s))``, where s is the mean squared distance between all pairs of ``real``, equal
-    pairs included. Source: Xu et al. 2018 and cGANTransfer (Shahbazi et al. 2021), which needs a matrix of all pairs.
-
-    Args:
-        real, fake: ``(N, F)`` and ``(M, F)``, at least two rows each. Biased upwards for few rows: two samples of one
-            distribution get about √(1/N + 1/M).
-        sigma: width of the kernel in units of √s.
-        block: rows of each at a time.
-
-    Raises:
-        CourseError: fewer than two rows, different feature sizes, features that are not finite, or real vectors that
-            are all equal.
+    ``k(a, b) = exp(−‖a − b‖² / (2 σ² s))``, where s is the mean squared distance between all pairs of ``real (N, F)``,
+    equal pairs included. Biased upwards for few rows: two samples of one distribution get about √(1/N + 1/M). Source:
+    Xu et al. 2018 and cGANTransfer (Shahbazi et al. 2021), which needs a matrix of all pairs.
     """
     real, fake = _checked(real, fake, 2, "the KMMD")
     center = real.mean(0)
@@ -198,21 +172,12 @@ def _radii(x: Tensor, k: int, block: int) -> Tensor:
 
 
 def manifold_scores(real: Tensor, fake: Tensor, k: int = 5, block: int = BLOCK) -> ManifoldScores:
-    """Improved precision and recall, density and coverage; the real set comes first.
+    """Improved precision and recall, density and coverage; the real set comes first, both with more than ``k`` rows.
 
     A set is taken for the union of balls around its vectors, each as wide as the way to its own k-th neighbour, border
-    included. Sources: Kynkäänniemi et al. 2019 (the first two), Naeem et al. 2020 (the last two). The published code of
-    Hyper-Modulation passes the sets in the wrong order, which swaps precision and recall and makes the other two
-    meaningless.
-
-    Args:
-        real, fake: ``(N, F)`` and ``(M, F)``, more than ``k`` rows each. Recall depends on N and M: compare only
-            numbers with the same.
-        k: neighbours.
-        block: rows compared at a time; ``block · max(N, M)`` distances are in memory.
-
-    Raises:
-        CourseError: too few rows, different feature sizes, or features that are not finite.
+    included. Recall depends on N and M: compare only numbers with the same. Sources: Kynkäänniemi et al. 2019 (the
+    first two), Naeem et al. 2020 (the last two). The published code of Hyper-Modulation passes the sets in the wrong
+    order, which swaps precision and recall and makes the other two meaningless.
     """
     real, fake = _checked(real, fake, k + 1, f"precision and recall with k = {k}")
     real, fake = real - real.mean(0), fake - real.mean(0)
@@ -229,20 +194,11 @@ def manifold_scores(real: Tensor, fake: Tensor, k: int = 5, block: int = BLOCK) 
 
 
 def nearest(queries: Tensor, gallery: Tensor, k: int = 1) -> Tensor:
-    """The ``k`` gallery entries whose direction is nearest to that of each query, nearest first.
+    """Positions ``int64 (Q, k)`` of the ``k`` gallery entries whose direction is nearest to that of each query, nearest
+    first.
 
-    The gallery's mean is subtracted from both: rectified features all point the same way, so without it every angle is
-    small.
-
-    Args:
-        queries, gallery: ``(Q, …)`` and ``(G, …)`` with the same trailing shape, which is flattened.
-        k: at most ``G``.
-
-    Returns:
-        ``int64 (Q, k)``, positions in the gallery.
-
-    Raises:
-        CourseError: shapes differ, or ``k`` is out of range.
+    Queries ``(Q, …)`` and gallery ``(G, …)`` are flattened, and the gallery's mean is subtracted from both: rectified
+    features all point the same way, so without it every angle is small.
     """
     if queries.shape[1:] != gallery.shape[1:] or queries.ndim < 2:
         raise CourseError(
@@ -267,14 +223,9 @@ def copy_share(generated: Tensor, train: Tensor, unseen: Tensor, quantile: float
     copies gets 1. One that draws nothing like the data gets 0, which is no praise: read it beside precision.
 
     Args:
-        generated: features ``(M, F)``.
-        train: ``(N, F)``, what the generator was trained on.
-        unseen: ``(H, F)``, real pictures that it was not trained on.
+        generated, train, unseen: features ``(M, F)``, ``(N, F)`` of what the generator was trained on, and ``(H, F)``.
         quantile: in [0, 1].
         block: rows compared at a time.
-
-    Raises:
-        CourseError: an empty set, different feature sizes, or features that are not finite.
     """
     found = []
     for queries in (generated, unseen):
@@ -297,9 +248,6 @@ def inception_score(probabilities: Tensor, splits: int = 10) -> tuple[float, flo
         probabilities: ``(N, classes)``, rows sum to 1.
         splits: parts of ``N // splits`` pictures in the given order (a rest is left out), so pictures sorted by class
             must be shuffled before; the deviation is that of a population, as published.
-
-    Raises:
-        CourseError: other shapes, fewer pictures than splits, or rows that are no probabilities.
     """
     if probabilities.ndim != 2 or not 1 <= splits <= len(probabilities):
         raise CourseError(
@@ -329,8 +277,8 @@ def path_length(
 
     The two pictures of a pair must differ in nothing but ε: ``draw`` is told which pair it draws, so that whatever else
     a picture is made of (noise maps; z, when classes move) is the same for both. The published code of Hyper-Modulation
-    draws other noise and another z for the second picture, and then measures these. For a linear ``draw`` the result
-    is ‖A (end − start)‖², whatever ε. Source: Karras et al. 2019, section 4.1, "end" sampling.
+    draws other noise and another z for the second picture, and then measures these. For a linear ``draw`` the result is
+    ‖A (end − start)‖², whatever ε. Source: Karras et al. 2019, section 4.1, "end" sampling.
 
     Args:
         draw: points ``(B, D)`` and the numbers of their pairs ``(B,)`` → pictures.
@@ -341,9 +289,6 @@ def path_length(
             a BigGAN and the judge's features 1e-2 came out 1 to 4 % too short, 1e-3 and the published 1e-4 agreed to
             0.6 %, also in single precision.
         trim: quantiles between which lengths count for the mean, as published; None counts all.
-
-    Raises:
-        CourseError: ``start`` and ``end`` differ in shape or are empty, or ε is not positive.
     """
     if start.shape != end.shape or start.ndim != 2 or not len(start) or epsilon <= 0:
         raise CourseError(

@@ -108,13 +108,10 @@ class Flip:
 
 
 def flip(data: ImageSet, name: str, count: int, seed: int = 0) -> Flip:
-    """Another value of one attribute for ``count`` people, and the exact counterparts.
+    """Another value of one attribute, a key of :data:`course_lib.data.people.ATTRIBUTES`, for ``count`` people of a
+    part of :func:`course_lib.data.load_people`, and the exact counterparts.
 
     Of the bald neither hair nor cut is changed, and nobody becomes bald: two attributes would change at once.
-
-    Args:
-        data: a part of :func:`course_lib.data.load_people`.
-        name: a key of :data:`course_lib.data.people.ATTRIBUTES`.
     """
     generator, values = torch.Generator().manual_seed(seed), data.labels[name]
     allowed = torch.arange(len(ATTRIBUTES[name]))
@@ -179,16 +176,10 @@ def _powers(matrix: Tensor, *exponents: float) -> list[Tensor]:
 
 class GaussianTransport:
     """The optimal transport map between Gaussians fitted to two domains: of all linear maps that make mean and
-    covariance right, the one that moves pictures least.
+    covariance right, the one that moves pictures least. z ↦ m₂ + A (z − m₁) with A = Σ₁^−½ (Σ₁^½ Σ₂ Σ₁^½)^½ Σ₁^−½.
 
-    z ↦ m₂ + A (z − m₁) with A = Σ₁^−½ (Σ₁^½ Σ₂ Σ₁^½)^½ Σ₁^−½.
-
-    Args:
-        own, other: training latents ``(N, D)`` and ``(M, D)``, two rows or more each.
-        ridge: added to both variances; it matters where pictures are few.
-
-    References:
-        Dowson and Landau, "The Fréchet distance between multivariate normal distributions", 1982.
+    Training latents ``own (N, D)`` and ``other (M, D)`` have two rows or more each; ``ridge`` is added to both
+    variances, which matters where pictures are few. Source: Dowson and Landau 1982.
     """
 
     def __init__(self, own: Tensor, other: Tensor, ridge: float = 0.02):

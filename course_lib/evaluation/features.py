@@ -29,11 +29,7 @@ INCEPTION_FILE = "inception_v3_google-0cc3c7bd.pth"
 
 
 class Judge:
-    """Features and labels of pictures ``(N, 3, S, S)`` in [−1, 1]; what it returns is on the CPU.
-
-    Args:
-        network: a frozen :class:`Classifier`.
-    """
+    """Features and labels of pictures ``(N, 3, S, S)`` in [−1, 1]; what it returns is on the CPU."""
 
     size = 64
 
@@ -68,11 +64,7 @@ class Judge:
 
     @torch.no_grad()
     def probabilities(self, images: Tensor, label: str) -> Tensor:
-        """``(N, classes)``, for one of its labels (kind, skin, hair, cut, glasses, mouth).
-
-        Raises:
-            CourseError: the judge does not know that label.
-        """
+        """``(N, classes)``, for one of its labels (kind, skin, hair, cut, glasses, mouth)."""
         if label not in self.network.config.heads:
             known = ", ".join(self.network.config.heads)
             raise CourseError(f"the judge has no label {label!r}: choose one of {known}.")
@@ -173,11 +165,7 @@ def _inception(path: Path) -> nn.Module:
 
 
 def feature_network(name: str = "judge", device: torch.device | str = "cpu") -> FeatureNetwork:
-    """``judge`` or ``inception``.
-
-    Raises:
-        CourseError: another name, or missing weights.
-    """
+    """``judge`` or ``inception``; a :class:`CourseError` for another name, or missing weights."""
     if name == "judge":
         return judge_features(Judge.load().to(device))
     if name == "inception":
@@ -199,9 +187,6 @@ def real_features(
         size: side in pixels to which pictures are brought before (the generator's, so that real and generated ones
             differ in nothing else); their own by default.
         folder: of the file; the cache folder by default.
-
-    Raises:
-        CourseError: the disk is full.
     """
     text = f"{data.content_hash(labels=False)} {size or data.size} {network.key}"
     key = hashlib.sha256(text.encode()).hexdigest()[:24]

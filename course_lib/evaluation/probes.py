@@ -22,19 +22,10 @@ __all__ = ["LinearProbe", "balanced_accuracy", "layer_vectors", "measure_bias"]
 def layer_vectors(
     classifier: Classifier, data: ImageSet, numbers: int = 4096, batch_size: int = 128
 ) -> dict[str, Tensor]:
-    """Every layer of a classifier as one vector per picture, in one pass.
+    """Every layer of a classifier as one vector per picture, in one pass: layer name → ``float32 (N, F)`` on the CPU.
 
     Feature maps are averaged down to as many places as fit into ``numbers``, so that no layer gets an advantage from
     mere size: early maps keep many places of few channels, late ones few places of many channels.
-
-    Args:
-        classifier: frozen.
-        data: ``N`` pictures.
-        numbers: most values that a feature map may keep.
-        batch_size: pictures at a time.
-
-    Returns:
-        Layer name → ``float32 (N, F)`` on the CPU, in the order of ``classifier.layers``.
     """
     device = next(classifier.parameters()).device
     parts: dict[str, list[Tensor]] = {name: [] for name in classifier.layers}
@@ -63,9 +54,6 @@ class LinearProbe:
         y: ``(N, D)`` numbers to predict, or ``int64 (N,)`` class labels, which become one-hot targets whose rows weigh
             as much as their class is rare: a probe that always says "no skin tone" gains nothing.
         ridge: penalty relative to the number of rows; larger is smoother.
-
-    Raises:
-        CourseError: different lengths.
     """
 
     def __init__(self, x: Tensor, y: Tensor, ridge: float = 0.3):
@@ -104,13 +92,7 @@ class LinearProbe:
 def measure_bias(classifier: Classifier, data: ImageSet, label: str = "kind", seed: int = 0) -> dict[str, float]:
     """Does a classifier go by shape or by texture? Source: Geirhos et al. 2019.
 
-    The cue conflicts pair every picture with a random other one, of another class.
-
-    Args:
-        classifier: frozen, with a head called ``label``.
-        data: ``N`` held-out pictures.
-        label: which classes are judged.
-        seed: of the patches, the pairs and the conflicts' texture.
+    The cue conflicts pair every picture with a random other one, of another class of the label called ``label``.
 
     Returns:
         ``plain``, ``edges`` and ``shuffled``: accuracy on the pictures as they are, on edges alone, on shuffled 8-pixel

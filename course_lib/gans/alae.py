@@ -116,12 +116,8 @@ class DecoderBlock(nn.Module):
         self.noise2, self.style2 = LayerNoise(channels), AdaIN(channels, config.latent, 1.0)
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
-        """Maps after the block.
-
-        Args:
-            x: maps of the block before; for the first block the constant.
-            w: two styles, ``(B, 2, latent)``.
-            noise: ``(B, 2, H, W)``, one map for each of the two places.
+        """Maps after the block, of maps ``x`` of the block before (for the first the constant), two styles ``(B, 2,
+        latent)`` and two maps of noise, ``(B, 2, H, W)``.
         """
         if not self.first:
             x = self.blur(self.conv1(x))
@@ -149,9 +145,7 @@ class Decoder(nn.Module):
     def forward(self, w: Tensor, noise: Sequence[Tensor]) -> Tensor:
         """Pictures ``(B, colours, S, S)``, about [−1, 1], unbounded.
 
-        Args:
-            w: ``(B, latent)``, one style for all, or ``(B, 2 · blocks, latent)``.
-            noise: of :meth:`noise`.
+        ``w`` is ``(B, latent)``, one style for all, or ``(B, 2 · blocks, latent)``; ``noise`` of :meth:`noise`.
         """
         if w.ndim == 2:
             w = w[:, None].expand(-1, self.config.slots, -1)
@@ -228,10 +222,8 @@ class StyleMapping(nn.Module):
 class LatentScore(nn.Module):
     """D: three linear layers without activation, so one affine function of w, written as a product of three.
 
-    Args:
-        latent: length of w.
-        outputs: of the last layer; the published style-based D has ``2 · latent``.
-        chosen: which of them is the score; the others are never used.
+    Number ``chosen`` of the ``outputs`` is the score, the others are never used; the published style-based D has ``2 ·
+    latent``.
     """
 
     def __init__(self, latent: int, outputs: int, chosen: int):
@@ -247,10 +239,8 @@ class LatentScore(nn.Module):
 
 
 class ALAEGenerator(nn.Module):
-    """F and G.
-
-    Attributes:
-        mean: ``(slots, latent)``: mean style, towards which truncation pulls; zero until :meth:`set_mean`.
+    """F and G. ``mean (slots, latent)`` is the mean style, towards which truncation pulls; zero until
+    :meth:`set_mean`.
     """
 
     def __init__(self, mapping: StyleMapping, decoder: nn.Module, latent: int, slots: int = 1):
@@ -265,11 +255,8 @@ class ALAEGenerator(nn.Module):
         self.mean.copy_(self.mapping(z.to(self.mean.device)).mean(0))
 
     def styles(self, z: Tensor, truncation: float = 1.0) -> Tensor:
-        """Styles of noise: ``(B, latent)``, or ``(B, slots, latent)`` where the slots differ or are truncated.
-
-        Args:
-            z: ``(B, latent)``, or one a slot, ``(B, slots, latent)``, as :func:`mix_styles` gives.
-            truncation: 1 keeps styles as they are, 0 gives the mean style to all; 0.7 as published.
+        """Styles ``(B, latent)``, or ``(B, slots, latent)`` where the slots differ or are truncated, of noise of one of
+        these shapes; truncation 1 keeps them as they are, 0 gives the mean style to all; 0.7 as published.
         """
         w = self.mapping(z.flatten(0, -2)).view(z.shape)
         return w if truncation == 1.0 else torch.lerp(self.mean, w if w.ndim == 3 else w[:, None], truncation)
@@ -277,24 +264,15 @@ class ALAEGenerator(nn.Module):
     def forward(
         self, z: Tensor, noise: Sequence[Tensor] | None = None, truncation: float = 1.0, styled: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Pictures of noise vectors, and their styles.
-
-        Args:
-            z, truncation: see :meth:`styles`.
-            noise: of the decoder's ``noise``; fresh by default.
-            styled: ``z`` holds styles already, for example of the encoder.
+        """Pictures of noise vectors ``z``, see :meth:`styles`, and their styles. ``styled`` means that ``z`` holds
+        styles already, for example of the encoder; ``noise`` is the decoder's, fresh by default.
         """
         w = z if styled else self.styles(z, truncation)
         return self.decoder(w, self.decoder.noise(len(z)) if noise is None else noise), w
 
 
 class ALAE(nn.Module):
-    """The four networks; ``encode`` and ``decode`` make it a target expert.
-
-    Attributes:
-        latent_dim: length of a style.
-        condition_shape: ``(latent_dim,)``.
-    """
+    """The four networks; ``encode`` and ``decode`` make it a target expert with latents ``(latent_dim,)``."""
 
     def __init__(self, config: ALAEConfig):
         super().__init__()
@@ -386,11 +364,7 @@ class MLPEncoder(nn.Module):
         self.layers = _MLP(config.size**2, config.hidden, config.latent, (0.2, 0.2, 0.01))
 
     def forward(self, images: Tensor) -> Tensor:
-        """``(B, 1 or 3, S, S)`` in [−1, 1] → ``(B, latent)``; three channels are averaged.
-
-        Raises:
-            CourseError: pictures of another size.
-        """
+        """``(B, 1 or 3, S, S)`` in [−1, 1] → ``(B, latent)``; three channels are averaged. Other sizes are refused."""
         if images.shape[-2:] != (self.size, self.size):
             raise CourseError(f"this encoder takes pictures of {self.size} pixels: use course_lib.data.resize.")
         return self.layers((images.mean(1) + 1).flatten(1) / 2)

@@ -172,9 +172,9 @@ class ClassNorm(_BatchNorm):
     Args:
         channels: of the maps.
         condition: length of the condition vector (class embedding with the block's part of z), or None for a lookup
-            table per class.
+            table per class, without spectral norm.
         classes: number of classes of the table.
-        sn_eps: of the spectral norm of the two linear maps; the tables have none.
+        sn_eps: of the spectral norm of the two linear maps.
     """
 
     def __init__(self, channels: int, condition: int | None, classes: int, sn_eps: float = 1e-6):
@@ -208,12 +208,8 @@ def standing_statistics(generator: nn.Module, forward: Callable[[], object], pas
     """Replaces the running statistics by their mean over ``passes`` fresh batches.
 
     Running statistics follow weights that were still moving, and an averaged generator never computed any of its own.
-    Brock et al. 2019 (appendix C) accumulate them anew before sampling.
-
-    Args:
-        generator: whose batch norms are set; spectral vectors stay as they are.
-        forward: calls the generator once on a fresh batch of the size and label mix of training.
-        passes: number of batches.
+    Brock et al. 2019 (appendix C) accumulate them anew before sampling. ``forward`` calls the generator once on a fresh
+    batch of the size and label mix of training; spectral vectors stay as they are.
     """
     layers = [layer for layer in generator.modules() if isinstance(layer, _BatchNorm)]
     modes = [(layer.training, layer.momentum) for layer in layers]
@@ -375,9 +371,7 @@ class Discriminator(nn.Module):
 def start_weights(network: nn.Module, kind: str = "orthogonal") -> None:
     """Sets every weight of a convolution, linear map or table as published; biases keep torch's default.
 
-    Args:
-        network: changed in place.
-        kind: ``orthogonal`` (ImageNet) or ``normal``, deviation 0.02 (CIFAR).
+    ``kind`` is ``orthogonal`` (ImageNet) or ``normal``, deviation 0.02 (CIFAR).
     """
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear, nn.Embedding)):

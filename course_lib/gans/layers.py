@@ -40,10 +40,8 @@ class _Equalised(nn.Module):
 class EqualLinear(_Equalised):
     """``(B, inputs)`` → ``(B, outputs)``.
 
-    Args:
-        inputs, outputs: lengths.
-        gain: the effective weight starts with the standard deviation ``gain / √inputs``.
-        rate: factor on the learning rate of weight and bias in the implicit form; None takes the explicit form.
+    The effective weight starts with the standard deviation ``gain / √inputs``; ``rate`` is the factor on the learning
+    rate of weight and bias in the implicit form, None takes the explicit form.
     """
 
     def __init__(self, inputs: int, outputs: int, gain: float = ROOT2, rate: float | None = None):
@@ -55,7 +53,8 @@ class EqualLinear(_Equalised):
 
 
 class EqualConv2d(_Equalised):
-    """Convolution, alone or with resampling by two in the same operation.
+    """Convolution, alone or with resampling by two in the same operation; ``gain`` and ``rate`` as in
+    :class:`EqualLinear`.
 
     Repetition of pixels before a convolution, and the mean of four after it, are one strided convolution with a kernel
     averaged over four shifts: the same function with half the products.
@@ -66,7 +65,6 @@ class EqualConv2d(_Equalised):
         resample: ``up`` repeats pixels and convolves; ``transposed`` does so with a kernel that is stored
             ``(inputs, outputs, 3, 3)`` and acts mirrored; ``averaged`` is that divided by four, as StyleGAN's port has
             it; ``down`` convolves and takes the mean of four pixels.
-        gain, rate: see :class:`EqualLinear`.
         bias: whether it has one.
         padding: of a layer that keeps the size; ``kernel // 2`` by default.
     """
@@ -110,9 +108,7 @@ def four_shifts(weight: Tensor) -> Tensor:
 def equalised_groups(network: nn.Module, rate: float) -> list[dict[str, Any]]:
     """Parameter groups for Adam with β₁ = 0, one for each learning rate.
 
-    Args:
-        network: with implicit layers; every other parameter trains at ``rate``.
-        rate: learning rate of coefficient 1.
+    Parameters outside of implicit layers train at ``rate``.
     """
     coefficients: dict[int, float] = {}
     for layer in network.modules():
@@ -159,7 +155,7 @@ def instance_norm(x: Tensor) -> tuple[Tensor, Tensor]:
     """Instance norm ``(B, C, H, W)``, and what it takes away: mean and deviation of every channel, ``(B, 2 C)``.
 
     The published deviation has no ε, so the gradient of a channel that is constant over a picture is 0 / 0. Here 1e-8
-    stands under the root; it moves the deviation by 1e-4 at most.
+    stands under the root.
     """
     x, mean, variance = _centred(x)
     moments = torch.cat([mean, (variance + 1e-8).sqrt()], 1)[:, :, 0, 0]

@@ -113,13 +113,9 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor | None, w: Tensor, noise: Tensor, convolve: Callable[[Tensor], Tensor] | None = None
     ) -> Tensor:
-        """Maps after the block.
-
-        Args:
-            x: maps of the block before, None for the first.
-            w: style ``(B, latent)``.
-            noise: ``(B, 1, H, W)``, used twice.
-            convolve: called in place of each of the block's convolutions, in their order (Hyper-Modulation).
+        """Maps after the block, of maps ``x`` of the block before (None for the first), a style ``w (B, latent)`` and
+        noise ``(B, 1, H, W)``, used twice. ``convolve`` stands in for each of the block's convolutions, in their
+        order.
         """
         if x is None:
             x = self.constant.expand(len(w), -1, -1, -1)
@@ -149,12 +145,11 @@ class Synthesis(nn.Module):
     def features(
         self, w: Tensor, noise: Sequence[Tensor], convolve: Callable[[Tensor], Tensor] | None = None
     ) -> Iterator[Tensor]:
-        """The maps after each block in turn.
+        """The maps after each block in turn; ``convolve`` as for :class:`Block` (Hyper-Modulation).
 
         Args:
             w: ``(B, latent)``, one style for all blocks, or ``(B, blocks, latent)``.
             noise: of :meth:`noise`.
-            convolve: see :class:`Block`.
         """
         x = None
         for index, (block, given) in enumerate(zip(self.blocks, noise, strict=True)):
@@ -201,15 +196,10 @@ class StyleGAN(nn.Module):
 
 
 def mix_styles(w: Tensor, other: Tensor, blocks: int, generator: torch.Generator) -> Tensor:
-    """Style mixing: from a block drawn at random for the whole batch on, the second style rules.
+    """Style mixing: ``(B, blocks, latent)``, where from a block drawn at random for the whole batch on the second
+    rules.
 
-    Args:
-        w, other: ``(B, latent)``: styles, or the noise vectors that become styles.
-        blocks: of the generator.
-        generator: CPU generator.
-
-    Returns:
-        ``(B, blocks, latent)``.
+    ``w`` and ``other`` are styles ``(B, latent)``, or the noise vectors that become styles.
     """
     cut = int(torch.randint(1, blocks, (1,), generator=generator))
     return torch.stack([w if index < cut else other for index in range(blocks)], 1)
@@ -231,9 +221,7 @@ class CriticBlock(nn.Module):
 class StyleGANCritic(nn.Module):
     """Pictures to scores, real high. Only the first from-RGB reads; the others, for growing, are kept as in the files.
 
-    Args:
-        config: of the generator.
-        classes: with more than one, a score a class; the label picks one.
+    With more than one of ``classes`` there is a score a class, and the label picks one.
     """
 
     def __init__(self, config: StyleGANConfig, classes: int = 1):
@@ -248,11 +236,7 @@ class StyleGANCritic(nn.Module):
         self.head = EqualLinear(last, classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """``(B, 3, S, S)`` → ``(B, C)``.
-
-        Raises:
-            CourseError: pictures of another size.
-        """
+        """``(B, 3, S, S)`` → ``(B, C)``; a :class:`CourseError` if the pictures have another size."""
         if images.shape[-1] != self.config.size:
             raise CourseError(f"this critic takes {self.config.size} pixels, not {images.shape[-1]}.")
         x = F.leaky_relu(self.from_rgb[0](images), 0.2)

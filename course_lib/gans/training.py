@@ -37,11 +37,8 @@ def logistic_generator(fake: Tensor) -> Tensor:
 def latent_reciprocity(found: Tensor, w: Tensor) -> Tensor:
     """mean (E(G(w)) − w)² over batch and dimensions: ALAE's autoencoder loss, which looks at styles, not at pixels.
 
-    The target is detached; w also made the picture that E read, so its mapping learns too, through the picture.
-
-    Args:
-        found: ``(B, latent)``, styles read off pictures.
-        w: ``(B, latent)``, the styles that made them.
+    ``found (B, latent)`` are styles read off pictures, ``w`` those that made them. The target is detached; w also made
+    the picture that E read, so its mapping learns too, through the picture.
     """
     return F.mse_loss(found.float(), w.detach().float())
 
@@ -68,12 +65,8 @@ class CodeSpace:
 
     @classmethod
     def fit(cls, latent: Tensor, labels: Tensor, dims: int) -> "CodeSpace":
-        """The space of some pictures.
-
-        Args:
-            latent: ``(N, D)``.
-            labels: ``(N,)``, 0 … n − 1.
-            dims: length of a code, at most D.
+        """The space of pictures with latents ``(N, D)`` and labels ``(N,)`` from 0, for codes of ``dims`` numbers, D at
+        most.
         """
         centred = _centred(latent, labels)
         common, directions = torch.linalg.eigh(centred.T @ centred / len(centred))
@@ -81,15 +74,10 @@ class CodeSpace:
         return cls(directions[:, -dims:], common[-dims:].clamp_min(1e-6 * common[-1]).diag())
 
     def codes(self, latent: Tensor, labels: Tensor, prior: float = 30.0) -> Tensor:
-        """Codes of pictures, ``(N, dims)``.
+        """Codes of pictures with latents ``(N, D)`` and labels ``(N,)`` from 0: ``(N, dims)``.
 
         The class mean is taken away, what is left is projected and whitened with the covariance of the class, shrunk
         towards that of all classes as if ``prior`` more pictures had that one.
-
-        Args:
-            latent: ``(N, D)``.
-            labels: ``(N,)``, from 0.
-            prior: weight of the common covariance, in pictures.
         """
         codes, common = _centred(latent, labels) @ self.directions.double(), self.common.double()
         for label in labels.unique():
@@ -120,16 +108,10 @@ def encode_mirrored(encode: Callable[[Tensor], Tensor], batches: Iterable[Tensor
 
 
 def gaussian_codes(latent: Tensor, dims: int, rounds: int = 60, seed: int = 0) -> Tensor:
-    """Codes ``(N, dims)`` of pictures that are distributed like N(0, I), neighbours staying neighbours.
+    """Codes ``(N, dims)`` of latents ``(N, D)`` that are distributed like N(0, I), neighbours staying neighbours.
 
     Principal components are bent until they are normal: every coordinate is replaced by the normal quantile of its
     rank, then all are turned by a random rotation, and so on. Source: Laparra et al. 2011, "Iterative Gaussianization".
-
-    Args:
-        latent: ``(N, D)``.
-        dims: length of a code, at most D.
-        rounds: of bending and turning.
-        seed: of the rotations.
     """
     draws, centred = torch.Generator().manual_seed(seed), latent.double() - latent.double().mean(0)
     values, directions = torch.linalg.eigh(centred.T @ centred / len(centred))

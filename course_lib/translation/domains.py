@@ -27,12 +27,9 @@ Labels = Mapping[str, Tensor]
 
 
 def people_expert(classes: Mapping[str, Sequence[str]]) -> LabelExpert:
-    """Labels of people: style, skin, hair, cut, glasses, mouth.
+    """Labels of people: style, skin, hair, cut, glasses, mouth, of ``classes`` as in ``ImageSet.classes``.
 
     Crossed with the style, because each style draws them in other places; hair and cut also with each other.
-
-    Args:
-        classes: attribute → its values, as in ``ImageSet.classes``; more attributes are left out.
     """
     names = ("style", "skin", "hair", "cut", "glasses", "mouth")
     crossed = [("style", name) for name in names[1:]] + [("style", "cut", "hair")]
@@ -99,11 +96,8 @@ class LinearStart(nn.Module):
 class LabelMethod(FlowMethod):
     """Conditional likelihood; in every step some labels of some pictures are left open, see :func:`withhold`.
 
-    Args:
-        pairs: training pairs whose conditions are joined one-hots.
-        flow: the flow to train.
-        expert: of the labels.
-        options, named: those of :class:`FlowMethod`; the conditions of ``held`` are complete ones.
+    Conditions of ``pairs`` are joined one-hots; ``options`` are those of :class:`FlowMethod`, and conditions of
+    ``held`` complete.
     """
 
     def __init__(self, pairs: Pairs, flow: GridFlow, expert: LabelExpert, *options: Any, **named: Any):
@@ -124,12 +118,8 @@ class DomainTranslator(Translator):
         classes: attribute → its values, as in ``ImageSet.classes``; those of the expert are used.
         flow: conditioned on the expert's labels.
         target: draws all domains.
-        expert: of the labels; its first attribute is the domain. By default the domain alone.
+        expert: of the labels; its first attribute, ``domain`` with values ``names``, is the domain. By default alone.
         classifier: reads the further attributes off a picture; without one they are left open.
-
-    Attributes:
-        domain: name of the first attribute.
-        names: of the domains.
     """
 
     def __init__(
@@ -166,15 +156,8 @@ class DomainTranslator(Translator):
         return self.flow.inverse(self.flow.encode(latent, self.code(own)), self.code(other))
 
     def edit(self, y: Tensor, domain: Tensor, changed: Labels) -> Tensor:
-        """Pictures with some labels exchanged.
-
-        Args:
-            y: ``(B, 3, S, S)`` in [−1, 1].
-            domain: ``int64 (B,)``, their domain.
-            changed: attribute, the domain included → new values ``int64 (B,)``.
-
-        Raises:
-            CourseError: there is no such attribute.
+        """Pictures ``y (B, 3, S, S)`` of domains ``(B,)`` with some labels, the domain included, exchanged for values
+        ``(B,)``.
         """
         return self._edit(y, domain, [changed])[:, 0]
 
@@ -230,9 +213,6 @@ class DomainTranslator(Translator):
             spread: s in √(1 − s²) v + s ε, where ε is noise as long as v: 0 keeps the picture's residual, 1 forgets it.
             generator: of the noise, on the CPU.
             changed: attribute → new value, of all samples.
-
-        Raises:
-            CourseError: the spread is not between 0 and 1.
         """
         if not 0 <= spread <= 1:
             raise CourseError(f"the spread is between 0 (the picture itself) and 1 (something new), not {spread}.")
@@ -267,7 +247,7 @@ def fit_domains(
     sizes: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> tuple[DomainTranslator, History]:
-    """Trains a translator between labelled pictures.
+    """Trains a translator between labelled pictures; refused for a single domain, or one with fewer than five pictures.
 
     Args:
         pairs: as :func:`encode_labelled` gives them.
@@ -278,9 +258,6 @@ def fit_domains(
         held: as ``pairs``, for the held-out likelihood.
         sizes: of the flow, see :func:`label_flow`.
         options: of :func:`course_lib.training.train`.
-
-    Raises:
-        CourseError: fewer than two domains, or a domain with fewer than five pictures.
     """
     expert = expert or _domain_alone(classes)
     domain = next(iter(expert.slices))
@@ -302,11 +279,7 @@ _MIN_PICTURES = 10
 
 
 def own_domains(data: ImageSet) -> ImageSet:
-    """``data`` with a split, after checking that its ``domain`` labels can be translated between.
-
-    Raises:
-        CourseError: a single folder, or too few pictures in one.
-    """
+    """``data`` with a split; a :class:`CourseError` for a single folder, or too few pictures in one."""
     names = data.classes.get("domain", [])
     if len(names) < 2:
         raise CourseError(
@@ -362,10 +335,7 @@ def adapt_autoencoder(
 ) -> GridAutoencoder:
     """A frozen copy of ``autoencoder`` that was trained on for ``steps`` on pictures of all domains together.
 
-    Args:
-        autoencoder: unchanged by this.
-        data: training pictures of its size.
-        options: of :func:`course_lib.training.train`.
+    ``options`` are those of :func:`course_lib.training.train`.
     """
     device = next(autoencoder.parameters()).device
     copy = type(autoencoder)(autoencoder.config)

@@ -36,13 +36,6 @@ class GanTarget(nn.Module):
         rounded: replace an embedding by that of the nearest class before it is rendered. The paper renders it as it is;
             a generator that saw few classes knows nothing about what lies between them.
         space: of the latents that the generator draws; None where it draws pictures.
-
-    Attributes:
-        latent_dim: length of noise and embedding together.
-        size: side of its pictures.
-
-    Raises:
-        CourseError: a generator that keeps tables of class parameters in every layer and has no embedding.
     """
 
     def __init__(self, generator: Generator, rounded: bool = False, space: LatentSpace | None = None):
@@ -159,13 +152,12 @@ class GanMethod(CaptionMethod):
     """Trains a flow on generated pairs; every step moves the class embeddings anew.
 
     Args:
-        pairs: of :func:`generate_pairs`.
+        pairs, held: of :func:`generate_pairs`, those to train on and others.
         target: the generator they are of.
         dequantiser: frozen.
         table: beliefs ``(E, C, T)`` of captions of the pairs' things.
         source: reads sentences.
         flow: the flow to train.
-        held: generated pairs that are not trained on.
         options: those of :class:`FlowMethod`.
     """
 
@@ -244,12 +236,9 @@ def start_dequantiser(embeddings: Tensor, spread: float = 0.3) -> Dequantiser:
 
     Five linear layers with default weights lose their input on the way, and learn for tens of thousands of steps to let
     it through (the released weights have 20,000). This start lets it through at once: the code is the standardised
-    embedding, its deviation what the width of the likelihood asks for. The code is as long as the embedding, as in the
-    paper: with a shorter one all neighbours would lie on a surface, and a surface has no density either.
-
-    Args:
-        embeddings: ``(C, E)``, of a frozen generator; the hidden layers are ``2 E`` wide.
-        spread: as for :class:`DequantiserMethod`.
+    embedding, its deviation what the width of the likelihood asks for (``spread`` as for :class:`DequantiserMethod`).
+    The code is as long as the embedding, as in the paper: with a shorter one all neighbours would lie on a surface, and
+    a surface has no density either.
     """
     embeddings = embeddings.detach().cpu()
     dim = embeddings.shape[1]

@@ -101,8 +101,7 @@ def score_choice(
     Args:
         data: target, pictures and judge.
         translator: into that target.
-        samples: translations of each picture.
-        temperature: standard deviation of their residuals.
+        samples, temperature: translations of each picture, and the standard deviation of their residuals.
         seed: of the residuals.
 
     Returns:
@@ -133,11 +132,7 @@ def score_regressor(
 
 
 def explained(wanted: Tensor, found: Tensor) -> float:
-    """1 − Σ‖wanted − found‖² / Σ‖wanted − mean‖²: explained share of variance of ``(N, K)`` rows.
-
-    Raises:
-        CourseError: different shapes, or fewer than two rows.
-    """
+    """1 − Σ‖wanted − found‖² / Σ‖wanted − mean‖²: explained share of variance of two rows ``(N, K)`` or more."""
     if wanted.shape != found.shape or len(wanted) < 2:
         raise CourseError(
             f"explained variance compares two sets of one shape with two rows or more, not {tuple(wanted.shape)} and "
@@ -158,9 +153,6 @@ def inherited(judge: Judge, grid: Tensor, labels: dict[str, Tensor]) -> dict[str
     Returns:
         Attribute → share of crossed pictures with the class of the residual's picture, and with that of the condition's
         picture, among the pairs whose classes differ.
-
-    Raises:
-        CourseError: the grid has not N rows and N columns.
     """
     count = len(next(iter(labels.values())))
     if grid.shape[:2] != (count, count):
@@ -205,13 +197,8 @@ def read_as_asked(pictures: Tensor, named: Named, judge: Judge) -> dict[str, flo
 def open_variety(pictures: Tensor, named: Named, judge: Judge) -> dict[str, tuple[float, float]]:
     """How much samples of one sentence differ in what it names, and in what it leaves open.
 
-    Args:
-        pictures: ``(B, samples, 3, S, S)``.
-        named: of the B sentences.
-
-    Returns:
-        Attribute → for sentences that name it and for those that do not: the chance that the judge reads two different
-        values in two samples of one sentence. Not a number where there is no such sentence.
+    Attribute → for the sentences that name it and for those that do not: the chance that the judge reads two different
+    values in two of their pictures ``(B, samples, 3, S, S)``. Not a number where there is no such sentence.
     """
     count, samples = pictures.shape[:2]
     found = {}
@@ -226,7 +213,8 @@ def open_variety(pictures: Tensor, named: Named, judge: Judge) -> dict[str, tupl
 def nearest_caption_pictures(
     asked: Sequence[str], sentences: SourceExpert, bank: ImageSet, rows: Tensor, captions: Sequence[str]
 ) -> Tensor:
-    """The baseline that draws nothing: the training picture whose caption is most similar to a sentence.
+    """The baseline that draws nothing: the training picture whose caption is most similar to a sentence, ``(Q, 3, S,
+    S)``.
 
     Args:
         asked: ``Q`` sentences.
@@ -234,9 +222,6 @@ def nearest_caption_pictures(
         bank: training pictures.
         rows: ``int64 (C,)``: a picture of the bank for each of the captions.
         captions: C training captions.
-
-    Returns:
-        ``(Q, 3, S, S)`` in [−1, 1].
     """
     found = nearest(sentences.encode(list(asked)), sentences.encode(list(captions)))[:, 0]
     return bank.batch(rows[found.cpu()])

@@ -90,9 +90,6 @@ def encode_pairs(
         target: gives the posterior.
         noise: standard deviation of Gaussian noise that is added to every latent, see :data:`LATENT_NOISE`.
         batch_size: pictures at a time; it changes the memory needed, not the result.
-
-    Raises:
-        CourseError: no picture.
     """
     if not len(data):
         raise CourseError("there is nothing to encode: the set has no picture.")
@@ -201,12 +198,8 @@ def held_out_nats(flow: ConditionalFlow | GridFlow, pairs: Pairs, seed: int = 0)
 def choice_flow(pairs: Pairs, target: GridAutoencoder, seed: int = 0, ridge: float = 0.01, **sizes: Any) -> GridFlow:
     """An untrained flow from the conditions of ``pairs`` to the target's latents, with the linear start.
 
-    Args:
-        pairs: training pairs.
-        target: whose latents they are.
-        seed: of the weights.
-        ridge: penalty of the linear start from maps of many numbers, where every cell of every picture is an example.
-        sizes: replace those of :class:`GridFlowConfig`.
+    ``ridge`` is the start's penalty for maps of many numbers, where every cell of every picture is an example;
+    ``sizes`` replace those of :class:`GridFlowConfig`.
     """
     small = {"hidden_dim": 24, "blocks": 4, "embedding_dim": 16}
     shape = tuple(pairs.condition.shape[1:])

@@ -29,11 +29,8 @@ class Translator:
 
     Args:
         source: gives the condition.
-        flow: between latent and residual.
+        flow: between latent and residual; built for the shapes of the experts, or it is refused.
         target: turns pictures into latents and back.
-
-    Raises:
-        CourseError: the flow was built for other shapes than the experts'.
     """
 
     def __init__(self, source: SourceExpert, flow: ConditionalFlow | GridFlow, target: TargetExpert):
@@ -97,8 +94,7 @@ def cross_grid(translator: Translator, latent: Tensor, condition: Tensor) -> Ten
 
     Args:
         translator: trained.
-        latent: ``(N, D)`` of N pictures.
-        condition: ``(N, *condition_shape)`` of the same pictures.
+        latent, condition: ``(N, D)`` and ``(N, *condition_shape)`` of N pictures.
 
     Returns:
         ``(N, N, 3, S, S)``: row i has the residual of picture i, column j the condition of picture j; the diagonal are
@@ -127,9 +123,6 @@ class LowResolution:
             itself is the condition, ``(3, size, size)``: eight pixels are short enough as they are.
         kernel: how to shrink. ``area`` averages; ``nearest`` keeps one pixel of each square, which is what the released
             code does and its own autoencoder has never seen.
-
-    Raises:
-        CourseError: another kernel.
     """
 
     def __init__(self, size: int, autoencoder: SourceExpert | None = None, kernel: str = "area"):
@@ -156,12 +149,7 @@ def enlarge(pictures: Tensor, size: int) -> Tensor:
 
 
 class TransformedExpert:
-    """A source expert that gets a changed copy of each picture.
-
-    Args:
-        expert: any source expert.
-        transform: pictures ``(B, 3, S, S)`` in [−1, 1] → changed pictures.
-    """
+    """A source expert that gets a copy of each picture ``(B, 3, S, S)`` in [−1, 1], changed by ``transform``."""
 
     def __init__(self, expert: SourceExpert, transform: Callable[[Tensor], Tensor]):
         self.expert, self.transform, self.condition_shape = expert, transform, expert.condition_shape
