@@ -57,13 +57,10 @@ def run(
     folder, results = run_notebooks(chosen, options, tell=typer.echo)
     passed = [pair for pair in zip(chosen, results, strict=True) if pair[1].status == "ok"]
     if store or measure:
-        from course_lib.runner.store import record_measurement, store_outputs
+        from course_lib.runner.store import store_run
 
         for notebook, result in passed:
-            if store:
-                store_outputs(notebook, folder / f"{result.notebook}.ipynb", result, profile)
-            else:
-                record_measurement(notebook, result, profile)
+            store_run(notebook, result, profile, folder / f"{result.notebook}.ipynb" if store else None)
     typer.echo(f"{len(passed)} of {len(results)} notebooks passed; see {folder / 'index.html'}")
     if any(result.status == "interrupted" for result in results):
         raise typer.Exit(130)

@@ -146,7 +146,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_half(tmp_path, monkeypatch)
 
 
 def test_storing_refuses_a_notebook_that_changed_meanwhile(folder, tmp_path):
-    from course_lib.runner.store import record_measurement, store_outputs
+    from course_lib.runner.store import store_run
     from course_lib.runner.worker import NotebookResult
 
     notebook = Notebook(folder / "10_tenth.ipynb")
@@ -157,7 +157,7 @@ def test_storing_refuses_a_notebook_that_changed_meanwhile(folder, tmp_path):
     before = notebook.path.read_bytes()
     result = NotebookResult("10_tenth", "Tenth", "ok", 12.3, 456)
     with pytest.raises(CourseError, match="changed during the run"):
-        store_outputs(notebook, executed, result, "quick")
+        store_run(notebook, result, "quick", executed)
     assert notebook.path.read_bytes() == before
-    record_measurement(notebook, result, "cpu")
+    store_run(notebook, result, "cpu")
     assert Notebook(notebook.path).measured == {"cpu": {"seconds": 12, "memory_mb": 456}}

@@ -17,7 +17,7 @@ from conftest import PIXEL_PNG, code, text
 
 from course_lib import paths
 from course_lib.runner import Notebook, RunOptions, run_notebooks
-from course_lib.runner.store import store_outputs, stored_picture
+from course_lib.runner.store import store_run, stored_picture
 from course_lib.runner.worker import _only_shutdown_race, run_worker, unexecuted_cells
 
 PARAMETERS = code("parameters", "steps: int = 3  # how often\nname: str = 'a'  # whom", "parameters")
@@ -110,7 +110,7 @@ def test_storing_writes_outputs_and_cost_but_no_parameters_or_paths(runs):
     run_folder, results, _, folder = runs
     notebook = Notebook(folder / "00_good.ipynb")
     before = nbformat.read(notebook.path, as_version=4)
-    store_outputs(notebook, run_folder / "00_good.ipynb", results["00_good"], "quick")
+    store_run(notebook, results["00_good"], "quick", run_folder / "00_good.ipynb")
     after = nbformat.read(notebook.path, as_version=4)
     assert [(cell.id, cell.source) for cell in after.cells] == [(cell.id, cell.source) for cell in before.cells]
     assert [cell.execution_count for cell in after.cells if cell.cell_type == "code"] == [1, 2, 3, 4, 5]
@@ -163,7 +163,7 @@ def test_parameters_reach_the_kernel_and_such_a_run_is_not_stored(make_notebook,
     node = nbformat.read(folder / "00_small.ipynb", as_version=4)
     assert node.cells[-1].outputs[0].text == '42 "b" it\'s \\\\n "c"\n'
     with pytest.raises(CourseError, match="default parameters"):
-        store_outputs(Notebook(path), folder / "00_small.ipynb", result, "quick")
+        store_run(Notebook(path), result, "quick", folder / "00_small.ipynb")
 
 
 def test_an_interrupt_ends_the_kernel_and_is_reported(make_notebook, tmp_path):

@@ -79,14 +79,10 @@ class _Pixels:
         return latent / 2
 
 
-def _toy_translator() -> Translator:
-    return Translator(_Pixels(), toy_flow(), _Pixels())
-
-
 @exercise
 def transfer(answer: Callable[[Translator, Tensor, Tensor, Tensor], Tensor]) -> CheckResult:
     """Exercise 3: the residual of one picture under another's condition, ``(translator, picture, own, other)``."""
-    translator = _toy_translator()
+    translator = Translator(_Pixels(), toy_flow(), _Pixels())
     picture = torch.randn(6, 4, dtype=torch.float64)
     own, other = torch.eye(3, dtype=torch.float64)[torch.tensor([[0] * 6, [1] * 6])]
     with torch.no_grad():

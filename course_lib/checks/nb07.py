@@ -49,11 +49,8 @@ def standardised(answer: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]) -> C
     """Exercise 2: ``(O, I, k, k) -> taps (O, I, k, k), mean (O, I), deviation (O, I)``, equal taps included."""
     weight = 2 * torch.randn(4, 3, 3, 3) + torch.randn(4, 3, 1, 1)
     taps, mean, deviation = answer(weight.clone())
-    require(
-        taps.shape == weight.shape and mean.shape == deviation.shape == (4, 3),
-        "the shapes should be (O, I, k, k), (O, I) and (O, I)",
-        "every pair of channels has its own mean and deviation: reduce the two last dimensions only",
-    )
+    for found, shape in ((taps, weight.shape), (mean, (4, 3)), (deviation, (4, 3))):
+        require_shape(found, shape, "every pair of channels has its own numbers: reduce the two last dimensions only")
     require(
         taps.mean((-1, -2)).abs().max() < 1e-5,
         "the nine taps of a kernel do not have mean 0",
@@ -105,10 +102,8 @@ def start(answer: Callable[[Tensor, Tensor, float, float], tuple[Tensor, Tensor,
     taps, standard = _right_standardised(weight)[0], (bias - bias.mean()) / bias.std()
     for factor, scale in ((0.25, 0.25), (0.25, 0.5)):
         gain, shift, offset = answer(weight, bias, factor, scale)
-        require(
-            gain.shape == shift.shape == (5, 4) and offset.shape == (5,),
-            "γ and β should have the shape (O, I), δ the shape (O,)",
-        )
+        for found, shape in ((gain, (5, 4)), (shift, (5, 4)), (offset, (5,))):
+            require_shape(found, shape, "γ and β should have the shape (O, I), δ the shape (O,)")
         kernel = scale * (gain[..., None, None] * taps + shift[..., None, None])
         require(
             torch.allclose(kernel, factor * weight, atol=1e-5),

@@ -64,15 +64,11 @@ def low_rank(answer: Callable[[Tensor, Tensor, int, int], nn.Module]) -> CheckRe
     gain, shift, u = torch.rand(12, 10) + 0.5, torch.randn(12, 10), torch.randn(3, 5)
     head = answer(gain, shift, 5, 2)
     found = head(u)
+    require(len(found) == 2, "head(u) should give γ and β")
+    for part in found:
+        require_shape(part, (3, 12, 10), "head(u) should give γ and β, each (N, O, I)")
     require(
-        len(found) == 2 and all(part.shape == (3, 12, 10) for part in found),
-        "head(u) should give γ and β, each (N, O, I)",
-    )
-    require(
-        all(
-            torch.allclose(part, one.expand(3, -1, -1), atol=1e-5)
-            for part, one in zip(found, (gain, shift), strict=True)
-        ),
+        torch.allclose(torch.stack(found), torch.stack([gain, shift])[:, None].expand(-1, 3, -1, -1), atol=1e-5),
         "an untrained head does not give the source's γ and β for every class vector",
         "start with one of the two thin factors at zero (weights and biases): then their product is zero",
     )

@@ -37,64 +37,46 @@ def ceiling(answer: Callable[[Map, Map, Tensor, Tensor, Distance], float]) -> Ch
     return passed("with six numbers of six only the chance of the draw is left, with fewer the decoder's loss as well")
 
 
-class _Recomposed:
-    def __init__(self, generator: Map, critic: Map, encode: Map, decode: Map, codes: Tensor):
-        self.generator, self.critic, self.encode, self.decode = generator, critic, encode, decode
-        self.mean = codes.mean(0)
-
-    def draw(self, z: Tensor, truncation: float = 1.0) -> Tensor:
-        return self.decode(self.mean + truncation * (self.generator(z) - self.mean))
-
-    def score(self, images: Tensor) -> Tensor:
-        return self.critic(self.encode(images))
-
-    def best(self, z: Tensor, count: int) -> Tensor:
-        pictures = self.draw(z)
-        return pictures[self.score(pictures).argsort(descending=True)[:count]]
-
-
 @exercise
 def recompose(answer: type) -> CheckResult:
     """Exercise 2: the recomposed GAN, a class with ``draw(z, truncation)``, ``score(images)``, ``best(z, count)``."""
     into, back = torch.randn(8, 4), torch.randn(4, 8)
     weight, slope, codes = torch.randn(3, 4), torch.randn(4), torch.randn(20, 4) + 2
-    maps = (lambda z: (z @ weight).tanh(), lambda h: h @ slope, lambda x: x @ into, lambda h: h @ back)
-    mine, right, z = answer(*maps, codes), _Recomposed(*maps, codes), torch.rand(30, 3) * 2 - 1
+    z, mean, images = torch.rand(30, 3) * 2 - 1, codes.mean(0), torch.randn(5, 8)
+    mine = answer(lambda z: (z @ weight).tanh(), lambda h: h @ slope, lambda x: x @ into, lambda h: h @ back, codes)
+
+    def drawn(truncation: float) -> Tensor:
+        return (mean + truncation * ((z @ weight).tanh() - mean)) @ back
+
     missing = [name for name in ("draw", "score", "best") if not hasattr(mine, name)]
     require(not missing, f"the class lacks {', '.join(missing)}", "write the three methods that the text names")
     require(
-        torch.allclose(mine.draw(z, 1.0), right.draw(z), atol=1e-5),
+        torch.allclose(mine.draw(z, 1.0), drawn(1.0), atol=1e-5),
         "draw(z, 1) is not g₁(g₀(z))",
         "noise → generator → decode",
     )
-    flat = mine.draw(z, 0.0)
     require(
-        torch.allclose(flat, right.draw(z, 0.0), atol=1e-5),
+        torch.allclose(mine.draw(z, 0.0), drawn(0.0), atol=1e-5),
         "draw(z, 0) is not the picture of the mean code",
         "mean + truncation · (g₀(z) − mean), and only then decode",
     )
     require(
-        torch.allclose(mine.draw(z, 0.5), right.draw(z, 0.5), atol=1e-5),
+        torch.allclose(mine.draw(z, 0.5), drawn(0.5), atol=1e-5),
         "with truncation 0.5 codes are not half way to the mean",
         "mean + truncation · (g₀(z) − mean)",
     )
-    images = torch.randn(5, 8)
     require(
-        torch.allclose(mine.score(images), right.score(images), atol=1e-4),
+        torch.allclose(mine.score(images), images @ into @ slope, atol=1e-4),
         "score(images) is not c₀(c₁(x))",
         "encode the pictures, then ask the critic",
     )
+    best = drawn(1.0)[(drawn(1.0) @ into @ slope).argsort(descending=True)[:4]]
     require(
-        torch.allclose(mine.best(z, 4), right.best(z, 4), atol=1e-5),
+        torch.allclose(mine.best(z, 4), best, atol=1e-5),
         "best(z, 4) are not the four pictures with the highest scores, best first",
         "draw all, score the *pictures*, argsort(descending=True)",
     )
     return passed("noise → code → picture, and picture → code → score")
-
-
-def _right_bound(target: Tensor, codes: Tensor, found: Tensor, decode: Map, distance: Distance) -> float:
-    stretch = torch.cdist(decode(codes), decode(found)) / torch.cdist(codes, found)
-    return distance(target, decode(codes)) + float(stretch.max()) * distance(codes, found)
 
 
 @exercise
@@ -110,7 +92,8 @@ def tighter_bound(answer: Callable[..., float]) -> CheckResult:
 
         value = float(answer(target, codes, found, decode, wasserstein))
         truth = wasserstein(target, decode(found))
-        wanted = _right_bound(target, codes, found, decode, wasserstein)
+        stretch = torch.cdist(decode(codes), decode(found)) / torch.cdist(codes, found)
+        wanted = wasserstein(target, decode(codes)) + float(stretch.max()) * wasserstein(codes, found)
         require(
             value >= truth - 1e-6,
             f"this is no bound: it says {value:.3f}, and the distance is {truth:.3f}",

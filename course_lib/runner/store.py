@@ -18,7 +18,7 @@ from course_lib.errors import CourseError
 from course_lib.runner.catalog import Notebook
 from course_lib.runner.worker import NotebookResult
 
-__all__ = ["portable", "record_measurement", "store_outputs", "stored_picture", "write_page", "write_text_atomically"]
+__all__ = ["portable", "store_run", "stored_picture", "write_page", "write_text_atomically"]
 
 _PICTURE = re.compile(r'<img alt="([^"]*)" src="data:(image/(?:png|jpeg));base64,([\w+/=]+)">')
 _KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -58,47 +58,42 @@ def write_page(node: nbformat.NotebookNode, page: Path, title: str, links_from: 
     write_text_atomically(page, body)
 
 
-def store_outputs(notebook: Notebook, executed: Path, result: NotebookResult, profile: str) -> None:
-    """Copy outputs of an executed notebook into its source file, with what the run cost.
+def store_run(notebook: Notebook, result: NotebookResult, profile: str, executed: Path | None = None) -> None:
+    """Write what a run cost into the notebook's file, and its outputs.
 
     Args:
         notebook: the source.
-        executed: the copy that papermill wrote.
-        result: of that run.
+        result: of the run.
         profile: under which seconds and memory are recorded.
+        executed: the copy that papermill wrote; without it outputs stay as they are.
 
     Raises:
         CourseError: the run did not pass, had parameters, or the notebook was edited meanwhile.
     """
-    done = nbformat.read(executed, as_version=4)
-    cells = {cell.id: cell for cell in done.cells}
-    source = nbformat.read(notebook.path, as_version=4)
-    for cell in source.cells:
-        if cell.id not in cells or cells[cell.id].source != cell.source:
-            raise CourseError(f"{notebook.stem}: cell '{cell.id}' was changed during the run; run it again to store it")
-        if cell.cell_type == "code":
-            cell.execution_count = cells[cell.id].execution_count
-            cell.outputs = [_clean(output) for output in cells[cell.id].outputs]
-    source.metadata["kernelspec"] = dict(_KERNEL)
-    source.metadata.pop("papermill", None)
-    source.metadata.pop("widgets", None)
-    if state := done.metadata.get("widgets"):
-        source.metadata["widgets"] = state
-    _record(source, notebook, result, profile)
-
-
-def record_measurement(notebook: Notebook, result: NotebookResult, profile: str) -> None:
-    """Write seconds and memory of a passing run into the notebook and leave its outputs alone."""
-    _record(nbformat.read(notebook.path, as_version=4), notebook, result, profile)
-
-
-def _record(node: nbformat.NotebookNode, notebook: Notebook, result: NotebookResult, profile: str) -> None:
     if result.status != "ok" or result.parameters:
         raise CourseError(f"{notebook.stem}: only a passing run with the default parameters can be stored")
+    node = nbformat.read(notebook.path, as_version=4)
+    if executed:
+        _take_outputs(node, nbformat.read(executed, as_version=4), notebook.stem)
     measured = node.metadata.setdefault("course", {}).setdefault("measured", {})
     measured[profile] = {"seconds": round(result.seconds), "memory_mb": result.peak_memory_mb}
     nbformat.validate(node)
     write_text_atomically(notebook.path, nbformat.writes(node) + "\n")
+
+
+def _take_outputs(node: nbformat.NotebookNode, done: nbformat.NotebookNode, stem: str) -> None:
+    cells = {cell.id: cell for cell in done.cells}
+    for cell in node.cells:
+        if cell.id not in cells or cells[cell.id].source != cell.source:
+            raise CourseError(f"{stem}: cell '{cell.id}' was changed during the run; run it again to store it")
+        if cell.cell_type == "code":
+            cell.execution_count = cells[cell.id].execution_count
+            cell.outputs = [_clean(output) for output in cells[cell.id].outputs]
+    node.metadata["kernelspec"] = dict(_KERNEL)
+    node.metadata.pop("papermill", None)
+    node.metadata.pop("widgets", None)
+    if state := done.metadata.get("widgets"):
+        node.metadata["widgets"] = state
 
 
 def portable(text: str) -> str:

@@ -189,7 +189,9 @@ class CodeWalk:
     """
 
     def __init__(self, gans: dict[str, TransferredGAN], samples: int = 12, seed: int = 0):
-        _check_walk(samples if gans else 0)
+        _check_walk(samples)
+        if not gans:
+            raise CourseError("a walk needs a transferred GAN.")
         self.gans = gans
         self.noise = {name: gan.noise(samples, seed) for name, gan in gans.items()}
 
