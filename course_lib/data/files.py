@@ -411,9 +411,9 @@ def find_folder(path: Path | str, name: str | None = None) -> FileSet:
     return FileSet(name or folder.name, files, labels, names, split=torch.tensor(split, dtype=torch.int64))
 
 
-def load_folder(path: Path | str, size: int, max_images: int | None = None) -> ImageSet:
+def load_folder(found: FileSet | Path | str, size: int, max_images: int | None = None) -> ImageSet:
     """Your own pictures, see :func:`find_folder` and :meth:`FileSet.load`; what was found is printed."""
-    found = find_folder(path)
+    found = found if isinstance(found, FileSet) else find_folder(found)
     data = found.load(size, max_images)
     print(found.summary())
     return data

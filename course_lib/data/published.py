@@ -63,13 +63,6 @@ SOURCES = {
 # --- by name ----------------------------------------
 
 
-def _unknown(dataset: str) -> CourseError:
-    return CourseError(
-        f"there is no data set {dataset!r}: use people, kinds, digits, folder:PATH, or one of "
-        f"{', '.join(f'{known}:PATH' for known in SOURCES)}."
-    )
-
-
 def load(dataset: str = "people", size: int = 64, max_images: int | None = None) -> ImageSet:
     """Opens a data set by name; the parameter ``dataset`` of a notebook that has one ends here.
 
@@ -85,37 +78,35 @@ def load(dataset: str = "people", size: int = 64, max_images: int | None = None)
     Raises:
         CourseError: unknown name, files missing or not the published ones, a damaged picture, or too little memory.
     """
-    bundled = {"people": load_people, "kinds": load_kinds, "digits": lambda: load_digits(size)}
-    if dataset in bundled:
-        return bundled[dataset]()
-    name, _, path = dataset.partition(":")
-    if name == "folder" and path:
-        return load_folder(path, size, max_images)
-    if name in _ARRAYS and path:
-        return _load_arrays(name, existing_folder(path), size, max_images)
-    return _find_files(dataset).load(size, max_images)
+    return _opener(dataset, size, max_images)()
 
 
 def check_dataset(dataset: str) -> None:
     """A CourseError unless :func:`load` knows the name and finds the files in their layout; no picture is opened."""
-    name, _, path = dataset.partition(":")
-    if name in _ARRAYS and path:
-        existing_folder(path)
-    elif name == "folder" and path:
-        find_folder(path)
-    elif dataset not in ("people", "kinds", "digits"):
-        _find_files(dataset)
+    _opener(dataset)
 
 
-def _find_files(dataset: str) -> FileSet:
-    """Lists a set of picture files without opening them."""
+def _opener(dataset: str, size: int = 64, max_images: int | None = None) -> Callable[[], ImageSet]:
+    """What decodes a data set, after its files were found."""
+    bundled = {"people": load_people, "kinds": load_kinds, "digits": lambda: load_digits(size)}
+    if dataset in bundled:
+        return bundled[dataset]
     name, _, path = dataset.partition(":")
-    if name not in _FILES or not path:
-        raise _unknown(dataset)
-    found = _FILES[name](existing_folder(path))
+    if not path or name not in ("folder", *SOURCES):
+        raise CourseError(
+            f"there is no data set {dataset!r}: use people, kinds, digits, folder:PATH, or one of "
+            f"{', '.join(f'{known}:PATH' for known in SOURCES)}."
+        )
+    folder = existing_folder(path)
+    if name == "folder":
+        found = find_folder(path)
+        return lambda: load_folder(found, size, max_images)
+    if name in _ARRAYS:
+        return lambda: _load_arrays(name, folder, size, max_images)
+    found = _FILES[name](folder)
     if not found.files:
-        raise _missing(name, existing_folder(path))
-    return found
+        raise _missing(name, folder)
+    return lambda: found.load(size, max_images)
 
 
 def _missing(name: str, path: Path, why: str = "was not found") -> CourseError:

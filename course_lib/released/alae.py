@@ -17,7 +17,7 @@ from ..errors import CourseError
 from ..experts.protocol import freeze
 from ..gans.alae import ALAE, MLPALAE, PUBLISHED_ALAE, ALAEConfig, MLPALAEConfig
 from .reading import State, read_file
-from .strict import Entry, Kind, Layout, blurs, fill, identify, layout_of, pick, register
+from .strict import Entry, Kind, Layout, blurs, count_below, fill, identify, layout_of, pick, register
 
 __all__ = ["ALAE_PARTS", "alae_layouts", "load_alae", "mlp_alae_layouts", "read_mindgan"]
 
@@ -85,8 +85,7 @@ def _part_sizes(part: str) -> Callable[[State], ALAEConfig]:
             slots, latent = state["buff"].shape
             return ALAEConfig((1,) * max(2, slots // 2), latent)
         block = "encode_block" if part == "discriminator" else "decode_block"
-        levels = 1 + max(int(name.split(".")[1]) for name in state if name.startswith(f"{block}."))
-        channels = tuple(state[f"{block}.{level}.bias_1"].shape[1] for level in range(levels))
+        channels = tuple(state[f"{block}.{k}.bias_1"].shape[1] for k in range(count_below(state, f"{block}.")))
         latent_out, latent_in = state[f"{block}.0.style_1.weight"].shape
         if part == "generator":
             return ALAEConfig(channels, latent_in, colours=len(state["to_rgb.0.to_rgb.bias"]))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..gans import CIFAR32, IMAGENET128, BigGANConfig, Discriminator, Generator
 from .reading import State
-from .strict import Entry, Kind, Layout, layout_of, pick, reading_sizes, register
+from .strict import Entry, Kind, Layout, count_below, layout_of, pick, reading_sizes, register
 
 __all__ = ["load_biggan", "load_biggan_discriminator", "read_transferred", "transferred_discriminator_layout"]
 __all__ += ["transferred_layout"]
@@ -79,14 +79,17 @@ def transferred_discriminator_layout(config: BigGANConfig, new: int) -> Layout:
 
 
 def _blocks(state: State) -> range:
-    return range(1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks.")))
+    return range(count_below(state, "blocks."))
 
 
 def _generator_sizes(state: State) -> BigGANConfig:
     """Of a generator, with or without new classes; with a shared embedding its ε is that of ImageNet, else of CIFAR."""
     first = len(state["linear.weight"]) // 16
     widths = (first, *(len(state[f"blocks.{k}.0.conv1.weight"]) for k in _blocks(state)))
-    chunk, attention = state["linear.weight"].shape[1], tuple(4 * 2 ** (k + 1) for k in _attending(state))
+    chunk, attention = (
+        state["linear.weight"].shape[1],
+        tuple(8 * 2**k for k in _blocks(state) if f"blocks.{k}.1.gamma" in state),
+    )
     if "shared.weight" not in state:
         classes = len(state["blocks.0.0.bn1.gain.weight"])
         return replace(CIFAR32, classes=classes, generator=widths, noise=chunk, attention=attention)
@@ -94,10 +97,6 @@ def _generator_sizes(state: State) -> BigGANConfig:
     noise = chunk * len(widths)
     base = IMAGENET128 if widths == IMAGENET128.generator else replace(IMAGENET128, discriminator=widths[::-1])
     return replace(base, classes=classes, generator=widths, noise=noise, embedding=embedding, attention=attention)
-
-
-def _attending(state: State) -> list[int]:
-    return [k for k in _blocks(state) if f"blocks.{k}.1.gamma" in state]
 
 
 def _discriminator_sizes(state: State) -> BigGANConfig:
@@ -108,8 +107,9 @@ def _discriminator_sizes(state: State) -> BigGANConfig:
     base = next((c for c in _SIZES.values() if c.discriminator == widths and c.halvings == halvings), None)
     if base is None:
         size = 4 * 2**halvings
-        ends = {"halvings": halvings, "attention": tuple(size >> (k + 1) for k in _attending(state))}
-        base = replace(IMAGENET128, generator=(widths[-1],) * (halvings + 1), discriminator=widths, noise=0, **ends)
+        attention = tuple(size >> (k + 1) for k in _blocks(state) if f"blocks.{k}.1.gamma" in state)
+        ends = {"halvings": halvings, "attention": attention, "noise": 0}
+        base = replace(IMAGENET128, generator=(widths[-1],) * (halvings + 1), discriminator=widths, **ends)
     return replace(base, classes=classes)
 
 

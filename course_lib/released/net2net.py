@@ -20,7 +20,7 @@ from .net2net_experts import (
     DequantiserConfig,
 )
 from .reading import State, read_file
-from .strict import Kind, Layout, fill, identify, layout_of, pick, register, take
+from .strict import Kind, Layout, count_below, fill, identify, layout_of, pick, register, take
 
 __all__ = ["RELEASED_FLOWS", "RELEASED_TRANSLATORS", "TranslatorConfig", "TranslatorParts", "flow_layout"]
 __all__ += ["load_net2net_expert", "load_net2net_flow", "load_translator_parts", "translator_layout"]
@@ -91,22 +91,18 @@ def _embedder_rules(kind: str, depth: int, step: int) -> tuple[tuple[str, Any], 
     }[kind]
 
 
-def _last_index(state: State, prefix: str) -> int:
-    return max(int(name.removeprefix(prefix).split(".")[0]) for name in state if name.startswith(prefix))
-
-
 def _flow_sizes(state: State) -> FlowConfig:
     """Of a flow with a dense embedder; activation "none", as in all released ones: it leaves no trace."""
     batch_norm = "embedder.main.1.running_mean" in state
-    last, coupling = _last_index(state, "embedder.main."), "sub_layers.0.coupling.s.0.main."
+    last, coupling = count_below(state, "embedder.main.") - 1, "sub_layers.0.coupling.s.0.main."
     embedder_hidden, condition_dim = state["embedder.main.0.weight"].shape
     return FlowConfig(
         dim=state["sub_layers.0.norm_layer.loc"].numel(),
         condition_shape=(condition_dim,),
         embedding_dim=len(state[f"embedder.main.{last}.weight"]),
         hidden_dim=len(state[f"{coupling}0.weight"]),
-        hidden_depth=_last_index(state, coupling) // 2 - 1,
-        blocks=_last_index(state, "sub_layers.") + 1,
+        hidden_depth=(count_below(state, coupling) - 1) // 2 - 1,
+        blocks=count_below(state, "sub_layers."),
         embedder_hidden_dim=embedder_hidden,
         embedder_depth=last // (3 if batch_norm else 2) - 1,
         embedder_batch_norm=batch_norm,

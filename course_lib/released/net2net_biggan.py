@@ -21,7 +21,7 @@ from ..errors import CourseError
 from ..experts.autoencoder import Posterior
 from ..experts.protocol import freeze
 from .reading import State
-from .strict import take
+from .strict import count_below, take
 
 __all__ = ["FEATURES", "BigAutoencoder", "BigAutoencoderConfig", "BigGan", "FrozenActNorm", "GeneratorConfig"]
 __all__ += ["PortedGenerator", "SpectralNorm", "chain", "check_latents", "fully_connected", "posterior_of", "resnet"]
@@ -69,7 +69,7 @@ def resnet(layers: Sequence[int], **options: Any) -> nn.Module:
 
 def stages_of(state: State, prefixes: Iterable[str]) -> tuple[int, ...]:
     """How many residual blocks each stage of a ResNet has, from the names ``{block}.….weight`` of its tensors."""
-    return tuple(1 + max(int(name.split(".")[0]) for name in take(state, prefix)) for prefix in prefixes)
+    return tuple(count_below(state, prefix) for prefix in prefixes)
 
 
 def posterior_of(moments: Tensor) -> Posterior:
@@ -133,7 +133,7 @@ class GeneratorConfig:
 
     @classmethod
     def read(cls, state: State) -> Self:
-        blocks = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("GBlock."))
+        blocks = count_below(state, "GBlock.")
         class_dim, classes = state["linear.weight"].shape
         code_dim = state["G_linear.module.weight_bar"].shape[1] + _CHUNK * blocks
         channels = state["colorize.module.weight_bar"].shape[1]

@@ -18,7 +18,18 @@ from torch import Tensor, nn
 from ..errors import CourseError
 from .reading import Contents, State, read_file
 
-__all__ = ["Entry", "Kind", "Layout", "blurs", "check_state", "describe_file", "export_state", "fill", "identify"]
+__all__ = [
+    "Entry",
+    "Kind",
+    "Layout",
+    "blurs",
+    "check_state",
+    "count_below",
+    "describe_file",
+    "export_state",
+    "fill",
+    "identify",
+]
 __all__ += ["layout_of", "pick", "reading_sizes", "register", "take"]
 
 N = TypeVar("N", bound=nn.Module)
@@ -136,6 +147,11 @@ def export_state(network: nn.Module, layout: Layout) -> dict[str, Tensor]:
 def take(state: State, prefix: str) -> dict[str, Tensor]:
     """The tensors whose name begins with ``prefix``, without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def count_below(state: State, prefix: str) -> int:
+    """How many layers are numbered right behind ``prefix``: one more than the largest number in the tensors' names."""
+    return 1 + max(int(name.removeprefix(prefix).split(".")[0]) for name in state if name.startswith(prefix))
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from ..errors import CourseError
 from ..experts.protocol import freeze
 from ..gans.stylegan import FFHQ1024, StyleGAN, StyleGANConfig, StyleGANCritic
 from .reading import State, read_file
-from .strict import Entry, Kind, blurs, fill, layout_of, pick, register
+from .strict import Entry, Kind, blurs, count_below, fill, layout_of, pick, register
 
 __all__ = ["HyperSizes", "class_layout", "cut_stylegan", "discriminator_layout", "hyper_layout", "load_stylegan"]
 __all__ += ["load_stylegan_discriminator", "read_hyper", "stylegan_layout"]
@@ -130,8 +130,8 @@ def discriminator_layout(config: StyleGANConfig, classes: int = 0, activated: bo
 
 def _stylegan_sizes(state: State) -> StyleGANConfig:
     """Of a generator, base or hyper-modulated; the discriminator is taken to be as wide."""
-    blocks = 1 + max(int(name.split(".")[2]) for name in state if name.startswith("generator.to_rgb."))
-    channels = tuple(state[f"generator.to_rgb.{k}.conv.weight_orig"].shape[1] for k in range(blocks))
+    blocks = range(count_below(state, "generator.to_rgb."))
+    channels = tuple(state[f"generator.to_rgb.{k}.conv.weight_orig"].shape[1] for k in blocks)
     latent = len(state["style.1.linear.weight_orig"])
     mapping = sum(name.startswith("style.") and name.endswith("weight_orig") for name in state)
     return StyleGANConfig(channels, channels, latent, mapping, _FUSED_FROM)
@@ -145,8 +145,7 @@ def _class_sizes(state: State) -> HyperSizes:
 def _discriminator_sizes(state: State) -> tuple[StyleGANConfig, int, bool]:
     activated = "from_rgb.0.0.conv.bias" in state
     place = "from_rgb.{}.0.conv.bias" if activated else "from_rgb.{}.conv.bias"
-    blocks = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("from_rgb."))
-    channels = tuple(len(state[place.format(k)]) for k in reversed(range(blocks)))
+    channels = tuple(len(state[place.format(k)]) for k in reversed(range(count_below(state, "from_rgb."))))
     classes = len(state["final.conv.bias"]) if "final.conv.bias" in state else 0
     return StyleGANConfig(channels, channels, fused_from=_FUSED_FROM), classes, activated
 
@@ -174,11 +173,8 @@ def _blocks_for(size: int | None, state: State, config: StyleGANConfig) -> int:
 
 
 def _without_later_blocks(state: State, blocks: int) -> dict[str, Tensor]:
-    def later(name: str) -> bool:
-        part = name.split(".")
-        return part[:2] in (["generator", "progression"], ["generator", "to_rgb"]) and int(part[2]) >= blocks
-
-    return {name: tensor for name, tensor in state.items() if not later(name)}
+    found = {name: re.match(r"generator\.(?:progression|to_rgb)\.(\d+)", name) for name in state}
+    return {name: state[name] for name, place in found.items() if not (place and int(place[1]) >= blocks)}
 
 
 def _cut(config: StyleGANConfig, blocks: int) -> StyleGANConfig:
