@@ -318,9 +318,8 @@ def _mapped(block: str) -> Tensor:
 def load_people() -> ImageSet:
     """3,180 people in six styles at 64 pixels, with attributes, captions and a split that holds out combinations.
 
-    Pictures are ordered style by style, so picture ``style · 3180 + i`` is person ``i`` in that style: true pairs.
-    Labels: ``style`` (also as ``domain``), ``skin``, ``hair``, ``cut``, ``glasses``, ``mouth``, ``person``, and
-    ``clothes``: their colour, which no caption names. Errors as for :func:`build`.
+    Picture ``style · 3180 + i`` is person ``i`` in that style: true pairs. Labels: ``style`` (also as ``domain``),
+    ``skin``, ``hair``, ``cut``, ``glasses``, ``mouth``, ``person``, and ``clothes``: their colour, in no caption.
     """
     return _people_set("people", *people(), _mapped("people"))
 

@@ -85,9 +85,7 @@ def stylise(images: Tensor, generator: torch.Generator) -> Tensor:
     through a random curve in colour space: a random mix of the three channels, plus a little smooth noise for texture,
     says how far along the curve a pixel lies. Regions stay apart, but no colour means anything any more, white too.
 
-    Args:
-        images: ``(B, 3, S, S)`` in [−1, 1].
-        generator: CPU generator.
+    Pictures ``(B, 3, S, S)`` stay in [−1, 1].
     """
     count, size = len(images), images.shape[-1]
     cells = int(torch.randint(4, 17, (), generator=generator))
@@ -114,10 +112,8 @@ def cue_conflict(shapes: Tensor, textures: Tensor, generator: torch.Generator) -
     this rank in the other. So the result has exactly the other picture's colour statistics. Ties, which flat areas are
     full of, are broken by smooth noise: patches of the foreign colours appear inside them.
 
-    Args:
-        shapes: ``(B, 3, S, S)`` in [−1, 1]: outlines and white areas stay.
-        textures: ``(B, 3, S, S)``: colours are taken from here.
-        generator: CPU generator.
+    Both are ``(B, 3, S, S)`` in [−1, 1]: outlines and white areas of ``shapes`` stay, colours are those of
+    ``textures``.
     """
     if shapes.shape != textures.shape:
         raise CourseError(f"cue conflicts need equally many pictures, not {len(shapes)} and {len(textures)}.")
@@ -159,10 +155,7 @@ def affine(images: Tensor, generator: torch.Generator, share: float = 1.0) -> Te
     Resampling blurs, so a network that is to draw sharp edges must see most pictures as they are: keep ``share`` small
     for reconstruction targets.
 
-    Args:
-        images: ``(B, 3, S, S)`` in [−1, 1].
-        generator: CPU generator.
-        share: probability that an image is changed.
+    ``share`` is the probability that an image ``(B, 3, S, S)`` in [−1, 1] is changed.
     """
     count = len(images)
     draw = torch.rand(4, count, generator=generator) * 2 - 1

@@ -61,12 +61,7 @@ PARTS = ("background", "rest", "skin", "hair", "clothes")
 
 @dataclass(frozen=True)
 class Person:
-    """Who is drawn.
-
-    Attributes:
-        skin, hair, cut, glasses, mouth: values of :data:`ATTRIBUTES`.
-        seed: decides what the attributes leave open.
-    """
+    """Who is drawn: values of :data:`ATTRIBUTES`, and a seed that decides what they leave open."""
 
     skin: str
     hair: str
@@ -128,10 +123,7 @@ STYLES: dict[str, PeopleStyle] = {
         hair=("hair",),
         clothes=("shirt",),
         cut=_variants("hair", bald="mrClean", short="fonze", curly="curly", mohawk="mrT", long="full"),
-        glasses={
-            "no": {"glassesProbability": 0},
-            "yes": {"glassesProbability": 100},
-        },
+        glasses={"no": {"glassesProbability": 0}, "yes": {"glassesProbability": 100}},
         mouth=_variants("mouth", smile="smile", laugh="laughing", sad="frown"),
     ),
     "big-smile": PeopleStyle(
@@ -199,11 +191,7 @@ STYLES: dict[str, PeopleStyle] = {
         clothes=("clothes",),
         cut={
             "bald": {"hairProbability": 0, "rearHairProbability": 0},
-            "long": {
-                "hairVariant": "sideComed",
-                "rearHairProbability": 100,
-                "rearHairVariant": "longStraight",
-            },
+            "long": {"hairVariant": "sideComed", "rearHairProbability": 100, "rearHairVariant": "longStraight"},
         }
         | {
             value: option | {"rearHairProbability": 0}
@@ -248,9 +236,7 @@ def _toon_glasses() -> list[dict]:
 ADDITIONS: dict[str, dict[str, dict[str, list[dict]]]] = {
     "micah": {"hair": {"curly": _curls(148, 98, 74, 28, 5, 215, 4)}},
     "big-smile": {"hair": {"none": []}},
-    "pixel-art": {
-        "hair": {"none": [], "mohawk": [_element("path", d="M7 0h2v1h1v2H6V1h1z", fill=_HAIR)]},
-    },
+    "pixel-art": {"hair": {"none": [], "mohawk": [_element("path", d="M7 0h2v1h1v2H6V1h1z", fill=_HAIR)]}},
     "toon-head": {
         "hair": {
             "curly": _curls(226, 320, 178, 62, -5, 185, 1),
@@ -353,9 +339,7 @@ def draw(person: Person, style: str, size: int = 64) -> np.ndarray:
 
 def _changed(colour: str, channel: int) -> str:
     """The colour with one channel moved by half of its range."""
-    values = [int(colour[k : k + 2], 16) for k in (1, 3, 5)]
-    values[channel] += 128 if values[channel] < 128 else -128
-    return "#" + "".join(f"{value:02x}" for value in values)
+    return f"#{int(colour[1:], 16) ^ (0x800000 >> (8 * channel)):06x}"
 
 
 def draw_parts(person: Person, style: str, picture: np.ndarray) -> np.ndarray:
@@ -429,12 +413,7 @@ WORDINGS = 5
 
 
 def partial_caption(named: Mapping[str, str], wording: int = 0) -> str:
-    """A sentence that names some attributes of a person and leaves the others open.
-
-    Args:
-        named: attribute → value, none to all of :data:`ATTRIBUTES`.
-        wording: 0 … :data:`WORDINGS` − 1.
-    """
+    """A sentence that names some attributes of a person (attribute → value) and leaves the others open."""
     adjective, verb, noun = _MOUTH.get(named.get("mouth", ""), ("", "", ""))
     hair, cut = named.get("hair", ""), named.get("cut", "")
     parts = [f"{named['skin']} skin"] if "skin" in named else []

@@ -89,27 +89,22 @@ def _keep_kind(session: _Session, x: Array) -> Array:
     return session(np.asarray(x))
 
 
-class _Call(nn.Module):
-    """A module whose ``forward`` is the method ``name`` of another one."""
+class _Decoder(nn.Module):
+    """A module whose ``forward`` is another one's ``decode``."""
 
-    def __init__(self, module: nn.Module, name: str):
+    def __init__(self, module: nn.Module):
         super().__init__()
-        self.module, self.name = module, name
+        self.module = module
 
     def forward(self, x: Tensor) -> Tensor:
-        return getattr(self.module, self.name)(x)
+        return self.module.decode(x)
 
 
 def export_onnx(module: nn.Module, example: Tensor, path: Path | str) -> Path:
-    """Writes ``module`` as one ONNX file that takes batches of any size.
+    """Writes ``module``, one tensor in, one out, as one ONNX file that takes batches of any size.
 
-    Args:
-        module: one tensor in, one tensor out; exported in evaluation mode.
-        example: ``(B, …)`` with B ≥ 2, of the shape and type it takes.
-        path: of the file, which is replaced as a whole or not at all.
-
-    Raises:
-        CourseError: the network holds something that ONNX cannot express, or the disk is full.
+    ``example`` is ``(B, …)`` with B ≥ 2, of the shape and type it takes. A CourseError where the network holds something
+    that ONNX cannot express, or the disk is full.
     """
     path, was_training = Path(path), module.training
     module.eval()
@@ -137,7 +132,7 @@ def export_onnx(module: nn.Module, example: Tensor, path: Path | str) -> Path:
 def export_decoder(expert: nn.Module, path: Path | str) -> Path:
     """Writes ``decode`` of a target expert with ``latent_dim`` as ONNX, for :class:`BlackBox`."""
     device = next(expert.parameters()).device
-    return export_onnx(_Call(expert, "decode"), torch.zeros(2, expert.latent_dim, device=device), path)
+    return export_onnx(_Decoder(expert), torch.zeros(2, expert.latent_dim, device=device), path)
 
 
 class BigBiGAN:

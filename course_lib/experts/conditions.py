@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from math import prod
 from pathlib import Path
 
@@ -24,7 +25,7 @@ __all__ = ["LabelExpert", "SentenceExpert", "SentenceMemory"]
 
 
 class LabelExpert:
-    """One-hot vectors of labels.
+    """One-hot vectors of labels: one class, or several attributes. Impossible ones are a CourseError.
 
     Args:
         classes: number of classes, or attribute name → number of classes; then the one-hots are joined in that order.
@@ -45,18 +46,14 @@ class LabelExpert:
         counts = self.classes if isinstance(self.classes, dict) else {"label": self.classes}
         if not counts or min(counts.values()) < 1:
             raise CourseError(f"a label needs at least one class, not {self.classes}.")
-        self.slices: dict[str, slice] = {}
-        start = 0
-        for name, count in counts.items():
-            if isinstance(self.classes, dict):
-                self.slices[name] = slice(start, start + count)
-            start += count
+        ends = list(accumulate(counts.values(), initial=0))
+        self.slices = {name: slice(*ends[k : k + 2]) for k, name in enumerate(counts) if self.classes is counts}
         self.crossed = tuple(tuple(group) for group in crossed)
         unknown = {name for group in self.crossed for name in group} - set(self.slices)
         if unknown:
             raise CourseError(f"there is no attribute {', '.join(sorted(unknown))} to cross.")
-        self.joined = start
-        self.condition_shape = (start + sum(prod(counts[name] for name in group) for group in self.crossed),)
+        self.joined = ends[-1]
+        self.condition_shape = (self.joined + sum(prod(counts[name] for name in group) for group in self.crossed),)
 
     def encode(self, x: Tensor | Mapping[str, Tensor]) -> Tensor:
         """Conditions ``float32 (B, K)`` on the labels' device.
@@ -115,9 +112,6 @@ class SentenceExpert:
             sentence-transformers model, or a folder with one.
         device: where it runs and where its embeddings are.
         download: fetch a model that is not on this machine. Without it nothing touches the network.
-
-    Raises:
-        CourseError: the model is not on this machine and may not or cannot be fetched, or is damaged.
 
     References:
         Reimers and Gurevych, "Sentence-BERT", 2019; Net2Net used ``bert-base-nli-stsb-mean-tokens`` (768 numbers).
