@@ -103,8 +103,8 @@ class _Decoder(nn.Module):
 def export_onnx(module: nn.Module, example: Tensor, path: Path | str) -> Path:
     """Writes ``module``, one tensor in, one out, as one ONNX file that takes batches of any size.
 
-    ``example`` is ``(B, …)`` with B ≥ 2, of the shape and type it takes. A CourseError where the network holds something
-    that ONNX cannot express, or the disk is full.
+    ``example`` is ``(B, …)`` with B ≥ 2, of the shape and type it takes. A CourseError where the network holds
+    something that ONNX cannot express, or the disk is full.
     """
     path, was_training = Path(path), module.training
     module.eval()
