@@ -8,7 +8,7 @@ from course_lib.data import ImageSet, load, load_people
 from course_lib.data.people import ATTRIBUTES
 from course_lib.errors import CourseError
 from course_lib.evaluation import Judge
-from course_lib.evaluation.domain_scores import PairedPictures, directions, flip, score_edit
+from course_lib.evaluation.domain_scores import PairedPictures, directions, flip_attribute, score_edit
 from course_lib.experts import GridAutoencoder, GridAutoencoderConfig, LabelExpert, freeze
 from course_lib.translation import Pairs
 from course_lib.translation.domains import (
@@ -168,7 +168,7 @@ def test_true_counterparts_score_perfectly_and_the_untranslated_do_not(some_peop
 
 @pytest.mark.parametrize("name", ATTRIBUTES)
 def test_a_flip_is_drawn_exactly_and_scores_perfectly(some_people, name):
-    judge, one = Judge.load(), flip(some_people, name, 12)
+    judge, one = Judge.load(), flip_attribute(some_people, name, 12)
     assert (one.values != some_people.labels[name][one.rows]).all()
     best, still = (
         score_edit(one.truth, one, some_people, judge),

@@ -8,7 +8,7 @@ from course_lib.data import ImageSet
 from course_lib.errors import CourseError
 from course_lib.evaluation import Judge, frechet_distance
 from course_lib.evaluation.class_scores import INTRA_CLASS_MEAN, class_wise, feature_scores
-from course_lib.evaluation.distances import kernel_distance, kmmd, manifold_scores
+from course_lib.evaluation.distances import gaussian_mmd, kernel_distance, manifold_scores
 from course_lib.evaluation.features import (
     FeatureNetwork,
     feature_network,
@@ -49,7 +49,7 @@ def test_all_scores_of_each_class():
     assert found["b"] == {
         "Fréchet distance": frechet_distance(*own),
         "kernel distance": kernel_distance(*own),
-        "KMMD": kmmd(*own),
+        "KMMD": gaussian_mmd(*own),
         **manifold_scores(*own)._asdict(),
     }
     assert [*found] == ["a", "b", "c", INTRA_CLASS_MEAN]

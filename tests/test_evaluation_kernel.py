@@ -7,7 +7,7 @@ from torchmetrics.image.kid import poly_mmd
 
 from course_lib.errors import CourseError
 from course_lib.evaluation import frechet_distance
-from course_lib.evaluation.distances import inception_score, kernel_distance, kmmd
+from course_lib.evaluation.distances import gaussian_mmd, inception_score, kernel_distance
 
 
 def wave(rows, columns, frequency, amplitude=1.0, phase=0.0):
@@ -20,7 +20,7 @@ REAL, FAKE = wave(40, 6, 0.37), wave(50, 6, 0.53, 1.2, 0.4) + 0.1
 
 
 def test_golden_values_of_the_released_metrics():
-    assert kmmd(REAL, FAKE) == pytest.approx(0.1234763, abs=5e-8)
+    assert gaussian_mmd(REAL, FAKE) == pytest.approx(0.1234763, abs=5e-8)
     assert frechet_distance(FAKE, REAL) == pytest.approx(0.2446846658, abs=5e-11)
     p = torch.exp(2 * wave(50, 7, 0.91, phase=0.2))
     p = p / p.sum(1, keepdim=True)
@@ -40,14 +40,14 @@ def kmmd_by_pairs(real, fake, sigma):
 @pytest.mark.parametrize(("sigma", "block"), [(1.0, 1024), (0.5, 7), (2.0, 33)])
 def test_kmmd_is_that_of_all_pairs(sigma, block):
     real, fake = torch.rand(70, 12) + 3, torch.rand(45, 12) * 1.3 + 3
-    assert kmmd(real, fake, sigma, block) == pytest.approx(kmmd_by_pairs(real, fake, sigma), abs=1e-9)
+    assert gaussian_mmd(real, fake, sigma, block) == pytest.approx(kmmd_by_pairs(real, fake, sigma), abs=1e-9)
 
 
 def test_kmmd_measures_in_the_real_set():
     """The bandwidth comes from the reals alone, so the order of the sets matters; units do not."""
-    assert kmmd(REAL, FAKE) != pytest.approx(kmmd(FAKE, REAL), abs=1e-4)
-    assert kmmd(1000 * REAL, 1000 * FAKE) == pytest.approx(kmmd(REAL, FAKE), rel=1e-9)
-    assert kmmd(REAL, REAL) == pytest.approx(0.0, abs=1e-7)
+    assert gaussian_mmd(REAL, FAKE) != pytest.approx(gaussian_mmd(FAKE, REAL), abs=1e-4)
+    assert gaussian_mmd(1000 * REAL, 1000 * FAKE) == pytest.approx(gaussian_mmd(REAL, FAKE), rel=1e-9)
+    assert gaussian_mmd(REAL, REAL) == pytest.approx(0.0, abs=1e-7)
 
 
 def test_kernel_distance_is_torchmetrics_for_equal_sizes():
@@ -76,7 +76,7 @@ class Largest(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("score", [kmmd, kernel_distance])
+@pytest.mark.parametrize("score", [gaussian_mmd, kernel_distance])
 def test_memory_grows_with_the_sets_and_not_with_their_product(score):
     def largest(count):
         with Largest() as seen:
@@ -86,7 +86,7 @@ def test_memory_grows_with_the_sets_and_not_with_their_product(score):
     assert largest(500) == max(64 * 64, 500 * 8) and largest(2000) == 2000 * 8
 
 
-@pytest.mark.parametrize("score", [kmmd, kernel_distance])
+@pytest.mark.parametrize("score", [gaussian_mmd, kernel_distance])
 def test_bad_features_are_refused(score):
     for real, fake in ((torch.zeros(1, 4), torch.zeros(5, 4)), (torch.zeros(5, 4), torch.zeros(5, 3))):
         with pytest.raises(CourseError, match="needs two sets"):
@@ -97,7 +97,7 @@ def test_bad_features_are_refused(score):
 
 def test_kmmd_of_equal_real_features_is_refused():
     with pytest.raises(CourseError, match="all real pictures"):
-        kmmd(torch.ones(5, 3), torch.randn(5, 3))
+        gaussian_mmd(torch.ones(5, 3), torch.randn(5, 3))
 
 
 # --- the Inception score ----------------------------------------------------------------------------------------------

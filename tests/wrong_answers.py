@@ -385,7 +385,7 @@ def nb09_parameters_per_class(right):
 
 def nb09_kmmd(right):
     return (
-        lambda real, fake: distances.kmmd(real, fake, sigma=(len(real) / (len(real) - 1)) ** 0.5),
+        lambda real, fake: distances.gaussian_mmd(real, fake, sigma=(len(real) / (len(real) - 1)) ** 0.5),
         lambda real, fake: right(real, fake) ** 2,
         lambda real, fake: right(fake, real),
         lambda real, fake: float((real.mean(0) - fake.mean(0)).norm()),

@@ -40,7 +40,6 @@ class DenseEmbedder(nn.Module):
         self.batch_norm = batch_norm
 
     def forward(self, condition: Tensor) -> Tensor:
-        """Map ``(B, K)`` to ``(B, E)``."""
         if self.batch_norm and self.training and condition.shape[0] == 1:
             raise CourseError("The embedder's BatchNorm needs at least 2 samples in training mode: use larger batches.")
         return self.net(condition)
@@ -225,5 +224,4 @@ class LocalShift(_Shift):
         self.offset.copy_(middle.view_as(self.offset) - self.linear(mean[None].to(self.offset.dtype))[0])
 
     def predict(self, condition: Tensor) -> Tensor:
-        """The linear prediction of latents, ``(B, D)``."""
         return (self.linear(condition) + self.offset).flatten(1)

@@ -44,7 +44,6 @@ class _Config:
                 raise CourseError(f"{type(self).__name__}: {name} must be at least 1, not {getattr(self, name)}.")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can hold."""
         return {**asdict(self), "condition_shape": list(self.condition_shape)}
 
     @classmethod
@@ -168,7 +167,6 @@ class GridFlowConfig(_Config):
 
     @property
     def dim(self) -> int:
-        """``D = C · G²``, numbers in one latent."""
         return self.channels * self.side**2
 
 
@@ -393,7 +391,6 @@ class _PackedCoupling(AffineCoupling):
 
     @torch.no_grad()
     def terms(self, step: int, known: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-scale and shift of the half that moves."""
         first, *nets = self._steps[step]
         hidden = self._layer(torch.cat([known, embedding], 1), *first, "leaky_relu").chunk(2, 1)
         outputs = []
@@ -447,7 +444,6 @@ class GridFlow(_Flow):
 
     @property
     def embedder(self) -> nn.Module:
-        """The network that embeds the condition."""
         return self.label
 
     def _contexts(self, condition: Tensor) -> Sequence[Tensor]:

@@ -121,14 +121,11 @@ def _over_processes(values: Tensor) -> Tensor:
 
 
 class InvertibleLeakyReLU(nn.Module):
-    """Multiply negative values by ``alpha``; invertible because ``alpha > 0``.
+    """Multiply negative values of ``(B, D)`` by ``alpha``; invertible because ``alpha > 0``.
 
     Each negative coordinate stretches its axis by ``alpha``, so ``log_det`` is the number of negatives times
-    ``log(alpha)``. The released code reports 0 instead, which makes its likelihood wrong while its inverse stays
-    right; ``count_log_det=False`` reproduces that.
-
-    References:
-        CompVis/net2net, the option "lrelu" of its flow blocks (slope 0.9).
+    ``log(alpha)``. The released code reports 0 instead, which makes its likelihood wrong while its inverse stays right;
+    ``count_log_det=False`` reproduces that. CompVis/net2net, the option "lrelu" of its flow blocks (slope 0.9).
     """
 
     def __init__(self, alpha: float = 0.9, count_log_det: bool = True) -> None:
@@ -136,12 +133,10 @@ class InvertibleLeakyReLU(nn.Module):
         self.alpha, self.count_log_det = alpha, count_log_det
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``y: (B, D)`` and ``log_det: (B,)``."""
         counted = math.log(self.alpha) if self.count_log_det else 0.0
         return torch.where(x < 0, x * self.alpha, x), (x < 0).sum(1).to(x.dtype) * counted
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Return ``x: (B, D)``."""
         return torch.where(y < 0, y / self.alpha, y)
 
 
@@ -164,7 +159,6 @@ class Shuffle(nn.Module):
         return x[:, self.order]
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Undo the permutation of ``y``."""
         return y[:, self.inverse_order]
 
 
@@ -183,7 +177,6 @@ class FullyConnectedNet(nn.Module):
         self.out = nn.Linear(hidden_dim, out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``x: (B, in_dim)`` to ``(B, out_dim)``."""
         # Functions instead of layers, and activations in place: hundreds of calls and of copies less in a flow.
         for linear, norm in zip(self.hidden, self.norms, strict=True):
             x = F.leaky_relu(norm(F.linear(x, linear.weight, linear.bias)), LEAKY_SLOPE, inplace=True)
@@ -237,7 +230,6 @@ class AffineCoupling(nn.Module):
         return torch.cat([b, a], 1), log_det
 
     def inverse(self, h: Tensor, embedding: Tensor) -> Tensor:
-        """Undo ``forward``."""
         b, a = h.split([self.small, self.large], 1)
         log_scale, shift = self.terms(1, b, embedding)
         a = (a - shift) * (-log_scale).exp()
@@ -317,6 +309,5 @@ class GridBlock(AffineCoupling):
         return F.pixel_shuffle(self.shuffle(h), self.cells).flatten(1), log_det
 
     def inverse(self, y: Tensor, embedding: Tensor) -> Tensor:
-        """Undo ``forward``: ``(B, D)`` to ``(B, D)``."""
         h = self.shuffle.inverse(F.pixel_unshuffle(y.view(-1, *self.grid), self.cells))
         return F.pixel_shuffle(self.norm.inverse(super().inverse(h, embedding)), self.cells).flatten(1)

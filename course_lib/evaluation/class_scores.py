@@ -7,10 +7,12 @@ from torch import Tensor
 
 from ..data import ImageSet, load_kinds
 from ..errors import CourseError
-from .distances import frechet_distance, inception_score, kernel_distance, kmmd, manifold_scores
+from .distances import frechet_distance, gaussian_mmd, inception_score, kernel_distance, manifold_scores
 from .features import Judge
 
 __all__ = ["ACCURACY", "FRECHET", "INTRA_CLASS_MEAN", "KERNEL", "ClassScores", "class_wise", "feature_scores"]
+
+KERNEL, FRECHET, ACCURACY = "kernel distance", "Fréchet distance", "class accuracy"
 
 INTRA_CLASS_MEAN = "intra-class mean"
 """Key of the mean over classes in what :func:`class_wise` returns."""
@@ -24,12 +26,12 @@ def feature_scores(real: Tensor, fake: Tensor, k: int = 5) -> dict[str, float]:
 
     ``real (N, F)`` and ``fake (M, F)`` have more than ``k`` rows each, see :func:`manifold_scores`.
     """
-    return {
-        "Fréchet distance": frechet_distance(real, fake),
-        "kernel distance": kernel_distance(real, fake),
-        "KMMD": kmmd(real, fake),
-        **manifold_scores(real, fake, k)._asdict(),
-    }
+    return _distances(real, fake) | manifold_scores(real, fake, k)._asdict()
+
+
+def _distances(real: Tensor, fake: Tensor) -> dict[str, float]:
+    named = {FRECHET: frechet_distance, KERNEL: kernel_distance, "KMMD": gaussian_mmd}
+    return {name: distance(real, fake) for name, distance in named.items()}
 
 
 def class_wise(
@@ -72,13 +74,6 @@ def class_wise(
     names = next(iter(found.values()))
     mean = {name: torch.tensor([row[name] for row in found.values()]).double().mean().item() for name in names}
     return found | {INTRA_CLASS_MEAN: mean}
-
-
-KERNEL, FRECHET, ACCURACY = "kernel distance", "Fréchet distance", "class accuracy"
-
-
-def _distances(real: Tensor, fake: Tensor) -> dict[str, float]:
-    return {KERNEL: kernel_distance(real, fake), FRECHET: frechet_distance(real, fake), "KMMD": kmmd(real, fake)}
 
 
 class ClassScores:

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from ..errors import CourseError
 
-__all__ = ["ManifoldScores", "copy_share", "diversity", "frechet_distance", "inception_score", "kernel_distance"]
-__all__ += ["kmmd", "manifold_scores", "nearest", "path_length", "squared_distances"]
+__all__ = ["ManifoldScores", "copy_share", "diversity", "frechet_distance", "gaussian_mmd", "inception_score"]
+__all__ += ["kernel_distance", "manifold_scores", "nearest", "path_length", "squared_distances"]
 
 BLOCK = 1024
 """Rows of each set compared at a time: 8 MB in double precision."""
@@ -102,7 +102,7 @@ def kernel_distance(real: Tensor, fake: Tensor, block: int = BLOCK) -> float:
     return (within(real) + within(fake) - 2 * between).item()
 
 
-def kmmd(real: Tensor, fake: Tensor, sigma: float = 1.0, block: int = BLOCK) -> float:
+def gaussian_mmd(real: Tensor, fake: Tensor, sigma: float = 1.0, block: int = BLOCK) -> float:
     """KMMD of cGANTransfer: the root of the biased squared MMD with a Gaussian kernel.
 
     ``k(a, b) = exp(−‖a − b‖² / (2 σ² s))``, where s is the mean squared distance between all pairs of ``real (N, F)``,

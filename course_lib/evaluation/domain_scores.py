@@ -16,7 +16,7 @@ from ..errors import CourseError
 from .distances import frechet_distance, nearest
 from .features import Judge
 
-__all__ = ["EditScores", "Flip", "GaussianTransport", "PairedPictures", "directions", "flip", "mean_scores"]
+__all__ = ["EditScores", "Flip", "GaussianTransport", "PairedPictures", "directions", "flip_attribute", "mean_scores"]
 __all__ += ["score_edit"]
 
 
@@ -107,7 +107,7 @@ class Flip:
     truth: Tensor
 
 
-def flip(data: ImageSet, name: str, count: int, seed: int = 0) -> Flip:
+def flip_attribute(data: ImageSet, name: str, count: int, seed: int = 0) -> Flip:
     """Another value of one attribute, a key of :data:`course_lib.data.people.ATTRIBUTES`, for ``count`` people of a
     part of :func:`course_lib.data.load_people`, and the exact counterparts.
 
@@ -196,5 +196,4 @@ class GaussianTransport:
         self.matrix = inverse @ middle @ inverse
 
     def __call__(self, latent: Tensor) -> Tensor:
-        """``(B, D)`` in the other domain."""
         return (self.end + (latent.double() - self.start) @ self.matrix).to(latent)

@@ -38,11 +38,9 @@ class Judge:
 
     @classmethod
     def load(cls, name: str = "avatar-judge", folder: Path = CHECKPOINTS) -> "Judge":
-        """The shipped judge of people and kinds."""
         return cls(load_expert(name, folder=folder))
 
     def to(self, device: torch.device | str) -> "Judge":
-        """The judge on ``device``."""
         self.network.to(device)
         return self
 

@@ -57,7 +57,6 @@ class ALAEConfig:
 
     @property
     def size(self) -> int:
-        """Side of the pictures in pixels."""
         return 4 * 2 ** (len(self.channels) - 1)
 
     @property
@@ -66,7 +65,6 @@ class ALAEConfig:
         return 2 * len(self.channels)
 
     def to_dict(self) -> dict[str, Any]:
-        """For a checkpoint card."""
         return asdict(self)
 
 
@@ -88,7 +86,9 @@ def _linear(inputs: int, outputs: int) -> EqualLinear:
 
 
 class LayerNoise(nn.Module):
-    """Adds noise, one map for all channels with a learned strength each (0 at first), then bias and LeakyReLU."""
+    """Adds noise ``(B, 1, H, W)`` to maps, one map for all channels with a learned strength each (0 at first), then
+    bias and LeakyReLU.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
@@ -96,7 +96,6 @@ class LayerNoise(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
-        """Maps ``(B, C, H, W)`` and noise ``(B, 1, H, W)``."""
         x = torch.addcmul(x, self.strength.to(x.dtype), noise.to(x.dtype))
         return F.leaky_relu(x + self.bias.to(x.dtype), 0.2)
 
@@ -181,7 +180,9 @@ class EncoderBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Pictures to styles: a discriminator's trunk, whose answer is the sum of what is read off its maps' statistics."""
+    """Pictures in [−1, 1] to styles ``(B, latent)``: a discriminator's trunk, whose answer is the sum of what is read
+    off its maps' statistics.
+    """
 
     def __init__(self, config: ALAEConfig):
         super().__init__()
@@ -191,7 +192,6 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList([EncoderBlock(*pair, config.latent) for pair in pairwise(widths)])
 
     def forward(self, images: Tensor) -> Tensor:
-        """Styles ``(B, latent)`` of pictures ``(B, colours, S, S)`` in [−1, 1]."""
         # The published code rectifies twice here: slope 0.2² for what is negative.
         x, styles = F.leaky_relu(self.from_rgb[0](images), 0.04), []
         for block in self.blocks:
@@ -212,7 +212,6 @@ class StyleMapping(nn.Module):
         self.layers = nn.ModuleList([EqualLinear(latent, latent, rate=_RATE) for _ in range(layers)])
 
     def forward(self, z: Tensor) -> Tensor:
-        """Noise to styles."""
         w = self.norm(z)
         for layer in self.layers:
             w = F.leaky_relu(layer(w), 0.2)
@@ -220,7 +219,8 @@ class StyleMapping(nn.Module):
 
 
 class LatentScore(nn.Module):
-    """D: three linear layers without activation, so one affine function of w, written as a product of three.
+    """D: scores ``(B,)``, real high, of styles. Three linear layers without activation, so one affine function, written
+    as a product.
 
     Number ``chosen`` of the ``outputs`` is the score, the others are never used; the published style-based D has ``2 ·
     latent``.
@@ -232,7 +232,6 @@ class LatentScore(nn.Module):
         self.layers = nn.ModuleList([EqualLinear(latent, width, rate=_RATE) for width in (latent, latent, outputs)])
 
     def forward(self, w: Tensor) -> Tensor:
-        """Scores ``(B,)``, real high."""
         for layer in self.layers:
             w = layer(w)
         return w[:, self.chosen]
@@ -339,7 +338,7 @@ class _MLP(nn.Module):
 
 
 class MLPDecoder(nn.Module):
-    """G: styles to grey pictures; no noise, no activation at the end."""
+    """G: styles to grey pictures; no noise, so ``noise`` is empty, and no activation at the end."""
 
     def __init__(self, config: MLPALAEConfig):
         super().__init__()
@@ -347,7 +346,6 @@ class MLPDecoder(nn.Module):
         self.layers = _MLP(config.latent, config.hidden, config.size**2, (0.01, 0.01, 1.0))
 
     def noise(self, count: int, generator: torch.Generator | None = None) -> list[Tensor]:
-        """None: the counterpart of the style-based decoder's."""
         return []
 
     def forward(self, w: Tensor, noise: Sequence[Tensor] = ()) -> Tensor:
@@ -385,10 +383,8 @@ class MLPALAE(nn.Module):
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Styles ``(B, latent)`` of pictures ``(B, 3, S, S)`` in [−1, 1]."""
         return self.encoder(images)
 
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
-        """Grey pictures ``(B, 3, S, S)`` in [−1, 1]."""
         return self.generator.decoder(latent).clamp(-1.0, 1.0).expand(-1, 3, -1, -1)

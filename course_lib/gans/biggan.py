@@ -61,7 +61,6 @@ class BigGANConfig:
 
     @property
     def size(self) -> int:
-        """Side of the pictures in pixels."""
         return 4 * 2 ** (len(self.generator) - 1 if self.doublings is None else self.doublings)
 
     @property
@@ -70,7 +69,6 @@ class BigGANConfig:
         return self.noise if self.embedding is None else self.noise // len(self.generator)
 
     def to_dict(self) -> dict[str, Any]:
-        """For a checkpoint card."""
         return asdict(self)
 
 
@@ -124,7 +122,6 @@ class SNConv2d(nn.Conv2d, _Spectral):
         self._add_vector(eps)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The convolution."""
         return self._conv_forward(x, self.normalised(), self.bias)
 
 
@@ -136,7 +133,6 @@ class SNLinear(nn.Linear, _Spectral):
         self._add_vector(eps)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The product."""
         return F.linear(x, self.normalised(), self.bias)
 
 
@@ -148,7 +144,6 @@ class SNEmbedding(nn.Embedding, _Spectral):
         self._add_vector(eps)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The rows."""
         return F.embedding(x, self.normalised())
 
 
@@ -199,7 +194,6 @@ class OutputNorm(_BatchNorm):
         self.gain, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps → maps."""
         return self._normalise(x, self.gain, self.bias)
 
 
@@ -237,7 +231,6 @@ class Attention(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, C, H, W)`` → the same shape."""
         query = self.theta(x).flatten(2)
         key = F.max_pool2d(self.phi(x), 2).flatten(2)
         value = F.max_pool2d(self.g(x), 2).flatten(2)
@@ -260,7 +253,6 @@ class GeneratorBlock(nn.Module):
         self.bn2 = ClassNorm(outputs, condition, config.classes, sn_eps=eps)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Maps ``(B, inputs, H, W)`` → ``(B, outputs, 2H, 2W)``, or of the same size."""
         h = F.interpolate(F.relu(self.bn1(x, condition)), scale_factor=self.scale)
         h = self.conv2(F.relu(self.bn2(self.conv1(h), condition)))
         # A 1×1 convolution and enlarging by repetition commute; this order is four times cheaper.
@@ -327,7 +319,6 @@ class DiscriminatorBlock(nn.Module):
         self.conv_sc = SNConv2d(inputs, outputs, 1, eps=eps) if halve or inputs != outputs else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps → maps of half the size if ``halve``."""
         h = self.conv2(F.relu(self.conv1(x if self.first else F.relu(x))))
         if self.halve:
             # A 1×1 convolution and averaging commute, so the shortcut may always average first: cheaper.
@@ -336,7 +327,7 @@ class DiscriminatorBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Pictures and class to a score, real high (projection discriminator, Miyato and Koyama 2018)."""
+    """Pictures and class to scores ``(B,)``, real high (projection discriminator, Miyato and Koyama 2018)."""
 
     def __init__(self, config: BigGANConfig):
         super().__init__()
@@ -363,7 +354,6 @@ class Discriminator(nn.Module):
         return F.relu(h).sum((2, 3))
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Scores ``(B,)``."""
         h = self.features(images)
         return self.linear(h)[:, 0] + (self.embed(labels) * h).sum(1)
 

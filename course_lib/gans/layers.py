@@ -23,7 +23,7 @@ ROOT2 = math.sqrt(2.0)
 
 
 class _Equalised(nn.Module):
-    """Weight and bias; ``scale`` is ``gain / √fan_in``, times ``rate`` in the implicit form."""
+    """Weight and bias; ``scale`` is ``gain / √fan_in``, times ``rate`` in the implicit form; ``scaled()`` computes."""
 
     def __init__(self, shape: tuple[int, ...], fan_in: int, gain: float, rate: float | None, bias: int):
         super().__init__()
@@ -33,7 +33,6 @@ class _Equalised(nn.Module):
         self.register_parameter("bias", nn.Parameter(torch.zeros(bias)) if bias else None)
 
     def scaled(self) -> Tensor:
-        """The weight that computes."""
         return self.weight * self.scale if self.rate is None else self.weight
 
 
@@ -124,12 +123,11 @@ class PixelNorm(nn.Module):
     """Scales every vector ``(B, D)`` to length √D."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, D)`` → ``(B, D)``."""
         return x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
 
 
 class Blur(nn.Module):
-    """The binomial filter [1, 2, 1] ⊗ [1, 2, 1] / 16 on every channel."""
+    """The binomial filter [1, 2, 1] ⊗ [1, 2, 1] / 16 on every channel; the border sees zeros."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,7 +135,6 @@ class Blur(nn.Module):
         self.register_buffer("kernel", line[:, None] * line / 16, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps → maps of the same size; the border sees zeros."""
         channels = x.shape[1]
         return F.conv2d(x, self.kernel.expand(channels, 1, 3, 3), padding=1, groups=channels)
 

@@ -60,11 +60,9 @@ class StyleGANConfig:
 
     @property
     def size(self) -> int:
-        """Side of the pictures in pixels."""
         return self.sizes[-1]
 
     def to_dict(self) -> dict[str, Any]:
-        """For a checkpoint card."""
         return asdict(self)
 
 
@@ -74,7 +72,7 @@ FFHQ1024 = StyleGANConfig(_PUBLISHED, _PUBLISHED, 512)
 
 
 class NoiseScale(nn.Module):
-    """Adds noise, the same map to all channels, with one learned strength each that starts at zero."""
+    """Adds noise ``(B, 1, H, W)``, the same map to all channels, with one learned strength each that starts at zero."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -82,7 +80,6 @@ class NoiseScale(nn.Module):
         self.scale = math.sqrt(2 / channels)
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
-        """Maps ``(B, C, H, W)``, noise ``(B, 1, H, W)`` → maps."""
         # In the maps' own precision, or autocast would go on in float32 from here.
         return torch.addcmul(x, (self.weight * self.scale).to(x.dtype), noise.to(x.dtype))
 
@@ -214,7 +211,6 @@ class CriticBlock(nn.Module):
         self.conv2 = EqualConv2d(outputs, outputs, resample="down" if halves else None)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, inputs, H, W)`` → ``(B, outputs, H/2, W/2)``."""
         return F.leaky_relu(self.conv2(self.blur(F.leaky_relu(self.conv1(x), 0.2))), 0.2)
 
 

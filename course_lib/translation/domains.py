@@ -85,11 +85,9 @@ class LinearStart(nn.Module):
         self.config, self.shift = flow.config, flow.shift
 
     def encode(self, latent: Tensor, condition: Tensor) -> Tensor:
-        """The residual ``(B, D)``."""
         return self.shift(latent, condition)
 
     def inverse(self, v: Tensor, condition: Tensor) -> Tensor:
-        """The latent ``(B, D)``."""
         return self.shift.inverse(v, condition)
 
 

@@ -55,7 +55,6 @@ class GanTarget(nn.Module):
         rounded: bool = False,
         folder: Path = CHECKPOINTS,
     ) -> "GanTarget":
-        """A shipped generator."""
         space = load_card(name, folder).recipe.get("space")
         latents = LatentSpace(load_expert(space, device)) if space else None
         return cls(load_expert(name, device, folder), rounded, latents)
@@ -105,7 +104,6 @@ class GeneratedPairs:
         return len(self.label)
 
     def subset(self, index: Tensor) -> "GeneratedPairs":
-        """The pairs at ``index``."""
         return GeneratedPairs(self.z[index], self.label[index], self.thing[index], self.things)
 
     def latents(self, target: GanTarget, dequantiser: Dequantiser, generator: torch.Generator | None = None) -> Tensor:
@@ -292,7 +290,6 @@ class DequantiserMethod(Method):
         return self.embeddings[index.to(self.device) % len(self.embeddings)], noise.to(self.device)
 
     def losses(self, batch: Any, generator: torch.Generator, step: int) -> Iterator[Loss]:
-        """One phase."""
         embedding, noise = batch
         network = self.unwrapped("dequantiser")
         features = network.encoder(embedding)
@@ -302,5 +299,4 @@ class DequantiserMethod(Method):
         yield Loss("dequantiser", error / (2 * self.width**2) + kl, {"kl": kl, "error": error.sqrt()})
 
     def learning_rate(self, progress: float) -> float:
-        """Falls linearly to a twentieth."""
         return 1.0 - 0.95 * progress

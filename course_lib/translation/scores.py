@@ -52,7 +52,6 @@ class ExperimentData:
         return torch.cat([source.encode(x) for x in self.real.split(250)])
 
     def pairs(self, source: SourceExpert) -> Pairs:
-        """The same with the latents."""
         return Pairs(self.conditions(source), self.latents.mean, self.latents.std)
 
 

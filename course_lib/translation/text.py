@@ -77,7 +77,6 @@ class CaptionSource:
         return cls(sentences, mean, weight.T.to(embeddings), offset.to(embeddings), labels, names)
 
     def to(self, device: torch.device | str) -> "CaptionSource":
-        """The source with its map on ``device``."""
         tensors = (tensor.to(device) for tensor in (self.mean, self.weight, self.offset))
         return CaptionSource(self.sentences, *tensors, self.labels, self.names)
 
@@ -119,7 +118,6 @@ class CaptionSource:
         return self.labels.cross(joined)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps of it."""
         return {"mean": self.mean, "weight": self.weight, "offset": self.offset}
 
 
@@ -202,7 +200,6 @@ class CaptionMethod(FlowMethod):
         self.owner, self.table = self.owner.to(device), self.table.to(device)
 
     def batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Latent ``(B, D)`` and condition ``(B, K)``."""
         latent, style = super().batch(index, generator)
         index = index.to(self.device)
         pick = torch.randint(self.table.shape[1], (len(index),), generator=generator).to(self.device)

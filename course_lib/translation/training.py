@@ -57,11 +57,9 @@ class Pairs:
 
     @classmethod
     def join(cls, parts: Sequence["Pairs"]) -> "Pairs":
-        """All pairs of ``parts``, in their order."""
         return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in ("condition", "mean", "std")))
 
     def to(self, device: torch.device | str) -> "Pairs":
-        """The pairs on ``device``."""
         return Pairs(self.condition.to(device), self.mean.to(device), self.std.to(device))
 
     def latents(self, seed: int = 0) -> Tensor:
@@ -143,7 +141,6 @@ class _PairMethod(Method):
         self.held = self.held.to(device) if self.held is not None else None
 
     def batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Latent ``(B, D)`` and condition."""
         index = index.to(self.device)
         return self.pairs.draw(index, generator), self.pairs.condition[index].float()
 
@@ -173,11 +170,9 @@ class FlowMethod(_PairMethod):
     name = "flow"
 
     def loss(self, network: nn.Module, latent: Tensor, condition: Tensor) -> Tensor:
-        """Total = nll − log-determinant, in nats a picture."""
         return flow_loss(*network(latent, condition))
 
     def losses(self, batch: Any, generator: torch.Generator, step: int) -> Iterator[Loss]:
-        """One phase."""
         v, log_det = self.modules["flow"](*batch)
         yield Loss("flow", flow_loss(v, log_det), {"nll": 0.5 * v.square().sum(1).mean(), **self._held_out(step)})
 
@@ -242,7 +237,6 @@ class GridRegressor(nn.Module):
         )
 
     def forward(self, condition: Tensor) -> Tensor:
-        """Latent ``(B, D)``."""
         embedded = self.embedder(condition)
         embedded = embedded[0] if isinstance(embedded, tuple) else embedded
         return self.shift.inverse(self.net(F.leaky_relu(embedded, LEAKY_SLOPE)).flatten(1), condition)
@@ -260,9 +254,7 @@ class RegressorMethod(_PairMethod):
     name = "regressor"
 
     def loss(self, network: nn.Module, latent: Tensor, condition: Tensor) -> Tensor:
-        """Σ (found − latent)², mean over the batch."""
         return (network(condition) - latent).square().sum(1).mean()
 
     def losses(self, batch: Any, generator: torch.Generator, step: int) -> Iterator[Loss]:
-        """One phase."""
         yield Loss("regressor", self.loss(self.modules["regressor"], *batch), self._held_out(step))

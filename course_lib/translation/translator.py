@@ -132,13 +132,11 @@ class LowResolution:
         self.condition_shape = (3, size, size) if autoencoder is None else autoencoder.condition_shape
 
     def shrink(self, x: Tensor) -> Tensor:
-        """The low-resolution pictures ``(B, 3, size, size)``."""
         if self.kernel == "nearest" and x.shape[-1] != self.size:
             return F.interpolate(x, (self.size, self.size), mode="nearest")
         return resize(x, self.size)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Condition ``(B, *condition_shape)``, detached."""
         small = self.shrink(x)
         return small.detach() if self.autoencoder is None else self.autoencoder.encode(small)
 
@@ -155,7 +153,6 @@ class TransformedExpert:
         self.expert, self.transform, self.condition_shape = expert, transform, expert.condition_shape
 
     def encode(self, x: Tensor) -> Tensor:
-        """The expert's output for the changed pictures."""
         return self.expert.encode(self.transform(x))
 
 
@@ -213,7 +210,6 @@ class PooledSource:
         return {"mean": self.mean, "deviation": self.std}
 
     def transformed(self, transform: Callable[[Tensor], Tensor]) -> "PooledSource":
-        """The same source for changed pictures."""
         return self.restore(TransformedExpert(self.expert, transform), self.condition_shape, self.state())
 
     def pool(self, output: Tensor) -> Tensor:
@@ -225,11 +221,9 @@ class PooledSource:
         return self.pool(self.expert.encode(x))
 
     def standardise(self, output: Tensor) -> Tensor:
-        """Condition ``(B, *condition_shape)`` of the expert's output."""
         return (self.pool(output) - self.mean) / self.std
 
     def encode(self, x: Tensor) -> Tensor:
-        """Condition of images in [−1, 1]."""
         return self.standardise(self.expert.encode(x))
 
 
