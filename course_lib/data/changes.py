@@ -14,7 +14,9 @@ does (``random_tps``): 4×4 control points, the border stays on the border.
 from functools import lru_cache
 from math import pi
 
+import numpy as np
 import torch
+from scipy.interpolate import RBFInterpolator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -181,23 +183,11 @@ def _points(side: int = CONTROL_POINTS) -> Tensor:
     return torch.stack([x.flatten(), y.flatten()], 1)
 
 
-def _with_affine(points: Tensor, centres: Tensor) -> Tensor:
-    """Values of the spline's basis: the kernels r² log r² (0 where points coincide), then 1, x, y."""
-    squares = torch.cdist(points, centres, compute_mode="donot_use_mm_for_euclid_dist").square()
-    kernels = squares * squares.clamp_min(1e-12).log()
-    return torch.cat([kernels, torch.ones(len(points), 1).to(points), points], 1)
-
-
 @lru_cache(maxsize=4)
 def _basis(size: int) -> Tensor:
     """``(size², P)``: how far every pixel follows each control point; linear, so it is solved once for all pictures."""
-    centres = _points()
-    count = len(centres)
-    rows = _with_affine(centres, centres)
-    # The side conditions: kernel weights are orthogonal to 1, x and y, so that far away the spline is affine.
-    system = torch.cat([rows, torch.cat([rows[:, count:].T, torch.zeros(3, 3).double()], 1)])
-    solution = torch.linalg.inv(system)[:, :count]
-    return (_with_affine(_points(size), centres) @ solution).float()
+    follow = RBFInterpolator(_points().numpy(), np.eye(CONTROL_POINTS**2), kernel="thin_plate_spline", degree=1)
+    return torch.from_numpy(follow(_points(size).numpy())).float()
 
 
 def displacements(count: int, generator: torch.Generator, strength: float = 1.0) -> Tensor:

@@ -202,33 +202,28 @@ def load_digits(size: int = 28) -> ImageSet:
     return ImageSet("digits", images, labels, classes).random_split(0)
 
 
-def _cifar(name: str, path: Path) -> tuple[Tensor, list[Tensor], list[str]]:
-    from torchvision.datasets import CIFAR10, CIFAR100
+_ARRAYS = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST", "kmnist": "KMNIST"}
+_ARRAYS |= {"fashionmnist": "FashionMNIST"}
+"""Set of arrays → its class in torchvision."""
 
-    kind = CIFAR10 if name == "cifar10" else CIFAR100
-    path = _above(path, kind.base_folder)
+
+def _stored(name: str, path: Path) -> tuple[Tensor, list[Tensor], list[str]]:
+    """Pictures ``uint8 (N, 3, S, S)``, training ones first; labels of both parts; names of the classes."""
+    from torchvision import datasets
+
+    kind = getattr(datasets, _ARRAYS[name])
+    path = _above(path, *([kind.base_folder] if name.startswith("cifar") else [kind.__name__, "raw"]))
     parts = [_open_torchvision(name, path, lambda train=train: kind(path, train=train)) for train in (True, False)]
-    images = torch.cat([torch.from_numpy(part.data) for part in parts]).permute(0, 3, 1, 2)
-    return images, [torch.tensor(part.targets) for part in parts], parts[0].classes
-
-
-def _mnist(name: str, path: Path) -> tuple[Tensor, list[Tensor], list[str]]:
-    from torchvision.datasets import KMNIST, MNIST, FashionMNIST
-
-    kind = {"mnist": MNIST, "kmnist": KMNIST, "fashionmnist": FashionMNIST}[name]
-    path = _above(path, kind.__name__, "raw")
-    parts = [_open_torchvision(name, path, lambda train=train: kind(path, train=train)) for train in (True, False)]
-    images = torch.cat([part.data for part in parts])[:, None].expand(-1, 3, -1, -1)
-    # "3 - three" is called 3, as among the bundled digits.
-    return images, [part.targets for part in parts], [name.partition(" - ")[0] for name in kind.classes]
-
-
-_ARRAYS = {"cifar10": _cifar, "cifar100": _cifar, "mnist": _mnist, "kmnist": _mnist, "fashionmnist": _mnist}
+    images = torch.cat([torch.as_tensor(part.data) for part in parts])
+    # Grey pictures get three equal channels.
+    images = images.permute(0, 3, 1, 2) if images.ndim == 4 else images[:, None].expand(-1, 3, -1, -1)
+    # MNIST's "3 - three" is called 3, as among the bundled digits.
+    classes = [one.partition(" - ")[0] for one in parts[0].classes]
+    return images, [torch.as_tensor(part.targets) for part in parts], classes
 
 
 def _load_arrays(name: str, path: Path, size: int, max_images: int | None = None) -> ImageSet:
-    """Grey pictures get three equal channels."""
-    stored, targets, classes = _ARRAYS[name](name, path)
+    stored, targets, classes = _stored(name, path)
     label = torch.cat(targets)
     index = evenly_spaced(len(label), max_images)
     check_room(len(index), size, name)
@@ -240,7 +235,7 @@ def _load_arrays(name: str, path: Path, size: int, max_images: int | None = None
             place.copy_(to_uint8(resize(to_float(part), size)))
     test = torch.arange(len(label)) >= len(targets[0])
     labels = {"class": label[index], "domain": torch.zeros(len(index), dtype=torch.int64)}
-    return ImageSet(name, images, labels, {"class": list(classes), "domain": [name]}, split=test[index] * 2)
+    return ImageSet(name, images, labels, {"class": classes, "domain": [name]}, split=test[index] * 2)
 
 
 # --- sets that are published as picture files ----------------------------------------
