@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from course_lib.experts import fingerprint
-from course_lib.experts.shipped import SourceModel
+from course_lib.experts.protocol import SourceModel
 from course_lib.gan_training import GANData, GANSchedule
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig, StyleGANCritic
 from course_lib.hypermod import SelfAlignmentMethod

@@ -21,7 +21,7 @@ from course_lib.bn_transfer.transfer import (
 from course_lib.data import source_classes, target_classes
 from course_lib.errors import CourseError
 from course_lib.experts import fingerprint
-from course_lib.experts.shipped import SourceModel
+from course_lib.experts.protocol import SourceModel
 from course_lib.gan_training import GANData, GANSchedule
 from course_lib.gans import BigGANConfig, Discriminator, Generator
 from course_lib.generation import open_generator

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from course_lib.data import ImageSet
 from course_lib.errors import CourseError
 from course_lib.experts import LatentSpace, fingerprint, load_expert
-from course_lib.experts.shipped import SourceModel
+from course_lib.experts.protocol import SourceModel
 from course_lib.gan_training import GANData, GANSchedule
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig, StyleGANCritic
 from course_lib.hypermod import (

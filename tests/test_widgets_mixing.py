@@ -7,7 +7,7 @@ import torch
 
 from course_lib.bn_transfer import TransferGenerator
 from course_lib.errors import CourseError
-from course_lib.experts.shipped import SourceModel
+from course_lib.experts.protocol import SourceModel
 from course_lib.gans import BigGANConfig, Generator, start_weights
 from course_lib.widgets.mixes import MixingDemo
 

@@ -13,7 +13,7 @@ from ..data import ImageSet, few_per_class, source_classes
 from ..errors import CourseError
 from ..experts import freeze
 from ..experts.autoencoder import LatentSpace
-from ..experts.shipped import SourceModel
+from ..experts.protocol import SourceModel
 from ..gan_training import BigGANMethod, GANData, GANMethod, GANSchedule
 from ..gans import Discriminator, Generator, start_weights
 from ..gans.biggan import standing_statistics

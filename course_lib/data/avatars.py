@@ -247,7 +247,7 @@ def build(block: str, again: bool = False) -> Path:
         path = _path(block, manifest)
         checked = path.with_suffix(".json")
         if not again and path.is_file():
-            if checked.is_file() and checked.read_text() == _mark(path):
+            if checked.is_file() and checked.read_bytes() == _mark(path).encode():
                 return path
             again = not _is_right(path, block, manifest)
             if again:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ..data import ImageSet, resize
 from ..errors import CourseError
 from ..experts.classifier import Classifier
-from ..experts.shipped import load_expert
+from ..experts.protocol import load_expert
 from ..paths import CHECKPOINTS, cache_dir
 from ..training.files import atomic_write
 

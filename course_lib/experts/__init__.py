@@ -4,8 +4,7 @@ from .autoencoder import GridAutoencoder, GridAutoencoderConfig, GridExpert, Lat
 from .black_box import BigBiGAN, BlackBox, export_decoder, export_onnx
 from .classifier import Classifier, ClassifierConfig, LayerExpert, Segmenter, SegmenterConfig
 from .conditions import LabelExpert, SentenceExpert, SentenceMemory
-from .protocol import SourceExpert, TargetExpert, fingerprint, freeze
-from .shipped import SourceModel, load_expert, load_over_source
+from .protocol import SourceExpert, SourceModel, TargetExpert, fingerprint, freeze, load_expert, load_over_source
 
 __all__ = ["BigBiGAN", "BlackBox", "Classifier", "ClassifierConfig", "GridAutoencoder", "GridAutoencoderConfig"]
 __all__ += ["GridExpert", "LabelExpert", "LatentSpace", "LayerExpert", "Posterior", "Segmenter", "SegmenterConfig"]

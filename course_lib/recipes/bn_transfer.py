@@ -18,7 +18,7 @@ from ..bn_transfer.transfer import draw_new_classes, recalibrate_batchnorm, with
 from ..data import ImageSet, load_kinds, target_classes
 from ..evaluation import Judge
 from ..evaluation.class_scores import ACCURACY, FRECHET, KERNEL, ClassScores
-from ..experts.shipped import SourceModel
+from ..experts.protocol import SourceModel
 from ..gan_training import GANSchedule
 from ..gans.training import CodeSpace
 from ..profiles import seed_everything

@@ -17,7 +17,7 @@ from ..data import target_classes
 from ..errors import CourseError
 from ..evaluation import Judge
 from ..evaluation.class_scores import ACCURACY, FRECHET, INTRA_CLASS_MEAN, KERNEL, ClassScores
-from ..experts.shipped import SourceModel
+from ..experts.protocol import SourceModel
 from ..gan_training import GANData, GANSchedule
 from ..gans.stylegan import StyleGAN, StyleGANConfig
 from ..hypermod import ConditionalDiscriminator, HyperGenerator, HyperModulationMethod, SelfAlignmentMethod

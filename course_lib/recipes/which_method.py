@@ -19,7 +19,7 @@ from ..evaluation import Judge
 from ..evaluation.class_scores import ACCURACY, KERNEL, ClassScores
 from ..evaluation.distances import copy_share
 from ..experts import LabelExpert
-from ..experts.shipped import SourceModel
+from ..experts.protocol import SourceModel
 from ..hypermod.training import draw_classes, transfer_data
 from ..mind2mind import MainDirections, MindMethod, load_halves, uniform_noise
 from ..training import Budget, Card, Method, train
