@@ -141,7 +141,7 @@ def test_segmentation_scores_count_cells_and_classes_that_occur():
 def pairs_of(expert, training, experiment) -> tuple[PooledSource, Pairs]:
     """A source fitted to the training pictures, and their pairs."""
     pairs = encode_pairs(training, expert.encode, experiment.target, noise=0.2)
-    source = PooledSource(expert, pairs.condition, experiment.target.config.side)
+    source = PooledSource.fit(expert, pairs.condition, experiment.target.config.side)
     return source, Pairs(source.standardise(pairs.condition), pairs.mean, pairs.std)
 
 
@@ -167,14 +167,14 @@ def test_pooled_sources_are_standardised_and_stored(segmenter, training, experim
     output = expert.encode(experiment.real[:3])
     assert torch.equal(source.pool(source.pool(output)), source.pool(output))
     assert torch.equal(source.encode(experiment.real[:3]), source.standardise(output))
-    again = PooledSource.restore(expert, source.condition_shape, source.state())
+    again = PooledSource(expert, source.condition_shape, **source.state())
     assert torch.equal(again.standardise(output), source.standardise(output))
     drawn = source.transformed(edges)
     assert torch.equal(drawn.encode(experiment.real[:3]), source.encode(edges(experiment.real[:3])))
     shapes = {(5, 32): (5, 16, 16), (60, 32): (60, 8, 8), (5, 8): (5, 8, 8), (5, 4): (5, 8, 8)}
     for (channels, size), shape in shapes.items():
         output = torch.randn(4, channels, size, size)
-        pooled = PooledSource(expert, output, 8)
+        pooled = PooledSource.fit(expert, output, 8)
         assert pooled.condition_shape == shape == pooled.standardise(output).shape[1:], "as many places, or twice"
 
 

@@ -60,40 +60,21 @@ class _Config:
 
 @dataclass(frozen=True)
 class FlowConfig(_Config):
-    """Everything that is needed to build a :class:`ConditionalFlow`; defaults are those of CompVis/net2net's YAML
-    files.
+    """Everything that is needed to build a :class:`ConditionalFlow`; defaults are those of CompVis/net2net."""
 
-    Attributes:
-        dim: ``D``, the number of coordinates of the latent, at least 2.
-        condition_shape: shape of one condition, ``(K,)`` or ``(C, H, W)``.
-        embedding_dim: width ``E`` of the embedded condition; None means ``dim``.
-        hidden_dim: width of the coupling networks.
-        hidden_depth: their hidden-to-hidden layers; they have ``hidden_depth + 2`` linear layers.
-        blocks: number of flow blocks.
-        activation: "none" (all released configurations) or "leaky_relu" between ActNorm and coupling.
-        activation_log_det: False reproduces the released code, which reports 0 for the activation's log-determinant.
-        embedder_hidden_dim: width of the dense embedder.
-        embedder_depth: depth of the dense embedder (``embedder_depth + 2`` linear layers); the tapered one has
-            ``embedder_depth + 1`` linear layers.
-        embedder_batch_norm: BatchNorm in the dense embedder, as released; wants batches of 16 or more.
-        condition_shift: subtract a linear function of the condition before the first block, see
-            :meth:`ConditionalFlow.fit_shift`. Ours, not in the released configurations.
-        seed: seed of the permutations.
-    """
-
-    dim: int
-    condition_shape: tuple[int, ...]
-    embedding_dim: int | None = None
-    hidden_dim: int = 1024
-    hidden_depth: int = 2
+    dim: int  # D, coordinates of the latent, at least 2
+    condition_shape: tuple[int, ...]  # of one condition, (K,) or (C, H, W)
+    embedding_dim: int | None = None  # width E of the embedded condition; None means dim
+    hidden_dim: int = 1024  # width of the coupling networks
+    hidden_depth: int = 2  # their hidden-to-hidden layers; they have hidden_depth + 2 linear layers
     blocks: int = 20
-    activation: Literal["none", "leaky_relu"] = "none"
-    activation_log_det: bool = True
-    embedder_hidden_dim: int = 256
-    embedder_depth: int = 2
-    embedder_batch_norm: bool = False
-    condition_shift: bool = False
-    seed: int = 0
+    activation: Literal["none", "leaky_relu"] = "none"  # between ActNorm and coupling; "none" in all released ones
+    activation_log_det: bool = True  # False reports 0 for that of the activation, as the released code
+    embedder_hidden_dim: int = 256  # width of the dense embedder
+    embedder_depth: int = 2  # the dense embedder has embedder_depth + 2 linear layers, the tapered one a layer less
+    embedder_batch_norm: bool = False  # in the dense embedder, as released; wants batches of 16 or more
+    condition_shift: bool = False  # ours: first subtract a linear function of the condition, see ``fit_shift``
+    seed: int = 0  # of the permutations
 
     def __post_init__(self) -> None:
         self._check_positive("hidden_dim", "blocks", "embedder_hidden_dim")
@@ -133,25 +114,18 @@ class FlowConfig(_Config):
 class GridFlowConfig(_Config):
     """Everything that is needed to build a :class:`GridFlow`.
 
-    Attributes:
-        channels, side: ``C``, numbers in one cell, and ``G``, cells along one side, both even.
-        condition_shape: of one condition: ``(K,)``, which every cell reads, or a map ``(C, H, W)`` of H = W = n · G
-            places, of which every cell reads its own.
-        hidden_dim: channels inside the coupling networks of fine blocks; coarse ones have twice as many.
-        blocks: every other one is coarse: it sees 2×2 cells as one, so that news travels fast.
-        embedding_dim: channels that carry the embedded condition.
-        position_dim: learned channels that tell a cell where it is.
-        seed: of the permutations.
+    A condition is a vector ``(K,)``, which every cell reads, or a map ``(C, H, W)`` of H = W = n · G places, of which
+    every cell reads its own.
     """
 
-    channels: int
-    side: int
+    channels: int  # C, numbers in one cell, even
+    side: int  # G, cells along one side, even
     condition_shape: tuple[int, ...]
-    hidden_dim: int = 48
-    blocks: int = 8
-    embedding_dim: int = 8
-    position_dim: int = 4
-    seed: int = 0
+    hidden_dim: int = 48  # channels inside the coupling networks of fine blocks; coarse ones have twice as many
+    blocks: int = 8  # every other one is coarse: it sees 2×2 cells as one, so that news travels fast
+    embedding_dim: int = 8  # channels that carry the embedded condition
+    position_dim: int = 4  # learned channels that tell a cell where it is
+    seed: int = 0  # of the permutations
 
     def __post_init__(self) -> None:
         self._check_positive("hidden_dim", "blocks", "embedding_dim", "position_dim")

@@ -144,21 +144,14 @@ def _distance_blocks(first: Tensor, second: Tensor, block: int) -> Iterator[Tens
 
 
 class ManifoldScores(NamedTuple):
-    """What :func:`manifold_scores` returns.
-
-    Attributes:
-        precision: share of generated vectors inside the real balls: quality.
-        recall: share of real vectors inside the generated balls: variety.
-        density: real balls a generated vector lies in, over k: like precision, but one outlier among the real vectors
-            counts little. About 1 for equal distributions, not bounded by it.
-        coverage: share of real balls that contain a generated vector: like recall, but outliers among the generated
-            vectors gain nothing.
+    """What :func:`manifold_scores` returns. One outlier among the real vectors counts little for density, and outliers
+    among the generated ones gain nothing in coverage.
     """
 
-    precision: float
-    recall: float
-    density: float
-    coverage: float
+    precision: float  # share of generated vectors inside the real balls: quality
+    recall: float  # share of real vectors inside the generated balls: variety
+    density: float  # real balls a generated vector lies in, over k; about 1 for equal distributions, not bounded by it
+    coverage: float  # share of real balls that contain a generated vector
 
 
 def _radii(x: Tensor, k: int, block: int) -> Tensor:

@@ -92,19 +92,12 @@ class PairedPictures:
 
 @dataclass(frozen=True)
 class Flip:
-    """People of whom one attribute is changed.
+    """People of whom one attribute is changed."""
 
-    Attributes:
-        name: of the attribute.
-        rows: ``int64 (M,)``, positions in the set.
-        values: ``int64 (M,)``, their new values.
-        truth: ``(M, 3, S, S)`` in [−1, 1]: the same people with the new value, drawn by the program.
-    """
-
-    name: str
-    rows: Tensor
-    values: Tensor
-    truth: Tensor
+    name: str  # of the attribute
+    rows: Tensor  # int64 (M,), positions in the set
+    values: Tensor  # int64 (M,), their new values
+    truth: Tensor  # (M, 3, S, S) in [−1, 1]: the same people with the new value, drawn by the program
 
 
 def flip_attribute(data: ImageSet, name: str, count: int, seed: int = 0) -> Flip:
@@ -133,19 +126,12 @@ def flip_attribute(data: ImageSet, name: str, count: int, seed: int = 0) -> Flip
 
 @dataclass(frozen=True)
 class EditScores:
-    """Scores of edits.
+    """Scores of edits."""
 
-    Attributes:
-        changed: share in which the judge reads the new value.
-        kept: share of the other attributes, all together, that the judge reads as they are.
-        error: root mean square distance in pixels to the exact counterpart, range 2.
-        before: that distance of the unedited picture.
-    """
-
-    changed: float
-    kept: float
-    error: float
-    before: float
+    changed: float  # share in which the judge reads the new value
+    kept: float  # share of the other attributes, all together, that the judge reads as they are
+    error: float  # root mean square distance in pixels to the exact counterpart, range 2
+    before: float  # that distance of the unedited picture
 
 
 def score_edit(edited: Tensor, one: Flip, data: ImageSet, judge: Judge) -> EditScores:

@@ -75,19 +75,12 @@ class Judge:
 
 @dataclass(frozen=True)
 class FeatureNetwork:
-    """What a distance between pictures looks through.
+    """What a distance between pictures looks through; what it returns is on the CPU."""
 
-    Attributes:
-        name: stands beside every number.
-        key: hash of the weights, so that stored features are never those of another network.
-        features: pictures ``(B, 3, S, S)`` in [−1, 1] → ``(B, F)`` on the CPU.
-        probabilities: pictures → ``(B, classes)`` on the CPU, for the Inception score.
-    """
-
-    name: str
-    key: str
-    features: Callable[[Tensor], Tensor]
-    probabilities: Callable[[Tensor], Tensor]
+    name: str  # stands beside every number
+    key: str  # hash of the weights, so that stored features are never those of another network
+    features: Callable[[Tensor], Tensor]  # pictures (B, 3, S, S) in [−1, 1] → (B, F)
+    probabilities: Callable[[Tensor], Tensor]  # pictures → (B, classes), for the Inception score
 
 
 def _hash(network: nn.Module) -> str:

@@ -26,23 +26,14 @@ _RATE = 0.1
 
 @dataclass(frozen=True)
 class ALAEConfig:
-    """Sizes.
+    """Sizes."""
 
-    Attributes:
-        channels: of decoder and encoder at 4×4 pixels, 8×8, …; the last is the picture's size.
-        latent: length of z and of the style w.
-        mapping: layers between them.
-        colours: channels of a picture, or of a cell of latents.
-        fused_from: side in pixels from which resampling and convolution are published as one operation.
-        bounded: whether ``decode`` clamps to [−1, 1]; latents have no bounds.
-    """
-
-    channels: tuple[int, ...] = (96, 96, 64, 32)
-    latent: int = 64
-    mapping: int = 8
-    colours: int = 3
-    fused_from: int = 128
-    bounded: bool = True
+    channels: tuple[int, ...] = (96, 96, 64, 32)  # of both halves at 4×4 pixels, 8×8, …; the last is the picture's size
+    latent: int = 64  # length of z and of the style w
+    mapping: int = 8  # layers between them
+    colours: int = 3  # channels of a picture, or of a cell of latents
+    fused_from: int = 128  # side in pixels from which resampling and convolution are published as one operation
+    bounded: bool = True  # whether ``decode`` clamps to [−1, 1]; latents have no bounds
     explicit: InitVar[bool] = False  # of older cards, always False
 
     def __post_init__(self, explicit: bool) -> None:

@@ -20,35 +20,19 @@ __all__ += ["SNConv2d", "SNEmbedding", "SNLinear", "standing_statistics", "start
 
 @dataclass(frozen=True)
 class BigGANConfig:
-    """Sizes and options of generator and discriminator.
-
-    Attributes:
-        classes: number of classes.
-        generator: channels after the first linear layer and after each block; every block doubles the size from 4, as
-            published.
-        discriminator: channels after each block.
-        halvings: how many of the discriminator's blocks, from the first, halve the size.
-        noise: length of the noise vector z. With ``embedding`` it is split evenly over the first layer and the blocks.
-        embedding: length of the class embedding that all blocks share, or None for a table in every batch norm, which
-            then sees no part of z.
-        attention: sizes of the maps, in pixels, after which self-attention stands.
-        sn_eps: of spectral norm.
-        colours: channels of what is drawn: 3 for pictures, those of a cell for the latents of an autoencoder.
-        doublings: how many of the generator's blocks, from the first, double the size, if not all.
-        bounded: whether the generator ends in tanh; latents have no bounds.
-    """
+    """Sizes and options of generator and discriminator."""
 
     classes: int
-    generator: tuple[int, ...] = (128, 96, 64, 32)
-    discriminator: tuple[int, ...] = (32, 64, 96, 96)
-    halvings: int = 3
-    noise: int = 64
-    embedding: int | None = 64
-    attention: tuple[int, ...] = (16,)
-    sn_eps: float = 1e-6
-    colours: int = 3
-    doublings: int | None = None
-    bounded: bool = True
+    generator: tuple[int, ...] = (128, 96, 64, 32)  # channels after the first linear layer and after each block
+    discriminator: tuple[int, ...] = (32, 64, 96, 96)  # channels after each block
+    halvings: int = 3  # how many of the discriminator's blocks, from the first, halve the size
+    noise: int = 64  # length of z; with an embedding it is split evenly over the first layer and the blocks
+    embedding: int | None = 64  # of the class, shared by all blocks; None: a table in every batch norm, which sees no z
+    attention: tuple[int, ...] = (16,)  # sizes of the maps, in pixels, after which self-attention stands
+    sn_eps: float = 1e-6  # of spectral norm
+    colours: int = 3  # channels of what is drawn: 3 for pictures, those of a cell for the latents of an autoencoder
+    doublings: int | None = None  # blocks of the generator, from the first, that double the size from 4; None: all
+    bounded: bool = True  # whether the generator ends in tanh; latents have no bounds
 
     def __post_init__(self) -> None:
         for name in ("generator", "discriminator", "attention"):

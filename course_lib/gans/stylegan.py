@@ -22,26 +22,15 @@ __all__ = ["FFHQ1024", "StyleGAN", "StyleGANConfig", "StyleGANCritic", "Synthesi
 
 @dataclass(frozen=True)
 class StyleGANConfig:
-    """Sizes.
+    """Sizes. Further blocks than ``doublings`` keep the size, which is ours: grids of latents are small."""
 
-    Attributes:
-        channels: of the generator's blocks, from 4×4 pixels on; every further block doubles the size, as published.
-        critic: channels of the critic's maps, block for block.
-        latent: length of z and of the style w.
-        mapping: layers between them.
-        fused_from: size in pixels from which resampling and convolution are one operation.
-        colours: channels of what is drawn: 3 for pictures, those of a cell for the latents of an autoencoder.
-        doublings: how many blocks double the size, if not all but the first; those after them keep it. Ours: grids of
-            latents are small, and two blocks hold little.
-    """
-
-    channels: tuple[int, ...] = (128, 128, 64, 32)
-    critic: tuple[int, ...] = (128, 128, 64, 32)
-    latent: int = 128
-    mapping: int = 8
-    fused_from: int = 128
-    colours: int = 3
-    doublings: int | None = None
+    channels: tuple[int, ...] = (128, 128, 64, 32)  # of the blocks, from 4×4 pixels on
+    critic: tuple[int, ...] = (128, 128, 64, 32)  # channels of the critic's maps, block for block
+    latent: int = 128  # length of z and of the style w
+    mapping: int = 8  # layers between them
+    fused_from: int = 128  # size in pixels from which resampling and convolution are one operation
+    colours: int = 3  # channels of what is drawn: 3 for pictures, those of a cell for the latents of an autoencoder
+    doublings: int | None = None  # blocks that double the size; None: all but the first, as published
 
     def __post_init__(self) -> None:
         for name in ("channels", "critic"):

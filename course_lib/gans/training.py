@@ -54,14 +54,10 @@ class CodeSpace:
     """How a latent becomes a code: inside each class codes have mean zero and about unit covariance.
 
     A generator that learned to decode such codes reads new pictures only if their codes are made in the same space.
-
-    Attributes:
-        directions: ``(D, dims)``: the main directions of the latents around their class means.
-        common: ``(dims, dims)``: their covariance along these, over all classes.
     """
 
-    directions: Tensor
-    common: Tensor
+    directions: Tensor  # (D, dims): the main directions of the latents around their class means
+    common: Tensor  # (dims, dims): their covariance along these, over all classes
 
     @classmethod
     def fit(cls, latent: Tensor, labels: Tensor, dims: int) -> "CodeSpace":

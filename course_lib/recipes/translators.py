@@ -212,8 +212,8 @@ def _encode(job: Job, spec: TranslatorSpec) -> tuple[GridAutoencoder, SourceExpe
     if spec.pooled:
         # Pooled batch by batch: maps in full would need gigabytes.
         first = source.encode(sets[0].batch(torch.arange(2)).to(device))
-        pairs = pairs_of(PooledSource(source, first, target.config.side).pooled)
-        source = PooledSource(source, pairs.condition, target.config.side)
+        pairs = pairs_of(PooledSource.fit(source, first, target.config.side).pooled)
+        source = PooledSource.fit(source, pairs.condition, target.config.side)
         pairs = replace(pairs, condition=source.standardise(pairs.condition))
     else:
         pairs = pairs_of(source.encode)

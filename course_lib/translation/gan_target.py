@@ -86,19 +86,12 @@ class GanTarget(nn.Module):
 
 @dataclass(frozen=True)
 class GeneratedPairs:
-    """Generated pictures as far as the flow needs them.
+    """Generated pictures as far as the flow needs them."""
 
-    Attributes:
-        z: ``(N, Z)``.
-        label: ``int64 (N,)``.
-        thing: ``int64 (N,)``: what the caption stage saw, a row of :attr:`things`.
-        things: the different things seen, each label → name.
-    """
-
-    z: Tensor
-    label: Tensor
-    thing: Tensor
-    things: list[dict[str, str]]
+    z: Tensor  # (N, Z)
+    label: Tensor  # int64 (N,)
+    thing: Tensor  # int64 (N,): what the caption stage saw, a row of ``things``
+    things: list[dict[str, str]]  # the different things seen, each label → name
 
     def __len__(self) -> int:
         return len(self.label)

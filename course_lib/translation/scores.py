@@ -21,23 +21,14 @@ __all__ += ["score_choice", "score_regressor", "translation_scores"]
 
 @dataclass(frozen=True)
 class ExperimentData:
-    """What all translators into one target are scored on.
+    """What all translators into one target are scored on."""
 
-    Attributes:
-        target: target expert, frozen.
-        judge: scores, and never trains anything.
-        held: held-out pictures.
-        latents: of ``held``; their condition is empty.
-        real: ``(N, 3, S, S)``, the held-out pictures.
-        features: ``(N, F)``, the judge's features of them.
-    """
-
-    target: GridAutoencoder
-    judge: Judge
-    held: ImageSet
-    latents: Pairs
-    real: Tensor
-    features: Tensor
+    target: GridAutoencoder  # frozen
+    judge: Judge  # scores, and never trains anything
+    held: ImageSet  # held-out pictures
+    latents: Pairs  # of ``held``; their condition is empty
+    real: Tensor  # (N, 3, S, S), the held-out pictures
+    features: Tensor  # (N, F), the judge's features of them
 
     @classmethod
     def prepare(cls, target: GridAutoencoder, judge: Judge, held: ImageSet) -> "ExperimentData":

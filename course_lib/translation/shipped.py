@@ -82,7 +82,7 @@ def load_choice(name: str, device: Device = "cpu", folder: Path = CHECKPOINTS) -
     if name not in SOURCES:
         raise CourseError(f"there is no source {name!r}: choose one of {', '.join(SOURCES)}.")
     flow, state = _open(name, ("choice",), device, folder)
-    source = PooledSource.restore(SOURCES[name](device), flow.config.condition_shape, state)
+    source = PooledSource(SOURCES[name](device), flow.config.condition_shape, **state)
     return Translator(source, flow, load_expert("avatar-autoencoder", device))
 
 

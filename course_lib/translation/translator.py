@@ -179,38 +179,33 @@ class PooledSource:
     the target's grid has cells, or twice as many along each side where the neighbourhood of a cell stays small.
 
     Args:
-        expert: gives vectors or maps.
-        output: ``(N, C, H, W)`` or ``(N, K)``, its output for training pictures.
-        side: cells along one side of the target's latent.
+        expert: gives vectors ``(N, K)`` or maps ``(N, C, H, W)``.
+        condition_shape: of its pooled output.
+        mean, deviation: of that output for training pictures, with as many axes; what a checkpoint keeps.
     """
 
-    def __init__(self, expert: SourceExpert, output: Tensor, side: int):
-        self.expert, self.condition_shape = expert, tuple(output.shape[1:])
-        if output.ndim == 4:
-            channels, size = output.shape[1:3]
-            fine = channels * 4**2 <= _MOST_NEIGHBOURS and 2 * side <= size
-            places = 2 * side if fine else side
-            self.condition_shape = (channels, places, places)
-        pooled = self.pool(output)
-        axes = (0, 2, 3) if output.ndim == 4 else 0
-        # What hardly varies is not blown up: its standard deviation counts as a twentieth of the mean one at least.
-        std = pooled.std(axes, keepdim=True)
-        self.mean, self.std = pooled.mean(axes, keepdim=True), std.clamp_min(0.05 * std.mean() + 1e-6)
+    def __init__(self, expert: SourceExpert, condition_shape: tuple[int, ...], mean: Tensor, deviation: Tensor):
+        self.expert, self.condition_shape = expert, tuple(condition_shape)
+        self.mean, self.deviation = mean, deviation
 
     @classmethod
-    def restore(cls, expert: SourceExpert, shape: tuple[int, ...], state: dict[str, Tensor]) -> "PooledSource":
-        """The source that gave :meth:`state`, around an expert of the same kind."""
-        source = cls.__new__(cls)
-        source.expert, source.condition_shape = expert, tuple(shape)
-        source.mean, source.std = state["mean"], state["deviation"]
-        return source
+    def fit(cls, expert: SourceExpert, output: Tensor, side: int) -> "PooledSource":
+        """From the expert's output for training pictures; the target's latent has ``side`` cells along one side."""
+        shape, axes = tuple(output.shape[1:]), (0, 2, 3) if output.ndim == 4 else 0
+        if output.ndim == 4:
+            fine = shape[0] * 4**2 <= _MOST_NEIGHBOURS and 2 * side <= shape[1]
+            shape = (shape[0], *[2 * side if fine else side] * 2)
+            output = F.adaptive_avg_pool2d(output, shape[1:])
+        # What hardly varies is not blown up: its standard deviation counts as a twentieth of the mean one at least.
+        std = output.std(axes, keepdim=True)
+        return cls(expert, shape, output.mean(axes, keepdim=True), std.clamp_min(0.05 * std.mean() + 1e-6))
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint must keep besides the expert and the shape."""
-        return {"mean": self.mean, "deviation": self.std}
+        return {"mean": self.mean, "deviation": self.deviation}
 
     def transformed(self, transform: Callable[[Tensor], Tensor]) -> "PooledSource":
-        return self.restore(TransformedExpert(self.expert, transform), self.condition_shape, self.state())
+        return PooledSource(TransformedExpert(self.expert, transform), self.condition_shape, **self.state())
 
     def pool(self, output: Tensor) -> Tensor:
         """The expert's output, ``(B, C, H, W)`` averaged to few places; pooling twice changes nothing more."""
@@ -221,7 +216,7 @@ class PooledSource:
         return self.pool(self.expert.encode(x))
 
     def standardise(self, output: Tensor) -> Tensor:
-        return (self.pool(output) - self.mean) / self.std
+        return (self.pool(output) - self.mean) / self.deviation
 
     def encode(self, x: Tensor) -> Tensor:
         return self.standardise(self.expert.encode(x))
