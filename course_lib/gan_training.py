@@ -26,18 +26,8 @@ from .gans.training import (
 )
 from .training.method import Loss, Method, frozen
 
-__all__ = [
-    "ALAE_SCHEDULE",
-    "BIGGAN_SCHEDULE",
-    "ALAEMethod",
-    "BigGANMethod",
-    "GANData",
-    "GANMethod",
-    "GANSchedule",
-    "LogisticMethod",
-    "StyleGANMethod",
-    "logistic_loss",
-]
+__all__ = ["ALAEMethod", "BigGANMethod", "GANData", "GANMethod", "GANSchedule", "LogisticMethod", "StyleGANMethod"]
+__all__ += ["logistic_loss"]
 
 
 @dataclass(frozen=True)
@@ -69,21 +59,15 @@ class GANSchedule:
     averaging: float = 0.998
 
 
-ALAE_SCHEDULE = GANSchedule(decode=6000, rate=1e-3, critic_rate=1e-3)
-"""A long start: in it E and G become an autoencoder, which the adversarial steps then only have to keep."""
-
-BIGGAN_SCHEDULE = GANSchedule(decode_rate=2e-3, rate=5e-4, critic_rate=5e-4, averaging=0.999)
+# A long start: in it E and G become an autoencoder, which the adversarial steps then only have to keep.
+_ALAE_SCHEDULE = GANSchedule(decode=6000, rate=1e-3, critic_rate=1e-3)
+_BIGGAN_SCHEDULE = GANSchedule(decode_rate=2e-3, rate=5e-4, critic_rate=5e-4, averaging=0.999)
 
 
 @dataclass(frozen=True)
 class GANData:
-    """What a GAN is trained on.
-
-    Attributes:
-        latents: ``(N, C, G, G)``, or pictures.
-        codes: ``(N, D)``: the noise vector of each.
-        labels: ``(N,)``, from 0.
-    """
+    """What a GAN is trained on: latents ``(N, C, G, G)`` or pictures, the noise vector of each, ``codes (N, D)``,
+    and labels ``(N,)`` from 0."""
 
     latents: Tensor
     codes: Tensor
@@ -107,6 +91,8 @@ class GANMethod(Method):
         space: decodes previews.
         noise: standard deviation of what is added to real and drawn latents before the discriminator.
     """
+
+    moved = ("data",)
 
     def __init__(
         self,
@@ -136,10 +122,6 @@ class GANMethod(Method):
         """Parameters of the optimiser called ``name``: ``decoder`` trains the generator while it only decodes."""
         return [{"params": list(self.modules["critic" if name == "critic" else "generator"].parameters())}]
 
-    def to_device(self, device: torch.device) -> None:
-        super().to_device(device)
-        self.data = self.data.to(device)
-
     def batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Latents, codes with a share of fresh noise, and labels."""
         index, share = index.to(self.device), self.schedule.code_noise
@@ -161,7 +143,6 @@ class GANMethod(Method):
         raise TypeError(f"{type(self).__name__} must define generator_loss()")
 
     def losses(self, batch: tuple, generator: torch.Generator, step: int) -> Iterator[Loss]:
-        """See the class."""
         if self.watch is not None:
             self.watch(step)
         if step < self.schedule.decode:
@@ -236,6 +217,13 @@ class LogisticMethod(GANMethod):
     r1_every = 8
     r1: float
     mixing: float
+    slots: int
+
+    def mixed(self, z: Tensor, fresh: int, generator: torch.Generator) -> Tensor:
+        """In a share of the steps two styles for each of the first ``fresh``; codes of known pictures keep one."""
+        if fresh and torch.rand((), generator=generator) < self.mixing:
+            return mix_styles(z, torch.cat([z[:fresh].roll(1, 0), z[fresh:]]), self.slots, generator)
+        return z
 
     def critic_loss(self, real: Tensor, fake: Tensor, labels: Tensor, step: int) -> Loss:
         return logistic_loss(self.modules["critic"], real, fake, self.r1 if step % self.r1_every == 0 else 0.0)
@@ -245,10 +233,9 @@ class LogisticMethod(GANMethod):
 
 
 class StyleGANMethod(LogisticMethod):
-    """StyleGAN with its own discriminator.
+    """StyleGAN with its own discriminator, see :class:`GANMethod`.
 
     Args:
-        data, config, schedule, space: see :class:`GANMethod` and :class:`StyleGANConfig`.
         r1: weight of the penalty (published: 10/2), applied in every eighth step, eight times as strong.
         mixing: share of steps in which two styles rule one drawn latent; 0.9 as published, at eighteen layers.
     """
@@ -263,7 +250,7 @@ class StyleGANMethod(LogisticMethod):
         mixing: float = 0.2,
     ):
         super().__init__(data, StyleGAN(config), StyleGANCritic(config), schedule, space)
-        self.r1, self.mixing, self.blocks = r1 * self.r1_every, mixing, len(config.channels)
+        self.r1, self.mixing, self.slots = r1 * self.r1_every, mixing, len(config.channels)
 
     def groups(self, name: str, rate: float) -> list[dict[str, Any]]:
         if name == "critic":
@@ -275,10 +262,7 @@ class StyleGANMethod(LogisticMethod):
 
     def generate(self, network: nn.Module, z: Tensor, labels: Tensor, generator: torch.Generator, fresh: int) -> Tensor:
         noise = self.unwrapped("generator").synthesis.noise(len(z), generator)
-        if fresh and torch.rand((), generator=generator) < self.mixing:
-            # Codes of known pictures keep their one style.
-            z = mix_styles(z, torch.cat([z[:fresh].roll(1, 0), z[fresh:]]), self.blocks, generator)
-        return network(z, noise)
+        return network(self.mixed(z, fresh, generator), noise)
 
 
 class ALAECritic(nn.Module):
@@ -294,15 +278,11 @@ class ALAECritic(nn.Module):
 
 
 class ALAEMethod(LogisticMethod):
-    """ALAE's three steps after a start as an autoencoder.
+    """ALAE's three steps after a start as an autoencoder; arguments are those of :class:`StyleGANMethod`.
 
     Published, from the first step on: the discriminator's step moves E and D, the generator's G and F, and the
     reciprocity step E, G and F. Here E and G first learn to give real latents back, while F learns codes as the other
     generators do; a quarter of each later batch keeps that error, so that a person stays who it is.
-
-    Args:
-        data, network, schedule, space: see :class:`GANMethod` and :class:`ALAE`.
-        r1, mixing: see :class:`StyleGANMethod`.
 
     Attributes:
         redrawing: weight of the error of G(E(x)) beside reciprocity.
@@ -316,7 +296,7 @@ class ALAEMethod(LogisticMethod):
         self,
         data: GANData,
         network: ALAE,
-        schedule: GANSchedule = ALAE_SCHEDULE,
+        schedule: GANSchedule = _ALAE_SCHEDULE,
         space: LatentSpace | None = None,
         r1: float = 15.0,
         mixing: float = 0.2,
@@ -334,9 +314,7 @@ class ALAEMethod(LogisticMethod):
 
     def _draw(self, network: nn.Module, z: Tensor, generator: torch.Generator, fresh: int) -> tuple[Tensor, Tensor]:
         noise = self.unwrapped("generator").decoder.noise(len(z), generator)
-        if fresh and torch.rand((), generator=generator) < self.mixing:
-            z = mix_styles(z, torch.cat([z[:fresh].roll(1, 0), z[fresh:]]), self.slots, generator)
-        return network(z, noise)
+        return network(self.mixed(z, fresh, generator), noise)
 
     def generate(self, network: nn.Module, z: Tensor, labels: Tensor, generator: torch.Generator, fresh: int) -> Tensor:
         return self._draw(network, z, generator, fresh)[0]
@@ -380,7 +358,7 @@ class BigGANMethod(GANMethod):
         self,
         data: GANData,
         config: BigGANConfig,
-        schedule: GANSchedule = BIGGAN_SCHEDULE,
+        schedule: GANSchedule = _BIGGAN_SCHEDULE,
         space: LatentSpace | None = None,
     ):
         generator, critic = Generator(config), Discriminator(config)

@@ -214,17 +214,16 @@ class TransferGenerator(nn.Module):
 
     Args:
         source: trained generator; copied.
-        classes: number of new classes.
+        classes: number of new classes, whose mixing weights and residuals begin orthogonal, as published; see
+            :meth:`init_at`.
         variant: one of :data:`PROPAGATIONS`.
-        init: how mixing weights and residuals begin: ``orthogonal`` or ``normal``, as published, see
-            :func:`course_lib.gans.start_weights`. :meth:`init_at` begins at mixtures of old classes instead.
 
     Attributes:
         config: that of ``source`` with the number of new classes.
         class_names, old_names: of new and of old classes, where they are known.
     """
 
-    def __init__(self, source: Generator, classes: int, variant: str = "additive", init: str = "orthogonal"):
+    def __init__(self, source: Generator, classes: int, variant: str = "additive"):
         super().__init__()
         self.variant, self.config = variant, replace(source.config, classes=classes)
         self.class_names: list[str] = []
@@ -238,8 +237,8 @@ class TransferGenerator(nn.Module):
         if embedding is not None:
             del self.target.shared
         for part in self.propagations():
-            start_weights(part.mixing, init)
-            start_weights(part.residual, init)
+            start_weights(part.mixing)
+            start_weights(part.residual)
         if variant == "additive":
             self._set_layers(self.source)
         self.to(next(source.parameters()).device)
@@ -355,8 +354,7 @@ def load_released_transfer(
 
     Args:
         path: its file, ``G*.pth`` or the same as ``.safetensors``.
-        config: of the generator that was transferred; by default that of ``base``, or what the
-            file says.
+        config: of the generator that was transferred; by default that of ``base``, or what the file says.
         base: that generator. The file keeps its tables, but its running statistics went on, and after the second stage
             its convolutions as well: without ``base`` old classes are drawn with those, and are no longer what they
             were.
@@ -380,11 +378,8 @@ def load_released_transfer(
 
 
 def load_released_transfer_discriminator(path: str | Path, config: BigGANConfig) -> Discriminator:
-    """A discriminator that the authors' code trained.
-
-    Args:
-        path: its file, ``D*.pth`` or the same as ``.safetensors``.
-        config: of the generator that was transferred.
+    """A discriminator that the authors' code trained, ``D*.pth`` or the same as ``.safetensors``, for the generator
+    of ``config``.
 
     Raises:
         CourseError: as :func:`load_released_transfer`.

@@ -29,7 +29,8 @@ __all__ += ["stage_table", "transfer_discriminator", "with_old"]
 
 
 def fit_mixtures(new: Tensor, old: Tensor, spread: Tensor | None = None, ridge: float = 0.1) -> Tensor:
-    """Weights of old classes, not negative and with the sum 1, whose mixture of feature means is nearest to each new.
+    """Weights of old classes, not negative and with the sum 1, whose mixture of feature means is nearest to each
+    new.
 
     Args:
         new, old: ``(classes, F)`` mean features.
@@ -53,15 +54,13 @@ def fit_mixtures(new: Tensor, old: Tensor, spread: Tensor | None = None, ridge: 
 
 
 @torch.no_grad()
-def similar_mixtures(
-    source: SourceModel, latents: Tensor, labels: Tensor, each: int = 20, ridge: float = 0.1
-) -> Tensor:
+def similar_mixtures(source: SourceModel, latents: Tensor, labels: Tensor) -> Tensor:
     """Mixtures of old classes that look like the new ones, ``(new, old)``, in the features of the old discriminator.
 
-    The source's classes are bundled, ``each`` pictures of one are looked at; latents and labels are those of training
-    pictures of the new classes; ``ridge`` is that of :func:`fit_mixtures`.
+    The source's classes are bundled, twenty pictures of each are looked at; latents and labels are those of training
+    pictures of the new classes.
     """
-    old = few_per_class(source_classes(source.classes).part("train"), each)
+    old = few_per_class(source_classes(source.classes).part("train"), 20)
     device = next(source.discriminator.parameters()).device
     seen = [
         torch.cat([source.discriminator.features(part.float().to(device)).cpu() for part in one.split(250)])
@@ -73,23 +72,19 @@ def similar_mixtures(
         for one, owner in zip(seen, owners, strict=True)
     ]
     spread = (seen[1] - means[1][old.labels["class"]]).std(0)
-    return fit_mixtures(*means, spread, ridge)
+    return fit_mixtures(*means, spread)
 
 
 @torch.no_grad()
-def transfer_discriminator(
-    source: Discriminator, classes: int, mixtures: Tensor | None = None, init: str = "orthogonal"
-) -> Discriminator:
-    """A trainable discriminator with copies of the old one's layers, and an embedding of new classes.
-
-    Each class begins at its mixture of old embeddings, ``(new, old)``; without mixtures at random, as published, see
-    :func:`course_lib.gans.start_weights`.
+def transfer_discriminator(source: Discriminator, classes: int, mixtures: Tensor | None = None) -> Discriminator:
+    """A trainable discriminator with copies of the old one's layers, and an embedding of new classes that begin at
+    mixtures ``(new, old)`` of old embeddings; without mixtures at random, as published.
 
     Raises:
         CourseError: mixtures of another shape.
     """
     discriminator = Discriminator(replace(source.config, classes=classes))
-    start_weights(discriminator.embed, init)
+    start_weights(discriminator.embed)
     state = {name: tensor for name, tensor in source.state_dict().items() if not name.startswith("embed.")}
     discriminator.load_state_dict(discriminator.state_dict() | state)
     if mixtures is not None:
@@ -137,9 +132,8 @@ def _groups(generator: TransferGenerator) -> dict[str, list[nn.Parameter]]:
 
 
 def set_stage(generator: TransferGenerator, stage: str) -> TransferGenerator:
-    """Sets which parameters train; the source never does.
-
-    The generator is changed in place; ``ft`` gives it convolutions of its own.
+    """Sets in place which parameters train; the source never does, and ``ft`` gives the generator its own
+    convolutions.
 
     Raises:
         CourseError: there is no such stage.
@@ -161,10 +155,10 @@ def stage_table(generator: TransferGenerator) -> list[tuple[str, int, bool]]:
 
 
 def penalty(generator: TransferGenerator, l1: float = 0.01, l2: float = 0.01) -> Tensor:
-    """l1 · Σ mean |A| + l2 · Σ mean R²: means over each tensor, summed over all tensors.
+    """l1 · Σ mean |A| + l2 · Σ mean R²: means over each tensor, A and a0 apart, summed over all tensors.
 
-    A and a0 are tensors of their own. Published: 0.01 for the mixing weights and, for the residuals, 0.1 at 128 pixels
-    and 0.01 at 32. Where the weights have a spectral norm, the raw A is penalised, so that the function cannot shrink.
+    Published: 0.01 for the mixing weights and, for the residuals, 0.1 at 128 pixels and 0.01 at 32. Where the weights
+    have a spectral norm, the raw A is penalised, so that the function cannot shrink.
     """
     total = torch.zeros((), device=next(generator.parameters()).device)
     for part in generator.propagations():
@@ -252,13 +246,8 @@ class PropagationSettings:
 class PropagationMethod(BigGANMethod):
     """BigGAN's training on new classes, with the penalties of propagation.
 
-    It trains any class-conditional generator, so baselines are trained by the same code.
-
-    Args:
-        data: of the new classes, see :func:`new_class_data`.
-        generator: a :class:`TransferGenerator`, which trains by stages, or a plain one, all of which trains.
-        discriminator, settings: see :func:`make_networks`.
-        space: decodes previews.
+    It trains any class-conditional generator, so baselines are trained by the same code: a :class:`TransferGenerator`
+    trains by stages, of a plain one everything does. See :func:`new_class_data` and :func:`make_networks`.
 
     Raises:
         CourseError: the networks have another number of classes than the data.
@@ -331,11 +320,8 @@ class PropagationMethod(BigGANMethod):
 
 @torch.no_grad()
 def new_class_data(source: SourceModel, data: ImageSet, codes: CodeSpace) -> GANData:
-    """Latents of training pictures with ``labels["class"]``, and their noise vectors.
-
-    ``codes`` is the space of those that the source learned to decode, see
-    :func:`~course_lib.bn_transfer.propagation.load_codes`.
-    """
+    """Latents of training pictures with ``labels["class"]``, and their noise vectors in the space of
+    :func:`~course_lib.bn_transfer.propagation.load_codes`."""
     latents, labels = source.encode(data), data.labels["class"]
     return GANData(latents, codes.codes(latents.flatten(1).float(), labels), labels)
 
@@ -372,10 +358,10 @@ def _rows(network: nn.Module, table: str, index: Tensor) -> nn.Module:
 def make_networks(
     source: SourceModel, settings: PropagationSettings, mixtures: Tensor, seed: int = 0
 ) -> tuple[nn.Module, Discriminator]:
-    """Generator and discriminator of one method, ready to train.
+    """Generator and discriminator of one method, ready to train; ``seed`` is that of random weights.
 
     All methods but ``scratch`` begin with the source's discriminator. ``mixtures`` are ``(new, old)``; with another
-    start only their size counts. ``seed`` is that of random weights.
+    start only their size counts.
     """
     classes, device = len(mixtures), next(source.generator.parameters()).device
     if settings.init == "mean":
@@ -435,10 +421,8 @@ def recalibrate_batchnorm(generator: nn.Module, passes: int = 8, batch_size: int
 def draw_new_classes(
     generator: nn.Module, space: LatentSpace | None, each: int, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Pictures ``(N, 3, S, S)`` on the CPU, ``each`` of every class in order, and their labels.
-
-    ``space`` decodes what the generator draws; None where it draws pictures.
-    """
+    """Pictures ``(N, 3, S, S)`` on the CPU, ``each`` of every class in order, and their labels; ``space`` decodes
+    latents."""
     device, config = next(generator.parameters()).device, generator.config
     labels = torch.arange(config.classes).repeat_interleave(each)
     z = torch.randn(len(labels), config.noise, generator=torch.Generator().manual_seed(seed))

@@ -33,10 +33,8 @@ GROUPED_FROM = 0.5
 
 
 def standardise_kernels(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``(…, k, k)`` → taps with mean 0 and unbiased standard deviation 1, and the mean and std ``(…)`` taken away.
-
-    A kernel of equal taps has the standard deviation 0; its taps become zero instead of the published code's NaN.
-    """
+    """``(…, k, k)`` → taps with mean 0 and unbiased standard deviation 1, and the mean and std ``(…)`` taken away;
+    the taps of a constant kernel become zero instead of the published code's NaN."""
     mean, std = weight.mean((-1, -2)), weight.flatten(-2).std(-1)
     safe = torch.where(std > 0, std, 1.0)
     return (weight - mean[..., None, None]) / safe[..., None, None], mean, std
@@ -88,10 +86,8 @@ class ModulatedConv(nn.Module):
     def forward(self, x: Tensor, gain: Tensor, shift: Tensor, bias: Tensor, owner: Tensor | None = None) -> Tensor:
         """Pictures ``(B, I, H, W)`` under the kernels of their classes: ``(B, O, H, W)``; fused, of twice the side.
 
-        Args:
-            x: pictures.
-            gain, shift, bias: γ, β ``(N, *pairs)`` and δ ``(N, O)`` of N classes, or of every picture where N = B.
-            owner: ``(B,)``: which of the N a picture uses; its own by default.
+        γ, β ``(N, *pairs)`` and δ ``(N, O)`` are of N classes, ``owner (B,)`` says which a picture uses; or of every
+        picture.
         """
         kernels, bias = self.kernels(gain, shift), self.bias + bias
         if owner is None:
@@ -100,13 +96,10 @@ class ModulatedConv(nn.Module):
         return self.convolve(x[order], kernels, bias, owner.bincount(minlength=len(kernels)).tolist())[order.argsort()]
 
     def convolve(self, x: Tensor, kernels: Tensor, bias: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
-        """Convolves with finished kernels.
+        """Convolves ``(B, I, H, W)`` with finished kernels, see :meth:`kernels`, and biases ``(N, O)``, the layer's
+        own added.
 
-        Args:
-            x: ``(B, I, H, W)``.
-            kernels: N of them, see :meth:`kernels`: one for all pictures, one a picture, or one for each of ``sizes``.
-            bias: ``(N, O)``, the layer's own added.
-            sizes: how many pictures in a row, N counts that add up to B, share a kernel.
+        There is one for all pictures, one a picture, or one for each of ``sizes``: how many pictures in a row share it.
         """
         count = len(kernels)
         if count == 1:
@@ -163,10 +156,8 @@ class FullHead(nn.Module):
 
     @torch.no_grad()
     def init_from_source(self, layer: ModulatedConv) -> None:
-        """Analytic self-initialisation: constants of the source layer as biases, weights zero.
-
-        Whatever the class, the layer then is the source layer; the first gradient step moves the weights.
-        """
+        """Analytic self-initialisation: constants of the source layer as biases, weights zero. Whatever the class,
+        the layer then is the source layer; the first gradient step moves the weights."""
         gain, shift, bias = layer.source()
         self.kernel.weight.zero_()
         self.kernel.bias.copy_(torch.stack([gain[0], shift[0]], -1).flatten())
@@ -175,10 +166,8 @@ class FullHead(nn.Module):
 
 
 class LowRankHead(nn.Module):
-    """γ and β as those of the source layer plus a class-dependent product of thin matrices.
-
-    ``rank · (O + I)`` numbers a class vector instead of ``O · I``, for each of γ and β.
-    """
+    """γ and β as those of the source layer plus a class-dependent product of thin matrices: ``rank · (O + I)``
+    numbers a class vector instead of ``O · I``, for each of γ and β."""
 
     def __init__(self, layer: ModulatedConv, width: int, rank: int = 4):
         super().__init__()
@@ -234,17 +223,16 @@ class HyperGenerator(nn.Module):
 
     Args:
         source: trained generator. It is kept inside and frozen.
-        classes: number of target classes.
-        width: of the class vector.
+        classes, width: number of target classes, and length of the class vector.
         rank: of the heads; None takes full heads, as published.
         start: ``source`` sets the heads so that every class begins as the source generator (ours, no data and no
             training needed); ``random`` leaves them random, as the published code does before its self-alignment.
         published: see :class:`ModulatedConv`.
         finetune: train constant, noise strengths, styles and to-RGB as well. The published ``--finetune`` trains those
             of the source, which is then lost; ours trains copies, a few per cent of the weights, and keeps it.
-        class_styles: give each class an offset of the style w in every block, 0 at the start. Not published: after
-            each convolution AdaIN sets mean and standard deviation of every channel, from the style alone, so that
-            modulated kernels cannot move a class's colours and contrasts, however they are trained.
+        class_styles: give each class an offset of the style w in every block, 0 at the start. Not published: after each
+            convolution AdaIN sets mean and standard deviation of every channel, from the style alone, so that modulated
+            kernels cannot move a class's colours and contrasts, however they are trained.
 
     Attributes:
         class_names: what the classes show, where that is known.
@@ -289,11 +277,8 @@ class HyperGenerator(nn.Module):
         return self.source.synthesis if self.own is None else self.own
 
     def modulation(self, labels: Tensor) -> Modulation:
-        """Finished kernels of N classes: compute them once where no gradient is needed, and draw many times.
-
-        Args:
-            labels: class indices ``(N,)`` or class vectors ``(N, width)``.
-        """
+        """Finished kernels of class indices ``(N,)`` or class vectors ``(N, width)``: compute them once where no
+        gradient is needed, and draw many times."""
         vectors = self.classes(labels) if labels.ndim == 1 else labels
         kernels, biases = [], []
         for conv, head in zip(self.convs, self.heads, strict=True):
@@ -331,11 +316,11 @@ class HyperGenerator(nn.Module):
         Args:
             z: ``(B, latent)`` or one a block, ``(B, blocks, latent)``.
             labels: class indices ``(B,)``; class vectors ``(B, width)`` or ``(1, width)``, for example a mixture;
-                finished kernels of one class, of every picture, or of the classes that ``owner`` points to; or None
-                for the source domain.
+                finished kernels of one class, of every picture, or of the classes that ``owner (B,)`` points to; or
+                None for the source domain.
             noise: one map a block; fresh ones by default.
             truncation: pulls styles towards their mean.
-            owner: ``(B,)``: which class of a :class:`Modulation` a picture has.
+            owner: see ``labels``.
         """
         noise = self.synthesis.noise(len(z)) if noise is None else noise
         if labels is None:
@@ -433,11 +418,10 @@ def load_released_hypermod(
     Args:
         path: a self-aligned file (``generator``, ``task``) or one of a transfer (``g_running``, ``t_running_g``, and
             without the average ``generator``, ``task_g``).
-        base: what it was made of. The file keeps the source's kernels standardised, without their means and
-            standard deviations, so the source domain can only be drawn with these.
+        base: what it was made of. The file keeps the source's kernels standardised, without their means and standard
+            deviations, so the source domain can only be drawn with these.
         averaged: the exponential moving averages of a transfer.
-        size: side in pixels of what it shall draw; by default the largest that was trained. Files hold nine blocks,
-            whatever they were trained to.
+        size: side in pixels of what it shall draw; by default the largest that was trained.
 
     Raises:
         CourseError: a file cannot be read, names and shapes are not exactly right, or the kernels are not those of

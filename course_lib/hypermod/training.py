@@ -17,13 +17,13 @@ from ..data import ImageSet
 from ..errors import CourseError
 from ..experts.autoencoder import NOISE, LatentSpace
 from ..gan_training import GANData, GANSchedule, LogisticMethod, logistic_loss
-from ..gans.stylegan import StyleGANConfig, StyleGANCritic, mix_styles
+from ..gans.stylegan import StyleGANConfig, StyleGANCritic
 from ..gans.training import class_codes, encode_mirrored, logistic_generator
 from ..training.method import Loss, Method
 from .generator import HyperGenerator
 
 __all__ = ["ConditionalDiscriminator", "HyperModulationMethod", "SelfAlignmentMethod", "alignment_losses"]
-__all__ += ["barlow_twins", "draw_classes", "picture_distance", "shift_cells", "transfer_data", "two_views"]
+__all__ += ["barlow_twins", "draw_classes", "picture_distance", "transfer_data", "two_views"]
 
 
 # --- self-alignment ---------------------------------------------------------------------------------------------------
@@ -62,12 +62,11 @@ class SelfAlignmentMethod(Method):
     """The published self-initialisation: a random hypernetwork learns to imitate its source, without data.
 
     It is what a random start needs before any transfer; the analytic start of :class:`HyperGenerator` needs none of it.
-    Heads and class network of a generator with one class train; published: 10,000 steps of 32.
+    Published: 10,000 steps of 32.
 
     Args:
         hyper: with one class, usually ``start="random"``; trained in place. Any source.
-        rate: Adam's learning rate of the heads.
-        class_rate: that of the class network, as a factor.
+        rate, class_rate: Adam's learning rate of the heads, and that of the class network as a factor.
         every: steps between two looks at what it draws, logged as ``pictures``: :func:`picture_distance` of sixteen
             fixed samples. 0 never looks.
 
@@ -104,33 +103,24 @@ class SelfAlignmentMethod(Method):
 
 
 class ConditionalDiscriminator(StyleGANCritic):
-    """One trunk for all classes and one score each, which the label picks: the layer ``final`` of the paper's code.
+    """One trunk for all classes and one score each, which the label picks: the layer ``final`` of the paper's code."""
 
-    ``from_rgb`` trains the first 1×1 convolution too; as published, the transfer freezes it.
-    """
-
-    def __init__(self, config: StyleGANConfig, classes: int, from_rgb: bool = True):
+    def __init__(self, config: StyleGANConfig, classes: int):
         super().__init__(config, classes)
-        for index, layer in enumerate(self.from_rgb):
-            # Only the full size comes: the entries of smaller ones would wait for a gradient.
-            layer.requires_grad_(from_rgb and index == 0)
+        # Only the full size comes: the entries of smaller ones would wait for a gradient.
+        self.from_rgb[1:].requires_grad_(False)
 
     @classmethod
-    def from_source(
-        cls, source: StyleGANCritic, classes: int, start: str = "source", from_rgb: bool = False
-    ) -> "ConditionalDiscriminator":
-        """A discriminator with the trunk of ``source``, copied.
+    def from_source(cls, source: StyleGANCritic, classes: int) -> "ConditionalDiscriminator":
+        """A copy of ``source`` whose first 1×1 convolution is frozen, as published.
 
-        ``start="source"`` repeats the source's score for every class, so it begins with an opinion on what a picture
-        is; ``random`` is the published start.
+        Every class begins with the source's score, an opinion on what a picture is; published is a random start.
         """
-        network = cls(source.config, classes, from_rgb)
-        state = {name: value for name, value in source.state_dict().items() if not name.startswith("head.")}
-        network.load_state_dict(state, strict=False)
-        if start == "source":
-            with torch.no_grad():
-                network.head.weight.copy_(source.head.weight[:1].expand(classes, -1))
-                network.head.bias.copy_(source.head.bias[:1].expand(classes))
+        network, state = cls(source.config, classes), source.state_dict()
+        heads = {"head.weight": state["head.weight"][:1].expand(classes, -1)}
+        heads["head.bias"] = state["head.bias"][:1].expand(classes)
+        network.load_state_dict(state | heads)
+        network.from_rgb.requires_grad_(False)
         return network
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -139,15 +129,11 @@ class ConditionalDiscriminator(StyleGANCritic):
 
 
 def barlow_twins(first: Tensor, second: Tensor, redundancy: float = 0.005) -> Tensor:
-    """Σ_i (1 − C_ii)² + redundancy · Σ_{i≠j} C_ij², with C the correlation of features over the batch.
+    """Σ_i (1 − C_ii)² + redundancy · Σ_{i≠j} C_ij², with C the correlation over the batch of the features ``(N, F)``
+    of two views, each standardised over its own batch. With several processes C is the mean over all of them.
 
     Source: Zbontar et al. 2021. With few pictures C is noisy: N equal views still give about ``redundancy · F (F − 1) /
     (N − 1)``.
-
-    Args:
-        first, second: ``(N, F)``, features of two views; each is standardised over its own batch. With several
-            processes C is the mean over all of them.
-        redundancy: weight of the off-diagonal part, as published.
     """
     first, second = (F.batch_norm(x.float(), None, None, training=True) for x in (first, second))
     correlation = first.T @ second / len(first)
@@ -179,33 +165,17 @@ def _view(x: Tensor, generator: torch.Generator) -> Tensor:
     return contrast.to(x) * cropped + 0.1 * torch.randn(x.shape, generator=generator).to(x)
 
 
-def shift_cells(x: Tensor, generator: torch.Generator, reach: int = 1) -> Tensor:
-    """Shifts each latent or picture ``(B, C, S, S)`` by whole cells, up to ``reach``; border cells are repeated.
-
-    Source: Zhao et al. 2020 (DiffAugment), whose translation is an eighth of the side: one cell of eight.
-    """
-    count, _, height, width = x.shape
-    shift = torch.randint(-reach, reach + 1, (2, count, 1), generator=generator).to(x.device)
-    rows = (torch.arange(height, device=x.device) + shift[0]).clamp(0, height - 1)
-    columns = (torch.arange(width, device=x.device) + shift[1]).clamp(0, width - 1)
-    batch = torch.arange(count, device=x.device)[:, None, None]
-    return x.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
-
-
 class HyperModulationMethod(LogisticMethod):
     """The transfer of a hyper-modulated generator, or of a baseline with the same call.
 
     Args:
-        data: latents or pictures, codes, and classes from 0.
+        data, schedule, space, noise: see :class:`~course_lib.gan_training.GANMethod`; classes from 0.
         generator: called with z, labels and noise maps; has ``groups``, ``config`` and ``synthesis``.
         discriminator: conditional.
-        schedule, space, noise: see :class:`~course_lib.gan_training.GANMethod`.
-        r1: weight of the penalty, see :class:`~course_lib.gan_training.StyleGANMethod`.
-        mixing: share of steps in which two styles rule one drawn sample.
+        r1, mixing: see :class:`~course_lib.gan_training.StyleGANMethod`.
         class_rate: factor on the learning rate of the class network (baselines: the mapping network). The published
             code ends at 0.001, 2e-6 in all, which leaves the class vectors where they were drawn.
         contrastive: weight of the Barlow Twins term; published 0.01, 0 leaves it out.
-        augment: show the discriminator every latent, real or drawn, shifted by up to a cell.
 
     Raises:
         CourseError: networks of different sizes, or a label that the discriminator has no score for.
@@ -222,7 +192,6 @@ class HyperModulationMethod(LogisticMethod):
         mixing: float = 0.2,
         class_rate: float = 0.1,
         contrastive: float = 0.0,
-        augment: bool = False,
         noise: float = NOISE,
     ):
         if generator.config != discriminator.config:
@@ -232,9 +201,9 @@ class HyperModulationMethod(LogisticMethod):
             raise CourseError(
                 f"the discriminator has {scores} classes and the data have label {largest}: build it with more classes."
             )
-        self.class_rate, self.contrastive, self.augment = class_rate, contrastive, augment
+        self.class_rate, self.contrastive = class_rate, contrastive
         super().__init__(data, generator, discriminator, schedule, space, noise)
-        self.r1, self.mixing, self.blocks = r1 * self.r1_every, mixing, len(generator.config.channels)
+        self.r1, self.mixing, self.slots = r1 * self.r1_every, mixing, len(generator.config.channels)
 
     def groups(self, name: str, rate: float) -> list[dict[str, Any]]:
         if name == "critic":
@@ -247,18 +216,12 @@ class HyperModulationMethod(LogisticMethod):
 
     def generate(self, network: nn.Module, z: Tensor, labels: Tensor, generator: torch.Generator, fresh: int) -> Tensor:
         noise = self.unwrapped("generator").synthesis.noise(len(z), generator)
-        if fresh and torch.rand((), generator=generator) < self.mixing:
-            # Codes of known pictures keep their one style.
-            z = mix_styles(z, torch.cat([z[:fresh].roll(1, 0), z[fresh:]]), self.blocks, generator)
-        return network(z, labels, noise)
-
-    def _seen(self, x: Tensor) -> Tensor:
-        return shift_cells(x, self.draws) if self.augment else x
+        return network(self.mixed(z, fresh, generator), labels, noise)
 
     def critic_loss(self, real: Tensor, fake: Tensor, labels: Tensor, step: int) -> Loss:
         network = self.modules["critic"]
         penalty = self.r1 if step % self.r1_every == 0 else 0.0
-        loss = logistic_loss(partial(network, labels=labels), self._seen(real), self._seen(fake), penalty)
+        loss = logistic_loss(partial(network, labels=labels), real, fake, penalty)
         if self.contrastive:
             for name, x in (("real", real), ("drawn", fake)):
                 first, second = (network(view) for view in two_views(x.detach(), self.draws))
@@ -267,17 +230,12 @@ class HyperModulationMethod(LogisticMethod):
         return loss
 
     def generator_loss(self, fake: Tensor, labels: Tensor) -> Tensor:
-        return logistic_generator(self.unwrapped("critic")(self._seen(fake), labels).float())
+        return logistic_generator(self.unwrapped("critic")(fake, labels).float())
 
 
 def transfer_data(space: LatentSpace, data: ImageSet, dims: int) -> GANData:
-    """Latents, codes and classes of pictures and of their mirror images.
-
-    Args:
-        space: encodes them.
-        data: training pictures with ``labels["class"]`` from 0.
-        dims: length of a code, that of the generator's z.
-    """
+    """Latents, codes of length ``dims`` and classes of pictures with ``labels["class"]``, and of their mirror
+    images."""
     device = space.centre.device
     latents = encode_mirrored(lambda part: space.encode(part.to(device)).flatten(1), data.batches(250))
     labels = data.labels["class"].repeat(2)
@@ -286,13 +244,10 @@ def transfer_data(space: LatentSpace, data: ImageSet, dims: int) -> GANData:
 
 @torch.no_grad()
 def draw_classes(network: nn.Module, labels: Tensor, space: LatentSpace | None = None, seed: int = 0) -> Tensor:
-    """Pictures ``(N, 3, S, S)`` in [−1, 1] on the CPU; picture i has the same z and noise for every generator.
+    """Pictures ``(N, 3, S, S)`` in [−1, 1] on the CPU of classes ``labels (N,)``.
 
-    Args:
-        network: called with z, labels and noise maps; has ``config`` and ``synthesis``.
-        labels: ``(N,)``.
-        space: decodes what it draws, where that is latents.
-        seed: of z and noise.
+    Picture i has the same z and noise for every generator, called with z, labels and noise maps. ``space`` decodes what
+    it draws, where that is latents.
     """
     device, draws, pictures = next(network.parameters()).device, torch.Generator().manual_seed(seed), []
     for part in labels.split(96):

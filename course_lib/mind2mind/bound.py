@@ -32,13 +32,8 @@ def _distances(a: Tensor, b: Tensor) -> Tensor:
 
 
 def couple(a: Tensor, b: Tensor) -> tuple[float, Tensor]:
-    """Exact Wasserstein-1 distance of two samples with Euclidean cost, and the coupling that attains it.
-
-    Args:
-        a, b: ``(N, …)`` each. N = 1,000 takes a second; the cost grows like N³.
-
-    Returns:
-        The distance, and ``order (N,)``: a[i] goes with b[order[i]].
+    """Exact Wasserstein-1 distance of two samples ``(N, …)`` with Euclidean cost, and the coupling that attains it:
+    ``order (N,)``, a[i] goes with b[order[i]]. N = 1,000 takes a second; the cost grows like N³.
 
     Raises:
         CourseError: different numbers of points.
@@ -121,8 +116,7 @@ def measure_bound(target: Tensor, source: Tensor, codes: Tensor, encode: Map, de
     """All terms on samples of equal size.
 
     Args:
-        target: held-out target pictures ``(N, …)``.
-        source: pictures of the source domain ``(N, …)``.
+        target, source: held-out target pictures, and pictures of the source domain, ``(N, …)``.
         codes: N generated codes, ``(N, D)``.
         encode, decode: the frozen halves, as functions of whole samples; deterministic.
 

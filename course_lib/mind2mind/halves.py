@@ -44,9 +44,7 @@ class StyleExpert(nn.Module):
     def render(self, styles: Tensor, fresh: bool = False) -> Tensor:
         """g₁ with gradients, not clamped: pictures of styles ``(B, latent)``, or one a slot.
 
-        Args:
-            styles: what is drawn.
-            fresh: draw noise maps for every picture, as in training; else all get the same, so that this is a function.
+        ``fresh`` draws noise maps for every picture, as in training; else all get the same, so that this is a function.
         """
         decoder = self.alae.generator.decoder
         if fresh:
@@ -69,7 +67,8 @@ class StyleExpert(nn.Module):
 
 
 class MainDirections(nn.Module):
-    """Pictures ↔ a few numbers: the latents of a grid autoencoder along their main directions in one set of pictures.
+    """Pictures ↔ a few numbers: the latents of a grid autoencoder along their main directions in one set of
+    pictures.
 
     Ours: a grid has a thousand numbers, and a MindGAN for all of them takes ten times as long. So the frozen halves get
     one linear layer more, the principal components of the target's scaled latents, which training does not move either.
@@ -128,16 +127,10 @@ def expert_device(expert: TargetExpert) -> torch.device:
 
 
 def encode_set(expert: TargetExpert, data: ImageSet, folder: Path | None = None, progress: bool = True) -> Tensor:
-    """Codes ``float32 (N, D)`` of all pictures of ``data``, on the CPU.
+    """Codes ``float32 (N, D)`` of all pictures of ``data``, brought to the expert's size, on the CPU.
 
-    They are kept in the cache folder, under a name made of the hashes of the pictures and of the expert, so a second
-    call reads them.
-
-    Args:
-        expert: frozen.
-        data: the target set; pictures are brought to the expert's size.
-        folder: of the file; the cache folder by default.
-        progress: show a bar while encoding.
+    They are kept in ``folder``, the cache folder by default, under a name made of the hashes of the pictures and of the
+    expert, so a second call reads them.
     """
     size, device = expert.config.size, expert_device(expert)
     bar = progress_bar(progress, total=len(data), desc="encoding", unit="picture", delay=1)

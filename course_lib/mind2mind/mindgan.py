@@ -49,8 +49,7 @@ class MindConfig:
     """Sizes; the defaults are the published ones at 1024 pixels.
 
     Attributes:
-        latent: length of a code, 512 for the ALAE that they use.
-        noise: length of z.
+        latent, noise: length of a code, 512 for the ALAE that they use, and of z.
         generator, critic: widths of their hidden layers.
         batch_norm: in the generator, as published at 28 pixels only.
         tanh: at the generator's end, where the encoder ends in one too (28 pixels).
@@ -140,12 +139,9 @@ def load_released_mindgan(path: str | Path) -> tuple[MindGenerator, MindCritic]:
 
 
 def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
-    """mean (‖∇ c₀(t h + (1 − t) ĥ)‖₂ − 1)² over a batch, all gradients in one backward pass (Gulrajani et al. 2017).
+    """mean (‖∇ c(t x + (1 − t) x̂)‖₂ − 1)² over a batch, all gradients in one backward pass (Gulrajani et al. 2017).
 
-    Args:
-        critic: codes, or pictures, → scores ``(B,)``.
-        real, fake: ``(B, …)``; no gradient goes into either.
-        share: t, ``(B, 1)`` in [0, 1], one a pair.
+    No gradient goes into ``real`` or ``fake``, codes or pictures ``(B, …)``; ``share`` is t, ``(B, 1)`` in [0, 1].
     """
     share = share.view(-1, *[1] * (real.ndim - 1))
     between = torch.lerp(fake.detach(), real.detach(), share).requires_grad_()
@@ -157,10 +153,8 @@ class WassersteinMethod(Method):
     """The published game: five critic steps on one batch, each with fresh noise, then one step of the generator.
 
     The critic minimises −E c(x) + E c(g(z)) + 10 · penalty + 0.01 · E c(x)²; the drift term on the real side keeps
-    scores near zero, which nothing else in the loss does. The generator minimises −E c(g(z)).
-
-    Logs ``wasserstein``, E c(x) − E c(g(z)): without the penalties the critic's estimate of the distance between
-    the two laws.
+    scores near zero, which nothing else in the loss does. The generator minimises −E c(g(z)). Logged as ``wasserstein``
+    is E c(x) − E c(g(z)): without the penalties the critic's estimate of the distance between the two laws.
 
     Args:
         generator, critic: noise → x ``(B, …)`` → scores ``(B,)``.
@@ -221,7 +215,7 @@ class MindMethod(WassersteinMethod):
         held: codes that are never trained on.
         rate: Adam's learning rate.
         held_every: steps between two Fréchet distances. Let ``log_every`` of the loop be the same or a multiple.
-        game: ``penalty``, ``drift``, ``critic_steps`` and ``average`` of :class:`WassersteinMethod`.
+        game: of :class:`WassersteinMethod`.
 
     Raises:
         CourseError: codes of another length than ``config.latent``.
@@ -295,11 +289,8 @@ class TransferredGAN:
 
     @torch.no_grad()
     def codes(self, z: Tensor, truncation: float = 1.0) -> Tensor:
-        """Codes ``(B, D)`` of noise ``(B, noise)`` in [−1, 1].
-
-        Args:
-            z: see :meth:`noise`.
-            truncation: 1 keeps codes as they are, as published; 0 gives the mean code to all.
+        """Codes ``(B, D)`` of noise ``(B, noise)`` in [−1, 1]; at truncation 1 as they are, at 0 the mean code of
+        the target.
 
         Raises:
             CourseError: truncation, and the codes of the target set were not given.
@@ -425,12 +416,8 @@ def mindgan_tensors(gan: TransferredGAN) -> dict[str, Tensor]:
 
 
 def open_transferred(name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> TransferredGAN:
-    """A shipped transferred GAN, frozen; its expert is opened by the name in the card.
-
-    Args:
-        name: for example ``avatar-mind2mind``.
-        device: where to put it.
-        folder: where weights and cards are; the expert's, too.
+    """A shipped transferred GAN, for example ``avatar-mind2mind``, frozen; its expert, in ``folder`` too, is named
+    in the card.
 
     Raises:
         CourseError: missing or foreign files, or a card of another kind.
@@ -456,18 +443,12 @@ def open_transferred(name: str, device: str | torch.device = "cpu", folder: Path
 def decoded_distance(
     expert: TargetExpert, codes: Tensor, data: ImageSet, network: FeatureNetwork, folder: Path | None = None
 ) -> float:
-    """Fréchet distance of decoded codes to real pictures.
+    """Fréchet distance of decoded codes ``(N, D)`` to real pictures, in the features of ``network``.
 
     With codes of *other* real pictures of the target this is the **ceiling**: a perfect g₀ draws codes of the target's
     law, so it is what that would score. Measure it before anything is trained. Pictures against their own
-    reconstructions would score better than any generator can, for both show the same few things.
-
-    Args:
-        expert: frozen.
-        codes: ``(N, D)``, best as many as there are pictures.
-        data: held-out target pictures.
-        network: gives the features, for example ``judge_features()``.
-        folder: of cached features.
+    reconstructions would score better than any generator can, for both show the same few things. Features are cached in
+    ``folder``.
     """
     real, device = real_features(data, network, expert.config.size, folder), expert_device(expert)
     parts = [network.features(expert.decode(part.to(device)).cpu()) for part in codes.split(250)]
@@ -496,7 +477,7 @@ def score_transfer(
 
     Returns:
         ``Mind2Mind``: samples; ``ceiling``; ``Gaussian``: of :func:`draw_gaussian`; ``codes``: of generated codes to
-        held-out ones, in latent space.
+            held-out ones, in latent space.
     """
     count, found = len(data), gan.codes(gan.noise(len(data), seed)).cpu()
     some = codes[torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))[:count]]

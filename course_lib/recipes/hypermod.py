@@ -3,7 +3,6 @@
 From StyleGAN's people to six new kinds: three faces of another make, and three things that are no faces.
 """
 
-import json
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
@@ -24,21 +23,11 @@ from ..hypermod import ConditionalDiscriminator, HyperGenerator, HyperModulation
 from ..hypermod.generator import HYPER_KIND, hyper_config, hyper_tensors
 from ..hypermod.training import draw_classes, transfer_data
 from ..profiles import seed_everything
-from ..training import Card, atomic_write
-from .recipe import Contender, Job, compare, data_hash, publish, publish_comparison
+from ..training import Card
+from .recipe import Contender, Job, compare, data_hash, kept, on_held_out, publish, publish_comparison
 
-__all__ = [
-    "KINDS_LEARNED",
-    "SCHEDULE",
-    "SHOWN",
-    "SOURCE",
-    "VARIANTS",
-    "ConditionalStyleGAN",
-    "Variant",
-    "build_variant",
-    "train_hypermod",
-    "train_hypermod_comparison",
-]
+__all__ = ["KINDS_LEARNED", "OURS", "SCHEDULE", "SHOWN", "VARIANTS", "ConditionalStyleGAN", "Variant", "build_variant"]
+__all__ += ["train_hypermod", "train_hypermod_comparison"]
 
 SOURCE, OURS = "avatar-stylegan", "class styles and copies"
 KINDS_LEARNED = ("open-peeps", "critters", "moods", "sprouts", "planets", "landscape")
@@ -55,10 +44,6 @@ class ConditionalStyleGAN(StyleGAN):
 
     A one-hot class beside z, through a linear layer, is a row of a table that is added to that layer's output: this is
     how it is written here. Another row moves the style itself, so that classes part early in training too.
-
-    Args:
-        config: sizes.
-        classes: number of classes.
     """
 
     def __init__(self, config: StyleGANConfig, classes: int):
@@ -147,8 +132,7 @@ def build_variant(
         data: of :func:`transfer_data`.
         source: its networks are copied.
         schedule, settings: common to all variants.
-        seed: of the weights that begin at random.
-        width: of the class vector.
+        seed, width: of the weights that begin at random, and of the class vector.
         aligned: a self-aligned generator with one class, for ``self-aligned``.
 
     Raises:
@@ -188,17 +172,18 @@ def train_hypermod(job: Job) -> Card:
     job = replace(job, precision="bf16-mixed")
     steps = job.profile.pick(quick=20, cpu=12000, gpu=60000)
     history = job.run("avatar-hypermod", method, 32, steps, preview_every=2000)
-    network, metrics = history.averaged["generator"].eval(), {}
-    for part in ("val", "test"):
+    network = history.averaged["generator"].eval()
+
+    def score(part: str) -> dict[str, float]:
         scores = ClassScores(data.part(part), Judge.load().to(device))
         labels = scores.asked(100)
         found = scores.mean(draw_classes(network, labels, source.space), labels)
-        metrics |= {f"{name} on {part}": value for name, value in found.items()}
-        metrics[f"{ACCURACY} of real pictures on {part}"] = scores.real_accuracy
+        return found | {f"{ACCURACY} of real pictures": scores.real_accuracy}
+
     recipe = {"batch_size": 32, "pictures": len(data.part("train")), "space": "avatar-autoencoder"}
     recipe |= {"r1": method.r1 / method.r1_every, "mixing": method.mixing, "noise": method.noise} | asdict(SHIPPED)
     config = hyper_config(SOURCE, names, WIDTH, None, **variant.options)
-    card = Card("avatar-hypermod", HYPER_KIND, config, recipe, data=data_hash(data), metrics=metrics)
+    card = Card("avatar-hypermod", HYPER_KIND, config, recipe, data=data_hash(data), metrics=on_held_out(score))
     card.notes = (
         f"Heads, class network, class styles, and copies of constant, noise, styles and to-RGB; the modulated "
         f"generator is {SOURCE}. Scores: features and kinds of avatar-judge, means over classes."
@@ -262,12 +247,11 @@ def train_hypermod_comparison(job: Job) -> Card:
 def _aligned(job: Job, source: SourceModel) -> tuple[HyperGenerator, dict[str, float]]:
     """The source's imitation by a random hypernetwork, and what it took."""
     torch.manual_seed(0)
-    hyper = HyperGenerator(deepcopy(source.generator), 1, WIDTH, start="random")
-    steps, spent = job.profile.pick(quick=2, cpu=400, gpu=10000), job.work / "avatar-hypermod-alignment" / "spent.json"
-    before, method = job.clock(), SelfAlignmentMethod(hyper, every=50)
-    history = replace(job, steps=None, seconds=None).run("avatar-hypermod-alignment", method, 16, steps, log_every=50)
-    if not spent.is_file():  # a resumed comparison finds the alignment done
-        found = {"alignment steps": steps, "alignment seconds": job.clock() - before}
-        found["difference left"] = history.curve["pictures"][-1]
-        atomic_write(spent, lambda part: part.write_text(json.dumps(found)))
-    return hyper, json.loads(spent.read_text())
+    hyper, name = HyperGenerator(deepcopy(source.generator), 1, WIDTH, start="random"), "avatar-hypermod-alignment"
+    steps, before = job.profile.pick(quick=2, cpu=400, gpu=10000), job.clock()
+    method = SelfAlignmentMethod(hyper, every=50)
+    history = replace(job, steps=None, seconds=None).run(name, method, 16, steps, log_every=50)
+    spent = {"alignment steps": steps, "alignment seconds": job.clock() - before}
+    spent["difference left"] = history.curve["pictures"][-1]
+    # A resumed comparison finds the alignment done, and in this file what it took.
+    return hyper, kept(job.work / name / "spent.json", lambda: spent)

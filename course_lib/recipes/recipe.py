@@ -38,8 +38,7 @@ class Job:
         profile: budget and device.
         out: folder for the finished weights.
         work: folder for checkpoints and TensorBoard files while training; its run resumes after an interruption.
-        seconds: time budget that replaces the profile's number of steps.
-        steps: number of steps that replaces the profile's.
+        seconds, steps: time budget or number of steps that replaces the profile's number of steps.
         seed: of initialisation, data order and noise.
         precision: as Fabric names it.
         force: publish even if the checkpoint it replaces scores better.
@@ -66,8 +65,7 @@ class Job:
     ) -> History:
         """Trains ``method`` in this job's working folder, resuming where an earlier run stopped.
 
-        Args:
-            last: no further training follows: of several processes only the first comes back.
+        ``last`` says that no further training follows: of several processes only the first comes back.
 
         Raises:
             TrainingDone: in the other processes.
@@ -116,8 +114,7 @@ def publish(
     Args:
         card: with name, kind, config, recipe, data and metrics.
         tensors: the state dict.
-        primary: name of the metric that decides.
-        higher: whether more of it is better.
+        primary, higher: name of the metric that decides, and whether more of it is better.
         bits, fine: how weights are stored, see :func:`course_lib.training.save_weights`.
     """
     if not is_first_process():
@@ -190,18 +187,12 @@ def compare(
     stops: Sequence[int] = (),
     shown: int = 0,
 ) -> Results:
-    """Trains every contender from seed to seed, with scores at each stop.
+    """Trains every contender from seed to seed, with scores of what it draws at each of the ``stops``, which rise.
 
-    Seeds are the outer loop, so that a comparison that is cut short has a first seed of everything. What is finished
-    lies in ``job.work / name`` and is not done again. Seconds are those of :attr:`Job.clock`, without scoring.
-
-    Args:
-        job: with ``seconds`` no repetition begins after so many.
-        name: of the comparison, and of its folder.
-        contenders: what is compared.
-        score: pictures that a contender draws → scores.
-        stops: steps, rising.
-        shown: how many of the last pictures of the first seed are kept as ``samples``, ``uint8``, evenly spaced.
+    Seeds are the outer loop, so that a comparison that is cut short has a first seed of everything; with
+    ``job.seconds`` no repetition begins after so many. What is finished lies in ``job.work / name`` and is not done
+    again. Seconds are those of :attr:`Job.clock`, without scoring. Of the first seed's last pictures ``shown``, evenly
+    spaced, are kept as ``samples``, ``uint8``.
     """
     started, results = time.perf_counter(), {}
     for seed in range(max((one.seeds for one in contenders), default=0)):
@@ -270,8 +261,7 @@ def publish_comparison(
 
     Args:
         card: with name, config and data.
-        contenders: for their settings.
-        results: of :func:`compare`.
+        contenders, results: see :func:`compare`.
         primary: the metric that decides whether a comparison replaces the shipped one (lower is better).
         pairs: who is compared with whom.
         higher: scores of which more is better.

@@ -83,14 +83,13 @@ class Card:
 
     Attributes:
         name: file name without suffix.
-        kind: which class reads it, for example ``autoencoder``.
+        kind: which class reads it, for example ``classifier``.
         config: constructor arguments of that class.
         recipe: arguments of the recipe that trained it.
         steps, seconds, device, seed: of the training run.
         data: data set name and hash of its files.
         metrics: measured on held-out data; every name says on which part and with which features.
         curve: step → logged values, so that a quick run can draw the whole learning curve beside its own.
-        versions: libraries.
         sha256: of the weight file.
         notes: anything a user must know.
     """
@@ -204,10 +203,8 @@ def _restore(folder: Path) -> str:
 
 
 def folder_of(name: str, folder: Path) -> Path:
-    """``folder`` if the checkpoint lies there, else that of the shipped ones.
-
-    What a checkpoint was made from need not lie beside it: a run of your own starts at a shipped generator.
-    """
+    """``folder`` if the checkpoint lies there, else that of the shipped ones: a run of your own starts at a shipped
+    one."""
     return folder if _paths(name, folder)[1].is_file() else CHECKPOINTS
 
 
@@ -258,10 +255,10 @@ def write_state(path: Path, tensors: dict[str, Tensor], plain: dict) -> None:
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """Reads what :func:`write_state` wrote.
+    """Reads what :func:`write_state` wrote; nothing in it is ever executed.
 
     Raises:
-        CourseError: the file is missing, truncated or of another kind. Nothing in it is ever executed.
+        CourseError: the file is missing, truncated or of another kind.
     """
     try:
         with safe_open(path, framework="pt") as file:

@@ -112,10 +112,8 @@ class Method:
                 setattr(self, name, [x.to(device) for x in value] if isinstance(value, list) else value.to(device))
 
     def batch(self, index: Tensor, generator: torch.Generator) -> Any:
-        """The training items ``index: (B,)`` as tensors on ``self.device``.
-
-        Random augmentation must draw from ``generator`` (CPU) alone, or a resumed run sees other pictures.
-        """
+        """The training items ``index: (B,)`` as tensors on ``self.device``; random augmentation must draw from
+        ``generator`` (CPU) alone, or a resumed run sees other pictures."""
         raise TypeError(f"{type(self).__name__} must define batch()")
 
     def losses(self, batch: Any, generator: torch.Generator, step: int) -> Iterator[Loss]:
