@@ -8,58 +8,44 @@ from ..profiles import current
 
 __all__ = ["RECIPES", "train"]
 
+_FLOWS = ("superresolution-8", "superresolution-16", "segmenter-argmax", "segmenter-logits", "segmenter-early")
+_FLOWS += ("segmenter-middle", "colourisation", "inpainting", "edges-shape", "edges-texture", "shape-appearance")
+_MINDGANS = ("", "-style", "-far")
+_BASELINES = ("superresolution-8", "segmenter-early", "segmenter-middle", "segmenter-argmax")
+
 RECIPES = {
     "avatar-classifier": ("experts", "train_classifier"),
     "avatar-judge": ("experts", "train_judge"),
     "avatar-autoencoder": ("experts", "train_autoencoder"),
     "avatar-segmenter": ("experts", "train_segmenter"),
+    "classifier-shape": ("experts", "train_biased", "classifier-shape"),
+    "classifier-texture": ("experts", "train_biased", "classifier-texture"),
     "avatar-stylegan": ("generators", "train_stylegan"),
     "avatar-biggan": ("generators", "train_biggan"),
     "avatar-alae": ("generators", "train_alae"),
-    "superresolution-8": ("translators", "train_translator", "superresolution-8"),
-    "superresolution-8-mlp": ("translators", "train_baseline", "superresolution-8"),
-    "superresolution-16": ("translators", "train_translator", "superresolution-16"),
+    **{name: ("translators", "train_translator", name) for name in _FLOWS},
+    **{f"{name}-mlp": ("translators", "train_baseline", name) for name in _BASELINES},
     "layer-comparison": ("translators", "train_layers"),
+    "people-labels": ("translators", "train_labels"),
+    "text-to-people": ("translators", "train_text_to_people"),
+    "text-to-biggan": ("translators", "train_text_to_biggan"),
     "avatar-biggan-codes": ("bn_transfer", "train_codes"),
     "avatar-bn-transfer": ("bn_transfer", "train_transfer"),
     "avatar-bn-transfer-comparison": ("bn_transfer", "train_bn_transfer_comparison"),
     "avatar-hypermod": ("hypermod", "train_hypermod"),
     "avatar-hypermod-comparison": ("hypermod", "train_hypermod_comparison"),
-    "avatar-mind2mind": ("mind2mind", "train_mindgan", "avatar-mind2mind"),
-    "avatar-mind2mind-style": ("mind2mind", "train_mindgan", "avatar-mind2mind-style"),
-    "avatar-mind2mind-far": ("mind2mind", "train_mindgan", "avatar-mind2mind-far"),
+    **{f"avatar-mind2mind{which}": ("mind2mind", "train_mindgan", f"avatar-mind2mind{which}") for which in _MINDGANS},
     "avatar-mind2mind-comparison": ("mind2mind", "train_mind2mind_comparison"),
     "which-method": ("which_method", "train_which_method"),
-    "classifier-shape": ("experts", "train_biased", "classifier-shape"),
-    "classifier-texture": ("experts", "train_biased", "classifier-texture"),
-    "segmenter-argmax": ("translators", "train_translator", "segmenter-argmax"),
-    "segmenter-logits": ("translators", "train_translator", "segmenter-logits"),
-    "segmenter-early": ("translators", "train_translator", "segmenter-early"),
-    "segmenter-middle": ("translators", "train_translator", "segmenter-middle"),
-    "segmenter-early-mlp": ("translators", "train_baseline", "segmenter-early"),
-    "segmenter-middle-mlp": ("translators", "train_baseline", "segmenter-middle"),
-    "segmenter-argmax-mlp": ("translators", "train_baseline", "segmenter-argmax"),
-    "colourisation": ("translators", "train_translator", "colourisation"),
-    "inpainting": ("translators", "train_translator", "inpainting"),
-    "edges-shape": ("translators", "train_translator", "edges-shape"),
-    "edges-texture": ("translators", "train_translator", "edges-texture"),
-    "shape-appearance": ("translators", "train_translator", "shape-appearance"),
-    "people-labels": ("translators", "train_labels"),
-    "text-to-people": ("translators", "train_text_to_people"),
-    "text-to-biggan": ("translators", "train_text_to_biggan"),
 }
 """Checkpoint name → module of this package, function, and what it is called with. In the order to train them in."""
 
 
 def train(name: str, profile: str | None = None, **options: Any) -> Any:
-    """Trains the checkpoint called ``name`` and publishes it if it beats the shipped one; returns its card.
+    """Trains the checkpoint called ``name``, a key of :data:`RECIPES`, and publishes it if it beats the shipped one.
 
-    Under ``torchrun`` only the first process scores and publishes; the others return None.
-
-    Args:
-        name: a key of :data:`RECIPES`.
-        profile: budget; the current one by default.
-        options: fields of :class:`course_lib.recipes.recipe.Job`.
+    The budget is that of ``profile``; options are fields of :class:`course_lib.recipes.recipe.Job`. Returns the card;
+    under ``torchrun`` only the first process scores and publishes, the others return None.
 
     Raises:
         CourseError: there is no such recipe.

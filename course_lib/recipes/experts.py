@@ -16,16 +16,8 @@ from ..data.people import ATTRIBUTES, PARTS, STYLES
 from ..evaluation.distances import frechet_distance
 from ..evaluation.features import Judge
 from ..evaluation.probes import measure_bias
-from ..experts import (
-    Classifier,
-    ClassifierConfig,
-    GridAutoencoder,
-    GridAutoencoderConfig,
-    LatentSpace,
-    Segmenter,
-    SegmenterConfig,
-    measure_latents,
-)
+from ..experts.autoencoder import GridAutoencoder, GridAutoencoderConfig, LatentSpace, measure_latents
+from ..experts.classifier import Classifier, ClassifierConfig, Segmenter, SegmenterConfig
 from ..profiles import seed_everything
 from ..training import Card, Method
 from ..training.method import Loss
@@ -64,7 +56,8 @@ def _sets() -> tuple[ImageSet, ImageSet]:
 
 
 class ClassifierMethod(Method):
-    """Cross-entropy over all heads; with a projection head also a contrastive loss between two styles of one picture.
+    """Cross-entropy over all heads; with a projection head also a contrastive loss between two styles of one
+    picture.
 
     The contrastive term (InfoNCE, van den Oord et al. 2018) makes the judge's features agree on what is shown whatever
     the style, which retrieval across styles needs and class labels alone do not give.
@@ -73,8 +66,7 @@ class ClassifierMethod(Method):
         data: training pictures; with a projection they have a label ``style`` and are ordered style by style.
         config: sizes. Heads whose label a picture lacks learn nothing from it.
         others: pictures of other things; half as many as of ``data`` join each batch.
-        change: of the pictures of a batch, after small shifts.
-        mirrored: mirror half of the pictures.
+        change, mirrored: of the pictures of a batch, after small shifts; mirror half of them.
     """
 
     moved = ("data", "labels", "others")
@@ -238,14 +230,8 @@ def label_cells(labels: Tensor, classes: int) -> Tensor:
 
 
 class SegmenterMethod(Method):
-    """Cross-entropy on every cell; rare classes count more, by the root of how rare they are.
-
-    Args:
-        data: training pictures.
-        labels: ``uint8 (N, S/2, S/2)``: class of every cell.
-        config: sizes.
-        rate: AdamW's largest learning rate.
-    """
+    """Cross-entropy on every cell, of classes ``uint8 (N, S/2, S/2)``; rare ones count more, by the root of how rare
+    they are. ``rate`` is AdamW's largest learning rate."""
 
     moved = ("data", "labels", "weight")
 
@@ -336,13 +322,7 @@ class AutoencoderLoss:
 
 class AutoencoderMethod(Method):
     """Absolute error with a learned scale, and the divergence of the posterior: a variational autoencoder.
-
-    Args:
-        data: training pictures.
-        config: sizes.
-        others: pictures of other things; they make up three eighths of a batch.
-        weights: of the loss terms.
-    """
+    ``others``, pictures of other things, make up three eighths of a batch."""
 
     moved = ("data", "others")
 
@@ -413,11 +393,7 @@ class _Decoder(nn.Module):
 
 class DecoderMethod(Method):
     """The decoder alone, on noisy latents of the frozen encoder: what generators and flows draw is never exact.
-
-    Args:
-        net: trained, its channels measured.
-        data, others: training pictures, see :class:`AutoencoderMethod`.
-    """
+    ``net`` is trained, its channels measured; for the data see :class:`AutoencoderMethod`."""
 
     moved = ("sets", "latents")
     most, clean = 0.4, 0.15

@@ -60,13 +60,8 @@ def kinds_data(job: Job, space: LatentSpace, dims: int) -> tuple[ImageSet, GANDa
 
 
 def people_data(space: LatentSpace, dims: int, each: int = 0) -> tuple[ImageSet, GANData]:
-    """The people of three styles, the other three being targets near by, and what a GAN learns from them.
-
-    Args:
-        space: encodes their training part.
-        dims: length of a code.
-        each: fresh people of each combination of attributes, besides.
-    """
+    """The people of three styles, the other three being targets near by, and what a GAN with codes of length
+    ``dims`` learns from their training part and ``each`` fresh people of each combination of attributes besides."""
     chosen, data = torch.tensor([list(STYLES).index(name) for name in SOURCE_STYLES]), load_people()
     data = data.subset(torch.isin(data.labels["domain"], chosen))
     parts = [space.encode_set(data.part("train"))]
@@ -116,9 +111,7 @@ def score_samples(
 def class_accuracy(pictures: Tensor, part: ImageSet, judge: Judge) -> dict[str, float]:
     """How often the judge sees the kind asked for, over all and in the worst kind, and how often on real pictures.
 
-    Args:
-        pictures: one for each of ``part``, of its kind.
-        part: of :func:`old_kinds`.
+    ``pictures`` are one for each of ``part``, which comes from :func:`old_kinds`, of its kind.
     """
     names, labels = part.classes["kind"], part.labels["kind"]
     every = torch.tensor([load_kinds().classes["kind"].index(name) for name in names])[labels]

@@ -23,16 +23,7 @@ from ..evaluation.features import judge_features
 from ..experts import TargetExpert
 from ..gans.alae import ALAE, PUBLISHED_ALAE, ALAEConfig
 from ..gans.training import latent_reciprocity, logistic_critic, logistic_generator, r1_penalty
-from ..mind2mind import MainDirections, MindConfig, MindMethod, StyleExpert, TransferredGAN, encode_set, load_halves
-from ..mind2mind.mindgan import (
-    MIND_KIND,
-    MindCritic,
-    MindGenerator,
-    WassersteinMethod,
-    mindgan_tensors,
-    score_transfer,
-    uniform_noise,
-)
+from ..mind2mind import MainDirections, MindConfig, MindMethod, StyleExpert, encode_set, load_halves, mindgan
 from ..profiles import seed_everything
 from ..training import Budget, Card, Method, train
 from ..training.method import frozen
@@ -111,11 +102,11 @@ def train_mindgan(job: Job, name: str) -> Card:
     method = MindMethod(codes, target.sizes, held, recipe["rate"], average=recipe["average"])
     steps = job.profile.pick(quick=20, cpu=target.steps, gpu=4 * target.steps)
     history = job.run(name, method, target.batch_size, steps, checkpoint_every=0)
-    gan = TransferredGAN(history.averaged["generator"], expert, method.modules["critic"], codes)
-    found = score_transfer(gan, codes, unseen, judge_features(), job.seed)
+    gan = mindgan.TransferredGAN(history.averaged["generator"], expert, method.modules["critic"], codes)
+    found = mindgan.score_transfer(gan, codes, unseen, judge_features(), job.seed)
     seen = Judge.load().predict(gan.sample(len(unseen), job.seed), "kind")
     config = {"source": target.source, "target": target.kind, "networks": target.sizes.to_dict()}
-    card = Card(name, MIND_KIND, config, recipe, data=data_hash(data))
+    card = Card(name, mindgan.MIND_KIND, config, recipe, data=data_hash(data))
     card.metrics = {
         DISTANCE: found["Mind2Mind"],
         f"{DISTANCE} of the ceiling": found["ceiling"],
@@ -126,7 +117,7 @@ def train_mindgan(job: Job, name: str) -> Card:
     card.notes = (
         f"Generator (moving average) and critic between the frozen halves of {target.source}, which are not in it."
     )
-    return publish(job, card, mindgan_tensors(gan), history, DISTANCE, higher=False)
+    return publish(job, card, mindgan.mindgan_tensors(gan), history, DISTANCE, higher=False)
 
 
 # --- the whole GAN ----------------------------------------------------------------------------------------------------
@@ -173,7 +164,7 @@ class _WholeCritic(_Composite):
         return self.small(self.large.read(images))
 
 
-class WholeMethod(WassersteinMethod):
+class WholeMethod(mindgan.WassersteinMethod):
     """MindGAN's game, every layer trained, on pictures: g = g₁ ∘ g₀ against c = c₀ ∘ c₁, the penalty by pixels.
 
     Image layers have the settings of Gulrajani et al. 2017 for pictures, Adam 1e-4, (0, 0.9); g₀ and c₀, which start
@@ -185,10 +176,9 @@ class WholeMethod(WassersteinMethod):
         data: target pictures.
         expert: gives the image layers; it is copied, and stays as it is.
         config: of the MindGAN part.
-        fine_tuned: start the image layers from the expert's weights; else from random ones.
-        seed: of the random ones.
+        fine_tuned, seed: start the image layers from the expert's weights; else from random ones of ``seed``.
         rate, small_rate: Adam's learning rates of image layers and MindGAN part.
-        game: ``penalty``, ``drift``, ``critic_steps`` and ``average`` of :class:`WassersteinMethod`.
+        game: of :class:`WassersteinMethod`.
     """
 
     moved = ("data",)
@@ -214,8 +204,8 @@ class WholeMethod(WassersteinMethod):
         ):
             for name in names:
                 delattr(network.autoencoder, name)
-        whole = _WholeGenerator(MindGenerator(config), generator, not fine_tuned)
-        super().__init__(whole, _WholeCritic(MindCritic(config), critic, False), config, **game)
+        whole = _WholeGenerator(mindgan.MindGenerator(config), generator, not fine_tuned)
+        super().__init__(whole, _WholeCritic(mindgan.MindCritic(config), critic, False), config, **game)
         self.data, self.size, self.length = data, expert.config.size, len(data)
         for name, network in self.modules.items():
             groups = [
@@ -257,12 +247,8 @@ def config_at(size: int) -> ALAEConfig:
 
 
 def alae_iteration(network: ALAE, images: Tensor) -> Callable[[], None]:
-    """A function that runs forward and backward passes of ALAE's three steps on one batch, without the optimisers.
-
-    Args:
-        network: on any device, ``meta`` included.
-        images: ``(B, colours, S, S)``.
-    """
+    """A function that runs forward and backward passes of ALAE's three steps on images ``(B, colours, S, S)``,
+    without the optimisers; on any device, ``meta`` included."""
     generator, encoder, score = network.generator, network.encoder, network.score
     z = torch.randn(len(images), network.latent_dim, device=images.device)
     noise = [torch.randn(len(images), 2, b.size, b.size, device=images.device) for b in generator.decoder.blocks]
@@ -342,13 +328,9 @@ def iteration_seconds(
     precision: torch.dtype | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """The shortest of ``repeats`` timed calls after one that warms up, in seconds.
+    """The shortest of ``repeats`` timed calls of ``run`` after one that warms up, in seconds of ``clock``.
 
-    Args:
-        run: of :func:`alae_iteration` or :func:`mind_iteration`.
-        repeats: timed calls.
-        precision: of autocast on the CPU; None for float32.
-        clock: seconds; ``time.process_time`` for one thread on a busy machine.
+    ``precision`` is that of autocast on the CPU; None for float32.
     """
     times = []
     for _ in range(repeats + 1):
@@ -362,14 +344,9 @@ def iteration_seconds(
 def measure_step(size: int, rounds: int = 3, clock: Callable[[], float] = time.perf_counter) -> dict[str, float]:
     """Seconds and operations of one step of a whole GAN and of MindGAN, both with random weights, published shapes.
 
-    The whole GAN is ALAE's FFHQ model at the level of detail of ``size`` pixels; its step is measured in float32 and
-    in bfloat16 autocast, and the faster one counts. MindGAN's step is measured with as many codes and, as published,
-    with 128.
-
-    Args:
-        size: key of :data:`BATCHES`.
-        rounds: timed steps of each, after one that is not; the fastest counts.
-        clock: seconds.
+    The whole GAN is ALAE's FFHQ model at the level of detail of ``size`` pixels, a key of :data:`BATCHES`; its step is
+    measured in float32 and in bfloat16 autocast, and the faster one counts. MindGAN's step is measured with as many
+    codes and, as published, with 128. The fastest of ``rounds`` counts.
 
     Returns:
         ``batch``; seconds a step ``whole, float32``, ``whole, bfloat16``, ``MindGAN`` (as many codes), ``MindGAN at
@@ -438,7 +415,7 @@ def train_mind2mind_comparison(job: Job) -> Card:
         return WholeMethod(data, expert, config, way["fine_tuned"], seed, average=way["average"])
 
     def draw(way: dict[str, Any], network: nn.Module, seed: int) -> Tensor:
-        z = uniform_noise(len(real), config, torch.Generator().manual_seed(0))
+        z = mindgan.uniform_noise(len(real), config, torch.Generator().manual_seed(0))
         return (
             expert.decode(network(z.to(device))).cpu() if way["fine_tuned"] is None else WholeMethod.sample(network, z)
         )

@@ -18,48 +18,16 @@ from ..data.people import ATTRIBUTES, STYLES
 from ..errors import CourseError
 from ..evaluation import Judge, frechet_distance
 from ..evaluation.domain_scores import PairedPictures
-from ..experts import GridAutoencoder, LayerExpert, SentenceMemory, SourceExpert, load_expert
+from ..experts import GridAutoencoder, LayerExpert, SentenceMemory, SourceExpert, freeze, load_expert
 from ..profiles import seed_everything
 from ..training import Card, load_card, save_weights
-from ..translation import (
-    LATENT_NOISE,
-    ExperimentData,
-    FlowMethod,
-    GridRegressor,
-    LowResolution,
-    Pairs,
-    PooledSource,
-    RegressorMethod,
-    Translator,
-    choice_flow,
-    cross_grid,
-    encode_pairs,
-    held_out_nats,
-    inherited,
-    load_flow,
-    score_choice,
-    score_regressor,
-)
+from ..translation import encode_pairs, gan_target, held_out_nats
+from ..translation import text as sentences
 from ..translation.domains import DomainTranslator, LabelMethod, LinearStart, encode_labelled, label_flow, people_expert
-from ..translation.gan_target import (
-    DequantiserMethod,
-    GanMethod,
-    GanTarget,
-    generate_pairs,
-    nearest_class,
-    start_dequantiser,
-)
-from ..translation.scores import read_as_asked
-from ..translation.shipped import text_tensors
-from ..translation.text import (
-    CaptionSource,
-    CaptionStage,
-    belief_targets,
-    combinations_of,
-    new_captions,
-    training_captions,
-)
-from ..translation.translator import SOURCES, WARP_STRENGTH
+from ..translation.scores import ExperimentData, inherited, read_as_asked, score_choice, score_regressor
+from ..translation.shipped import load_flow, text_tensors
+from ..translation.training import LATENT_NOISE, FlowMethod, GridRegressor, Pairs, RegressorMethod, choice_flow
+from ..translation.translator import SOURCES, WARP_STRENGTH, LowResolution, PooledSource, Translator, cross_grid
 from .recipe import Job, data_hash, on_held_out, publish
 
 __all__ = ["LAYERS", "TRANSLATORS", "TranslatorSpec", "train_baseline", "train_labels", "train_layers"]
@@ -80,19 +48,15 @@ class TranslatorSpec:
     """A flow from one source, and the regressor that it is compared with.
 
     Attributes:
-        source: device → source expert.
-        description: of the source, for the card.
+        source, description: device → source expert, and what the card says of it.
         pooled: average and standardise its output, see :class:`PooledSource`; the card is then a "choice".
-        sizes: of the flow, see :class:`GridFlowConfig`.
-        width: of the regressor.
+        sizes, width: of the flow, see :class:`GridFlowConfig`, and of the regressor.
         steps, baseline_steps: of training.
-        weight_decay: of both.
-        ridge: of their linear start.
+        weight_decay, ridge: of both, and of their linear start.
         fresh: new people of every combination to train on, besides the training part.
         style: train and score on people in this style alone.
         scored: pictures of val and of test that scores are computed on; None takes all.
-        more: further scores.
-        recorded: goes into the card's recipe.
+        more, recorded: further scores; what goes into the card's recipe.
     """
 
     source: Callable[[str], SourceExpert]
@@ -374,10 +338,12 @@ def train_text_to_people(job: Job) -> Card:
     memory, draws = SentenceMemory(device=device), torch.Generator().manual_seed(job.seed)
     # Sentences of each combination that name some attributes only, beside the six complete ones.
     partial = job.profile.pick(quick=1, cpu=6, gpu=6)
-    made = [training_captions(values, partial, draws) for values in combinations_of(data.part("train"))[0]]
+    people, _ = sentences.combinations_of(data.part("train"))
+    made = [sentences.training_captions(values, partial, draws) for values in people]
     embeddings = memory.learn([text for texts, _ in made for text in texts])
-    targets = belief_targets([one for _, named in made for one in named]).to(embeddings)
-    source = CaptionSource.fit(memory, embeddings, targets, people_expert(data.classes), data.classes["style"])
+    targets = sentences.belief_targets([one for _, named in made for one in named]).to(embeddings)
+    expert, styles = people_expert(data.classes), data.classes["style"]
+    source = sentences.CaptionSource.fit(memory, embeddings, targets, expert, styles)
     seconds = time.perf_counter() - started
     flow, target = load_flow("people-labels", device, job.out), load_expert("avatar-autoencoder", device)
     translator, judge = Translator(source, flow, target), Judge.load().to(device)
@@ -401,7 +367,7 @@ def train_text_to_people(job: Job) -> Card:
 def score_text(translator: Translator, data: ImageSet, judge: Judge, seed: int = 0) -> dict[str, float]:
     """Shares of pictures read as asked: four new sentences for every combination of ``data``, in a random style."""
     generator = torch.Generator().manual_seed(seed)
-    made = [new_captions(values, 2, generator) for values in combinations_of(data)[0]]
+    made = [sentences.new_captions(values, 2, generator) for values in sentences.combinations_of(data)[0]]
     texts, named = ([one for part in made for one in part[k]] for k in (0, 1))
     styles = torch.randint(len(STYLES), (len(texts),), generator=generator).tolist()
     condition = translator.source.encode([(text, list(STYLES)[k]) for text, k in zip(texts, styles, strict=True)])
@@ -421,23 +387,24 @@ def _for_this_generator(job: Job, name: str, digest: str) -> Job:
     return replace(job, force=job.force or outdated)
 
 
-def _train_dequantiser(job: Job, target: GanTarget, digest: str) -> nn.Module:
+def _train_dequantiser(job: Job, target: gan_target.GanTarget, digest: str) -> nn.Module:
     recipe = {"spread": 0.3, "rate": 1e-3, "batch_size": 256, "generator": digest}
-    network = start_dequantiser(target.classes, recipe["spread"])
-    method = DequantiserMethod(target.classes.cpu(), network, recipe["spread"], recipe["rate"])
+    network = gan_target.start_dequantiser(target.classes, recipe["spread"])
+    method = gan_target.DequantiserMethod(target.classes.cpu(), network, recipe["spread"], recipe["rate"])
     # Trained much longer, the decoder learns the few points by heart and the neighbours shrink onto them (0.42 after
     # 1,000 steps, 0.05 after 240 s), so a time budget is not for it.
     alone, steps = replace(job, seconds=None, steps=None), job.profile.pick(quick=100, cpu=1000, gpu=1000)
     history = alone.run(f"dequantiser-{digest[:8]}", method, recipe["batch_size"], steps)
-    frozen = history.averaged["dequantiser"].frozen()
+    frozen = freeze(history.averaged["dequantiser"])
     classes = target.classes.to(next(frozen.parameters()).device)
     many = classes.repeat(200, 1)
     found = frozen(many, torch.Generator().manual_seed(job.seed))
     label = torch.arange(len(classes), device=classes.device).repeat(200)
     card = Card("dequantiser", "dequantiser", vars(frozen.config), recipe, data=data_hash(load_kinds()))
+    right = gan_target.nearest_class(found, classes) == label
     card.metrics = {
         "bound (nats)": history.curve["loss/dequantiser"][-1],
-        "nearest embedding is the right class": (nearest_class(found, classes) == label).float().mean().item(),
+        "nearest embedding is the right class": right.float().mean().item(),
         "distance to the embedding": (found - many).norm(dim=1).mean().item(),
     }
     publish(job, card, frozen.state_dict(), history, "bound (nats)", higher=False, bits=8)
@@ -449,28 +416,28 @@ def train_text_to_biggan(job: Job) -> Card:
     seed_everything(job.seed)
     device, generator = job.profile.device, load_card("avatar-biggan")
     digest, kinds = generator.sha256, load_kinds().classes["kind"]
-    target = GanTarget.load("avatar-biggan", device)
+    target = gan_target.GanTarget.load("avatar-biggan", device)
     dequantiser = _train_dequantiser(_for_this_generator(job, "dequantiser", digest), target, digest)
     known = generator.recipe["classes"]
-    stage = CaptionStage(load_expert("avatar-classifier", device), kinds, known)
+    stage = sentences.CaptionStage(load_expert("avatar-classifier", device), kinds, known)
     recipe: dict[str, Any] = {"batch_size": 256, "rate": 2e-3, "weight_decay": 0.05, "generator": digest}
     recipe["pairs"] = job.profile.pick(quick=2500, cpu=12000, gpu=200000)
     # Each style of people three times as often as another kind: there is more to say about them.
     weights = torch.tensor([3.0 if name in STYLES else 1.0 for name in known])
-    pairs, _ = generate_pairs(target, stage, recipe["pairs"] + 500, weights, job.seed)
+    pairs, _ = gan_target.generate_pairs(target, stage, recipe["pairs"] + 500, weights, job.seed)
     draws, memory = torch.Generator().manual_seed(job.seed), SentenceMemory(device=device)
     made = [[stage.caption(thing, draws) for _ in range(8)] for thing in pairs.things]
     texts = [text for several in made for text, _ in several]
     targets = stage.beliefs([named for several in made for _, named in several])
     embeddings = memory.learn(texts)
-    source = CaptionSource.fit(memory, embeddings, targets.to(embeddings), stage.labels)
+    source = sentences.CaptionSource.fit(memory, embeddings, targets.to(embeddings), stage.labels)
     table = source.read(texts).view(len(made), 8, -1)
     held, pairs = pairs.subset(torch.arange(500)), pairs.subset(torch.arange(500, len(pairs)))
     sizes = {"embedding_dim": 48, "hidden_dim": 64, "hidden_depth": 1, "embedder_depth": 0, "condition_shift": True}
     config = FlowConfig(target.latent_dim, source.condition_shape, blocks=8, **sizes)
     flow = ConditionalFlow(config, torch.Generator().manual_seed(job.seed))
     rates = {"rate": recipe["rate"], "weight_decay": recipe["weight_decay"]}
-    method = GanMethod(pairs, target, dequantiser, table, source, flow, held=held, **rates)
+    method = gan_target.GanMethod(pairs, target, dequantiser, table, source, flow, held=held, **rates)
     flow.fit_shift(method.pairs.mean.cpu(), method.pairs.condition.cpu(), ridge=1e-2)
     steps = job.profile.pick(quick=50, cpu=8000, gpu=20000)
     history = job.run(f"text-to-biggan-{digest[:8]}", method, recipe["batch_size"], steps, last=True)
@@ -485,12 +452,12 @@ def train_text_to_biggan(job: Job) -> Card:
 
 
 def score_biggan(
-    translator: Translator, data: ImageSet, stage: CaptionStage, judge: Judge, seed: int = 0
+    translator: Translator, data: ImageSet, stage: sentences.CaptionStage, judge: Judge, seed: int = 0
 ) -> dict[str, float]:
     """Shares read as asked: a complete new sentence a combination of ``data``, ten times a kind's new phrase."""
     draws = torch.Generator().manual_seed(seed)
     styles = list(STYLES)
-    asked = [values | {"kind": styles[k % 6]} for k, values in enumerate(combinations_of(data)[0])]
+    asked = [values | {"kind": styles[k % 6]} for k, values in enumerate(sentences.combinations_of(data)[0])]
     made = [stage.caption(one, draws, new=True) for one in asked]
     texts, named = ([one[k] for one in made] for k in (0, 1))
     things = [name for name in stage.known if name not in STYLES] * 10

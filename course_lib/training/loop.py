@@ -207,11 +207,9 @@ def train(
     preview_every: int = 1000,
     progress: bool = True,
 ) -> History:
-    """Trains ``method`` until the budget is used.
+    """Trains ``method`` in place until the budget is used.
 
     Args:
-        method: see :class:`Method`; its modules are trained in place.
-        budget: steps or seconds.
         batch_size: items per process; one step sees ``batch_size · processes``.
         folder: where checkpoints and TensorBoard files go; None keeps nothing.
         resume: continue from the checkpoint in ``folder`` if there is one. On the same machine the result has the same
