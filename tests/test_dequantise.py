@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from course_lib.errors import CourseError
+from course_lib.experts import freeze
 from course_lib.training import Budget, train
 from course_lib.translation.gan_target import (
     DequantiserMethod,
@@ -21,7 +22,7 @@ def trained():
     network = start_dequantiser(EMBEDDINGS, 0.3)
     method = DequantiserMethod(EMBEDDINGS, network, 0.3)
     history = train(method, Budget(200), 120, progress=False, checkpoint_every=0, preview_every=0, log_every=40)
-    return history.averaged["dequantiser"].frozen(), method, history
+    return freeze(history.averaged["dequantiser"]), method, history
 
 
 def neighbours(network, copies=200):

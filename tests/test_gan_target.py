@@ -113,7 +113,7 @@ def test_pairs_belong_together(target, stage):
 
 @pytest.fixture(scope="module")
 def dequantiser(target):
-    return start_dequantiser(target.classes).frozen()
+    return freeze(start_dequantiser(target.classes))
 
 
 def test_latents_keep_the_noise_and_move_the_embedding(target, stage, dequantiser):
