@@ -108,7 +108,7 @@ def train(
     profile: ProfileOption = "cpu",
     show: Annotated[bool, typer.Option("--list", help="List what can be trained.")] = False,
 ) -> None:
-    """Train a shipped checkpoint from scratch."""
+    """Train a shipped checkpoint from scratch, or the same network on your data (-p dataset=, -p size=)."""
     from course_lib import paths, recipes
     from course_lib.profiles import Profile
     from course_lib.recipes.recipe import Job
@@ -121,6 +121,7 @@ def train(
     options = _job_options(split_assignments(param or []))
     job = Job(Profile(profile), **options)
     job.profile.device  # noqa: B018 - a missing GPU is reported first
+    recipes.check(name, job)
     for folder in (job.out, job.work):
         paths.ensure_writable(folder)
     restart_with_settings()
@@ -134,7 +135,7 @@ def _job_options(given: dict[str, str]) -> dict[str, object]:
     from course_lib.recipes.recipe import Job
     from course_lib.runner.catalog import parse_value
 
-    lowest = {"steps": 1, "seconds": 1e-9, "seed": 0}
+    lowest = {"steps": 1, "seconds": 1e-9, "seed": 0, "size": 1}
     kinds = {one.name: getattr(one.type, "__name__", str(one.type)).split(" | ")[0] for one in fields(Job)}
     del kinds["profile"]
     options: dict[str, object] = {}

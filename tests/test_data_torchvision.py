@@ -174,24 +174,24 @@ ATTRIBUTE_LINE = (
 ATTRIBUTES = ATTRIBUTE_LINE.split()
 
 
-@pytest.fixture
-def celeba(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def write_celeba(root: Path, monkeypatch: pytest.MonkeyPatch, parts: list[int]) -> Path:
+    """CelebA in its true format, one picture for each entry of ``parts`` (0 train, 1 val, 2 test)."""
     from torchvision.datasets import CelebA
 
-    folder = tmp_path / "celeba"
-    files = [f"{i + 1:06d}.jpg" for i in range(5)]
+    folder, count = root / "celeba", len(parts)
+    files = [f"{i + 1:06d}.jpg" for i in range(count)]
     for i, file in enumerate(files):
         # A coloured square of 160 pixels on black: what is left after the crop is one colour.
         pixels = np.zeros((218, 178, 3), np.uint8)
-        pixels[29:189, 9:169] = (40 * i, 90, 200)
+        pixels[29:189, 9:169] = (40 * i % 256, 90, 200)
         (folder / "img_align_celeba").mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(folder / "img_align_celeba" / file, quality=95, subsampling=0)
-    attributes = [" ".join(f"{1 if (i + k) % 3 == 0 else -1:>2}" for k in range(40)) for i in range(5)]
+    attributes = [" ".join(f"{1 if (i + k) % 3 == 0 else -1:>2}" for k in range(40)) for i in range(count)]
     header = ATTRIBUTE_LINE + " \n"  # the published header ends with a space
     tables = {
-        "list_attr_celeba.txt": "5\n" + header,
-        "list_bbox_celeba.txt": "5\nimage_id x_1 y_1 width height\n",
-        "list_landmarks_align_celeba.txt": "5\n" + "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y "
+        "list_attr_celeba.txt": f"{count}\n" + header,
+        "list_bbox_celeba.txt": f"{count}\nimage_id x_1 y_1 width height\n",
+        "list_landmarks_align_celeba.txt": f"{count}\n" + "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y "
         "leftmouth_x leftmouth_y rightmouth_x rightmouth_y\n",
         "list_eval_partition.txt": "",
         "identity_CelebA.txt": "",
@@ -200,13 +200,18 @@ def celeba(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         tables["list_attr_celeba.txt"] += f"{file} {attributes[i]}\n"
         tables["list_bbox_celeba.txt"] += f"{file}    95  71 226 313\n"
         tables["list_landmarks_align_celeba.txt"] += f"{file} 69  109  106  113   77  142   73  152  108  154\n"
-        tables["list_eval_partition.txt"] += f"{file} {min(i // 2, 2)}\n"
+        tables["list_eval_partition.txt"] += f"{file} {parts[i]}\n"
         tables["identity_CelebA.txt"] += f"{file} {2880 + i}\n"
     for name, text in tables.items():
         (folder / name).write_text(text)
     sums = [(key, md5(folder / name) if name in tables else old, name) for key, old, name in CelebA.file_list]
     monkeypatch.setattr(CelebA, "file_list", sums)
-    return tmp_path
+    return root
+
+
+@pytest.fixture
+def celeba(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return write_celeba(tmp_path, monkeypatch, [0, 0, 1, 1, 2])
 
 
 def test_celeba(celeba):
@@ -307,25 +312,29 @@ def test_celebahq_arrays(tmp_path):
         data.part("train")
 
 
-@pytest.fixture(params=["2014", "2017"])
-def coco(request, tmp_path: Path) -> Path:
-    year = request.param
-    for part, count in (("train", 3), ("val", 2)):
+def write_coco(root: Path, year: str, counts: dict[str, int], size: tuple[int, int]) -> Path:
+    """COCO captions in their true format: part → number of pictures of ``size``."""
+    for part, count in counts.items():
         images, annotations = [], []
         for i in range(count):
             number = 100 + 7 * i
             file = f"{number:012d}.jpg" if year == "2017" else f"COCO_{part}2014_{number:012d}.jpg"
-            picture(tmp_path / f"{part}{year}" / file, (number, 0, 0), (24, 18))
+            picture(root / f"{part}{year}" / file, (number % 256, 0, 0), size)
             images.insert(0, {"license": 3, "file_name": file, "height": 18, "width": 24, "id": number})
             for k in range(5):
                 caption = f"A picture number {number}, said in way {k}.\n"
                 annotations.insert(0, {"image_id": number, "id": 10 * number + k, "caption": caption})
         images.append({"file_name": "never_captioned.jpg", "id": 5, "height": 1, "width": 1, "license": 1})
         table = {"info": {"year": int(year)}, "licenses": [], "images": images, "annotations": annotations}
-        (tmp_path / "annotations").mkdir(exist_ok=True)
-        (tmp_path / "annotations" / f"captions_{part}{year}.json").write_text(json.dumps(table))
-        (tmp_path / "annotations" / f"instances_{part}{year}.json").write_text("{}")
-    return tmp_path
+        (root / "annotations").mkdir(exist_ok=True)
+        (root / "annotations" / f"captions_{part}{year}.json").write_text(json.dumps(table))
+        (root / "annotations" / f"instances_{part}{year}.json").write_text("{}")
+    return root
+
+
+@pytest.fixture(params=["2014", "2017"])
+def coco(request, tmp_path: Path) -> Path:
+    return write_coco(tmp_path, request.param, {"train": 3, "val": 2}, (24, 18))
 
 
 def test_coco_captions(coco):

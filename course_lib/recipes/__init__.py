@@ -1,12 +1,15 @@
 """How every shipped checkpoint is trained: ``make train NAME=…`` or ``course train NAME``."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import CourseError
 from ..profiles import current
 
-__all__ = ["RECIPES", "train"]
+if TYPE_CHECKING:
+    from .recipe import Job
+
+__all__ = ["RECIPES", "check", "train"]
 
 _FLOWS = ("superresolution-8", "superresolution-16", "segmenter-argmax", "segmenter-logits", "segmenter-early")
 _FLOWS += ("segmenter-middle", "colourisation", "inpainting", "edges-shape", "edges-texture", "shape-appearance")
@@ -48,14 +51,28 @@ def train(name: str, profile: str | None = None, **options: Any) -> Any:
     under ``torchrun`` only the first process scores and publishes, the others return None.
 
     Raises:
-        CourseError: there is no such recipe.
+        CourseError: see :func:`check`.
     """
     from .recipe import Job, TrainingDone
 
-    if name not in RECIPES:
-        raise CourseError(f"there is no recipe {name!r}: choose one of {', '.join(RECIPES)}.")
-    module, function, *arguments = RECIPES[name]
+    job = Job(current(profile), **options)
+    check(name, job)
+    module, function, *arguments = ("own", "train_own", name) if job.dataset else RECIPES[name]
     try:
-        return getattr(import_module(f".{module}", __package__), function)(Job(current(profile), **options), *arguments)
+        return getattr(import_module(f".{module}", __package__), function)(job, *arguments)
     except TrainingDone:
         return None
+
+
+def check(name: str, job: "Job") -> None:
+    """What can be known about a run before it starts.
+
+    Raises:
+        CourseError: there is no such recipe, or its ``dataset`` and ``size`` do not fit.
+    """
+    if name not in RECIPES:
+        raise CourseError(f"there is no recipe {name!r}: choose one of {', '.join(RECIPES)}.")
+    if job.dataset or job.size != 64:
+        from .own import check_own
+
+        check_own(job, name)

@@ -42,6 +42,8 @@ class Job:
         seed: of initialisation, data order and noise.
         precision: as Fabric names it.
         force: publish even if the checkpoint it replaces scores better.
+        dataset: another set to train on, see :mod:`course_lib.recipes.own`; the recipe's own by default.
+        size: side in pixels of its pictures, 64 or 128.
     """
 
     profile: Profile
@@ -52,6 +54,8 @@ class Job:
     seed: int = 0
     precision: str = "32-true"
     force: bool = False
+    dataset: str = ""
+    size: int = 64
 
     @property
     def clock(self) -> Callable[[], float]:
