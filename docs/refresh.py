@@ -51,7 +51,6 @@ SYSTEMS = {"07": "Hyper-Modulation", "08": "Hyper-Modulation", "09": "cGANTransf
 )
 PLANNED = {
     "11": "Which method when: one target, one budget, all methods",
-    "12": "Your own data, released weights, more GPUs",
 }
 GROUPS = ("Experts, judges and generators to reuse", "Net2Net", "Hyper-Modulation", "cGANTransfer", "Mind2Mind")
 """Headings of docs/RESULTS.md."""
