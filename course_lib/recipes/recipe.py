@@ -23,7 +23,7 @@ from ..training import Budget, Card, Method, atomic_write, load_card, save_weigh
 from ..training.loop import History, is_first_process
 
 __all__ = ["Contender", "Job", "Results", "TrainingDone", "compare", "data_hash", "kept", "on_held_out", "publish"]
-__all__ += ["publish_comparison"]
+__all__ += ["publish_comparison", "scores_file"]
 
 
 class TrainingDone(Exception):
@@ -201,19 +201,23 @@ def compare(
     started, results = time.perf_counter(), {}
     for seed in range(max((one.seeds for one in contenders), default=0)):
         for one in contenders:
-            place = Path(name) / re.sub(r"[^a-z0-9]+", "-", one.name.lower()).strip("-") / str(seed)
             late = job.seconds is not None and time.perf_counter() - started > job.seconds
-            if seed < one.seeds and not (late and not (job.work / place / "scores.json").is_file()):
-                found = _repeat(job, place, one, seed, score, one.stops or tuple(stops), shown)
+            if seed < one.seeds and not (late and not scores_file(job, name, one.name, seed).is_file()):
+                found = _repeat(job, name, one, seed, score, one.stops or tuple(stops), shown)
                 results.setdefault(one.name, []).append(found)
     return results
 
 
+def scores_file(job: Job, name: str, contender: str, seed: int) -> Path:
+    """What is kept of one repetition in the comparison called ``name``, in a folder of its own."""
+    return job.work / name / re.sub(r"[^a-z0-9]+", "-", contender.lower()).strip("-") / str(seed) / "scores.json"
+
+
 def _repeat(
-    job: Job, place: Path, one: Contender, seed: int, score: Callable, stops: Sequence[int], shown: int
+    job: Job, name: str, one: Contender, seed: int, score: Callable, stops: Sequence[int], shown: int
 ) -> dict[str, Any]:
     """One repetition, from where an interrupted one stopped."""
-    path, found = job.work / place / "scores.json", {"steps": [], "seconds": [], "scores": {}}
+    path, found = scores_file(job, name, one.name, seed), {"steps": [], "seconds": [], "scores": {}}
     if path.is_file():
         found = json.loads(path.read_text())
     if len(found["seconds"]) == len(stops):
@@ -226,7 +230,7 @@ def _repeat(
             before = job.clock()
             options = {"checkpoint_every": 0, "preview_every": 0, "progress": False}
             run = replace(job, seed=seed, steps=stop, seconds=None, precision=one.precision or job.precision)
-            history = run.run(str(place), method, one.batch_size, stop, **options)
+            history = run.run(str(path.parent.relative_to(job.work)), method, one.batch_size, stop, **options)
             seconds += job.clock() - before
             network = history.averaged.get(drawing, network)
         training = network.training

@@ -1,6 +1,7 @@
 """One new kind, few pictures, one budget of seconds: every method of the course in its place. Notebook 11 shows it."""
 
 import io
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,7 +28,7 @@ from ..translation.training import FlowMethod, Pairs
 from .bn_transfer import TUNED
 from .hypermod import OURS, SCHEDULE, build_variant
 from .mind2mind import SIZES
-from .recipe import Contender, Job, compare, data_hash, publish_comparison
+from .recipe import Contender, Job, compare, data_hash, publish_comparison, scores_file
 
 __all__ = ["COPIES", "FAR", "MAIN", "NAME", "NEAR", "PICTURES", "WAYS", "Bench", "Way", "contenders", "mirrored"]
 __all__ += ["train_which_method", "unpack"]
@@ -177,8 +178,10 @@ class _Scores:
         self.scores, self.real = ClassScores(data.subset(data.split > 0), bench.judge), data.part("train")
 
     def build(self, way: str, pictures: int, name: str, seed: int) -> Method:
-        few = target_classes(names=[self.kind], per_class=pictures, seed=seed).part("train")
-        self.known, self.strip = self.bench.judge.features(torch.cat(list(few.batches(250)))), (name, seed, 0)
+        few, done = target_classes(names=[self.kind], per_class=pictures, seed=seed).part("train"), 0
+        if (path := scores_file(self.job, NAME, name, seed)).is_file():  # it goes on where it was interrupted
+            done = len(json.loads(path.read_text())["steps"])
+        self.known, self.strip = self.bench.judge.features(torch.cat(list(few.batches(250)))), (name, seed, done)
         method, self.drawing = self.bench.build(way, few, seed)
         return method
 
