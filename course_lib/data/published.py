@@ -290,15 +290,11 @@ def _ffhq(path: Path) -> FileSet:
     return _one_class("ffhq", files, split=torch.tensor([int(int(file.stem) >= 60_000) for file in files]))
 
 
-def _classes(name: str) -> Callable[[Path], FileSet]:
+def _classes(name: str, path: Path) -> FileSet:
     """AFHQ and Places365: ``train/CLASS/…`` and ``val/CLASS/…``."""
-
-    def find(path: Path) -> FileSet:
-        if not (path / "train").is_dir() and not (path / "val").is_dir():
-            raise _missing(name, path)
-        return find_folder(path, name)
-
-    return find
+    if not (path / "train").is_dir() and not (path / "val").is_dir():
+        raise _missing(name, path)
+    return find_folder(path, name)
 
 
 def _coco(path: Path) -> FileSet:
@@ -328,8 +324,8 @@ _FILES: dict[str, Callable[[Path], FileSet]] = {
     "flowers102": _flowers102,
     "ffhq": _ffhq,
     "celebahq": lambda path: _one_class("celebahq", sorted(path.glob("imgHQ*.npy"))),
-    "afhq": _classes("afhq"),
-    "places365": _classes("places365"),
+    "afhq": lambda path: _classes("afhq", path),
+    "places365": lambda path: _classes("places365", path),
     "coco": _coco,
 }
 """Set of picture files → what lists it."""

@@ -42,17 +42,17 @@ class BlackBox:
 
     def decode(self, latent: Array) -> Array:
         """Images ``float32 (B, 3, S, S)`` in [−1, 1]."""
-        return _keep_kind(self._decoder, latent)
+        return self._decoder(latent)
 
     def encode(self, x: Array) -> Array:
         """Latents ``float32 (B, D)``."""
         if self._encoder is None:
             raise CourseError("this black box was opened without an encoder: give BlackBox(decoder, encoder).")
-        return _keep_kind(self._encoder, x)
+        return self._encoder(x)
 
 
 class _Session:
-    """One ONNX network with one input and one output: ``float32`` array in, array out."""
+    """One ONNX network with one input and one output."""
 
     def __init__(self, path: Path, dims: int):
         # Imported late: only black boxes need it.
@@ -77,16 +77,12 @@ class _Session:
             raise CourseError(f"{path.name} does not fit: it takes {shapes}, not one input with {dims} dimensions.")
         self.name, self.shape = inputs[0].name, tuple(inputs[0].shape[1:])
 
-    def __call__(self, array: np.ndarray) -> np.ndarray:
+    def __call__(self, x: Array) -> Array:
+        array = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
         if array.shape[1:] != self.shape:
             raise CourseError(f"{self.path.name} takes (B, {', '.join(map(str, self.shape))}), not {array.shape}.")
-        return self.session.run(None, {self.name: np.ascontiguousarray(array, np.float32)})[0]
-
-
-def _keep_kind(session: _Session, x: Array) -> Array:
-    if isinstance(x, Tensor):
-        return torch.from_numpy(session(x.detach().cpu().numpy())).to(x.device)
-    return session(np.asarray(x))
+        found = self.session.run(None, {self.name: np.ascontiguousarray(array, np.float32)})[0]
+        return torch.from_numpy(found).to(x.device) if isinstance(x, Tensor) else found
 
 
 class _Decoder(nn.Module):

@@ -15,7 +15,7 @@ from ..gans.stylegan import StyleGAN
 from ..hypermod import HyperGenerator
 from ..hypermod.generator import HYPER_KIND, Modulation, load_hypermod
 from ..paths import CHECKPOINTS
-from ..training import Card, load_card
+from ..training import load_card
 
 __all__ = ["OPENERS", "ALAEPictures", "BigGANPictures", "ConditionalGenerator", "HyperPictures", "StylePictures"]
 __all__ += ["checkpoint_place", "open_generator"]
@@ -223,11 +223,6 @@ class BigGANPictures(ConditionalGenerator):
         return self.network(truncation * z, vectors[:, 1:] if vectors.ndim == 3 else vectors)
 
 
-def _class_names(network: nn.Module, card: Card) -> Sequence[str]:
-    known = getattr(network, "class_names", None) or card.recipe.get("classes")
-    return known or [f"class {label}" for label in range(network.config.classes)]
-
-
 OPENERS: dict[str, tuple[Callable[..., nn.Module], type[ConditionalGenerator]]] = {
     "stylegan": (load_expert, StylePictures),
     "alae": (load_expert, ALAEPictures),
@@ -258,8 +253,10 @@ def open_generator(name: str | Path, device: str | torch.device = "cpu") -> Cond
         raise CourseError(f"checkpoint {stem!r} is a {card.kind}, not a generator: choose a {' or a '.join(OPENERS)}.")
     load, pictures = OPENERS[card.kind]
     network = load(stem, torch.device(device), folder)
-    classes = _class_names(network, card) if pictures in (HyperPictures, BigGANPictures) else ()
-    generator = pictures(network, classes, stem)
+    classes = getattr(network, "class_names", None) or card.recipe.get("classes")
+    if not classes and card.kind == "biggan generator":
+        classes = [f"class {label}" for label in range(network.config.classes)]
+    generator = pictures(network, classes or (), stem)
     if "space" in card.recipe:
         autoencoder = load_expert(card.recipe["space"], device)
         generator.space, generator.size = LatentSpace(autoencoder), autoencoder.config.size
