@@ -32,6 +32,9 @@ ProfileOption = Annotated[Literal["quick", "cpu", "gpu"], typer.Option(help="How
 SettingOption = Annotated[
     list[str] | None, typer.Option("--param", "-p", metavar="NAME=VALUE", help="May be repeated.")
 ]
+_KINDS = (
+    "class-grid, truncation, mixing, class-mixing; walks: class, noise, class-noise, random-z, z-shift, class-shift"
+)
 SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of z and of the noise maps.")]
 
 
@@ -164,13 +167,7 @@ def released(path: Annotated[Path, typer.Argument(help="A checkpoint that the au
 @app.command()
 def generate(
     checkpoint: Annotated[str, typer.Argument(help="A shipped generator such as avatar-biggan, or the path of one.")],
-    kind: Annotated[
-        str,
-        typer.Option(
-            help="class-grid, truncation, mixing, class-mixing, or a walk: class, noise, class-noise, random-z, "
-            "z-shift, class-shift."
-        ),
-    ] = "class-grid",
+    kind: Annotated[str, typer.Option(help=_KINDS)] = "class-grid",
     out: Annotated[Path, typer.Option(help="File for the picture.")] = Path("generated.png"),
     classes: Annotated[str, typer.Option(help="Names, with commas between; by default the generator's own.")] = "",
     steps: Annotated[int, typer.Option(min=2, max=100, help="Columns.")] = 8,
@@ -302,8 +299,7 @@ def data_check() -> None:
 
     avatars.check_recipe()
     found = avatars.check()
-    for block, state in found.items():
-        typer.echo(f"{block}: {state}")
+    typer.echo("\n".join(f"{block}: {state}" for block, state in found.items()))
     if "damaged" in found.values():
         raise CourseError("some pictures in the cache are damaged: `course data build` draws them again.")
 

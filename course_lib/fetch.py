@@ -104,12 +104,10 @@ def fetch(
 
     Args:
         name: of :data:`DOWNLOADS`.
-        to: folder for the files; by default ``downloads/NAME`` in the course or in ``COURSE_DOWNLOADS``.
+        to: folder for the files, which is returned; by default ``downloads/NAME`` in the course or in
+            ``COURSE_DOWNLOADS``.
         agree: is shown source, size and licence before anything is downloaded; ``False`` ends without a download.
         tell: takes lines on what happens.
-
-    Returns:
-        The folder.
 
     Raises:
         CourseError: unknown name; no network; an address that is gone or answers with a web page; a hash that is not
@@ -196,10 +194,10 @@ def _fetch_file(file: RemoteFile, folder: Path, source: Source, recorded: dict[s
 
 
 class _Resuming:
-    """A downloader for pooch that keeps what came and goes on from there.
+    """A downloader for pooch that keeps what came, as ``.NAME.part`` beside the final file, and goes on from there.
 
-    The part lies beside the final file as ``.NAME.part``. It is continued only if the server can tell that its file is
-    still the same (``If-Range``), or if a known hash will tell in the end.
+    A part is continued only if the server can tell that its file is still the same (``If-Range``), or if a known hash
+    will tell in the end.
     """
 
     def __init__(self, file: RemoteFile, path: Path, source: Source, known_hash: str | None) -> None:

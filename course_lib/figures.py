@@ -34,7 +34,6 @@ class _LiteralFigure(Figure):
     """
 
     def draw(self, renderer: Any) -> None:
-        """Marks every text before it is drawn."""
         for axes in self.axes:
             axes.get_xticklabels(), axes.get_yticklabels()  # made only when they are asked for
         for text in self.findobj(Text):
@@ -53,11 +52,7 @@ def new_figure(width: float = 7.0, height: float = 3.2, columns: int = 1, rows: 
 
 
 def show(figure: Figure, alt: str) -> None:
-    """Displays ``figure`` as PNG with alternative text ``alt``, one or two sentences that say what is to be seen.
-
-    Raises:
-        ValueError: ``alt`` is empty.
-    """
+    """Displays ``figure`` as PNG with alternative text ``alt``, one or two sentences that say what is to be seen."""
     show_bytes(_png(figure), alt)
 
 
@@ -74,11 +69,7 @@ def show_pictures(figure: Figure, alt: str) -> None:
 
 
 class LiveFigure:
-    """A figure that is replaced while a cell runs; the last one stays.
-
-    Args:
-        alt: see :func:`show`; of the last figure.
-    """
+    """A figure that is replaced while a cell runs; the last one stays, and ``alt`` describes it."""
 
     def __init__(self, alt: str):
         self.alt, self.shown = alt, False
@@ -90,16 +81,9 @@ class LiveFigure:
 
 
 def show_bytes(content: bytes, alt: str, kind: str = "image/png", **options: Any) -> None:
-    """Displays a picture file, such as an animated PNG, with alternative text.
+    """Displays a picture file, such as an animated PNG; ``kind`` is ``image/png`` or ``image/jpeg``, see :func:`show`.
 
-    Args:
-        content: the file.
-        alt: see :func:`show`.
-        kind: ``image/png`` or ``image/jpeg``.
-        options: of ``IPython.display.display``.
-
-    Raises:
-        ValueError: ``alt`` is empty.
+    ``options`` are those of ``IPython.display.display``.
     """
     from IPython.display import display
 
@@ -246,8 +230,7 @@ def animation(frames: Tensor, milliseconds: int = 400, hold: int = 1600, enlarge
 
     Args:
         frames: ``(T, N, 3, S, S)`` in [−1, 1]; the ``N`` pictures of a frame stand side by side.
-        milliseconds: duration of a frame.
-        hold: duration of the last frame.
+        milliseconds, hold: duration of a frame, and of the last one.
         enlarge: whole-number factor, without smoothing.
     """
     sheets = [Image.open(io.BytesIO(png_bytes(pictures, enlarge=enlarge))) for pictures in frames]
@@ -338,16 +321,6 @@ def reading_order(weights: Tensor, columns: int = 26) -> tuple[list[int], list[i
 
     New classes that borrow alike stand together (average linkage of the rows' correlation). Of the old classes only the
     most used are kept, each below the new class that uses it most, so that strong entries lie near the diagonal.
-
-    Args:
-        weights: ``(N_new, N_old)``, signed.
-        columns: number of old classes kept.
-
-    Returns:
-        Indices of rows and of the kept columns, as they are to be drawn.
-
-    Raises:
-        CourseError: not a matrix, or values that are not finite.
     """
     if weights.ndim != 2 or not weights.isfinite().all():
         raise CourseError(f"the map needs finite weights (new classes, old classes), not {tuple(weights.shape)}.")
@@ -356,8 +329,7 @@ def reading_order(weights: Tensor, columns: int = 26) -> tuple[list[int], list[i
     if len(rows) > 2:
         from scipy.cluster.hierarchy import leaves_list, linkage
 
-        centred = weights - weights.mean(1, keepdim=True)
-        unit = centred / centred.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        unit = torch.nn.functional.normalize(weights - weights.mean(1, keepdim=True))
         rows = leaves_list(linkage(unit.numpy(), "average", optimal_ordering=True)).tolist()
     strength = weights.abs()
     kept = strength.amax(0).argsort(descending=True)[:columns].tolist()
@@ -371,13 +343,10 @@ def borrowing_map(weights: Tensor, new: list[str], old: list[str], columns: int 
     """Rows are new classes, columns the old classes that are used most; blue lends, orange is subtracted.
 
     Args:
-        weights: ``(len(new), len(old))``, signed.
+        weights: ``(len(new), len(old))``, signed and finite.
         new, old: names of the classes.
         columns: number of old classes shown.
         written: how many of each row's largest entries carry their number, so that colour is not the only carrier.
-
-    Raises:
-        CourseError: names that do not fit the weights.
     """
     if tuple(weights.shape) != (len(new), len(old)):
         raise CourseError(f"{len(new)} new and {len(old)} old names do not fit weights of {tuple(weights.shape)}.")

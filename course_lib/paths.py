@@ -37,11 +37,7 @@ RUNS = Path(os.environ.get("COURSE_RUNS") or ROOT / "runs").expanduser().absolut
 
 
 def ensure_writable(folder: Path) -> Path:
-    """``folder``, after a file has been written into it, or where it is to be made, and removed again.
-
-    Raises:
-        CourseError: nothing can be written there.
-    """
+    """``folder``, after a file has been written into it, or where it is to be made, and removed again."""
     place = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
     try:
         with tempfile.TemporaryFile(dir=place) as file:

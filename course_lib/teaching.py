@@ -37,10 +37,9 @@ def student_copy(node: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def write_student_notebooks(folder: Path, force: bool = False) -> list[Path]:
-    """Writes every notebook without solutions into ``folder``, where links hold if it lies in the repository.
+    """Writes every notebook without solutions into ``folder``; existing ones are replaced only by ``force``.
 
-    Raises:
-        CourseError: one of them is there already, maybe with somebody's answers, and ``force`` was not given.
+    Links hold in a folder of the repository.
     """
     wanted = {folder / notebook.path.name: notebook for notebook in all_notebooks()}
     if (there := [path for path in wanted if path.exists()]) and not force:
@@ -54,8 +53,8 @@ def write_student_notebooks(folder: Path, force: bool = False) -> list[Path]:
 def grade(files: list[Path], out: Path, tell: Callable[[str], None] = print) -> dict:
     """Executes notebooks in the quick profile and writes what each exercise's check said to a JSON file.
 
-    The code in the notebooks is executed: treat what was handed in like any program of a stranger. A failing cell does
-    not end a notebook; of several calls of a check the last one counts.
+    Treat what was handed in like any program of a stranger. A failing cell does not end a notebook; of several calls of
+    a check the last one counts.
 
     Args:
         files: notebooks with answers, under any names.

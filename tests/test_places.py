@@ -50,12 +50,12 @@ def test_the_doctor_tries_to_write(tmp_path, monkeypatch):
             monkeypatch.setattr(paths, variable, blocked / "inside")
         else:
             monkeypatch.setenv("COURSE_CACHE", str(blocked / "inside"))
-    problems = examine(lambda: None, tmp_path)
+    problems = examine()
     assert "a file stands where a folder is needed" in problems["results"]
     assert "a file stands where a folder is needed" in problems["cache"]
     monkeypatch.setattr(paths, "RUNS", tmp_path / "runs/deep")
     monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "cache"))
-    assert not {"results", "cache"} & set(examine(lambda: None, tmp_path))
+    assert not {"results", "cache"} & set(examine())
     assert not (tmp_path / "runs").exists(), "asking makes nothing"
 
 

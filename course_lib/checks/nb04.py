@@ -11,11 +11,6 @@ from course_lib.checks.exercise import CheckResult, exercise, passed, require, r
 __all__ = ["dequantised_target", "reading", "same_residual"]
 
 
-def _noisy(embedding: Tensor) -> Tensor:
-    """A stand-in for a dequantiser: random neighbours."""
-    return embedding + 0.1 * torch.randn(embedding.shape, dtype=embedding.dtype)
-
-
 @exercise
 def dequantised_target(answer: Callable[[Tensor, Tensor, Callable, Callable], tuple[Tensor, Tensor]]) -> CheckResult:
     """Exercise 2: a training item for BigGAN, ``(z, embedding, render, dequantise) -> (target, picture)``."""
@@ -25,7 +20,7 @@ def dequantised_target(answer: Callable[[Tensor, Tensor, Callable, Callable], tu
     def render(noise: Tensor, given: Tensor) -> Tensor:
         return torch.cat([noise.sum(1, keepdim=True), given], 1)
 
-    target, picture = answer(z, embedding, render, _noisy)
+    target, picture = answer(z, embedding, render, lambda e: e + 0.1 * torch.randn_like(e))  # random neighbours
     require_shape(target, (12, 8), "torch.cat along dimension 1")
     require(torch.equal(target[:, :5], z), "the noise is not in front, unchanged", "z comes first, and only e is moved")
     moved = target[:, 5:] - embedding

@@ -93,21 +93,16 @@ def source(answer: Callable[[Expert, Tensor, int], Expert]) -> CheckResult:
         "the condition of the training pictures does not have mean 0 and standard deviation 1 in every channel",
         "take the statistics of the pooled output, over pictures and places: axes 0, 2 and 3",
     )
-    require(
-        torch.allclose(condition, _right_source(maps, pictures, 4)(pictures), atol=1e-3),
-        "places are standardised one by one",
-        "one mean and one standard deviation for each channel, the same in all places",
-    )
-    require(
-        torch.allclose(answer(maps, pictures, 4)(other), _right_source(maps, pictures, 4)(other), atol=1e-3),
-        "other pictures change the statistics",
-        "mean and standard deviation are fixed by the training pictures, outside the inner function",
-    )
-    require(
-        torch.allclose(answer(vectors, pictures, 4)(other), _right_source(vectors, pictures, 4)(other), atol=1e-3),
-        "an expert that gives vectors is not standardised in every coordinate",
-        "vectors are not pooled; their statistics go over axis 0 only",
-    )
+    places = "one mean and one standard deviation for each channel, the same in all places"
+    inner = "mean and standard deviation are fixed by the training pictures, outside the inner function"
+    axes = "vectors are not pooled; their statistics go over axis 0 only"
+    for expert, given, message, hint in (
+        (maps, pictures, "places are standardised one by one", places),
+        (maps, other, "other pictures change the statistics", inner),
+        (vectors, other, "an expert that gives vectors is not standardised in every coordinate", axes),
+    ):
+        found, wanted = (make(expert, pictures, 4)(given) for make in (answer, _right_source))
+        require(torch.allclose(found, wanted, atol=1e-3), message, hint)
     return passed("maps are pooled, vectors are not, and the training pictures fix all statistics")
 
 

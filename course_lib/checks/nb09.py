@@ -37,12 +37,9 @@ def propagation_layer(answer: Callable[[Tensor, Tensor], nn.Module]) -> CheckRes
         "mixtures that do not sum to 1 do not give the weighted sum of old offsets",
         "P (A e + a0) + R e is linear in e and in A",
     )
-    numbers = sum(p.numel() for p in layer.parameters() if p.requires_grad)
-    require(
-        numbers == 7 * 3 + 7 + 5 * 7 + 5 * 3,
-        f"{numbers} numbers train instead of {7 * 3 + 7 + 5 * 7 + 5 * 3}",
-        "A (N_o, N_n), a0 (N_o), P (C, N_o) and R (C, N_n), all of them nn.Parameter",
-    )
+    numbers, wanted = sum(p.numel() for p in layer.parameters() if p.requires_grad), 7 * 3 + 7 + 5 * 7 + 5 * 3
+    parts = "A (N_o, N_n), a0 (N_o), P (C, N_o) and R (C, N_n), all of them nn.Parameter"
+    require(numbers == wanted, f"{numbers} numbers train instead of {wanted}", parts)
     optimizer = torch.optim.SGD(layer.parameters(), 0.1)
     layer(classes)[1].sum().backward()
     optimizer.step()

@@ -35,7 +35,6 @@ class Notebook:
 
     @property
     def stem(self) -> str:
-        """File name without its ending, such as ``03_training_a_translator``."""
         return self.path.stem
 
     @property
@@ -75,11 +74,7 @@ def all_notebooks(folder: Path | None = None) -> list[Notebook]:
 
 
 def find_notebooks(names: list[str], folder: Path | None = None) -> list[Notebook]:
-    """Notebooks by number (``3`` or ``03``), stem, path, or ``all``; each once, in the order asked for.
-
-    Raises:
-        CourseError: a name fits none.
-    """
+    """Notebooks by number (``3`` or ``03``), stem, path, or ``all``; each once, in the order asked for."""
     known = all_notebooks(folder)
     found: dict[Path, Notebook] = {}
     for name in names:
@@ -140,11 +135,7 @@ def notebook_parameters(notebook: Notebook) -> list[Parameter]:
 
 
 def split_assignments(assignments: list[str]) -> dict[str, str]:
-    """``["steps=5"]`` to ``{"steps": "5"}``; what stands behind the first equals sign is taken as it is.
-
-    Raises:
-        CourseError: an entry has no name or no equals sign, or a name comes twice.
-    """
+    """``["steps=5"]`` to ``{"steps": "5"}``; what stands behind the first equals sign is taken as it is."""
     values: dict[str, str] = {}
     for text in assignments:
         name, sign, value = text.partition("=")
@@ -160,10 +151,7 @@ def split_assignments(assignments: list[str]) -> dict[str, str]:
 def parse_value(text: str, kind: str, low: float = -math.inf, high: float = math.inf) -> bool | int | float | str:
     """What was typed as a value of a type.
 
-    Args:
-        text: as typed; a ``str`` is taken as it is, with any quotes in it.
-        kind: ``bool``, ``int``, ``float`` or ``str``.
-        low, high: range of a number, ends included.
+    A ``str`` is taken as it is, with any quotes in it; the range of a number includes its ends.
 
     Raises:
         ValueError: it is none; the message says why, to be put behind the text.
@@ -196,8 +184,7 @@ def check_parameters(notebook: Notebook, given: dict[str, str]) -> dict[str, boo
     """Typed values for one notebook. A data set is looked at, too; a relative path of it holds from where we are.
 
     Raises:
-        CourseError: unknown name, wrong type or range; the message lists the valid names with their types. Or a data
-            set that is not there, or a folder of unclear layout.
+        CourseError: unknown name, wrong type or range; a data set that is not there, or a folder of unclear layout.
     """
     if not given:
         return {}

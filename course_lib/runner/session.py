@@ -32,9 +32,6 @@ _RESTARTED = "COURSE_ENVIRONMENT_SET"
 _PACKAGES = ("ipywidgets", "lightning", "nbclient", "numpy", "papermill", "torch", "torchvision")
 
 
-# --- the environment that kernels and training start in ---------------------------------------------------------------
-
-
 def kernel_environment(profile: str, jobs: int = 1) -> dict[str, str]:
     """The whole environment of a headless kernel of a profile, one of ``jobs`` that share the machine's cores."""
     from course_lib.profiles import process_environment
@@ -59,9 +56,6 @@ def restart_with_settings() -> None:
     if missing and _RESTARTED not in os.environ:
         environment = {**os.environ, **missing, _RESTARTED: "1"}
         os.execve(sys.executable, [sys.executable, "-m", "course_lib.cli", *sys.argv[1:]], environment)
-
-
-# --- a run ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -117,10 +111,7 @@ def run_notebooks(
     """Execute notebooks, each in its own process, and write pages, index and ``summary.json``.
 
     A file that is no notebook fails by itself; the others run. ``tell`` receives one line when a notebook starts and
-    one when it ends.
-
-    Returns:
-        The run's folder and the results in the order of ``notebooks``.
+    one when it ends. The run's folder and the results in the order of ``notebooks`` are returned.
 
     Raises:
         CourseError: a parameter is unknown or of the wrong type, there is no such data set or GPU, or nothing can be

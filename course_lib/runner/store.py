@@ -59,13 +59,9 @@ def write_page(node: nbformat.NotebookNode, page: Path, title: str, links_from: 
 
 
 def store_run(notebook: Notebook, result: NotebookResult, profile: str, executed: Path | None = None) -> None:
-    """Write what a run cost into the notebook's file, and its outputs.
+    """Write what a run in this profile cost into the notebook's file, and its outputs.
 
-    Args:
-        notebook: the source.
-        result: of the run.
-        profile: under which seconds and memory are recorded.
-        executed: the copy that papermill wrote; without it outputs stay as they are.
+    Without ``executed``, the copy that papermill wrote, outputs stay as they are.
 
     Raises:
         CourseError: the run did not pass, had parameters, or the notebook was edited meanwhile.

@@ -29,11 +29,7 @@ _READ = "as it is"
 
 
 def read_upload(content: bytes, size: int) -> Tensor:
-    """Any picture file as ``(3, size, size)`` in [−1, 1]: whole, upright, letterboxed on white.
-
-    Raises:
-        CourseError: the bytes are no picture that can be decoded.
-    """
+    """Any picture file as ``(3, size, size)`` in [−1, 1]: whole, upright, letterboxed on white; else a CourseError."""
     try:
         with Image.open(io.BytesIO(bytes(content))) as file:
             picture = ImageOps.exif_transpose(file).convert("RGBA")
@@ -48,11 +44,7 @@ def read_upload(content: bytes, size: int) -> Tensor:
 
 
 def save_film(frames: Tensor, path: Path) -> Path:
-    """Writes pictures in a row, ``(F, 3, S, S)`` in [−1, 1], as a ``.webp`` or ``.gif`` that loops; returns its path.
-
-    Raises:
-        CourseError: fewer than two frames, another kind of file, or it cannot be written.
-    """
+    """Writes two or more pictures ``(F, 3, S, S)`` in [−1, 1] as a looping ``.webp`` or ``.gif``; returns its path."""
     options = {".webp": {"format": "WEBP", "quality": 80}, ".gif": {"format": "GIF"}}.get(path.suffix)
     if options is None or len(frames) < 2:
         raise CourseError(f"a film has two frames or more and is saved as .webp or .gif, not as {path.name}.")
@@ -111,13 +103,7 @@ class DomainDemo:
     def translations(self, edition: str, example: int, **picked: Any) -> Tensor:
         """``(1 + K, 3, S, S)``: the input, then the picture under every label.
 
-        Args:
-            edition: its name.
-            example: its number.
-            picked: ``upload`` and its ``domain``, and attributes to change, such as ``hair="green"``.
-
-        Raises:
-            CourseError: the upload is no picture, or an attribute does not have this value.
+        ``picked``: an ``upload`` with its ``domain``, and attributes to change, such as ``hair="green"``.
         """
         translator, picture, own, changed = self._asked(edition, example, **picked)
         values = {name: torch.tensor([value]) for name, value in changed.items()}

@@ -47,11 +47,7 @@ class ClassMix:
         self.latents, self.noise = generator.latents(samples, seed), generator.noise(1, seed)
 
     def vector(self, weights: Mapping[str, float]) -> Tensor:
-        """``(K,)``: the mixture; weights are divided by their sum, and nothing at all means equal parts.
-
-        Raises:
-            CourseError: a class that is not offered, or weights that sum to nothing.
-        """
+        """``(K,)``: the mixture; weights are divided by their sum, and nothing at all means equal parts."""
         if unknown := sorted(set(weights) - set(self.names)):
             raise CourseError(f"{unknown[0]!r} is not among the classes to mix: {', '.join(self.names)}.")
         parts = torch.tensor([float(weights.get(name, 0.0)) for name in self.names])
@@ -64,14 +60,7 @@ class ClassMix:
     def picture(
         self, weights: Mapping[str, float], start: int = 0, end: int = 1, way: float = 0.0, truncation: float = 1.0
     ) -> Tensor:
-        """``(3, S, S)``.
-
-        Args:
-            weights: class → share.
-            start, end: numbers of two samples.
-            way: position on the arc between them.
-            truncation: see :meth:`course_lib.generation.ConditionalGenerator.draw`.
-        """
+        """``(3, S, S)`` of the mixture class → share, at a position ``way`` on the arc between two samples."""
         z = slerp(self.latents[start], self.latents[end], way)
         return self.generator.draw(z[None], self.vector(weights)[None], self.noise, truncation)[0]
 

@@ -50,10 +50,6 @@ class PictureView:
         render: takes the controls' values by name, returns PNG bytes. It must be pure: same values, same bytes.
         controls: name → ipywidgets control; each gets its name as label if it has none.
         alt: what the picture shows, for screen readers; read out as the picture's label.
-
-    Example:
-        >>> view = PictureView(lambda amount: png_bytes(walk(amount)), {"amount": widgets.FloatSlider(max=1.0)}, "…")
-        >>> view.show()
     """
 
     def __init__(self, render: Callable[..., bytes], controls: dict[str, widgets.Widget], alt: str):

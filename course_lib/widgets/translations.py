@@ -56,7 +56,7 @@ class TextBox:
     def view(
         self, sentence: str = "a smiling person with long pink hair", other: str = "a sad person with long pink hair"
     ) -> PictureView:
-        """Controls above the pictures. Rendering waits until a sentence is complete (Enter, or leaving the box)."""
+        """Controls above the pictures, which wait until a sentence is complete (Enter, or leaving the box)."""
         controls = {
             "sentence": Text(sentence, continuous_update=False),
             "other": Text(other, description="second sentence", continuous_update=False),

@@ -124,11 +124,9 @@ class StyleWalk:
 
     @torch.no_grad()
     def style(self, first: int, second: int, way: float, space: str, truncation: float, cut: int) -> Tensor:
-        """Styles ``(1, blocks, latent)``.
+        """Styles ``(1, blocks, latent)`` between the samples of numbers ``first`` (way 0) and ``second`` (way 1).
 
         Args:
-            first, second: numbers of the two samples.
-            way: 0 is the first, 1 the second.
             space: ``z`` goes along an arc before the mapping network, ``w`` along a straight line behind it.
             truncation: 1 keeps styles, 0 gives the mean style.
             cut: blocks from this number on take the style of the second sample; the number of blocks means none.
