@@ -151,16 +151,9 @@ def score_folder(
 ) -> dict[str, Any]:
     """Scores every checkpoint of ``place`` that ``out/scores.json`` does not know yet, and draws ``out/scores.png``.
 
-    The file is written after each checkpoint, so an interrupted run goes on where it stopped; a checkpoint is
-    scored again when its weights or the real pictures (their content, not their place) have changed.
-
-    Args:
-        place: see :func:`find_checkpoints`.
-        evaluation: against what.
-        out: folder for the two files.
-        device: where networks run.
-        tell: gets one line for each checkpoint.
-        network: instead of the one that ``evaluation`` names.
+    The file is written after each checkpoint, so an interrupted run goes on where it stopped; a checkpoint is scored
+    again when its weights or the real pictures (their content, not their place) have changed. ``tell`` gets one line
+    for each. ``network`` stands in for the one that ``evaluation`` names.
 
     Returns:
         What the file holds: ``evaluation``, and for each checkpoint its hash, step and :class:`Scores`.

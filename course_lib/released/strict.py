@@ -18,19 +18,8 @@ from torch import Tensor, nn
 from ..errors import CourseError
 from .reading import Contents, State, read_file
 
-__all__ = [
-    "Entry",
-    "Kind",
-    "Layout",
-    "blurs",
-    "check_state",
-    "count_below",
-    "describe_file",
-    "export_state",
-    "fill",
-    "identify",
-]
-__all__ += ["layout_of", "pick", "reading_sizes", "register", "take"]
+__all__ = ["Entry", "Kind", "Layout", "blurs", "check_state", "count_below", "describe_file", "export_state", "fill"]
+__all__ += ["identify", "layout_of", "pick", "reading_sizes", "register", "take"]
 
 N = TypeVar("N", bound=nn.Module)
 _SHOWN = 40
