@@ -83,17 +83,10 @@ class ModulatedConv(nn.Module):
         kernels = torch.addcmul(shift, gain, self.weight)
         return four_shifts(kernels) if self.fused else kernels
 
-    def forward(self, x: Tensor, gain: Tensor, shift: Tensor, bias: Tensor, owner: Tensor | None = None) -> Tensor:
-        """Pictures ``(B, I, H, W)`` under the kernels of their classes: ``(B, O, H, W)``; fused, of twice the side.
-
-        γ, β ``(N, *pairs)`` and δ ``(N, O)`` are of N classes, ``owner (B,)`` says which a picture uses; or of every
-        picture.
-        """
-        kernels, bias = self.kernels(gain, shift), self.bias + bias
-        if owner is None:
-            return self.convolve(x, kernels, bias)
-        order = owner.argsort(stable=True)
-        return self.convolve(x[order], kernels, bias, owner.bincount(minlength=len(kernels)).tolist())[order.argsort()]
+    def forward(self, x: Tensor, gain: Tensor, shift: Tensor, bias: Tensor) -> Tensor:
+        """Pictures ``(B, I, H, W)`` under γ, β ``(B, *pairs)`` and δ ``(B, O)``, or one of each for all, give
+        ``(B, O, H, W)``; a fused layer twice the side."""
+        return self.convolve(x, self.kernels(gain, shift), self.bias + bias)
 
     def convolve(self, x: Tensor, kernels: Tensor, bias: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
         """Convolves ``(B, I, H, W)`` with finished kernels, see :meth:`kernels`, and biases ``(N, O)``, the layer's
