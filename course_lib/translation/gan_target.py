@@ -250,18 +250,12 @@ def likelihood_width(embeddings: Tensor, spread: float) -> float:
 
 
 class DequantiserMethod(Method):
-    """The evidence lower bound with a Gaussian likelihood of fixed width, on the class embeddings alone.
+    """The evidence lower bound with a Gaussian likelihood of fixed width, on the class embeddings ``(C, E)`` alone.
 
     ``‖e − ê‖² / (2 s²) + KL``: the random reconstruction ``ê`` ends up about ``s`` away from ``e`` in every direction
-    that the code carries. The width decides what the flow sees, so it is given in units in which it can be judged: the
-    expected length of a whole error vector of width ``s``, as a share of the mean distance between neighbouring
-    classes. The original's training code is not released; this objective is ours.
-
-    Args:
-        embeddings: ``(C, E)``, of a frozen generator.
-        network: of :func:`start_dequantiser`.
-        spread: that share.
-        rate: Adam's.
+    that the code carries. The width decides what the flow sees, so it is given in units in which it can be judged:
+    ``spread`` is the expected length of a whole error vector of width ``s``, as a share of the mean distance between
+    neighbouring classes. The original's training code is not released; this objective is ours.
     """
 
     def __init__(self, embeddings: Tensor, network: Dequantiser, spread: float = 0.3, rate: float = 1e-3):

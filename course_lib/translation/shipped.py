@@ -127,9 +127,6 @@ class CaptionerPrompts:
 
     They came from a captioner that writes lower case and leaves its start and end words in, so that the sentence model
     embedded ``"<start> a red bird <end> "``. A plain sentence lies elsewhere in the embedding.
-
-    Args:
-        sentences: embeds the result.
     """
 
     def __init__(self, sentences: SourceExpert):
@@ -158,19 +155,15 @@ def load_released_translator(
 
     Args:
         path: the checkpoint, see :func:`course_lib.released.net2net.load_translator_parts`.
-        config: what it must fit, or a name in ``released.net2net.RELEASED_TRANSLATORS``; None reads it off the file.
+        config: what it must fit, or a name of a released translator; None reads it off the file.
         sentences: the sentence model, for a translator that starts from sentences: the checkpoint's own copy depends on
-            the library version that wrote it. ``bert-large-nli-stsb-mean-tokens`` for the translators into an
-            autoencoder and into BigBiGAN, ``bert-base-nli-stsb-mean-tokens`` for the one into BigGAN.
+            the library version that wrote it.
         target: the target, for a translator whose target is a black box outside of the checkpoint (BigBiGAN).
         normalise_twice: the autoencoder's double normalisation, which its weights need.
         sample_condition: draw the condition of super-resolution from the source's posterior, as the released code does
             at every call. By default it is the posterior's mean, and ``transfer`` gives the same picture twice.
-        captioner_prompts: wrap sentences for the BigGAN translator as its captioner did.
+        captioner_prompts: wrap sentences for the BigGAN translator as its captioner did, see :class:`CaptionerPrompts`.
         device: where to put it.
-
-    Raises:
-        CourseError: the file does not fit, or an expert that it does not hold was not given or has other sizes.
     """
     parts = load_translator_parts(path, config, normalise_twice)
     if target is None and parts.target is None:

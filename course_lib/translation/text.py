@@ -36,13 +36,9 @@ class CaptionSource:
 
     Args:
         sentences: a sentence expert, such as ``SentenceExpert`` or ``SentenceMemory``.
-        mean: ``(F,)`` of the embeddings.
-        weight, offset: ``(F, T)`` and ``(T,)`` of the map.
+        mean, weight, offset: ``(F,)`` of the embeddings, ``(F, T)`` and ``(T,)`` of the map.
         labels: whose joined one-hots are read, those of the first attribute only if there are no ``names``.
         names: of the classes of that first attribute, the styles; then a style is given beside each sentence.
-
-    Attributes:
-        condition_shape: ``(K,)``.
     """
 
     def __init__(
@@ -252,12 +248,8 @@ KIND_PHRASES: dict[str, tuple[str, ...]] = {
 class CaptionStage:
     """A picture goes in, sentences come out: a classifier and templates, where the paper has a captioning network.
 
-    Like a captioning network it makes mistakes, and it can only say what its classifier knows.
-
-    Args:
-        classifier: frozen, with heads for the kind and for the attributes of people.
-        kinds: names of the classifier's kinds.
-        known: kinds that it chooses among and that sentences may be about, in the order of their beliefs.
+    Like a captioning network it makes mistakes, and it can only say what its classifier knows, heads for the kind (one
+    of ``kinds``) and for the attributes of people. It chooses among the ``known`` kinds, in the order of their beliefs.
     """
 
     def __init__(self, classifier: Classifier, kinds: Sequence[str], known: Sequence[str]):

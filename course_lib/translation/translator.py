@@ -177,11 +177,8 @@ class PooledSource:
 
     Maps get mean 0 and standard deviation 1 in every channel, vectors in every coordinate. Maps keep as many places as
     the target's grid has cells, or twice as many along each side where the neighbourhood of a cell stays small.
-
-    Args:
-        expert: gives vectors ``(N, K)`` or maps ``(N, C, H, W)``.
-        condition_shape: of its pooled output.
-        mean, deviation: of that output for training pictures, with as many axes; what a checkpoint keeps.
+    ``mean`` and ``deviation`` are those of the pooled output for training pictures, with as many axes; a checkpoint
+    keeps them.
     """
 
     def __init__(self, expert: SourceExpert, condition_shape: tuple[int, ...], mean: Tensor, deviation: Tensor):
