@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from course_lib.data.published import load_digits
 from course_lib.errors import CourseError
 from course_lib.experts import TargetExpert, load_expert
-from course_lib.gans.alae import ALAE, PUBLISHED_ALAE, ALAEConfig, LatentScore, LayerNoise
+from course_lib.gans.alae import ALAE, MLPALAE, PUBLISHED_ALAE, ALAEConfig, LatentScore, LayerNoise
 from course_lib.gans.layers import EqualConv2d, EqualLinear, equalised_groups, instance_norm
 from course_lib.gans.stylegan import mix_styles
 from course_lib.gans.training import latent_reciprocity, logistic_critic, logistic_generator
@@ -112,7 +113,7 @@ def test_styles_are_mean_and_deviation_and_a_dead_channel_has_a_gradient():
 
 
 def test_the_score_is_one_affine_function():
-    score = LatentScore(5)
+    score = LatentScore(5, 10, 5)
     a, b = torch.randn(3, 5), torch.randn(3, 5)
     torch.testing.assert_close(score(0.3 * a + 0.7 * b), 0.3 * score(a) + 0.7 * score(b))
 
@@ -161,6 +162,26 @@ def test_it_is_a_target_expert_whose_decoder_is_a_function(network, tmp_path):
     save_weights(network.state_dict(), Card("a", "alae", SMALL.to_dict()), tmp_path, bits=32)
     loaded = load_expert("a", folder=tmp_path)
     torch.testing.assert_close(loaded.decode(w), pictures)
+
+
+def test_the_version_for_digits():
+    network = MLPALAE()
+    assert isinstance(network, TargetExpert)
+    images = load_digits().batch(torch.arange(3))
+    w = network.encode(images)
+    assert w.shape == (3, 50) and network.decode(w).shape == (3, 3, 28, 28)
+    torch.testing.assert_close(network.encode(images[:, :1]), w)
+    torch.testing.assert_close(
+        network.score(w), network.score.layers[2](network.score.layers[1](network.score.layers[0](w)))[:, 0]
+    )
+    order = torch.randperm(784)
+    permuted = MLPALAE()
+    permuted.load_state_dict(network.state_dict())
+    permuted.encoder.layers.layers[0].weight.data = network.encoder.layers.layers[0].weight.data[:, order]
+    shuffled = images[:, :1].flatten(2)[:, :, order].view(3, 1, 28, 28)
+    torch.testing.assert_close(permuted.encode(shuffled), w)
+    with pytest.raises(CourseError, match="28 pixels"):
+        network.encode(torch.zeros(1, 1, 32, 32))
 
 
 # --- training ----------------------------------------

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 from course_lib.errors import CourseError
 from course_lib.experts import fingerprint
-from course_lib.gans.alae import ALAE, PUBLISHED_ALAE, ALAEConfig
-from course_lib.released.alae import ALAE_PARTS, alae_layouts, load_alae
+from course_lib.gans.alae import ALAE, MLPALAE, PUBLISHED_ALAE, ALAEConfig, MLPALAEConfig
+from course_lib.released.alae import ALAE_PARTS, alae_layouts, load_alae, mlp_alae_layouts
 from course_lib.released.reading import read_file
-from course_lib.released.strict import export_state
+from course_lib.released.strict import describe_file, export_state
 
 # Six sizes, so that the largest block is fused.
 SMALL = ALAEConfig((6, 6, 5, 4, 4, 3), 7, 2, 1)
@@ -147,6 +147,49 @@ def test_safetensors_with_slashes_open_too(tmp_path):
     network = stirred()
     save_file(flat(export_alae(network)), tmp_path / "alae.safetensors")
     assert fingerprint(load_alae(tmp_path / "alae.safetensors")) == fingerprint(network)
+
+
+# --- the version without convolutions ----------------------------------------
+
+
+@pytest.fixture
+def digits_alae():
+    torch.manual_seed(0)
+    network = MLPALAE(MLPALAEConfig(8, 32, 3))
+    for parameter in network.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape)
+    network.generator.mean.normal_()
+    return network.requires_grad_(False)
+
+
+def test_the_version_without_convolutions_has_the_names_of_the_authors_branch():
+    layouts = mlp_alae_layouts(MLPALAEConfig())
+    found = {name: entry.shape for name, entry in flat(layouts).items()}
+    ends = {
+        "discriminator": ((1024, 784), (1024, 1024), (50, 1024)),
+        "generator": ((1024, 50), (1024, 1024), (784, 1024)),
+    }
+    expected = {f"{part}/fc_{k + 1}.weight": shape for part, shapes in ends.items() for k, shape in enumerate(shapes)}
+    expected |= {f"mapping_tl/map_blocks.{k}.weight": (50, 50) for k in range(3)}
+    expected |= {f"mapping_fl/map_blocks.{k}.fc.weight": (50, 50) for k in range(6)}
+    expected |= {name.replace("weight", "bias"): shape[:1] for name, shape in expected.items()}
+    assert found == expected | {"dlatent_avg/buff": (1, 50)}
+
+
+@pytest.mark.parametrize("mean", [True, False])
+def test_the_version_without_convolutions_opens_from_a_file(tmp_path, digits_alae, mean):
+    models = export_alae(digits_alae, mlp_alae_layouts)
+    models["dlatent_avg"]["buff"] = models["dlatent_avg"]["buff"].repeat(6, 1)  # one for each slot of a styled decoder
+    if not mean:  # early revisions keep none
+        del models["dlatent_avg"]
+        digits_alae.generator.mean.zero_()
+    torch.save(
+        {"models": {**models, "generator_s": models["generator"]}, "auxiliary": {}}, tmp_path / "model_final.pth"
+    )
+    assert describe_file(tmp_path / "model_final.pth").count("of ALAE without convolutions") == 4
+    loaded = load_alae(tmp_path / "model_final.pth")
+    assert isinstance(loaded, MLPALAE) and loaded.config == digits_alae.config
+    assert fingerprint(loaded) == fingerprint(digits_alae)
 
 
 # --- precision ----------------------------------------

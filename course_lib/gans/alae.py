@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from ..errors import CourseError
 from .layers import AdaIN, Blur, EqualConv2d, EqualLinear, PixelNorm, instance_norm
 
-__all__ = ["ALAE", "PUBLISHED_ALAE", "ALAEConfig", "ALAEGenerator", "Decoder", "LatentScore"]
+__all__ = ["ALAE", "MLPALAE", "PUBLISHED_ALAE", "ALAEConfig", "ALAEGenerator", "Decoder", "LatentScore"]
+__all__ += ["MLPALAEConfig"]
 
 _RATE = 0.1
 """Learning rate of F and D in shares of the others'."""
@@ -212,18 +213,19 @@ class LatentScore(nn.Module):
     """D: scores ``(B,)``, real high, of styles. Three linear layers without activation, so one affine function, written
     as a product.
 
-    As published, the last layer has twice as many outputs as inputs, of which the middle one is the score.
+    Number ``chosen`` of the ``outputs`` is the score, the others are never used; the published style-based D has ``2 ·
+    latent``.
     """
 
-    def __init__(self, latent: int):
+    def __init__(self, latent: int, outputs: int, chosen: int):
         super().__init__()
-        widths = (latent, latent, 2 * latent)
-        self.layers = nn.ModuleList([EqualLinear(latent, width, rate=_RATE) for width in widths])
+        self.chosen = chosen
+        self.layers = nn.ModuleList([EqualLinear(latent, width, rate=_RATE) for width in (latent, latent, outputs)])
 
     def forward(self, w: Tensor) -> Tensor:
         for layer in self.layers:
             w = layer(w)
-        return w[:, w.shape[1] // 2]
+        return w[:, self.chosen]
 
 
 class ALAEGenerator(nn.Module):
@@ -231,15 +233,15 @@ class ALAEGenerator(nn.Module):
     :meth:`set_mean`.
     """
 
-    def __init__(self, config: ALAEConfig):
+    def __init__(self, mapping: StyleMapping, decoder: nn.Module, latent: int, slots: int = 1):
         super().__init__()
-        self.mapping, self.decoder = StyleMapping(config.latent, config.mapping), Decoder(config)
-        self.register_buffer("mean", torch.zeros(config.slots, config.latent))
+        self.mapping, self.decoder, self.latent = mapping, decoder, latent
+        self.register_buffer("mean", torch.zeros(slots, latent))
 
     @torch.no_grad()
     def set_mean(self, count: int = 4096, seed: int = 0) -> None:
         """Measures the mean style over ``count`` draws."""
-        z = torch.randn(count, self.mean.shape[1], generator=torch.Generator().manual_seed(seed))
+        z = torch.randn(count, self.latent, generator=torch.Generator().manual_seed(seed))
         self.mean.copy_(self.mapping(z.to(self.mean.device)).mean(0))
 
     def styles(self, z: Tensor, truncation: float = 1.0) -> Tensor:
@@ -266,7 +268,10 @@ class ALAE(nn.Module):
         super().__init__()
         self.config, self.latent_dim = config, config.latent
         self.condition_shape = (config.latent,)
-        self.generator, self.encoder, self.score = ALAEGenerator(config), Encoder(config), LatentScore(config.latent)
+        mapping = StyleMapping(config.latent, config.mapping)
+        self.generator = ALAEGenerator(mapping, Decoder(config), config.latent, config.slots)
+        self.encoder = Encoder(config)
+        self.score = LatentScore(config.latent, 2 * config.latent, config.latent)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -294,3 +299,83 @@ class ALAE(nn.Module):
             noise = [part.expand(len(latent), -1, -1, -1) for part in one]
         drawn = self.generator.decoder(latent, noise)
         return drawn.clamp(-1.0, 1.0) if self.config.bounded else drawn
+
+
+# --- without convolutions -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MLPALAEConfig:
+    """Sizes: length of z and w, width of the hidden layers, layers of F, side of the pictures in pixels."""
+
+    latent: int = 50
+    hidden: int = 1024
+    mapping: int = 6
+    size: int = 28
+
+
+class _MLP(nn.Module):
+    """Three linear layers with LeakyReLU of these slopes, 1 for none."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, slopes: tuple[float, float, float]):
+        super().__init__()
+        self.slopes, widths = slopes, (inputs, hidden, hidden, outputs)
+        self.layers = nn.ModuleList([_linear(*pair) for pair in pairwise(widths)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer, slope in zip(self.layers, self.slopes, strict=True):
+            x = F.leaky_relu(layer(x), slope)
+        return x
+
+
+class MLPDecoder(nn.Module):
+    """G: styles to grey pictures; no noise, so ``noise`` is empty, and no activation at the end."""
+
+    def __init__(self, config: MLPALAEConfig):
+        super().__init__()
+        self.size = config.size
+        self.layers = _MLP(config.latent, config.hidden, config.size**2, (0.01, 0.01, 1.0))
+
+    def noise(self, count: int, generator: torch.Generator | None = None) -> list[Tensor]:
+        return []
+
+    def forward(self, w: Tensor, noise: Sequence[Tensor] = ()) -> Tensor:
+        """``(B, latent)`` → ``(B, 1, S, S)``, about [−1, 1]; the layers work in [0, 1], as published."""
+        return 2 * self.layers(w).view(-1, 1, self.size, self.size) - 1
+
+
+class MLPEncoder(nn.Module):
+    """E: grey pictures to styles."""
+
+    def __init__(self, config: MLPALAEConfig):
+        super().__init__()
+        self.size = config.size
+        self.layers = _MLP(config.size**2, config.hidden, config.latent, (0.2, 0.2, 0.01))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``(B, 1 or 3, S, S)`` in [−1, 1] → ``(B, latent)``; three channels are averaged. Other sizes are refused."""
+        if images.shape[-2:] != (self.size, self.size):
+            raise CourseError(f"this encoder takes pictures of {self.size} pixels: use course_lib.data.resize.")
+        return self.layers((images.mean(1) + 1).flatten(1) / 2)
+
+
+class MLPALAE(nn.Module):
+    """The permutation-invariant version of the paper, for digits; a target expert with the names of :class:`ALAE`.
+
+    Source: the authors' branch ``mnist_ref`` (W-space revision); their main branch no longer runs this version.
+    """
+
+    def __init__(self, config: MLPALAEConfig | None = None):
+        super().__init__()
+        self.config = config = config or MLPALAEConfig()
+        self.latent_dim, self.condition_shape = config.latent, (config.latent,)
+        self.generator = ALAEGenerator(StyleMapping(config.latent, config.mapping), MLPDecoder(config), config.latent)
+        self.encoder, self.score = MLPEncoder(config), LatentScore(config.latent, config.latent, 0)
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        return self.encoder(images)
+
+    @torch.no_grad()
+    def decode(self, latent: Tensor) -> Tensor:
+        return self.generator.decoder(latent).clamp(-1.0, 1.0).expand(-1, 3, -1, -1)

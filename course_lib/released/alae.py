@@ -9,16 +9,19 @@ from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 from torch import Tensor, nn
 
 from ..errors import CourseError
 from ..experts.protocol import freeze
-from ..gans.alae import ALAE, PUBLISHED_ALAE, ALAEConfig
+from ..gans.alae import ALAE, MLPALAE, PUBLISHED_ALAE, ALAEConfig, MLPALAEConfig
 from .reading import State, read_file
-from .strict import Entry, Kind, Layout, blurs, count_below, fill, layout_of, pick, register
+from .strict import Entry, Kind, Layout, blurs, count_below, fill, identify, layout_of, pick, register
 
-__all__ = ["ALAE_PARTS", "alae_layouts", "load_alae", "read_mindgan"]
+__all__ = ["ALAE_PARTS", "alae_layouts", "load_alae", "mlp_alae_layouts", "read_mindgan"]
+
+N = TypeVar("N", bound=nn.Module)
 
 ALAE_PARTS = {"discriminator": "E", "generator": "G", "mapping_tl": "D", "mapping_fl": "F", "dlatent_avg": "mean style"}
 """Names of the parts in a file → the paper's."""
@@ -36,6 +39,9 @@ _RULES = (
     (r"^score\.layers\.", "mapping_tl/map_blocks."),
     (r"^generator\.mapping\.layers\.(\d+)", r"mapping_fl/map_blocks.\1.fc"),
     (r"^generator\.mean", "dlatent_avg/buff"),
+    # The version without convolutions.
+    (r"^encoder\.layers\.layers\.(\d)", lambda found: f"discriminator/fc_{int(found[1]) + 1}"),
+    (r"^generator\.decoder\.layers\.layers\.(\d)", lambda found: f"generator/fc_{int(found[1]) + 1}"),
 )
 
 
@@ -56,6 +62,11 @@ def alae_layouts(config: ALAEConfig) -> dict[str, dict[str, Entry]]:
         parts["discriminator"] |= blurs(f"encode_block.{index}.blur", channels[-1 - index])
         parts["generator"] |= blurs(f"decode_block.{index}.blur", channels[index])
     return parts
+
+
+def mlp_alae_layouts(config: MLPALAEConfig) -> dict[str, dict[str, Entry]]:
+    """The same for the version without convolutions, as the authors' branch ``mnist_ref`` writes it."""
+    return _parts(lambda: MLPALAE(config))
 
 
 # --- recognising ----------------------------------------
@@ -83,6 +94,23 @@ def _part_sizes(part: str) -> Callable[[State], ALAEConfig]:
     return sizes
 
 
+def _mlp_sizes(state: State) -> MLPALAEConfig:
+    if "map_blocks.0.weight" in state:
+        return MLPALAEConfig(state["map_blocks.0.weight"].shape[1])
+    first, last = state["fc_1.weight"], state["fc_3.weight"]
+    latent, pixels = sorted((first.shape[1], len(last)))
+    return MLPALAEConfig(latent, len(first), size=round(pixels**0.5))
+
+
+def _mlp_part(state: State) -> str | None:
+    """Which part of the version without convolutions: E reads more than it writes, D writes as much as it reads."""
+    if "map_blocks.2.weight" in state:
+        return "mapping_tl" if len(state["map_blocks.2.weight"]) == state["map_blocks.0.weight"].shape[1] else None
+    if "fc_3.weight" in state:
+        return "discriminator" if state["fc_1.weight"].shape[1] > len(state["fc_3.weight"]) else "generator"
+    return None
+
+
 _MARKS = {
     "discriminator": "encode_block.0.bias_1",
     "generator": "decode_block.0.bias_1",
@@ -96,24 +124,29 @@ def _places(part: str) -> tuple[str, ...]:
     return (f"{part}_s", part)
 
 
-def _kind(part: str) -> Kind:
+def _kind(part: str, plain: bool) -> Kind:
+    """Of one part, of the version without convolutions where ``plain``."""
+    layouts = mlp_alae_layouts if plain else alae_layouts
+
     def say(config: ALAEConfig, _: State) -> str:
-        layout = alae_layouts(config)[part]
-        same = [name for name, known in PUBLISHED_ALAE.items() if alae_layouts(known)[part] == layout]
+        layout = layouts(config)[part]
+        same = [name for name, known in PUBLISHED_ALAE.items() if layouts(known)[part] == layout]
         return "the sizes of " + (", ".join(same) or "no released model")
 
     return Kind(
-        f"ALAE's {ALAE_PARTS[part]}",
-        _MARKS[part],
+        f"{ALAE_PARTS[part]} of ALAE without convolutions" if plain else f"ALAE's {ALAE_PARTS[part]}",
+        "fc_1.weight" if plain and part != "mapping_tl" else _MARKS[part],
         "course_lib.released.alae.load_alae",
-        _part_sizes(part),
-        lambda config: alae_layouts(config)[part],
+        _mlp_sizes if plain else _part_sizes(part),
+        lambda config: layouts(config)[part],
         places=_places(part),
-        say=say,
+        when=lambda state: _mlp_part(state) == (part if plain else None),
+        say=None if plain else say,
     )
 
 
-_PARTS = {part: _kind(part) for part in _MARKS}
+_PARTS = {part: _kind(part, plain=False) for part in _MARKS}
+_MLP_PARTS = {part: _kind(part, plain=True) for part in ("discriminator", "generator", "mapping_tl")}
 
 
 def _chain_widths(state: State) -> list[int]:
@@ -146,14 +179,14 @@ _MINDGAN = {
     )
     for place in ("Generator", "Critic")
 }
-register(*_PARTS.values(), *_MINDGAN.values())
+register(*_PARTS.values(), *_MLP_PARTS.values(), *_MINDGAN.values())
 
 
 # --- loading ----------------------------------------
 
 
-def load_alae(path: str | Path, config: ALAEConfig | str | None = None, averaged: bool = True) -> ALAE:
-    """A released ALAE, frozen.
+def load_alae(path: str | Path, config: ALAEConfig | str | None = None, averaged: bool = True) -> ALAE | MLPALAE:
+    """A released ALAE, frozen; the version without convolutions is told by its tensors.
 
     Args:
         path: a torch file with ``models``, or ``.safetensors`` with names such as ``generator/const``.
@@ -163,12 +196,32 @@ def load_alae(path: str | Path, config: ALAEConfig | str | None = None, averaged
     if isinstance(config, str) and config not in PUBLISHED_ALAE:
         raise CourseError(f"There is no released ALAE {config!r}: choose of {', '.join(PUBLISHED_ALAE)}.")
     contents = read_file(path)
-    states = {part: pick(contents, kind, _places(part) if averaged else (part,)) for part, kind in _PARTS.items()}
-    one, mapping = (_PARTS[part].fit(states[part])[0] for part in ("generator", "mapping_fl"))
+    plain = any(identify(state)[0] in _MLP_PARTS.values() for state in contents.parts.values())
+    kinds = _PARTS | (_MLP_PARTS if plain else {})
+    places = {part: _places(part) if averaged else (part,) for part in kinds}
+    if plain and not {"dlatent_avg"} & set(contents.parts):
+        del kinds["dlatent_avg"]  # some revisions keep no mean style
+    states = {part: pick(contents, kind, places[part]) for part, kind in kinds.items()}
+    if plain:
+        return _load_mlp(states)
+    one, mapping = (kinds[part].fit(states[part])[0] for part in ("generator", "mapping_fl"))
     config = PUBLISHED_ALAE[config] if isinstance(config, str) else config
     network = ALAE(config or ALAEConfig(one.channels, one.latent, mapping.mapping, one.colours))
-    for part, layout in alae_layouts(network.config).items():
-        fill(network, states[part], layout, f"{ALAE_PARTS[part]} of this ALAE")
+    return _filled(network, states, alae_layouts(network.config))
+
+
+def _load_mlp(states: dict[str, dict[str, Tensor]]) -> MLPALAE:
+    one, layers = _mlp_sizes(states["generator"]), sum(name.endswith("fc.bias") for name in states["mapping_fl"])
+    network = MLPALAE(MLPALAEConfig(one.latent, one.hidden, layers, one.size))
+    if "dlatent_avg" in states:
+        # There is a mean for each of the style-based version's slots, all alike.
+        states["dlatent_avg"] = {name: tensor[:1] for name, tensor in states["dlatent_avg"].items()}
+    return _filled(network, states, mlp_alae_layouts(network.config))
+
+
+def _filled(network: N, states: dict[str, dict[str, Tensor]], layouts: dict[str, dict[str, Entry]]) -> N:
+    for part, state in states.items():
+        fill(network, state, layouts[part], f"{ALAE_PARTS[part]} of this ALAE")
     return freeze(network)
 
 
