@@ -104,8 +104,8 @@ def doctor() -> None:
     raise typer.Exit(int(bool(problems)))
 
 
-@app.command()
-def train(
+@app.command("train")
+def train_checkpoint(
     name: Annotated[str | None, typer.Argument(help="Which checkpoint; --list shows them.")] = None,
     param: SettingOption = None,
     profile: ProfileOption = "cpu",
@@ -228,8 +228,8 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-@app.command()
-def fetch(
+@app.command("fetch")
+def fetch_files(
     name: Annotated[str | None, typer.Argument(help="Which; without a name all are listed.")] = None,
     to: Annotated[Path | None, typer.Option(help="Folder; by default downloads/NAME.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Agree to the terms without being asked.")] = False,
@@ -253,15 +253,15 @@ def student(
     typer.echo(f"wrote {len(written)} notebooks to {written[0].parent}")
 
 
-@app.command()
-def grade(
+@app.command("grade")
+def grade_notebooks(
     notebooks: Annotated[list[Path], typer.Argument(help="Notebooks that were handed in; they are executed.")],
     out: Annotated[Path, typer.Option(help="File for the results, as JSON.")] = Path("results.json"),
 ) -> None:
     """Execute notebooks and write which checks of their exercises pass."""
-    from course_lib.teaching import grade as grade_notebooks
+    from course_lib.teaching import grade
 
-    grade_notebooks(notebooks, out, typer.echo)
+    grade(notebooks, out, typer.echo)
     typer.echo(f"wrote {out}")
 
 

@@ -74,7 +74,7 @@ def nb02_coupling(forward, inverse):
     )
 
 
-def nb02_transfer(right):
+def nb02_keep_residual(right):
     return (
         lambda flow, z, own, other: right(flow, z, other, own),
         lambda flow, z, own, other: right(flow, z, other, other),
@@ -113,7 +113,7 @@ def nb03_training(right):
     )
 
 
-def nb03_transfer(right):
+def nb03_carry_residual(right):
     return (
         lambda translator, picture, own, other: right(translator, picture, other, own),
         lambda translator, picture, own, other: right(translator, picture, other, other),

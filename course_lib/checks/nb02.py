@@ -9,7 +9,7 @@ from torch import Tensor
 from course_lib import cinn
 from course_lib.checks.exercise import CheckResult, exercise, passed, require, require_shape, toy_flow
 
-__all__ = ["coupling", "log_prob", "transfer"]
+__all__ = ["coupling", "keep_residual", "log_prob"]
 
 Nets = tuple[Callable[[Tensor], Tensor], ...]
 
@@ -104,7 +104,7 @@ def coupling(
 
 
 @exercise
-def transfer(answer: Callable[[cinn.ConditionalFlow, Tensor, Tensor, Tensor], Tensor]) -> CheckResult:
+def keep_residual(answer: Callable[[cinn.ConditionalFlow, Tensor, Tensor, Tensor], Tensor]) -> CheckResult:
     """Exercise 3: keep the residual, change the condition: ``(flow, z, own, other) -> z_new``."""
     flow = toy_flow()
     z = torch.randn(8, 4, dtype=torch.float64)

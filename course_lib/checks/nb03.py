@@ -10,7 +10,7 @@ from course_lib import cinn
 from course_lib.checks.exercise import CheckResult, exercise, passed, require, require_shape, toy_flow
 from course_lib.translation import Translator
 
-__all__ = ["consistency", "training", "transfer"]
+__all__ = ["carry_residual", "consistency", "training"]
 
 
 @exercise
@@ -80,7 +80,7 @@ class _Pixels:
 
 
 @exercise
-def transfer(answer: Callable[[Translator, Tensor, Tensor, Tensor], Tensor]) -> CheckResult:
+def carry_residual(answer: Callable[[Translator, Tensor, Tensor, Tensor], Tensor]) -> CheckResult:
     """Exercise 3: the residual of one picture under another's condition, ``(translator, picture, own, other)``."""
     translator = Translator(_Pixels(), toy_flow(), _Pixels())
     picture = torch.randn(6, 4, dtype=torch.float64)

@@ -22,7 +22,7 @@ import psutil
 
 from course_lib.errors import explain
 
-__all__ = ["NotebookResult", "execute", "main", "read_executed", "run_worker", "unexecuted_cells"]
+__all__ = ["NotebookResult", "execute", "execute_job", "read_executed", "run_worker", "unexecuted_cells"]
 
 _SAMPLE_SECONDS = 0.1
 _RACE = "ERROR:tornado.general:Uncaught exception in ZMQStream callback"
@@ -71,7 +71,13 @@ def run_worker(
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, log.open("wb") as stream:
         answer = Path(folder) / "result.json"
-        command = [sys.executable, "-c", "from course_lib.runner.worker import main; main()", json.dumps(job), answer]
+        command = [
+            sys.executable,
+            "-c",
+            "from course_lib.runner.worker import execute_job; execute_job()",
+            json.dumps(job),
+            answer,
+        ]
         # A session of its own: Ctrl-C reaches the runner alone, which then ends its workers in order.
         process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream, start_new_session=True)
         peak = _watch(process, stop)
@@ -132,7 +138,7 @@ def _only_shutdown_race(log: Path) -> bool:
 # --- there: execute ---------------------------------------------------------------------------------------------------
 
 
-def main() -> None:
+def execute_job() -> None:
     """Execute the job of the command line and write the result to the file named behind it."""
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     partial = Path(sys.argv[2] + ".partial")
