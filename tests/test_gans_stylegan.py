@@ -91,6 +91,15 @@ def test_critic_sees_how_much_a_batch_differs():
     assert not torch.allclose(critic(torch.cat([image, torch.randn(3, 3, 16, 16)]))[0], alone[0])
 
 
+def test_growing_starts_from_the_enlarged_smaller_picture(network):
+    z, noise = torch.randn(1, 6), network.synthesis.noise(1)
+    small = network(z, noise, size=8)
+    assert torch.allclose(network(z, noise, alpha=0.0), F.interpolate(small, scale_factor=2), atol=1e-6)
+    assert torch.allclose(network(z, noise, alpha=1.0), network(z, noise))
+    with pytest.raises(CourseError, match="4, 8, 16 pixels, not 64"):
+        network(z, noise, size=64)
+
+
 def test_critic_picks_the_score_of_the_label():
     torch.manual_seed(0)
     critic, images = StyleGANCritic(SMALL, classes=3), torch.randn(4, 3, 16, 16)

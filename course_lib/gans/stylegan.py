@@ -7,7 +7,7 @@ switch between blocks, √(2 / fan-in) everywhere, no activation after to-RGB.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import torch
@@ -114,7 +114,7 @@ class Block(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Styles and noise to pictures. Only the last to-RGB draws; the others, for growing, are kept as in the files."""
+    """Styles and noise to pictures. Every block has a to-RGB, for growing; without it only the last one draws."""
 
     def __init__(self, config: StyleGANConfig):
         super().__init__()
@@ -142,10 +142,26 @@ class Synthesis(nn.Module):
             x = block(x, w if w.ndim == 2 else w[:, index], given, convolve)
             yield x
 
-    def forward(self, w: Tensor, noise: Sequence[Tensor]) -> Tensor:
-        """Pictures ``(B, 3, S, S)``, about [−1, 1], unbounded; arguments as for :meth:`features`."""
-        *_, last = self.features(w, noise)
-        return self.to_rgb[-1](last)
+    def forward(self, w: Tensor, noise: Sequence[Tensor], size: int | None = None, alpha: float = 1.0) -> Tensor:
+        """Pictures ``(B, 3, size, size)``, about [−1, 1], unbounded; ``w`` and ``noise`` as for :meth:`features`.
+
+        Args:
+            size: stop at the block of this size (progressive growing); the full one by default.
+            alpha: share of that block; the rest is the enlarged picture of the block before.
+
+        Raises:
+            CourseError: there is no block of that size.
+        """
+        sizes = [block.size for block in self.blocks]
+        if size is not None and size not in sizes:
+            raise CourseError(f"this generator draws {', '.join(map(str, dict.fromkeys(sizes)))} pixels, not {size}.")
+        last = len(sizes) if size is None else len(sizes) - sizes[::-1].index(size)
+        *_, before, maps = [None, *islice(self.features(w, noise), last)]
+        picture = self.to_rgb[last - 1](maps)
+        if alpha == 1.0 or before is None:
+            return picture
+        before = F.interpolate(self.to_rgb[last - 2](before), picture.shape[2:])
+        return torch.lerp(before, picture, alpha)
 
 
 class StyleGAN(nn.Module):
@@ -170,15 +186,19 @@ class StyleGAN(nn.Module):
         w = self.mapping(z.flatten(0, -2)).view(z.shape)
         return w if truncation == 1.0 else torch.lerp(self.mean_style(), w, truncation)
 
-    def forward(self, z: Tensor, noise: Sequence[Tensor] | None = None, truncation: float = 1.0) -> Tensor:
+    def forward(
+        self, z: Tensor, noise: Sequence[Tensor] | None = None, truncation: float = 1.0, **growing: Any
+    ) -> Tensor:
         """Pictures ``(B, 3, S, S)``.
 
         Args:
             z: ``(B, latent)``, standard normal, or one a block, ``(B, blocks, latent)``, as :func:`mix_styles` gives.
             noise: one map a block; fresh ones by default.
             truncation: 1 keeps styles as they are, 0 gives the mean style to all.
+            growing: ``size`` and ``alpha`` of :meth:`Synthesis.forward`.
         """
-        return self.synthesis(self.styles(z, truncation), self.synthesis.noise(len(z)) if noise is None else noise)
+        noise = self.synthesis.noise(len(z)) if noise is None else noise
+        return self.synthesis(self.styles(z, truncation), noise, **growing)
 
 
 def mix_styles(w: Tensor, other: Tensor, blocks: int, generator: torch.Generator) -> Tensor:
