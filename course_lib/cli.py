@@ -1,4 +1,4 @@
-"""The ``course`` command. Everything heavy is imported when a command needs it, so that ``--help`` is instant.
+"""The ``course`` command. Heavy things are imported when a command needs them, so that ``--help`` is instant.
 
 Whatever somebody types is checked first: bad input ends with one line and status 2, before anything long runs.
 """

@@ -16,7 +16,6 @@ from math import pi
 
 import numpy as np
 import torch
-from scipy.interpolate import RBFInterpolator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -186,6 +185,8 @@ def _points(side: int = CONTROL_POINTS) -> Tensor:
 @lru_cache(maxsize=4)
 def _basis(size: int) -> Tensor:
     """``(size², P)``: how far every pixel follows each control point; linear, so it is solved once for all pictures."""
+    from scipy.interpolate import RBFInterpolator  # here: it takes a second to load
+
     follow = RBFInterpolator(_points().numpy(), np.eye(CONTROL_POINTS**2), kernel="thin_plate_spline", degree=1)
     return torch.from_numpy(follow(_points(size).numpy())).float()
 

@@ -57,16 +57,13 @@ class NotebookResult:
 def run_worker(
     job: dict[str, Any], environment: dict[str, str], log: Path, stop: threading.Event
 ) -> tuple[dict[str, Any], float, int]:
-    """Execute one notebook in a process of its own.
+    """Execute one notebook in a process of its own: what :func:`execute` returned, seconds, peak megabytes.
 
     Args:
         job: what :func:`execute` takes.
         environment: of the worker and its kernel.
         log: file for what either prints outside the notebook; removed again when empty.
         stop: set it to end the run early.
-
-    Returns:
-        What :func:`execute` returned, seconds, peak megabytes.
     """
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, log.open("wb") as stream:
