@@ -138,7 +138,7 @@ def _job_options(given: dict[str, str]) -> dict[str, object]:
     from course_lib.recipes.recipe import Job
     from course_lib.runner.catalog import parse_value
 
-    lowest = {"steps": 1, "seconds": 1e-9, "seed": 0, "size": 1}
+    lowest = {"steps": 1, "seconds": 1e-9, "seed": 0, "size": 1, "accumulate": 1}
     kinds = {one.name: getattr(one.type, "__name__", str(one.type)).split(" | ")[0] for one in fields(Job)}
     del kinds["profile"]
     options: dict[str, object] = {}

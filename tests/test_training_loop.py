@@ -1,4 +1,4 @@
-"""The loop: budgets, precision, what stops it, what it logs, and several processes."""
+"""The loop: budgets, accumulation, precision, what stops it, what it logs, and several processes."""
 
 import json
 import os
@@ -70,6 +70,7 @@ def test_budget_in_seconds():
         {"batch_size": 0},
         {"batch_size": 2.5},
         {"seed": 1.5},
+        {"accumulate": 0},
         {"log_every": 0},
         {"checkpoint_every": -1},
         {"precision": "8-mixed"},
@@ -102,6 +103,14 @@ def test_learning_rates_come_back_after_a_schedule():
 
 
 # --- what a step does -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [LineMethod, lambda: PairMethod(noisy=False)], ids=["line", "pair"])
+def test_two_micro_batches_equal_one_double_batch(make):
+    double, half = make(), make()
+    train(double, Budget(5), 8, progress=False)
+    train(half, Budget(5), 4, accumulate=2, progress=False)
+    torch.testing.assert_close(parameters(half), parameters(double), rtol=0, atol=1e-6)
 
 
 def test_average_follows_its_definition():
@@ -271,11 +280,13 @@ def test_two_processes_equal_one_with_the_double_batch(two_processes):
         torch.testing.assert_close(torch.tensor(result["line"]), parameters(single), rtol=0, atol=1e-6)
 
 
-def test_two_processes_play_a_game_like_one_with_the_double_batch(two_processes):
-    pair = PairMethod(noisy=False)
+def test_two_processes_accumulate_like_one_with_the_fourfold_batch(two_processes):
+    single, pair = LineMethod(), PairMethod(noisy=False)
+    train(single, Budget(3), 8, progress=False)
     train(pair, Budget(3), 8, progress=False)
     sums = [p.detach().double().sum().item() for m in pair.modules.values() for p in m.parameters()]
     for result in two_processes:
+        torch.testing.assert_close(torch.tensor(result["accumulated"]), parameters(single), rtol=0, atol=1e-6)
         assert result["pair"] == pytest.approx(sums, abs=2e-5)
 
 

@@ -199,8 +199,11 @@ def distributed_runs(out):
     line = LineMethod()
     train(line, Budget(6), 4, progress=False, folder=out / "line", checkpoint_every=2)
     results["line"] = torch.cat([p.detach().flatten() for p in line.modules["line"].parameters()]).tolist()
+    line = LineMethod()
+    train(line, Budget(3), 2, accumulate=2, progress=False)
+    results["accumulated"] = torch.cat([p.detach().flatten() for p in line.modules["line"].parameters()]).tolist()
     pair = PairMethod(noisy=False)
-    train(pair, Budget(3), 4, progress=False)
+    train(pair, Budget(3), 2, accumulate=2, progress=False)
     results["pair"] = [p.double().sum().item() for m in pair.modules.values() for p in m.parameters()]
     flow = FlowMethod()
     with torch.no_grad():

@@ -41,6 +41,7 @@ class Job:
         seconds, steps: time budget or number of steps that replaces the profile's number of steps.
         seed: of initialisation, data order and noise.
         precision: as Fabric names it.
+        accumulate: micro-batches a step; the batch becomes as many times larger, the memory stays.
         force: publish even if the checkpoint it replaces scores better.
         dataset: another set to train on, see :mod:`course_lib.recipes.own`; the recipe's own by default.
         size: side in pixels of its pictures, 64 or 128.
@@ -53,6 +54,7 @@ class Job:
     steps: int | None = None
     seed: int = 0
     precision: str = "32-true"
+    accumulate: int = 1
     force: bool = False
     dataset: str = ""
     size: int = 64
@@ -76,6 +78,7 @@ class Job:
         """
         options = {
             "precision": self.precision,
+            "accumulate": self.accumulate,
             "log_every": 100,
             "checkpoint_every": 500,
             "preview_every": 500,

@@ -12,8 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from itertools import count
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +86,10 @@ class _Prepared:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_module"], name)
+
+    def without_sync(self) -> AbstractContextManager:
+        """Inside, gradients stay in this process, until all micro-batches have theirs."""
+        return getattr(self._forward, "no_sync", nullcontext)()
 
 
 class ShuffledIndices:
@@ -200,6 +203,7 @@ def train(
     folder: Path | str | None = None,
     resume: bool = False,
     seed: int = 0,
+    accumulate: int = 1,
     precision: str = "32-true",
     accelerator: str = "cpu",
     log_every: int = 50,
@@ -210,11 +214,12 @@ def train(
     """Trains ``method`` in place until the budget is used.
 
     Args:
-        batch_size: items per process; one step sees ``batch_size · processes``.
+        batch_size: items per process and micro-batch; one step sees ``batch_size · accumulate · processes``.
         folder: where checkpoints and TensorBoard files go; None keeps nothing.
         resume: continue from the checkpoint in ``folder`` if there is one. On the same machine the result has the same
             bits as an uninterrupted run with the same budget in steps.
         seed: of data order, augmentation and noise.
+        accumulate: micro-batches whose gradients make one step: large batches in little memory.
         precision: as Fabric names it: ``32-true``, ``bf16-mixed``, ``16-mixed``.
         accelerator: ``cpu`` or ``cuda``.
 
@@ -222,17 +227,17 @@ def train(
         CourseError: a loss is not finite (names step and loss; the last checkpoint is kept), the checkpoint is damaged,
             of another method, or made with other settings or data, the disk is full, or a setting is impossible.
     """
-    counts = (batch_size, log_every, checkpoint_every, preview_every)
-    if not all(isinstance(one, int) for one in (*counts, seed)) or min(counts[:2]) < 1 or min(counts) < 0:
+    counts = (batch_size, accumulate, log_every, checkpoint_every, preview_every)
+    if not all(isinstance(one, int) for one in (*counts, seed)) or min(counts[:3]) < 1 or min(counts) < 0:
         raise CourseError(
-            "batch_size and log_every are whole numbers from 1, other intervals from 0, the seed is whole; "
+            "batch_size, accumulate and log_every are whole numbers from 1, other intervals from 0, the seed is whole; "
             f"not {', '.join(map(repr, (*counts, seed)))}."
         )
     fabric = launch(accelerator, precision)
     # Layers draw their noise from the global generators, which every step seeds; the caller's state comes back.
     cuda = [fabric.device] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
-        run = _Run(fabric, method, budget, batch_size, seed, Path(folder) if folder else None)
+        run = _Run(fabric, method, budget, batch_size, accumulate, seed, Path(folder) if folder else None)
         run.settings["precision"] = precision
         try:
             run.start(resume)
@@ -245,8 +250,16 @@ class _Run:
     """State of one call of :func:`train`."""
 
     def __init__(
-        self, fabric: "Fabric", method: Method, budget: Budget, batch_size: int, seed: int, folder: Path | None
+        self,
+        fabric: "Fabric",
+        method: Method,
+        budget: Budget,
+        batch_size: int,
+        accumulate: int,
+        seed: int,
+        folder: Path | None,
     ):
+        self.accumulate = accumulate
         self.fabric, self.method, self.budget, self.seed, self.folder = fabric, method, budget, seed, folder
         self.history, self.meter = History(), _Meter(eager=fabric.device.type == "cpu")
         self.indices = ShuffledIndices(method.length, batch_size, seed, fabric.global_rank, fabric.world_size)
@@ -255,7 +268,8 @@ class _Run:
         self.optimizers, self.averages = {}, {}
         self.snapshot: Snapshot | None = None
         self.settings = settings_of(method) | {"seed": seed, "batch size": batch_size, "processes": fabric.world_size}
-        self.settings |= {"accumulation": 1, "gradient clipping": None}  # choices of older runs, in their states
+        # Gradient clipping is a choice of older runs, in their states.
+        self.settings |= {"accumulation": accumulate, "gradient clipping": None}
 
     def start(self, resume: bool) -> None:
         """Hands the networks to Fabric and, if asked, loads where an earlier run stopped."""
@@ -290,10 +304,11 @@ class _Run:
             for group, rate in zip(optimizer.param_groups, self.base_rates[name], strict=True):
                 group["lr"] = rate * factor
 
-    def _generator(self, step: int, phase: int) -> torch.Generator:
-        """Seeds the global generators (dropout) and returns one, all from (seed, step, rank, phase)."""
+    def _generator(self, *parts: int) -> torch.Generator:
+        """Seeds the global generators (dropout) and returns one, all from seed, rank and ``parts``: step, micro-batch
+        and phase."""
         mixed = self.seed
-        for part in (step, self.fabric.global_rank, 0, phase):  # 0: states of older runs number micro-batches
+        for part in (parts[0], self.fabric.global_rank, *parts[1:]):
             mixed = (mixed * 6364136223846793005 + part + 1442695040888963407) % 2**63
         if self.fabric.device.type == "cpu":
             # What torch.manual_seed does besides, noting this call for GPUs, is a fifth of a small network's step.
@@ -305,23 +320,50 @@ class _Run:
     def _step(self, step: int) -> None:
         method = self.method
         self._set_rates(self.optimizers, method.learning_rate(self.budget.progress(step, self.history.seconds)))
-        generator = self._generator(step, 0)
-        batch = method.batch(self.indices(step), generator)
-        losses = iter(method.losses(batch, generator, step))
-        for phase in count(1):
-            generator.manual_seed(self._generator(step, phase).initial_seed())
-            loss: Loss | None = next(losses, None)
-            if loss is None:
-                break
-            optimizers = [self.optimizers[name] for name in (loss.optimizer, *loss.also)]
-            for optimizer in optimizers:
-                optimizer.zero_grad(set_to_none=True)
-            self.fabric.backward(loss.value)
-            self.meter.add(step, loss)
-            for optimizer in optimizers:
-                optimizer.step()
+        batches = []
+        for micro in range(self.accumulate):
+            generator = self._generator(step, micro, 0)
+            batch = method.batch(self.indices(step * self.accumulate + micro), generator)
+            batches.append((iter(method.losses(batch, generator, step)), generator))
+        phase = 1
+        while self._phase(step, phase, batches):
+            phase += 1
         for name, average in self.averages.items():
             average.update_parameters(self.originals[name])
+
+    def _phase(self, step: int, phase: int, batches: list[tuple[Iterator[Loss], torch.Generator]]) -> bool:
+        """One optimiser phase over all micro-batches; False when the method has no further phase."""
+        # DDP sums up while the last micro-batch goes back. A pass that one phase begins and a later one ends comes too
+        # late for that, so gradients of several micro-batches are averaged here.
+        shared = self.fabric.world_size > 1 and self.accumulate > 1
+        optimizers: list[torch.optim.Optimizer] = []
+        for micro, (losses, generator) in enumerate(batches):
+            generator.manual_seed(self._generator(step, micro, phase).initial_seed())
+            with ExitStack() as stack:
+                for module in self.method.modules.values() if shared else ():
+                    stack.enter_context(module.without_sync())
+                loss: Loss | None = next(losses, None)
+                if loss is None:
+                    return False
+                if not micro:
+                    optimizers = [self.optimizers[name] for name in (loss.optimizer, *loss.also)]
+                    for optimizer in optimizers:
+                        optimizer.zero_grad(set_to_none=True)
+                self.fabric.backward(loss.value / self.accumulate)
+            self.meter.add(step, loss)
+        if shared:
+            self._average_gradients(optimizers)
+        for optimizer in optimizers:
+            optimizer.step()
+        return True
+
+    def _average_gradients(self, optimizers: list[torch.optim.Optimizer]) -> None:
+        """Over the processes."""
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+        flat = self.fabric.all_reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduce_op="mean")
+        for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
 
     def save(self, step: int) -> None:
         """Checks the weights and writes the state, on process zero; the others wait for it.
