@@ -51,9 +51,6 @@ class NotebookResult:
         return f"{self.notebook}, {cell}: {error.get('name', self.status)}: {error.get('value', '')}"
 
 
-# --- here: start, watch, end ------------------------------------------------------------------------------------------
-
-
 def run_worker(
     job: dict[str, Any], environment: dict[str, str], log: Path, stop: threading.Event
 ) -> tuple[dict[str, Any], float, int]:
