@@ -1,7 +1,6 @@
 """Mixing classes by hand: pure pictures, mixtures that are what they say, and a view that a test can operate."""
 
 import io
-import time
 
 import pytest
 import torch
@@ -60,15 +59,12 @@ def test_the_static_twin_shows_what_the_widget_shows(mix):
     torch.testing.assert_close(twin[1, 1], mix.picture(mixtures[1], 1, 2, 0.5))
 
 
-def test_the_view_follows_its_controls_in_time(mix):
+def test_the_view_follows_its_controls(mix):
     view = mix.view()
     start = view.picture.value
     for name in ("dog", "way"):
-        began = time.perf_counter()
         view.controls[name].value = 0.75
-        seconds = time.perf_counter() - began
         assert view.picture.value != start and view.message.value == ""
-        assert seconds < 1.0  # 0.1 on a machine that does nothing else
         start = view.picture.value
     assert all(control.description for control in view.controls.values())
 
