@@ -187,7 +187,7 @@ def test_codes_are_those_that_the_source_learned_to_decode(shipped):
 
 def test_mixtures_of_old_classes_are_found_in_their_pictures(shipped):
     data = source_classes(["thumbs", "rings"]).part("val")
-    found = similar_mixtures(shipped, shipped.encode(data), data.labels["class"], 10)
+    found = similar_mixtures(shipped, shipped.encode(data), data.labels["class"])
     assert [shipped.classes[k] for k in found.argmax(1).tolist()] == ["thumbs", "rings"]
     assert torch.allclose(found.sum(1), torch.ones(2), atol=1e-5) and found.shape == (2, 28)
     with pytest.raises(CourseError, match="lengths"):
@@ -210,7 +210,7 @@ def test_new_classes_come_back_from_a_file(shipped, tmp_path, ft_from):
     data = target_classes(names=["planets", "moods"], per_class=4).part("train")
     found = new_class_data(shipped, data, load_codes())
     settings = PropagationSettings(batch_size=4, schedule=FAST, ft_from=ft_from)
-    mixtures = similar_mixtures(shipped, found.latents, found.labels, 2)
+    mixtures = similar_mixtures(shipped, found.latents, found.labels)
     method = PropagationMethod(found, *make_networks(shipped, settings, mixtures), settings, shipped.space)
     assert method.preview().shape[1:] == (3, 64, 64)
     train(method, Budget(1), 4, **QUIET)
