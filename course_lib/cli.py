@@ -60,7 +60,7 @@ def run(
     folder, results = run_notebooks(chosen, options, tell=typer.echo)
     passed = [pair for pair in zip(chosen, results, strict=True) if pair[1].status == "ok"]
     if store or measure:
-        from course_lib.runner.store import store_run
+        from course_lib.runner.session import store_run
 
         for notebook, result in passed:
             store_run(notebook, result, profile, folder / f"{result.notebook}.ipynb" if store else None)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from course_lib import cost
+from course_lib import profiles as cost
 
 
 @pytest.mark.parametrize(

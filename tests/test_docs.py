@@ -16,7 +16,7 @@ from course_lib.cli import app
 from course_lib.paths import CHECKPOINTS, NOTEBOOKS, ROOT
 from course_lib.runner import all_notebooks, find_notebooks
 from course_lib.runner.catalog import check_parameters, split_assignments
-from course_lib.runner.store import stored_picture
+from course_lib.runner.session import stored_picture
 from course_lib.training.files import load_card
 from tools import first_cell
 

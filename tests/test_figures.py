@@ -12,7 +12,7 @@ from IPython import display
 from PIL import Image
 
 from course_lib import figures
-from course_lib.runner.store import stored_picture
+from course_lib.runner.session import stored_picture
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from course_lib.gans.training import CodeSpace, class_codes, gaussian_codes, hinge_critic, hinge_generator
+from course_lib.gan_training import CodeSpace, class_codes, gaussian_codes, hinge_critic, hinge_generator
 
 
 def noise(seed=0):

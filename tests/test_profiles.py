@@ -1,6 +1,5 @@
 """Profiles: quick by default; the library for matrix products may change speed but not precision."""
 
-
 import pytest
 import torch
 

@@ -20,7 +20,7 @@ from course_lib.runner.catalog import (
     parse_value,
     split_assignments,
 )
-from course_lib.runner.store import portable, write_text_atomically
+from course_lib.runner.session import portable, write_text_atomically
 from course_lib.runner.worker import read_executed
 
 
@@ -137,7 +137,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_half(tmp_path, monkeypatch)
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("course_lib.runner.store.os.fsync", full)
+    monkeypatch.setattr("course_lib.runner.session.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         write_text_atomically(path, "new")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
@@ -146,7 +146,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_half(tmp_path, monkeypatch)
 
 
 def test_storing_refuses_a_notebook_that_changed_meanwhile(folder, tmp_path):
-    from course_lib.runner.store import store_run
+    from course_lib.runner.session import store_run
     from course_lib.runner.worker import NotebookResult
 
     notebook = Notebook(folder / "10_tenth.ipynb")

@@ -17,7 +17,7 @@ from conftest import PIXEL_PNG, code, text
 
 from course_lib import paths
 from course_lib.runner import Notebook, RunOptions, run_notebooks
-from course_lib.runner.store import store_run, stored_picture
+from course_lib.runner.session import store_run, stored_picture
 from course_lib.runner.worker import _only_shutdown_race, run_worker, unexecuted_cells
 
 PARAMETERS = code("parameters", "steps: int = 3  # how often\nname: str = 'a'  # whom", "parameters")

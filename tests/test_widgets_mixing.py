@@ -1,6 +1,5 @@
 """Mixing weights by hand: what they mean, and the widget without a browser."""
 
-
 import pytest
 import torch
 

@@ -17,7 +17,7 @@ import nbformat
 from course_lib import paths
 from course_lib.errors import CourseError
 from course_lib.runner.catalog import all_notebooks
-from course_lib.runner.store import stored_picture
+from course_lib.runner.session import stored_picture
 from tools.first_cell import CELL, TAG
 
 __all__ = ["HEADINGS", "KNOWN_TAGS", "RULES", "Draft", "lint_notebook", "main", "rule"]

@@ -23,9 +23,9 @@ from torch.nn import functional as F
 
 from ..errors import CourseError
 from ..experts import freeze, load_over_source
+from ..gan_training import CodeSpace
 from ..gans import BigGANConfig, Discriminator, Generator, start_weights
 from ..gans.biggan import ClassNorm, SNLinear
-from ..gans.training import CodeSpace
 from ..paths import CHECKPOINTS
 from ..released.biggan import read_transferred, transferred_discriminator_layout, transferred_layout
 from ..released.strict import fill

@@ -14,10 +14,9 @@ from ..errors import CourseError
 from ..experts import freeze
 from ..experts.autoencoder import LatentSpace
 from ..experts.protocol import SourceModel
-from ..gan_training import BigGANMethod, GANData, GANMethod, GANSchedule
+from ..gan_training import BigGANMethod, CodeSpace, GANData, GANMethod, GANSchedule
 from ..gans import Discriminator, Generator, start_weights
 from ..gans.biggan import standing_statistics
-from ..gans.training import CodeSpace
 from ..training.method import Loss
 from .propagation import TransferGenerator
 

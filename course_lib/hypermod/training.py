@@ -16,9 +16,16 @@ from torch.nn import functional as F
 from ..data import ImageSet
 from ..errors import CourseError
 from ..experts.autoencoder import NOISE, LatentSpace
-from ..gan_training import GANData, GANSchedule, LogisticMethod, logistic_loss
+from ..gan_training import (
+    GANData,
+    GANSchedule,
+    LogisticMethod,
+    class_codes,
+    encode_mirrored,
+    logistic_generator,
+    logistic_loss,
+)
 from ..gans.stylegan import StyleGANConfig, StyleGANCritic
-from ..gans.training import class_codes, encode_mirrored, logistic_generator
 from ..training.method import Loss, Method
 from .generator import HyperGenerator
 

@@ -19,8 +19,7 @@ from ..data import ImageSet, load_kinds, target_classes
 from ..evaluation import Judge
 from ..evaluation.class_scores import ACCURACY, FRECHET, KERNEL, ClassScores
 from ..experts.protocol import SourceModel
-from ..gan_training import GANSchedule
-from ..gans.training import CodeSpace
+from ..gan_training import CodeSpace, GANSchedule
 from ..profiles import seed_everything
 from ..training import Card, load_card, load_weights, save_weights
 from ..training.method import History

@@ -17,12 +17,11 @@ from ..evaluation import Judge
 from ..evaluation.class_scores import feature_scores
 from ..evaluation.distances import copy_share, frechet_distance, path_length
 from ..experts import LatentSpace, load_expert
-from ..gan_training import ALAEMethod, BigGANMethod, GANData, GANMethod, StyleGANMethod
+from ..gan_training import ALAEMethod, BigGANMethod, GANData, GANMethod, StyleGANMethod, class_codes, gaussian_codes
 from ..gans import BigGANConfig
 from ..gans.alae import ALAE, ALAEConfig
 from ..gans.biggan import standing_statistics
 from ..gans.stylegan import StyleGAN, StyleGANConfig
-from ..gans.training import class_codes, gaussian_codes
 from ..profiles import seed_everything
 from ..training import Card
 from ..training.method import History

@@ -21,8 +21,8 @@ from ..evaluation import Judge
 from ..evaluation.distances import frechet_distance
 from ..evaluation.features import judge_features
 from ..experts import TargetExpert
+from ..gan_training import latent_reciprocity, logistic_critic, logistic_generator, r1_penalty
 from ..gans.alae import ALAE, PUBLISHED_ALAE, ALAEConfig
-from ..gans.training import latent_reciprocity, logistic_critic, logistic_generator, r1_penalty
 from ..mind2mind import MainDirections, MindConfig, MindMethod, StyleExpert, encode_set, load_halves, mindgan
 from ..profiles import seed_everything
 from ..training import Budget, Card, Method, train

@@ -18,7 +18,7 @@ import nbformat
 
 from course_lib.paths import ROOT, RUNS
 from course_lib.runner import all_notebooks
-from course_lib.runner.store import stored_picture
+from course_lib.runner.session import stored_picture
 
 sys.path.insert(0, str(ROOT / "docs"))
 from refresh import repository
