@@ -43,16 +43,15 @@ GALLERY = [
     ("06", "result-first", "What is kept depends on the source: grey, a hole, parts, edges"),
     ("07", "kinds", "A BigGAN of 28 kinds, trained by the same recipe"),
     ("09", "result-first", "New classes that borrow their batch norms from old ones"),
+    ("11", "result-first", "Fifty pictures, a minute of one core: six methods beside each other"),
 ]
 """Notebook, cell and caption of each figure of docs/GALLERY.md; README shows the first three."""
 IN_README = 3
 SYSTEMS = {"07": "Hyper-Modulation", "08": "Hyper-Modulation", "09": "cGANTransfer", "10": "Mind2Mind"} | dict.fromkeys(
     ("00", "11", "12"), "all"
 )
-PLANNED = {
-    "11": "Which method when: one target, one budget, all methods",
-}
 GROUPS = ("Experts, judges and generators to reuse", "Net2Net", "Hyper-Modulation", "cGANTransfer", "Mind2Mind")
+GROUPS += ("All methods, side by side",)
 """Headings of docs/RESULTS.md."""
 WORDS_A_MINUTE, MINUTES_A_CODE_CELL = 150, 0.5
 
@@ -89,17 +88,13 @@ def badges() -> str:
 def notebooks() -> str:
     """All notebooks; time and memory are those that ``course run --store`` measured."""
     lines = ["| no. | title | system | quick profile, measured | open in |", "|---|---|---|---|---|"]
-    written = {notebook.number: notebook for notebook in all_notebooks()}
-    for number, notebook in written.items():
+    for notebook in all_notebooks():
         cost = notebook.measured.get("quick")
         measured = f"{cost['seconds']} s, {cost['memory_mb'] / 1024:.1f} GB" if cost else "not yet measured"
         path = notebook.path.relative_to(ROOT).as_posix()
         links = " · ".join(f"[{name}]({address})" for name, address in hosted(path).items() if name != "Binder")
-        system = SYSTEMS.get(number, "Net2Net")
-        lines.append(f"| {number} | [{notebook.title}]({path}) | {system} | {measured} | {links} |")
-    for number, title in PLANNED.items():
-        if number not in written:
-            lines.append(f"| {number} | {title} | {SYSTEMS[number]} | planned | |")
+        system = SYSTEMS.get(notebook.number, "Net2Net")
+        lines.append(f"| {notebook.number} | [{notebook.title}]({path}) | {system} | {measured} | {links} |")
     return "\n".join(lines)
 
 
@@ -122,8 +117,8 @@ def shown_scores(card: Card) -> dict[str, str]:
 
 
 def group_of(card: Card) -> str:
-    """The heading under which a checkpoint stands: three methods by their names, Net2Net's parts by their kind."""
-    for word, heading in (("hypermod", GROUPS[2]), ("bn-transfer", GROUPS[3]), ("mind2mind", GROUPS[4])):
+    """The heading under which a checkpoint stands: methods and the last comparison, Net2Net's parts by their kind."""
+    for word, heading in zip(("hypermod", "bn-transfer", "mind2mind", "which-method"), GROUPS[2:], strict=True):
         if word in card.name:
             return heading
     expert = re.search("autoencoder|classifier|segmenter|alae|stylegan|biggan|code space", card.kind)

@@ -13,7 +13,7 @@ from course_lib.runner.session import kernel_environment
 from tools.notebook_lint import lint_notebook
 
 NOTEBOOKS = all_notebooks()
-EXPECTED = {f"{number:02d}" for number in range(11)} | {"12"}
+EXPECTED = {f"{number:02d}" for number in range(13)}
 CELL_TIMEOUT = 300
 
 every_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.stem)

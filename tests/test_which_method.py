@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from course_lib.data import target_classes
+from course_lib.evaluation.class_scores import KERNEL
 from course_lib.experts import fingerprint
-from course_lib.recipes.which_method import MAIN, WAYS, Bench, contenders, mirrored, pack, unpack
-from course_lib.training import Budget, train
+from course_lib.recipes.which_method import COPIES, MAIN, NAME, WAYS, Bench, contenders, mirrored, pack, unpack
+from course_lib.training import Budget, load_card, load_weights, train
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +64,21 @@ def test_runs_have_names_of_their_own_and_the_main_ones_all_panels():
     names = [one.name for one in lines]
     assert len(set(names)) == len(names) == len(WAYS) + 3 * len(MAIN)
     assert all(one.seeds == (2 if one.name in WAYS else 1) for one in lines)
+
+
+def test_the_shipped_comparison_shows_what_the_notebook_says():
+    card, (strips, _) = load_card(NAME), load_weights(NAME)
+
+    def last(way, end="", score=KERNEL):
+        return card.metrics[f"{way}{end}: {score}"]
+
+    mind, propagation, hyper, flow, tuned, scratch = MAIN
+    for end in ("", ", 10 pictures", ", 200 pictures", ", planets"):
+        assert all(len(strips[f"strips/{way}{end}: {stop}"]) for way in MAIN for stop in range(3))
+        assert max(last(mind, end), last(propagation, end)) < min(last(way, end) for way in (hyper, tuned, scratch))
+        assert last(tuned, end) < last(hyper, end) < last(scratch, end) or end == ", planets"
+    assert last(mind) < last(propagation) and last(mind, ", 10 pictures", COPIES) > 0.4
+    first, *later = card.curve[f"{flow}: {KERNEL}"]
+    assert first < min(later) and first < min(card.curve[f"{way}: {KERNEL}"][0] for way in WAYS if way != flow)
+    assert last("Mind2Mind, ALAE") > card.metrics[f"decoded by the ALAE, critters: {KERNEL}"] > 1
+    assert last("propagation, BN stage") > last(propagation) and last("hyper-modulation") > last(hyper)

@@ -431,6 +431,43 @@ def nb10_tighter_bound(right):
     )
 
 
+def nb11_time_to(right):
+    return (
+        lambda preparation, seconds, distances, level: right(0.0, seconds, distances, level),
+        lambda preparation, seconds, distances, level: preparation + seconds[distances.index(min(distances))],
+        lambda preparation, seconds, distances, level: min(
+            right(preparation, seconds, distances, level), preparation + seconds[-1]
+        ),
+    )
+
+
+def nb11_adapter(right):
+    class TrainsTheSource(right):
+        def __init__(self, mapping, synthesis, width):
+            super().__init__(mapping, synthesis, width)
+            self.synthesis.requires_grad_(True)
+
+    class StartsAnywhere(right):
+        def add(self):
+            kind = super().add()
+            nn.init.normal_(self.offsets[kind])
+            return kind
+
+    class OneForAll(right):
+        def forward(self, z, kind=None):
+            return super().forward(z, None if kind is None else 0)
+
+    return TrainsTheSource, StartsAnywhere, OneForAll
+
+
+def nb11_front(right):
+    return (
+        lambda costs: (costs == costs.min(0).values).any(1),
+        lambda costs: costs.sum(1) == costs.sum(1).min(),
+        lambda costs: ~(costs[:, None] < costs[None]).all(2).any(0),
+    )
+
+
 def nb12_positions(right):
     def ranks_apart(step, micro, rank, batch_size, processes, accumulate):
         start = (step * accumulate + micro + 1000 * rank) * batch_size
