@@ -286,7 +286,7 @@ def test_evaluate_says_what_is_wrong(folder, pictures, tmp_path, monkeypatch):
         ((tmp_path / "real", "--dataset", pictures), "holds no generator"),
         ((folder, "--dataset", pictures), "no fixed split"),
         ((folder, "--dataset", "folder:/nowhere"), "no folder /nowhere"),
-        ((folder, "--dataset", pictures, "--part", "all", "--features", "vgg"), "choose judge or inception"),
+        ((folder, "--dataset", pictures, "--part", "all", "--features", "vgg"), "not one of 'judge', 'inception'"),
         ((folder, "--dataset", pictures, "--part", "all", "--features", "inception"), "not on this machine"),
         ((folder / "missing",), "no checkpoint 'missing'"),
         (
