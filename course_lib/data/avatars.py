@@ -7,9 +7,10 @@ open the pictures from the cache folder, memory-mapped; at first use they are dr
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -101,20 +102,24 @@ BLOCKS: dict[str, tuple[Callable[[Sequence[Job]], bytes], Callable[[], list[Job]
 """File of the cache → how a batch of it is drawn, what is drawn, channels."""
 
 
+_FEW = 1000  # pictures that are drawn before a second process has started
+
+
 def _in_parallel(
     work: Callable[[Sequence[Job]], bytes], jobs: list[Job], write: Callable[[bytes], object], label: str
 ) -> None:
-    """Draws ``jobs`` in order on all cores and hands every batch to ``write``; a progress bar goes when it is done."""
+    """Draws ``jobs`` in order, many of them on all cores, and hands every batch to ``write``; the progress bar vanishes."""
     chunks = [jobs[start : start + 120] for start in range(0, len(jobs), 120)]
-    # Spawned, not forked: a fork of a process that has used torch's threads can hang.
-    pool = ProcessPoolExecutor(os.cpu_count() or 1, mp_context=get_context("spawn"))
-    try:
-        with progress_bar(total=len(jobs), desc=label, unit=" pictures") as bar:
-            for chunk, drawn in zip(chunks, pool.map(work, chunks), strict=True):
-                write(drawn)
-                bar.update(len(chunk))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with progress_bar(total=len(jobs), desc=label, unit=" pictures") as bar, ExitStack() as stack:
+        run: Callable[..., Iterable[bytes]] = map
+        if len(jobs) > _FEW:
+            # Spawned, not forked: a fork of a process that has used torch's threads can hang.
+            pool = ProcessPoolExecutor(os.cpu_count() or 1, mp_context=get_context("spawn"))
+            stack.callback(pool.shutdown, cancel_futures=True)
+            run = pool.map
+        for chunk, drawn in zip(chunks, run(work, chunks), strict=True):
+            write(drawn)
+            bar.update(len(chunk))
 
 
 def fresh_people(each: int, seed: int = 1, styles: Sequence[str] = tuple(STYLES)) -> ImageSet:
