@@ -108,7 +108,7 @@ _FEW = 1000  # pictures that are drawn before a second process has started
 def _in_parallel(
     work: Callable[[Sequence[Job]], bytes], jobs: list[Job], write: Callable[[bytes], object], label: str
 ) -> None:
-    """Draws ``jobs`` in order, many of them on all cores, and hands every batch to ``write``; the progress bar vanishes."""
+    """Draws ``jobs`` in order, many of them on all cores, and hands every batch to ``write``; with a progress bar."""
     chunks = [jobs[start : start + 120] for start in range(0, len(jobs), 120)]
     with progress_bar(total=len(jobs), desc=label, unit=" pictures") as bar, ExitStack() as stack:
         run: Callable[..., Iterable[bytes]] = map
