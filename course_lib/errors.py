@@ -1,8 +1,14 @@
-"""The one exception a learner should ever read, and what to do about files that cannot be read or written."""
+"""What somebody reads while the package works: one exception, advice on files that fail, and progress bars.
+
+Bars are shown in a terminal and in a notebook, gone when they are done, silent in logs and headless runs.
+"""
 
 import errno
+import os
+import sys
+from typing import Any
 
-__all__ = ["CourseError", "explain"]
+__all__ = ["CourseError", "explain", "progress_bar"]
 
 
 class CourseError(Exception):
@@ -35,3 +41,19 @@ def explain(error: OSError) -> str:
     """An operating system's error as one line: which file, what is wrong, and what to do."""
     what = _ADVICE.get(error.errno) or " ".join((error.strerror or str(error) or type(error).__name__).split())
     return f"{error.filename}: {what}" if error.filename is not None else what
+
+
+def progress_bar(shown: bool = True, **options: Any) -> Any:
+    """A tqdm bar that leaves nothing behind.
+
+    Args:
+        shown: False never shows it. Otherwise it is shown where somebody watches: in a terminal or a notebook. The
+            variable ``TQDM_DISABLE``, which headless runs set, hides it there, too.
+        options: of ``tqdm``, such as ``total``, ``desc`` and ``unit``.
+    """
+    from tqdm.auto import tqdm
+
+    watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+    # Read here: tqdm's bar for notebooks does not look at the variable.
+    hidden = not (shown and watched) or bool(os.environ.get("TQDM_DISABLE"))
+    return tqdm(**{"leave": False} | options | {"disable": hidden})

@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from course_lib.errors import CourseError, explain
+from course_lib.errors import CourseError, explain, progress_bar
 from course_lib.paths import DATA, ROOT
-from course_lib.progress import progress_bar
 
 __all__ = ["DOWNLOADS", "RemoteFile", "Source", "fetch", "fetch_command"]
 

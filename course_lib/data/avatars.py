@@ -22,9 +22,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..errors import CourseError
+from ..errors import CourseError, progress_bar
 from ..paths import DATA, cache_dir
-from ..progress import progress_bar
 from .image_set import ImageSet
 from .people import (
     ATTRIBUTES,

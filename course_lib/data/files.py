@@ -21,8 +21,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..errors import CourseError
-from ..progress import progress_bar
+from ..errors import CourseError, progress_bar
 from .image_set import SPLITS, ImageSet
 
 __all__ = ["SUFFIXES", "FileSet", "check_room", "evenly_spaced", "existing_folder", "find_folder", "load_folder"]

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ..data import ImageSet
-from ..errors import CourseError
+from ..errors import CourseError, progress_bar
 from ..evaluation.features import FeatureNetwork, real_features
 from ..experts import LatentSpace, TargetExpert, fingerprint, freeze, load_expert
 from ..experts.autoencoder import GridAutoencoder
 from ..gans.alae import ALAE
 from ..paths import CHECKPOINTS
-from ..progress import progress_bar
 from ..training.files import load_card
 
 __all__ = ["MainDirections", "StyleExpert", "encode_set", "expert_device", "load_halves"]
