@@ -88,7 +88,7 @@ class ConditionalGenerator:
 
     def _pictures(self, z: Tensor, vectors: Tensor | None, noise: list[Tensor], truncation: float) -> Tensor:
         """Pictures, or latents of :attr:`space`; see :meth:`draw`. Everything is checked and on :attr:`device`."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not say how it draws.")
 
     @torch.no_grad()
     def draw(
