@@ -49,8 +49,8 @@ def run(
     measure: Annotated[bool, typer.Option("--measure", help="Write only the cost back.")] = False,
 ) -> None:
     """Execute notebooks headlessly into runs/<time>/ with pages, an index and summary.json."""
-    from course_lib.runner import RunOptions, find_notebooks, run_notebooks
-    from course_lib.runner.catalog import split_assignments
+    from course_lib.runner.catalog import find_notebooks, split_assignments
+    from course_lib.runner.session import RunOptions, run_notebooks
 
     given = split_assignments(param or [])
     if given and (store or measure):
@@ -73,8 +73,7 @@ def run(
 @app.command("list")
 def list_notebooks() -> None:
     """List the notebooks with their parameters and what they were measured to cost."""
-    from course_lib.runner import find_notebooks
-    from course_lib.runner.catalog import notebook_parameters
+    from course_lib.runner.catalog import find_notebooks, notebook_parameters
 
     for notebook in find_notebooks(["all"]):
         try:
@@ -184,8 +183,8 @@ def generate(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
 ) -> None:
     """Draw from a trained generator: classes, truncation, mixed styles, walks."""
-    from course_lib.generation import Walk, open_generator
-    from course_lib.generation.grids import draw_kind, save_grid
+    from course_lib.generation.generator import open_generator
+    from course_lib.generation.grids import Walk, draw_kind, save_grid
 
     if out.exists() and not force:
         raise CourseError(f"{out} exists: give another --out, or --force to replace it")
@@ -212,7 +211,7 @@ def evaluate(
 ) -> None:
     """Score generators against held-out pictures: all classes together (and the mean over classes)."""
     from course_lib import paths
-    from course_lib.data import check_dataset
+    from course_lib.data.published import check_dataset
     from course_lib.generation.scoring import Evaluation, score_folder
     from course_lib.profiles import Profile
 

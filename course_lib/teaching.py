@@ -15,7 +15,7 @@ import nbformat
 
 from course_lib.errors import CourseError
 from course_lib.paths import NOTEBOOKS
-from course_lib.runner import Notebook, all_notebooks
+from course_lib.runner.catalog import Notebook, all_notebooks
 from course_lib.runner.session import kernel_environment
 
 __all__ = ["grade", "student_copy", "write_student_notebooks"]

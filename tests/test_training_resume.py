@@ -184,6 +184,20 @@ def test_resume_refuses_a_part_of_a_method_and_another_size(tmp_path):
         train(wider, Budget(4), 4, folder=tmp_path, resume=True, seed=9, progress=False)
 
 
+def test_resume_refuses_moments_of_weights_in_another_order(tmp_path):
+    """A fused optimiser would read past their end, and the next step would be nan."""
+    run_pair(tmp_path, steps=3)
+    tensors, plain = read_state(tmp_path / STATE)
+    own = {key: tensors[key] for key in tensors if key.startswith("optimizer/critic/") and tensors[key].ndim}
+    for key in own:
+        number = key.split("/")[2]
+        other = key.replace(f"/{number}/", f"/{3 - int(number)}/")
+        tensors[key] = own[other].clone()
+    write_state(tmp_path / STATE, tensors, plain)
+    with pytest.raises(CourseError, match="another method or size"):
+        train(PairMethod(), Budget(4), 4, folder=tmp_path, resume=True, seed=9, progress=False)
+
+
 # What is not as it was when the run began → what the message names. One line a case.
 @dataclass(frozen=True)
 class Told:

@@ -1,7 +1,18 @@
 """Class transfer: new classes of a conditional GAN get their batch norm parameters from those of old classes."""
 
-from .propagation import TransferGenerator, load_bn_transfer, load_codes, propagate
-from .transfer import PropagationMethod, PropagationSettings, make_networks, new_class_data, set_stage, similar_mixtures
+import lazy_loader
 
-__all__ = ["PropagationMethod", "PropagationSettings", "TransferGenerator", "load_bn_transfer", "load_codes"]
-__all__ += ["make_networks", "new_class_data", "propagate", "set_stage", "similar_mixtures"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "propagation": ["TransferGenerator", "load_bn_transfer", "load_codes", "propagate"],
+        "transfer": [
+            "PropagationMethod",
+            "PropagationSettings",
+            "make_networks",
+            "new_class_data",
+            "set_stage",
+            "similar_mixtures",
+        ],
+    },
+)

@@ -22,15 +22,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import CourseError
-from ..experts import freeze, load_over_source
+from ..experts.protocol import freeze, load_over_source
 from ..gan_training import CodeSpace
-from ..gans import BigGANConfig, Discriminator, Generator, start_weights
-from ..gans.biggan import ClassNorm, SNLinear
+from ..gans.biggan import BigGANConfig, ClassNorm, Discriminator, Generator, SNLinear, start_weights
 from ..paths import CHECKPOINTS
 from ..released.biggan import read_transferred, transferred_discriminator_layout, transferred_layout
 from ..released.strict import fill
-from ..training import load_card, load_weights
-from ..training.files import folder_of
+from ..training.files import folder_of, load_card, load_weights
 
 __all__ = ["BN_KIND", "CODES_KIND", "PROPAGATIONS", "AdditivePropagation", "PublishedPropagation"]
 __all__ += ["TransferGenerator", "bn_transfer_tensors", "class_norms", "load_bn_transfer", "load_codes"]

@@ -9,14 +9,13 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor, nn
 
-from ..data import ImageSet, few_per_class, source_classes
+from ..data.image_set import ImageSet, few_per_class
+from ..data.published import source_classes
 from ..errors import CourseError
-from ..experts import freeze
 from ..experts.autoencoder import LatentSpace
-from ..experts.protocol import SourceModel
+from ..experts.protocol import SourceModel, freeze
 from ..gan_training import BigGANMethod, CodeSpace, GANData, GANMethod, GANSchedule
-from ..gans import Discriminator, Generator, start_weights
-from ..gans.biggan import standing_statistics
+from ..gans.biggan import Discriminator, Generator, standing_statistics, start_weights
 from ..training.method import Loss
 from .propagation import TransferGenerator
 

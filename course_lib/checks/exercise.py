@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from course_lib.cinn import ConditionalFlow, FlowConfig
+from course_lib.cinn.flow import ConditionalFlow, FlowConfig
 
 __all__ = ["RECORD_VARIABLE", "CheckResult", "Exercise", "exercise", "passed", "require", "require_shape", "toy_flow"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from course_lib.checks.exercise import CheckResult, exercise, passed, require, require_shape
-from course_lib.data import resize
+from course_lib.data.image_set import resize
 
 __all__ = ["shrink"]
 

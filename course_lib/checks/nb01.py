@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.checks.exercise import CheckResult, exercise, passed, require, require_shape
-from course_lib.experts import fingerprint
+from course_lib.experts.protocol import fingerprint
 
 __all__ = ["freeze_expert", "probe"]
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from course_lib import cinn
 from course_lib.checks.exercise import CheckResult, exercise, passed, require, require_shape, toy_flow
-from course_lib.translation import Translator
+from course_lib.translation.translator import Translator
 
 __all__ = ["carry_residual", "consistency", "training"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from course_lib.checks.exercise import CheckResult, exercise, passed, require
-from course_lib.mind2mind import wasserstein
+from course_lib.mind2mind.bound import wasserstein
 
 __all__ = ["ceiling", "recompose", "tighter_bound"]
 

@@ -1,6 +1,11 @@
 """Scores: the judge's features, distances between sets of them, scores of classes and of domains, linear probes."""
 
-from .distances import diversity, frechet_distance
-from .features import Judge
+import lazy_loader
 
-__all__ = ["Judge", "diversity", "frechet_distance"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "distances": ["diversity", "frechet_distance"],
+        "features": ["Judge"],
+    },
+)

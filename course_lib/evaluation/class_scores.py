@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..data import ImageSet, load_kinds
+from ..data.avatars import load_kinds
+from ..data.image_set import ImageSet
 from ..errors import CourseError
 from .distances import frechet_distance, gaussian_mmd, inception_score, kernel_distance, manifold_scores
 from .features import Judge

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..data import ImageSet, load_kinds
-from ..data.image_set import to_float
+from ..data.avatars import load_kinds
+from ..data.image_set import ImageSet, to_float
 from ..data.people import ATTRIBUTES, Person, draw, people
 from ..errors import CourseError
 from .distances import frechet_distance, nearest

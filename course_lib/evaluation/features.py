@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data import ImageSet, resize
+from ..data.image_set import ImageSet, resize
 from ..errors import CourseError
 from ..experts.classifier import Classifier
 from ..experts.protocol import load_expert

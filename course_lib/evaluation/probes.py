@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data import ImageSet
 from ..data.changes import cue_conflict, edges, shuffle_patches
+from ..data.image_set import ImageSet
 from ..errors import CourseError
 from ..experts.classifier import Classifier
 

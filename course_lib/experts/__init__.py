@@ -1,12 +1,29 @@
 """Experts: frozen networks that methods translate between. Start with :func:`load_expert`."""
 
-from .autoencoder import GridAutoencoder, GridAutoencoderConfig, GridExpert, LatentSpace, Posterior, measure_latents
-from .black_box import BigBiGAN, BlackBox, export_decoder, export_onnx
-from .classifier import Classifier, ClassifierConfig, LayerExpert, Segmenter, SegmenterConfig
-from .conditions import LabelExpert, SentenceExpert, SentenceMemory
-from .protocol import SourceExpert, SourceModel, TargetExpert, fingerprint, freeze, load_expert, load_over_source
+import lazy_loader
 
-__all__ = ["BigBiGAN", "BlackBox", "Classifier", "ClassifierConfig", "GridAutoencoder", "GridAutoencoderConfig"]
-__all__ += ["GridExpert", "LabelExpert", "LatentSpace", "LayerExpert", "Posterior", "Segmenter", "SegmenterConfig"]
-__all__ += ["SentenceExpert", "SentenceMemory", "SourceExpert", "SourceModel", "TargetExpert", "export_decoder"]
-__all__ += ["export_onnx", "fingerprint", "freeze", "load_expert", "load_over_source", "measure_latents"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "autoencoder": [
+            "GridAutoencoder",
+            "GridAutoencoderConfig",
+            "GridExpert",
+            "LatentSpace",
+            "Posterior",
+            "measure_latents",
+        ],
+        "black_box": ["BigBiGAN", "BlackBox", "export_decoder", "export_onnx"],
+        "classifier": ["Classifier", "ClassifierConfig", "LayerExpert", "Segmenter", "SegmenterConfig"],
+        "conditions": ["LabelExpert", "SentenceExpert", "SentenceMemory"],
+        "protocol": [
+            "SourceExpert",
+            "SourceModel",
+            "TargetExpert",
+            "fingerprint",
+            "freeze",
+            "load_expert",
+            "load_over_source",
+        ],
+    },
+)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data import ImageSet
+from ..data.image_set import ImageSet
 from ..errors import CourseError
 
 __all__ = ["NOISE", "DigitAutoencoder", "DigitConfig", "GridAutoencoder", "GridAutoencoderConfig", "GridExpert"]

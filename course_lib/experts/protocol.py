@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from ..data import ImageSet
+from ..data.image_set import ImageSet
 from ..errors import CourseError
 from ..paths import CHECKPOINTS
 from ..training.files import Card, folder_of, load_card, load_weights

@@ -1,5 +1,10 @@
 """Generators to reuse, and what their training needs."""
 
-from .biggan import CIFAR32, IMAGENET128, BigGANConfig, Discriminator, Generator, start_weights
+import lazy_loader
 
-__all__ = ["CIFAR32", "IMAGENET128", "BigGANConfig", "Discriminator", "Generator", "start_weights"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "biggan": ["CIFAR32", "IMAGENET128", "BigGANConfig", "Discriminator", "Generator", "start_weights"],
+    },
+)

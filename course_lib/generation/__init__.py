@@ -1,6 +1,11 @@
 """Drawing from trained generators: one interface, grids, walks, and the scores of whole folders of checkpoints."""
 
-from .generator import ConditionalGenerator, open_generator
-from .grids import Grid, Walk
+import lazy_loader
 
-__all__ = ["ConditionalGenerator", "Grid", "Walk", "open_generator"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "generator": ["ConditionalGenerator", "open_generator"],
+        "grids": ["Grid", "Walk"],
+    },
+)

@@ -6,16 +6,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..bn_transfer import load_bn_transfer
-from ..bn_transfer.propagation import BN_KIND
+from ..bn_transfer.propagation import BN_KIND, load_bn_transfer
 from ..errors import CourseError
-from ..experts import LatentSpace, load_expert
+from ..experts.autoencoder import LatentSpace
+from ..experts.protocol import load_expert
 from ..gans.alae import ALAE
 from ..gans.stylegan import StyleGAN
-from ..hypermod import HyperGenerator
-from ..hypermod.generator import HYPER_KIND, Modulation, load_hypermod
+from ..hypermod.generator import HYPER_KIND, HyperGenerator, Modulation, load_hypermod
 from ..paths import CHECKPOINTS
-from ..training import load_card
+from ..training.files import load_card
 
 __all__ = ["OPENERS", "ALAEPictures", "BigGANPictures", "ConditionalGenerator", "HyperPictures", "StylePictures"]
 __all__ += ["checkpoint_place", "open_generator"]

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from ..data import ImageSet, load, regroup
+from ..data.image_set import ImageSet, regroup
+from ..data.published import load
 from ..errors import CourseError
 from ..evaluation.class_scores import INTRA_CLASS_MEAN, class_wise, feature_scores
 from ..evaluation.distances import inception_score
 from ..evaluation.features import FeatureNetwork, feature_network, real_features
 from ..figures import COLOURS, MARKERS, new_figure
-from ..training import Card, load_card
-from ..training.files import atomic_write
+from ..training.files import Card, atomic_write, load_card
 from .generator import OPENERS, ConditionalGenerator, checkpoint_place, open_generator
 
 __all__ = ["Evaluation", "Scores", "find_checkpoints", "match_classes", "score_folder", "score_generator"]

@@ -1,7 +1,17 @@
 """Hyper-Modulation: a hypernetwork turns a frozen unconditional StyleGAN into a conditional one."""
 
-from .generator import ClassNetwork, HyperGenerator, ModulatedConv, load_hypermod
-from .training import ConditionalDiscriminator, HyperModulationMethod, SelfAlignmentMethod, draw_classes, transfer_data
+import lazy_loader
 
-__all__ = ["ClassNetwork", "ConditionalDiscriminator", "HyperGenerator", "HyperModulationMethod", "ModulatedConv"]
-__all__ += ["SelfAlignmentMethod", "draw_classes", "load_hypermod", "transfer_data"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "generator": ["ClassNetwork", "HyperGenerator", "ModulatedConv", "load_hypermod"],
+        "training": [
+            "ConditionalDiscriminator",
+            "HyperModulationMethod",
+            "SelfAlignmentMethod",
+            "draw_classes",
+            "transfer_data",
+        ],
+    },
+)

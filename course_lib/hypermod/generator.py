@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import CourseError
-from ..experts import freeze, load_over_source
+from ..experts.protocol import freeze, load_over_source
 from ..gans.layers import EqualConv2d, EqualLinear, four_shifts
 from ..gans.stylegan import StyleGAN, StyleGANConfig, Synthesis
 from ..paths import CHECKPOINTS

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data import ImageSet
+from ..data.image_set import ImageSet
 from ..errors import CourseError
 from ..experts.autoencoder import NOISE, LatentSpace
 from ..gan_training import (

@@ -3,9 +3,21 @@
 Read in this order: ``halves``, ``mindgan``, ``bound``.
 """
 
-from .bound import measure_bound, wasserstein
-from .halves import MainDirections, StyleExpert, encode_set, load_halves
-from .mindgan import DIGITS, MindConfig, MindMethod, TransferredGAN, open_transferred, transfer_gan, uniform_noise
+import lazy_loader
 
-__all__ = ["DIGITS", "MainDirections", "MindConfig", "MindMethod", "StyleExpert", "TransferredGAN", "encode_set"]
-__all__ += ["load_halves", "measure_bound", "open_transferred", "transfer_gan", "uniform_noise", "wasserstein"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "bound": ["measure_bound", "wasserstein"],
+        "halves": ["MainDirections", "StyleExpert", "encode_set", "load_halves"],
+        "mindgan": [
+            "DIGITS",
+            "MindConfig",
+            "MindMethod",
+            "TransferredGAN",
+            "open_transferred",
+            "transfer_gan",
+            "uniform_noise",
+        ],
+    },
+)

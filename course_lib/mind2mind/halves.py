@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..data import ImageSet
+from ..data.image_set import ImageSet
 from ..errors import CourseError, progress_bar
 from ..evaluation.features import FeatureNetwork, real_features
-from ..experts import LatentSpace, TargetExpert, fingerprint, freeze, load_expert
-from ..experts.autoencoder import GridAutoencoder
+from ..experts.autoencoder import GridAutoencoder, LatentSpace
+from ..experts.protocol import TargetExpert, fingerprint, freeze, load_expert
 from ..gans.alae import ALAE
 from ..paths import CHECKPOINTS
 from ..training.files import load_card

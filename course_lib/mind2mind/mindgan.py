@@ -13,17 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data import ImageSet
+from ..data.image_set import ImageSet
 from ..errors import CourseError
 from ..evaluation.distances import frechet_distance
 from ..evaluation.features import FeatureNetwork, real_features
-from ..experts import TargetExpert, freeze
+from ..experts.protocol import TargetExpert, freeze
 from ..gans.stylegan import mix_styles
 from ..paths import CHECKPOINTS
 from ..released.alae import read_mindgan
 from ..released.strict import fill, layout_of
-from ..training import Budget, Method, load_weights, train
-from ..training.method import History, Loss, frozen
+from ..training.files import load_weights
+from ..training.loop import train
+from ..training.method import Budget, History, Loss, Method, frozen
 from .halves import MainDirections, encode_set, expert_device, load_halves
 
 __all__ = [

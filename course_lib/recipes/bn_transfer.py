@@ -5,23 +5,26 @@ from functools import cache
 
 from torch import Tensor, nn
 
-from ..bn_transfer import (
+from ..bn_transfer.propagation import BN_KIND, CODES_KIND, bn_transfer_tensors, load_codes, transfer_config
+from ..bn_transfer.transfer import (
     PropagationMethod,
     PropagationSettings,
-    load_codes,
+    draw_new_classes,
     make_networks,
     new_class_data,
+    recalibrate_batchnorm,
     similar_mixtures,
+    with_old,
 )
-from ..bn_transfer.propagation import BN_KIND, CODES_KIND, bn_transfer_tensors, transfer_config
-from ..bn_transfer.transfer import draw_new_classes, recalibrate_batchnorm, with_old
-from ..data import ImageSet, load_kinds, target_classes
-from ..evaluation import Judge
+from ..data.avatars import load_kinds
+from ..data.image_set import ImageSet
+from ..data.published import target_classes
 from ..evaluation.class_scores import ACCURACY, FRECHET, KERNEL, ClassScores
+from ..evaluation.features import Judge
 from ..experts.protocol import SourceModel
 from ..gan_training import CodeSpace, GANSchedule
 from ..profiles import seed_everything
-from ..training import Card, load_card, load_weights, save_weights
+from ..training.files import Card, load_card, load_weights, save_weights
 from ..training.method import History
 from .generators import kinds_data
 from .recipe import Contender, Job, compare, data_hash, on_held_out, publish, publish_comparison

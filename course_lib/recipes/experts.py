@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data import KINDS, ImageSet, concatenate, fresh_kinds, load_kinds, load_people, people_parts, resize
+from ..data.avatars import KINDS, fresh_kinds, load_kinds, load_people, people_parts
 from ..data.changes import affine, edges, shuffle_patches, stylise
+from ..data.image_set import ImageSet, concatenate, resize
 from ..data.people import ATTRIBUTES, PARTS, STYLES
 from ..evaluation.distances import frechet_distance
 from ..evaluation.features import Judge
@@ -19,8 +20,8 @@ from ..evaluation.probes import measure_bias
 from ..experts.autoencoder import GridAutoencoder, GridAutoencoderConfig, LatentSpace, measure_latents
 from ..experts.classifier import Classifier, ClassifierConfig, Segmenter, SegmenterConfig
 from ..profiles import seed_everything
-from ..training import Card, Method
-from ..training.method import Loss
+from ..training.files import Card
+from ..training.method import Loss, Method
 from .recipe import Job, data_hash, on_held_out, publish
 
 __all__ = ["AutoencoderLoss", "AutoencoderMethod", "ClassifierMethod", "SegmenterMethod", "accuracy", "label_cells"]

@@ -10,20 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data import NEW_KINDS, ImageSet, fresh_kinds, fresh_people, load_kinds, load_people
-from ..data.avatars import SOURCE_STYLES
+from ..data.avatars import NEW_KINDS, SOURCE_STYLES, fresh_kinds, fresh_people, load_kinds, load_people
+from ..data.image_set import ImageSet
 from ..data.people import STYLES
-from ..evaluation import Judge
 from ..evaluation.class_scores import feature_scores
 from ..evaluation.distances import copy_share, frechet_distance, path_length
-from ..experts import LatentSpace, load_expert
+from ..evaluation.features import Judge
+from ..experts.autoencoder import LatentSpace
+from ..experts.protocol import load_expert
 from ..gan_training import ALAEMethod, BigGANMethod, GANData, GANMethod, StyleGANMethod, class_codes, gaussian_codes
-from ..gans import BigGANConfig
 from ..gans.alae import ALAE, ALAEConfig
-from ..gans.biggan import standing_statistics
+from ..gans.biggan import BigGANConfig, standing_statistics
 from ..gans.stylegan import StyleGAN, StyleGANConfig
 from ..profiles import seed_everything
-from ..training import Card
+from ..training.files import Card
 from ..training.method import History
 from .experts import still_read
 from .recipe import Job, data_hash, on_held_out, publish

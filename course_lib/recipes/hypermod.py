@@ -12,18 +12,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data import target_classes
+from ..data.published import target_classes
 from ..errors import CourseError
-from ..evaluation import Judge
 from ..evaluation.class_scores import ACCURACY, FRECHET, INTRA_CLASS_MEAN, KERNEL, ClassScores
+from ..evaluation.features import Judge
 from ..experts.protocol import SourceModel
 from ..gan_training import GANData, GANSchedule
 from ..gans.stylegan import StyleGAN, StyleGANConfig
-from ..hypermod import ConditionalDiscriminator, HyperGenerator, HyperModulationMethod, SelfAlignmentMethod
-from ..hypermod.generator import HYPER_KIND, hyper_config, hyper_tensors
-from ..hypermod.training import draw_classes, transfer_data
+from ..hypermod.generator import HYPER_KIND, HyperGenerator, hyper_config, hyper_tensors
+from ..hypermod.training import (
+    ConditionalDiscriminator,
+    HyperModulationMethod,
+    SelfAlignmentMethod,
+    draw_classes,
+    transfer_data,
+)
 from ..profiles import seed_everything
-from ..training import Card
+from ..training.files import Card
 from .recipe import Contender, Job, compare, data_hash, kept, on_held_out, publish, publish_comparison
 
 __all__ = ["KINDS_LEARNED", "OURS", "SCHEDULE", "SHOWN", "VARIANTS", "ConditionalStyleGAN", "Variant", "build_variant"]

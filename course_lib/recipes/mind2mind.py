@@ -15,18 +15,21 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from ..data import ImageSet, fresh_kinds, fresh_people, load_kinds, load_people
+from ..data.avatars import fresh_kinds, fresh_people, load_kinds, load_people
+from ..data.image_set import ImageSet
 from ..errors import CourseError
-from ..evaluation import Judge
 from ..evaluation.distances import frechet_distance
-from ..evaluation.features import judge_features
-from ..experts import TargetExpert
+from ..evaluation.features import Judge, judge_features
+from ..experts.protocol import TargetExpert
 from ..gan_training import latent_reciprocity, logistic_critic, logistic_generator, r1_penalty
 from ..gans.alae import ALAE, PUBLISHED_ALAE, ALAEConfig
-from ..mind2mind import MainDirections, MindConfig, MindMethod, StyleExpert, encode_set, load_halves, mindgan
+from ..mind2mind import mindgan
+from ..mind2mind.halves import MainDirections, StyleExpert, encode_set, load_halves
+from ..mind2mind.mindgan import MindConfig, MindMethod
 from ..profiles import seed_everything
-from ..training import Budget, Card, Method, train
-from ..training.method import frozen
+from ..training.files import Card
+from ..training.loop import train
+from ..training.method import Budget, Method, frozen
 from .recipe import Contender, Job, compare, data_hash, kept, publish, publish_comparison
 
 __all__ = ["DISTANCE", "NAME", "READ", "SIZES", "SOURCE", "TARGETS", "WAYS", "Target", "WholeMethod", "alae_iteration"]

@@ -17,39 +17,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..cinn import FINE_WEIGHTS
-from ..data import ImageSet, check_dataset, own_pictures
+from ..cinn.embedder import FINE_WEIGHTS
 from ..data.changes import grey, grey_square
-from ..data.own import check_size
+from ..data.image_set import ImageSet
+from ..data.own import check_size, own_pictures
+from ..data.published import check_dataset
 from ..errors import CourseError
-from ..experts import (
-    ClassifierConfig,
-    GridAutoencoder,
-    GridAutoencoderConfig,
-    GridExpert,
-    LabelExpert,
-    SentenceMemory,
-    SourceExpert,
-    load_expert,
-    measure_latents,
-)
+from ..experts.autoencoder import GridAutoencoder, GridAutoencoderConfig, GridExpert, measure_latents
+from ..experts.classifier import ClassifierConfig
+from ..experts.conditions import LabelExpert, SentenceMemory
+from ..experts.protocol import SourceExpert, load_expert
 from ..paths import CHECKPOINTS
 from ..profiles import seed_everything
-from ..training import Card, load_card
-from ..translation import (
-    LATENT_NOISE,
-    FlowMethod,
-    LowResolution,
-    Pairs,
-    TransformedExpert,
-    Translator,
-    choice_flow,
-    encode_pairs,
-    explained,
-    held_out_nats,
-    load_flow,
-)
+from ..training.files import Card, load_card
 from ..translation.domains import DomainTranslator, LabelMethod, encode_labelled, label_flow, reconstruction_psnr
+from ..translation.scores import explained
+from ..translation.shipped import load_flow
+from ..translation.training import LATENT_NOISE, FlowMethod, Pairs, choice_flow, encode_pairs, held_out_nats
+from ..translation.translator import LowResolution, TransformedExpert, Translator
 from .experts import AutoencoderMethod, ClassifierMethod, accuracy
 from .recipe import Job, on_held_out, publish
 from .translators import TRANSLATORS

@@ -15,12 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data import ImageSet
+from ..data.image_set import ImageSet
 from ..errors import CourseError
 from ..paths import CHECKPOINTS, DATA, RUNS
 from ..profiles import Profile
-from ..training import Budget, Card, Method, atomic_write, load_card, save_weights, train
-from ..training.loop import History, is_first_process
+from ..training.files import Card, atomic_write, load_card, save_weights
+from ..training.loop import History, is_first_process, train
+from ..training.method import Budget, Method
 
 __all__ = ["Contender", "Job", "Results", "TrainingDone", "compare", "data_hash", "kept", "on_held_out", "publish"]
 __all__ += ["publish_comparison", "scores_file"]

@@ -1,37 +1,41 @@
-"""Training of the translators: a specification each, one trainer and one baseline.
+"""Training of the translators from pictures: a specification each, one trainer and one baseline.
 
-Super-resolution (notebooks 00 and 03), layers of a classifier (03), other sources (06), labels (05), sentences (04).
+Super-resolution (notebooks 00 and 03), layers of a classifier (03), other sources (06).
 """
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..cinn import FINE_WEIGHTS, ConditionalFlow, FlowConfig, GridFlowConfig
-from ..data import ImageSet, fresh_people, load_kinds, load_people
+from ..cinn.embedder import FINE_WEIGHTS
+from ..cinn.flow import GridFlowConfig
+from ..data.avatars import fresh_people, load_people
 from ..data.changes import edges
 from ..data.people import ATTRIBUTES, STYLES
-from ..errors import CourseError
-from ..evaluation import Judge, frechet_distance
-from ..evaluation.domain_scores import PairedPictures
-from ..experts import GridAutoencoder, LayerExpert, SentenceMemory, SourceExpert, freeze, load_expert
+from ..evaluation.distances import frechet_distance
+from ..evaluation.features import Judge
+from ..experts.autoencoder import GridAutoencoder
+from ..experts.classifier import LayerExpert
+from ..experts.protocol import SourceExpert, load_expert
 from ..profiles import seed_everything
-from ..training import Card, load_card, save_weights
-from ..translation import encode_pairs, gan_target, held_out_nats
-from ..translation import text as sentences
-from ..translation.domains import DomainTranslator, LabelMethod, LinearStart, encode_labelled, label_flow, people_expert
-from ..translation.scores import ExperimentData, inherited, read_as_asked, score_choice, score_regressor
-from ..translation.shipped import load_flow, text_tensors
-from ..translation.training import LATENT_NOISE, FlowMethod, GridRegressor, Pairs, RegressorMethod, choice_flow
+from ..training.files import Card, save_weights
+from ..translation.scores import ExperimentData, inherited, score_choice, score_regressor
+from ..translation.training import (
+    LATENT_NOISE,
+    FlowMethod,
+    GridRegressor,
+    Pairs,
+    RegressorMethod,
+    choice_flow,
+    encode_pairs,
+)
 from ..translation.translator import SOURCES, WARP_STRENGTH, LowResolution, PooledSource, Translator, cross_grid
-from .recipe import Job, data_hash, on_held_out, publish
+from .recipe import Job, data_hash, publish
 
-__all__ = ["LAYERS", "TRANSLATORS", "TranslatorSpec", "train_baseline", "train_labels", "train_layers"]
-__all__ += ["train_text_to_biggan", "train_text_to_people", "train_translator"]
+__all__ = ["LAYERS", "TRANSLATORS", "TranslatorSpec", "train_baseline", "train_layers", "train_translator"]
 
 Amounts = tuple[int, int, int]
 """For the profiles quick, cpu and gpu."""
@@ -259,218 +263,3 @@ def train_layers(job: Job) -> Card:
     card.notes = "Source: layers of avatar-classifier. Steps: of the first flow; seconds: of all."
     save_weights({}, card, job.out)
     return card
-
-
-# --- labels -----------------------------------------------------------------------------------------------------------
-
-
-def train_labels(job: Job) -> Card:
-    """The flow between labels of people (style, skin, hair, cut, glasses and mouth), published as ``people-labels``."""
-    seed_everything(job.seed)
-    data, device = load_people(), job.profile.device
-    target, expert = load_expert("avatar-autoencoder", device), people_expert(data.classes)
-    fresh = job.profile.pick(quick=0, cpu=2, gpu=20)
-    sets = [data.part("train")] + ([fresh_people(fresh)] if fresh else [])
-    pairs = Pairs.join([encode_labelled(one, target, expert, LATENT_NOISE) for one in sets])
-    held = encode_labelled(data.part("val"), target, expert, LATENT_NOISE)
-    held = replace(held, condition=expert.cross(held.condition))
-    flow = label_flow(pairs, target, expert, job.seed, hidden_dim=64, blocks=8, embedding_dim=16)
-    recipe = {"batch_size": 64, "pairs": len(pairs), "rate": 2e-3, "weight_decay": 0.02, "noise": LATENT_NOISE}
-    steps = job.profile.pick(quick=60, cpu=16000, gpu=80000)
-    every = max(100, steps // 40)
-    rates = {"rate": recipe["rate"], "weight_decay": recipe["weight_decay"], "held": held, "held_every": every}
-    method = LabelMethod(pairs, flow, expert, **rates)
-    options = {"log_every": every, "precision": "bf16-mixed"}
-    history = job.run("people-labels", method, recipe["batch_size"], steps, last=True, **options)
-    flow = history.averaged["flow"].eval()
-    card = Card("people-labels", "grid flow", flow.config.to_dict(), recipe, data=data_hash(data))
-    primary = "nats per picture on val"
-    card.metrics = {primary: held_out_nats(flow, held)}
-    classifier, judge, test = load_expert("avatar-classifier", device), Judge.load().to(device), data.part("test")
-    paired = PairedPictures(test, judge, target.encode, most=150)
-    alone = DomainTranslator(data.classes, flow, target, expert)
-    for words, translator in (
-        ("", DomainTranslator(data.classes, flow, target, expert, classifier)),
-        (", style alone", alone),
-        (", linear start", DomainTranslator(data.classes, LinearStart(flow), target, expert, classifier)),
-    ):
-        found = _translation_metrics(translator, paired)
-        card.metrics |= {f"{key}{words} on test": value for key, value in found.items()}
-    # One picture drawn for the labels of each.
-    latent = flow.sample(
-        alone.code({name: test.labels[name] for name in alone.classes}), 1.0, torch.Generator().manual_seed(0)
-    )
-    pictures = alone.decode(latent).cpu()
-    for name in ATTRIBUTES:
-        right = (judge.predict(pictures, name) == test.labels[name]).float().mean().item()
-        card.metrics[f"{name} read in samples on test"] = right
-    card.notes = (
-        "Condition: labels and their products with the style. Attributes of a picture are read by avatar-classifier."
-    )
-    return publish(job, card, flow.state_dict(), history, primary, higher=False, bits=8, fine=FINE_WEIGHTS)
-
-
-def _translation_metrics(translator: DomainTranslator, paired: PairedPictures) -> dict[str, float]:
-    """Every picture into every other style."""
-    device = next(translator.flow.parameters()).device
-
-    def translate(pictures: Tensor, own: int, other: int) -> Tensor:
-        domain = torch.full((len(pictures),), own, device=device)
-        return translator.edit(pictures.to(device), domain, {translator.domain: torch.full_like(domain, other)})
-
-    return paired.score_all(translate)
-
-
-# --- sentences --------------------------------------------------------------------------------------------------------
-
-_TEXT_NOTES = (
-    "Sentences in wordings, and about combinations of attributes, that were never trained on; the judge reads."
-)
-
-
-def train_text_to_people(job: Job) -> Card:
-    """The reading of sentences, which makes conditions of the flow ``people-labels``: fitted in closed form.
-
-    Decided readings are labels, so that flow serves as it is. The card holds the scores of both together.
-    """
-    seed_everything(job.seed)
-    data, device, started = load_people(), job.profile.device, time.perf_counter()
-    memory, draws = SentenceMemory(device=device), torch.Generator().manual_seed(job.seed)
-    # Sentences of each combination that name some attributes only, beside the six complete ones.
-    partial = job.profile.pick(quick=1, cpu=6, gpu=6)
-    people, _ = sentences.combinations_of(data.part("train"))
-    made = [sentences.training_captions(values, partial, draws) for values in people]
-    embeddings = memory.learn([text for texts, _ in made for text in texts])
-    targets = sentences.belief_targets([one for _, named in made for one in named]).to(embeddings)
-    expert, styles = people_expert(data.classes), data.classes["style"]
-    source = sentences.CaptionSource.fit(memory, embeddings, targets, expert, styles)
-    seconds = time.perf_counter() - started
-    flow, target = load_flow("people-labels", device, job.out), load_expert("avatar-autoencoder", device)
-    translator, judge = Translator(source, flow, target), Judge.load().to(device)
-
-    def score(part: str) -> dict[str, float]:
-        seeds = [score_text(translator, data.part(part), judge, job.seed + k) for k in range(3)]
-        columns = {name: [one[name] for one in seeds] for name in seeds[0]}
-        means = {name: sum(values) / 3 for name, values in columns.items()}
-        return means | {f"{name}, least of three seeds": min(values) for name, values in columns.items()}
-
-    recipe = {"captions": len(embeddings), "flow": "people-labels"}
-    card = Card("text-to-people", "sentence reader", {}, recipe, data=data_hash(data), notes=_TEXT_NOTES)
-    card.metrics = on_held_out(score)
-    card.seconds, card.seed, card.device = round(seconds, 1), job.seed, device
-    save_weights(source.tensors(), card, job.out)
-    found = {key: round(value, 3) for key, value in card.metrics.items() if key.endswith("on test")}
-    print("wrote text-to-people", found)
-    return card
-
-
-def score_text(translator: Translator, data: ImageSet, judge: Judge, seed: int = 0) -> dict[str, float]:
-    """Shares of pictures read as asked: four new sentences for every combination of ``data``, in a random style."""
-    generator = torch.Generator().manual_seed(seed)
-    made = [sentences.new_captions(values, 2, generator) for values in sentences.combinations_of(data)[0]]
-    texts, named = ([one for part in made for one in part[k]] for k in (0, 1))
-    styles = torch.randint(len(STYLES), (len(texts),), generator=generator).tolist()
-    condition = translator.source.encode([(text, list(STYLES)[k]) for text, k in zip(texts, styles, strict=True)])
-    pictures = translator.decode(translator.flow.sample(condition, 1.0, generator)).cpu()
-    return {f"{name} read as asked": share for name, share in read_as_asked(pictures, named, judge).items()}
-
-
-def _for_this_generator(job: Job, name: str, digest: str) -> Job:
-    """A translator into an older generator is worth nothing, however well it scored: it gives way in any case.
-
-    For the same reason the names of working folders carry the digest: a run must not resume one for another generator.
-    """
-    try:
-        outdated = load_card(name, job.out).recipe.get("generator") != digest
-    except CourseError:
-        outdated = False
-    return replace(job, force=job.force or outdated)
-
-
-def _train_dequantiser(job: Job, target: gan_target.GanTarget, digest: str) -> nn.Module:
-    recipe = {"spread": 0.3, "rate": 1e-3, "batch_size": 256, "generator": digest}
-    network = gan_target.start_dequantiser(target.classes, recipe["spread"])
-    method = gan_target.DequantiserMethod(target.classes.cpu(), network, recipe["spread"], recipe["rate"])
-    # Trained much longer, the decoder learns the few points by heart and the neighbours shrink onto them (0.42 after
-    # 1,000 steps, 0.05 after 240 s), so a time budget is not for it.
-    alone, steps = replace(job, seconds=None, steps=None), job.profile.pick(quick=100, cpu=1000, gpu=1000)
-    history = alone.run(f"dequantiser-{digest[:8]}", method, recipe["batch_size"], steps)
-    frozen = freeze(history.averaged["dequantiser"])
-    classes = target.classes.to(next(frozen.parameters()).device)
-    many = classes.repeat(200, 1)
-    found = frozen(many, torch.Generator().manual_seed(job.seed))
-    label = torch.arange(len(classes), device=classes.device).repeat(200)
-    card = Card("dequantiser", "dequantiser", vars(frozen.config), recipe, data=data_hash(load_kinds()))
-    right = gan_target.nearest_class(found, classes) == label
-    card.metrics = {
-        "bound (nats)": history.curve["loss/dequantiser"][-1],
-        "nearest embedding is the right class": right.float().mean().item(),
-        "distance to the embedding": (found - many).norm(dim=1).mean().item(),
-    }
-    publish(job, card, frozen.state_dict(), history, "bound (nats)", higher=False, bits=8)
-    return frozen
-
-
-def train_text_to_biggan(job: Job) -> Card:
-    """Sentences → noise and class embedding of ``avatar-biggan``; also publishes the ``dequantiser`` that it needs."""
-    seed_everything(job.seed)
-    device, generator = job.profile.device, load_card("avatar-biggan")
-    digest, kinds = generator.sha256, load_kinds().classes["kind"]
-    target = gan_target.GanTarget.load("avatar-biggan", device)
-    dequantiser = _train_dequantiser(_for_this_generator(job, "dequantiser", digest), target, digest)
-    known = generator.recipe["classes"]
-    stage = sentences.CaptionStage(load_expert("avatar-classifier", device), kinds, known)
-    recipe: dict[str, Any] = {"batch_size": 256, "rate": 2e-3, "weight_decay": 0.05, "generator": digest}
-    recipe["pairs"] = job.profile.pick(quick=2500, cpu=12000, gpu=200000)
-    # Each style of people three times as often as another kind: there is more to say about them.
-    weights = torch.tensor([3.0 if name in STYLES else 1.0 for name in known])
-    pairs, _ = gan_target.generate_pairs(target, stage, recipe["pairs"] + 500, weights, job.seed)
-    draws, memory = torch.Generator().manual_seed(job.seed), SentenceMemory(device=device)
-    made = [[stage.caption(thing, draws) for _ in range(8)] for thing in pairs.things]
-    texts = [text for several in made for text, _ in several]
-    targets = stage.beliefs([named for several in made for _, named in several])
-    embeddings = memory.learn(texts)
-    source = sentences.CaptionSource.fit(memory, embeddings, targets.to(embeddings), stage.labels)
-    table = source.read(texts).view(len(made), 8, -1)
-    held, pairs = pairs.subset(torch.arange(500)), pairs.subset(torch.arange(500, len(pairs)))
-    sizes = {"embedding_dim": 48, "hidden_dim": 64, "hidden_depth": 1, "embedder_depth": 0, "condition_shift": True}
-    config = FlowConfig(target.latent_dim, source.condition_shape, blocks=8, **sizes)
-    flow = ConditionalFlow(config, torch.Generator().manual_seed(job.seed))
-    rates = {"rate": recipe["rate"], "weight_decay": recipe["weight_decay"]}
-    method = gan_target.GanMethod(pairs, target, dequantiser, table, source, flow, held=held, **rates)
-    flow.fit_shift(method.pairs.mean.cpu(), method.pairs.condition.cpu(), ridge=1e-2)
-    steps = job.profile.pick(quick=50, cpu=8000, gpu=20000)
-    history = job.run(f"text-to-biggan-{digest[:8]}", method, recipe["batch_size"], steps, last=True)
-    flow, judge = history.averaged["flow"].eval(), Judge.load().to(device)
-    translator, primary = Translator(source, flow, target), "nats per picture on held-out pairs"
-    card = Card("text-to-biggan", "text flow", flow.config.to_dict(), recipe, data=data_hash(load_kinds()))
-    card.metrics = {primary: held_out_nats(flow, method.held)}
-    card.metrics |= on_held_out(lambda part: score_biggan(translator, load_people().part(part), stage, judge))
-    card.notes, fine = _TEXT_NOTES, tuple(f"flow.{weight}" for weight in FINE_WEIGHTS)
-    job = _for_this_generator(job, "text-to-biggan", digest)
-    return publish(job, card, text_tensors(flow, source), history, primary, higher=False, bits=8, fine=fine)
-
-
-def score_biggan(
-    translator: Translator, data: ImageSet, stage: sentences.CaptionStage, judge: Judge, seed: int = 0
-) -> dict[str, float]:
-    """Shares read as asked: a complete new sentence a combination of ``data``, ten times a kind's new phrase."""
-    draws = torch.Generator().manual_seed(seed)
-    styles = list(STYLES)
-    asked = [values | {"kind": styles[k % 6]} for k, values in enumerate(sentences.combinations_of(data)[0])]
-    made = [stage.caption(one, draws, new=True) for one in asked]
-    texts, named = ([one[k] for one in made] for k in (0, 1))
-    things = [name for name in stage.known if name not in STYLES] * 10
-    texts += [stage.caption({"kind": name}, draws, new=True)[0] for name in things]
-    latent = translator.flow.sample(translator.source.encode(texts), 1.0, draws)
-    pictures = translator.decode(latent).cpu()
-    named = [{name: value for name, value in one.items() if name != "kind"} for one in named]
-    people, others = pictures[: len(named)], pictures[len(named) :]
-    scores = {f"{name} read as asked": share for name, share in read_as_asked(people, named, judge).items()}
-    kinds, seen = stage.kinds, judge.predict(others, "kind")
-    right = [kinds[k] == name for k, name in zip(seen.tolist(), things, strict=True)]
-    style = [kinds[k] == one["kind"] for k, one in zip(judge.predict(people, "kind").tolist(), asked, strict=True)]
-    return scores | {
-        "kind read as asked": sum(right) / len(right),
-        "style of people read as asked": sum(style) / len(style),
-    }

@@ -12,18 +12,24 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..bn_transfer import load_codes, similar_mixtures
 from ..bn_transfer import transfer as bn
-from ..cinn import ConditionalFlow, FlowConfig
-from ..data import ImageSet, load_people, target_classes, to_float
-from ..evaluation import Judge
+from ..bn_transfer.propagation import load_codes
+from ..bn_transfer.transfer import similar_mixtures
+from ..cinn.flow import ConditionalFlow, FlowConfig
+from ..data.avatars import load_people
+from ..data.image_set import ImageSet, to_float
+from ..data.published import target_classes
 from ..evaluation.class_scores import ACCURACY, KERNEL, ClassScores
 from ..evaluation.distances import copy_share
-from ..experts import LabelExpert
+from ..evaluation.features import Judge
+from ..experts.conditions import LabelExpert
 from ..experts.protocol import SourceModel
 from ..hypermod.training import draw_classes, transfer_data
-from ..mind2mind import MainDirections, MindMethod, load_halves, uniform_noise
-from ..training import Budget, Card, Method, train
+from ..mind2mind.halves import MainDirections, load_halves
+from ..mind2mind.mindgan import MindMethod, uniform_noise
+from ..training.files import Card
+from ..training.loop import train
+from ..training.method import Budget, Method
 from ..translation.training import FlowMethod, Pairs
 from .bn_transfer import TUNED
 from .hypermod import OURS, SCHEDULE, build_variant

@@ -7,6 +7,9 @@ cGANTransfer's) and ``alae`` (with MindGAN's). Each loader raises a ``CourseErro
 names and shapes are not exactly those of the network.
 """
 
-from . import alae, biggan, net2net, stylegan
+import lazy_loader
 
-__all__ = ["alae", "biggan", "net2net", "stylegan"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["alae", "biggan", "net2net", "stylegan"],
+)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..gans import CIFAR32, IMAGENET128, BigGANConfig, Discriminator, Generator
+from ..gans.biggan import CIFAR32, IMAGENET128, BigGANConfig, Discriminator, Generator
 from .reading import State
 from .strict import Entry, Kind, Layout, count_below, layout_of, pick, reading_sizes, register
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..cinn import ConditionalFlow, FlowConfig
+from ..cinn.flow import ConditionalFlow, FlowConfig
 from ..errors import CourseError
 from .net2net_biggan import BigAutoencoder, BigAutoencoderConfig, BigGan, GeneratorConfig
 from .net2net_experts import (

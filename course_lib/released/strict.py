@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -226,6 +227,9 @@ class Kind:
         return fill(make(config), state, self.layout(config), f"this {self.name}").eval()
 
 
+_FAMILIES = ("alae", "biggan", "net2net", "stylegan")
+"""Modules that register what they load, in the order in which :func:`identify` asks."""
+
 _KINDS: list[Kind] = []
 
 
@@ -240,6 +244,8 @@ def identify(state: State) -> tuple[Kind | None, dict[str, Tensor]]:
     A prefix that all names share, such as ``module.`` (data parallelism) or ``model.`` (a wrapper), is left out where
     the network is not known with it.
     """
+    for family in _FAMILIES:
+        import_module(f".{family}", __package__)
     bare = dict(state)
     while True:
         kind = next((kind for kind in _KINDS if kind.fits(bare)), None)

@@ -1,6 +1,11 @@
 """Runs notebooks headlessly, describes them, stores their outputs and reports on the machine."""
 
-from course_lib.runner.catalog import Notebook, all_notebooks, find_notebooks
-from course_lib.runner.session import RunOptions, run_notebooks
+import lazy_loader
 
-__all__ = ["Notebook", "RunOptions", "all_notebooks", "find_notebooks", "run_notebooks"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "catalog": ["Notebook", "all_notebooks", "find_notebooks"],
+        "session": ["RunOptions", "run_notebooks"],
+    },
+)

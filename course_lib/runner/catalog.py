@@ -206,7 +206,7 @@ def check_parameters(notebook: Notebook, given: dict[str, str]) -> dict[str, boo
 
 def _checked_dataset(dataset: str, home: Path) -> str:
     """With the path from here, or else from the notebook's folder, made absolute."""
-    from course_lib.data import check_dataset
+    from course_lib.data.published import check_dataset
 
     name, colon, path = dataset.partition(":")
     if colon and path:

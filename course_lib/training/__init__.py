@@ -1,8 +1,12 @@
 """The one training loop, its checkpoints, and shipped weights with their cards."""
 
-from .files import Card, atomic_write, load_card, load_weights, save_weights
-from .loop import ShuffledIndices, train
-from .method import Budget, Method
+import lazy_loader
 
-__all__ = ["Budget", "Card", "Method", "ShuffledIndices", "atomic_write", "load_card", "load_weights", "save_weights"]
-__all__ += ["train"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "files": ["Card", "atomic_write", "load_card", "load_weights", "save_weights"],
+        "loop": ["ShuffledIndices", "train"],
+        "method": ["Budget", "Method"],
+    },
+)

@@ -473,10 +473,14 @@ def _match_layout(optimizer: torch.optim.Optimizer) -> None:
     """Gives every per-parameter tensor the strides of its parameter.
 
     Files hold contiguous tensors. Fused optimisers walk over parameter, gradient and moments by address, so with
-    channels-last parameters and contiguous moments they would pair the wrong elements, without a word.
+    channels-last parameters and contiguous moments they would pair the wrong elements, without a word. They read past
+    the end of moments that are too small, so parameters in another order are refused here.
     """
     for parameter, slots in optimizer.state.items():
         for slot, value in slots.items():
-            same_shape = isinstance(value, Tensor) and value.shape == parameter.shape
-            if same_shape and value.stride() != parameter.stride():
+            if not isinstance(value, Tensor) or not value.ndim:
+                continue
+            if value.shape != parameter.shape:
+                raise ValueError(f"{slot} has {tuple(value.shape)} numbers for {tuple(parameter.shape)} weights")
+            if value.stride() != parameter.stride():
                 slots[slot] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

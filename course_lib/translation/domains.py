@@ -11,12 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..cinn import GridFlow, GridFlowConfig
-from ..data import ImageSet
+from ..cinn.flow import GridFlow, GridFlowConfig
+from ..data.image_set import ImageSet
 from ..errors import CourseError
-from ..experts import Classifier, GridAutoencoder, LabelExpert, freeze
-from ..training import Budget, train
-from ..training.method import History, Loss, Method
+from ..experts.autoencoder import GridAutoencoder
+from ..experts.classifier import Classifier
+from ..experts.conditions import LabelExpert
+from ..experts.protocol import freeze
+from ..training.loop import train
+from ..training.method import Budget, History, Loss, Method
 from .training import FlowMethod, Pairs, encode_pairs
 from .translator import Translator
 

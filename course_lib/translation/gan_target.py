@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..cinn import ConditionalFlow
+from ..cinn.flow import ConditionalFlow
 from ..errors import CourseError
-from ..experts import LatentSpace, Posterior, load_expert
-from ..gans import Generator
+from ..experts.autoencoder import LatentSpace, Posterior
+from ..experts.protocol import load_expert
+from ..gans.biggan import Generator
 from ..paths import CHECKPOINTS
 from ..released.net2net_experts import Dequantiser, DequantiserConfig
-from ..training import load_card
+from ..training.files import load_card
 from ..training.method import Loss, Method
 from .text import CaptionMethod, CaptionSource, CaptionStage
 from .training import Pairs

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..data import ImageSet
+from ..data.image_set import ImageSet
 from ..data.people import ATTRIBUTES
 from ..errors import CourseError
-from ..evaluation import Judge, diversity, frechet_distance
-from ..evaluation.distances import nearest
-from ..experts import GridAutoencoder, SourceExpert
+from ..evaluation.distances import diversity, frechet_distance, nearest
+from ..evaluation.features import Judge
+from ..experts.autoencoder import GridAutoencoder
+from ..experts.protocol import SourceExpert
 from .training import LATENT_NOISE, GridRegressor, Pairs, encode_pairs, held_out_nats
 from .translator import Translator
 

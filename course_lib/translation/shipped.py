@@ -11,15 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..cinn import ConditionalFlow, FlowConfig, GridFlow, GridFlowConfig
-from ..data import load_kinds, load_people
+from ..cinn.flow import ConditionalFlow, FlowConfig, GridFlow, GridFlowConfig
+from ..data.avatars import load_kinds, load_people
 from ..errors import CourseError
-from ..experts import LabelExpert, SentenceMemory, SourceExpert, TargetExpert, freeze, load_expert
+from ..experts.conditions import LabelExpert, SentenceMemory
+from ..experts.protocol import SourceExpert, TargetExpert, freeze, load_expert
 from ..paths import CHECKPOINTS
 from ..released.net2net import TranslatorConfig, TranslatorParts, load_translator_parts
 from ..released.net2net_biggan import BigGan
 from ..released.net2net_experts import Dequantiser, DequantiserConfig
-from ..training import Card, load_card, load_weights
+from ..training.files import Card, load_card, load_weights
 from .domains import people_expert
 from .gan_target import GanTarget
 from .text import CaptionSource, CaptionStage

@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..cinn import ConditionalFlow, GridFlow, ridge_regression
-from ..data import ImageSet
+from ..cinn.embedder import ridge_regression
+from ..cinn.flow import ConditionalFlow, GridFlow
+from ..data.image_set import ImageSet
 from ..data.people import ATTRIBUTES, STYLES, WORDINGS, Person, captions, partial_caption
 from ..errors import CourseError
-from ..experts import Classifier, LabelExpert, SourceExpert
+from ..experts.classifier import Classifier
+from ..experts.conditions import LabelExpert
+from ..experts.protocol import SourceExpert
 from .training import FlowMethod, Pairs
 
 __all__ = ["KIND_PHRASES", "NEW_WORDINGS", "STYLE_WORDS", "CaptionMethod", "CaptionSource", "CaptionStage"]

@@ -9,19 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..cinn import (
-    LEAKY_SLOPE,
-    ConditionalFlow,
-    ConditionShift,
-    GridEmbedder,
-    GridFlow,
-    GridFlowConfig,
-    LocalShift,
-    flow_loss,
-)
-from ..data import ImageSet
+from ..cinn.embedder import ConditionShift, GridEmbedder, LocalShift
+from ..cinn.flow import ConditionalFlow, GridFlow, GridFlowConfig, flow_loss
+from ..cinn.layers import LEAKY_SLOPE
+from ..data.image_set import ImageSet
 from ..errors import CourseError
-from ..experts import GridAutoencoder
+from ..experts.autoencoder import GridAutoencoder
 from ..training.method import Loss, Method
 
 __all__ = ["LATENT_NOISE", "FlowMethod", "GridRegressor", "Pairs", "RegressorMethod", "choice_flow", "encode_pairs"]

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..cinn import ConditionalFlow, GridFlow
-from ..data import resize
+from ..cinn.flow import ConditionalFlow, GridFlow
 from ..data.changes import grey, grey_square, random_warp
+from ..data.image_set import resize
 from ..errors import CourseError
-from ..experts import GridExpert, LayerExpert, SourceExpert, TargetExpert, load_expert
+from ..experts.autoencoder import GridExpert
+from ..experts.classifier import LayerExpert
+from ..experts.protocol import SourceExpert, TargetExpert, load_expert
 
 __all__ = ["SOURCES", "WARP_STRENGTH", "ColourPresence", "LowResolution", "PooledSource", "TransformedExpert"]
 __all__ += ["Translator", "cross_grid", "enlarge"]

@@ -1,5 +1,10 @@
 """Interactive views: each is a pure render function plus a thin ipywidgets shell around it."""
 
-from .picture_view import PictureView, choice, slider
+import lazy_loader
 
-__all__ = ["PictureView", "choice", "slider"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "picture_view": ["PictureView", "choice", "slider"],
+    },
+)

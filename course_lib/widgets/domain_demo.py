@@ -13,13 +13,14 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..data import load_people, to_float
+from ..data.avatars import load_people
+from ..data.image_set import to_float
 from ..errors import CourseError
-from ..experts import load_expert
+from ..experts.protocol import load_expert
 from ..figures import png_bytes
 from ..paths import RUNS
-from ..translation import load_flow
 from ..translation.domains import DomainTranslator, people_expert
+from ..translation.shipped import load_flow
 from .picture_view import PictureView, slider
 
 __all__ = ["DomainDemo", "Edition", "people_demo", "people_edition", "read_upload", "save_film"]

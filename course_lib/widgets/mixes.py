@@ -10,9 +10,8 @@ from torch import Tensor
 from ..errors import CourseError
 from ..experts.autoencoder import LatentSpace
 from ..figures import png_bytes
-from ..gans import Generator
-from ..gans.biggan import ClassNorm
-from ..generation import ConditionalGenerator
+from ..gans.biggan import ClassNorm, Generator
+from ..generation.generator import ConditionalGenerator
 from ..generation.grids import slerp
 from .picture_view import PictureView, slider
 

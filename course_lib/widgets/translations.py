@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..errors import CourseError
 from ..figures import png_bytes
-from ..translation import Translator
+from ..translation.translator import Translator
 from .picture_view import PictureView, choice, slider
 
 __all__ = ["CrossView", "SourceView", "TextBox"]

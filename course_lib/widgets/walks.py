@@ -13,8 +13,8 @@ from ..experts.autoencoder import LatentSpace
 from ..figures import png_bytes
 from ..gans.stylegan import StyleGAN
 from ..generation.grids import slerp
-from ..mind2mind import TransferredGAN
-from ..translation import Translator
+from ..mind2mind.mindgan import TransferredGAN
+from ..translation.translator import Translator
 from .picture_view import PictureView, choice, slider
 
 __all__ = ["CodeWalk", "ResidualWalk", "StyleWalk", "latent_mix_view"]
