@@ -18,7 +18,7 @@ from course_lib.bn_transfer.transfer import (
     similar_mixtures,
     with_old,
 )
-from course_lib.data import source_classes, target_classes
+from course_lib.data import kind_classes, target_classes
 from course_lib.errors import CourseError
 from course_lib.experts import fingerprint
 from course_lib.experts.protocol import SourceModel
@@ -171,7 +171,7 @@ def shipped():
 
 def test_codes_are_those_that_the_source_learned_to_decode(shipped):
     names = ["clay", "micah", "slice"]
-    data = source_classes(names).part("val")
+    data = kind_classes(names).part("val")
     found = new_class_data(shipped, data, load_codes())
     labels = torch.tensor([shipped.classes.index(name) for name in names])[found.labels]
     with torch.no_grad():
@@ -186,7 +186,7 @@ def test_codes_are_those_that_the_source_learned_to_decode(shipped):
 
 
 def test_mixtures_of_old_classes_are_found_in_their_pictures(shipped):
-    data = source_classes(["thumbs", "rings"]).part("val")
+    data = kind_classes(["thumbs", "rings"]).part("val")
     found = similar_mixtures(shipped, shipped.encode(data), data.labels["class"])
     assert [shipped.classes[k] for k in found.argmax(1).tolist()] == ["thumbs", "rings"]
     assert torch.allclose(found.sum(1), torch.ones(2), atol=1e-5) and found.shape == (2, 28)

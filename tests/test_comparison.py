@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib.data import few_per_class, source_classes
+from course_lib.data import few_per_class, kind_classes
 from course_lib.evaluation import Judge
 from course_lib.evaluation.class_scores import ACCURACY, KERNEL, ClassScores
 from course_lib.profiles import current
@@ -72,7 +72,7 @@ def test_no_repetition_begins_after_the_time_is_up(tmp_path):
 
 
 def test_real_pictures_score_best_and_swapped_classes_worst():
-    data = few_per_class(source_classes(["planets", "moods", "icons"]), 60)
+    data = few_per_class(kind_classes(["planets", "moods", "icons"]), 60)
     judge, halves = Judge.load(), (torch.arange(len(data)) % 2).bool()
     scores = ClassScores(data.subset(halves), judge)
     assert scores.real_accuracy > 0.9 and scores.chance == pytest.approx(1 / 36)
@@ -86,7 +86,7 @@ def test_real_pictures_score_best_and_swapped_classes_worst():
 
 
 def test_classes_that_the_judge_does_not_know_are_told_by_their_nearest_mean():
-    data = source_classes(["planets", "moods"])
+    data = kind_classes(["planets", "moods"])
     data = few_per_class(data.relabelled(data.labels, data.classes | {"class": ["mine", "yours"]}), 40)
     scores = ClassScores(data, Judge.load())
     assert scores.kinds is None and scores.chance == 0.5 and scores.real_accuracy > 0.9

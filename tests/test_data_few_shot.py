@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from course_lib.data import NEW_KINDS, ImageSet, few_per_class, regroup, source_classes, target_classes
+from course_lib.data import NEW_KINDS, ImageSet, few_per_class, kind_classes, regroup, target_classes
 from course_lib.errors import CourseError
 
 
@@ -55,7 +55,7 @@ def test_targets_are_the_new_kinds_and_only_their_training_part_shrinks():
     assert torch.equal(few.part("test").images, whole.part("test").images)
     two = target_classes(names=["planets", "moods"])
     assert two.classes["class"] == ["planets", "moods"]
-    assert torch.equal(two.subset(two.labels["class"] == 1).images, source_classes(["moods"]).images)
+    assert torch.equal(two.subset(two.labels["class"] == 1).images, kind_classes(["moods"]).images)
     with pytest.raises(CourseError, match="no value 'stars'"):
         target_classes(names=["stars"])
     with pytest.raises(CourseError, match="at least one"):

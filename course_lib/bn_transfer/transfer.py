@@ -9,8 +9,8 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor, nn
 
+from ..data.avatars import kind_classes
 from ..data.image_set import ImageSet, few_per_class
-from ..data.published import source_classes
 from ..errors import CourseError
 from ..experts.autoencoder import LatentSpace
 from ..experts.protocol import SourceModel, freeze
@@ -58,7 +58,7 @@ def similar_mixtures(source: SourceModel, latents: Tensor, labels: Tensor) -> Te
     The source's classes are bundled, twenty pictures of each are looked at; latents and labels are those of training
     pictures of the new classes.
     """
-    old = few_per_class(source_classes(source.classes).part("train"), 20)
+    old = few_per_class(kind_classes(source.classes).part("train"), 20)
     device = next(source.discriminator.parameters()).device
     seen = [
         torch.cat([source.discriminator.features(part.float().to(device)).cpu() for part in one.split(250)])

@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "OLD_KINDS",
             "fresh_kinds",
             "fresh_people",
+            "kind_classes",
             "load_kinds",
             "load_people",
             "people_parts",
@@ -25,6 +26,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "to_float",
         ],
         "own": ["own_pictures", "write_photographs"],
-        "published": ["check_dataset", "load", "source_classes", "target_classes"],
+        "published": ["check_dataset", "load", "target_classes"],
     },
 )

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..errors import CourseError, progress_bar
 from ..paths import DATA, cache_dir
-from .image_set import ImageSet
+from .image_set import ImageSet, few_training_pictures, regroup
 from .people import (
     ATTRIBUTES,
     CLOTHES,
@@ -40,7 +40,7 @@ from .people import (
 )
 
 __all__ = ["KINDS", "NEW_KINDS", "OLD_KINDS", "SOURCE_STYLES", "build", "check", "check_recipe", "fresh_kinds"]
-__all__ += ["fresh_people", "load_kinds", "load_people", "people_parts", "record"]
+__all__ += ["fresh_people", "kind_classes", "load_kinds", "load_people", "people_parts", "record"]
 
 SIZE = 64
 PER_KIND = 400
@@ -379,3 +379,12 @@ def load_kinds() -> ImageSet:
     label = torch.arange(len(_ALL_KINDS)).repeat_interleave(PER_KIND)
     split = torch.repeat_interleave(torch.arange(3), torch.tensor(counts)).repeat(len(_ALL_KINDS))
     return _kinds_set("kinds", torch.cat([persons.images[chosen], _mapped("kinds")]), label, split)
+
+
+def kind_classes(names: Sequence[str], per_class: int | None = None, seed: int = 0) -> ImageSet:
+    """Kinds (people styles included) as ``labels["class"]``, in that order: the old or new classes of a generator.
+
+    ``per_class`` leaves at most so many training pictures of each, drawn by ``seed``; other parts stay whole.
+    """
+    data = regroup(load_kinds(), {name: (name,) for name in names}, "kind")
+    return data if per_class is None else few_training_pictures(data, per_class, seed)

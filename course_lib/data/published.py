@@ -20,7 +20,7 @@ from .avatars import NEW_KINDS, load_kinds, load_people
 from .files import FileSet, check_room, evenly_spaced, existing_folder, find_folder, load_folder
 from .image_set import ImageSet, few_training_pictures, regroup, resize, to_float, to_uint8
 
-__all__ = ["SOURCES", "check_dataset", "load", "load_digits", "source_classes", "target_classes"]
+__all__ = ["SOURCES", "check_dataset", "load", "load_digits", "target_classes"]
 
 _IDX = "raw/train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte"
 SOURCES = {
@@ -131,11 +131,6 @@ def _above(path: Path, *own: str) -> Path:
 
 
 # --- the classes of a transfer ----------------------------------------
-
-
-def source_classes(names: Sequence[str]) -> ImageSet:
-    """Pictures of bundled kinds (people styles included), such as the old classes of a generator, in that order."""
-    return regroup(load("kinds"), {name: (name,) for name in names}, "kind")
 
 
 def target_classes(

@@ -16,9 +16,8 @@ from ..bn_transfer.transfer import (
     similar_mixtures,
     with_old,
 )
-from ..data.avatars import load_kinds
+from ..data.avatars import NEW_KINDS, kind_classes, load_kinds
 from ..data.image_set import ImageSet
-from ..data.published import target_classes
 from ..evaluation.class_scores import ACCURACY, FRECHET, KERNEL, ClassScores
 from ..evaluation.features import Judge
 from ..experts.protocol import SourceModel
@@ -70,7 +69,7 @@ def train_codes(job: Job) -> Card:
 
 @cache
 def _pictures(per_class: int | None, seed: int) -> ImageSet:
-    return target_classes(per_class=per_class, seed=seed).part("train")
+    return kind_classes(NEW_KINDS, per_class, seed).part("train")
 
 
 def comparison_lines(
@@ -123,7 +122,7 @@ def train_bn_transfer_comparison(job: Job) -> Card:
     source, judge = SourceModel.load(SOURCE, device), Judge.load().to(device)
     seeds = job.profile.pick(quick=1, cpu=3, gpu=5)
     stops = job.profile.pick(quick=(0, 2), cpu=(0, 100, 200, 300), gpu=(0, 150, 450, 1500))
-    lines, data = comparison_lines(source, load_codes(SOURCE), stops, seeds), target_classes()
+    lines, data = comparison_lines(source, load_codes(SOURCE), stops, seeds), kind_classes(NEW_KINDS)
     held = ClassScores(data.subset(data.split > 0), judge)
     labels = held.asked(30)
     for some in (lines[: len(TUNED)], lines):  # what matters most has all its seeds first
@@ -146,7 +145,7 @@ def train_transfer(job: Job) -> Card:
     """The eight new classes from their training pictures, in both stages; shipped is the best stop on val."""
     seed_everything(job.seed)
     device, job = job.profile.device, replace(job, precision="bf16-mixed")
-    source, judge, data = SourceModel.load(SOURCE, device), Judge.load().to(device), target_classes()
+    source, judge, data = SourceModel.load(SOURCE, device), Judge.load().to(device), kind_classes(NEW_KINDS)
     known = new_class_data(source, data.part("train"), load_codes(SOURCE))
     steps = job.steps or job.profile.pick(quick=4, cpu=4000, gpu=30000)
     schedule = replace(_SCHEDULE, decode=steps // 5, lead=steps // 40, rate=3e-4, averaging=0.999)

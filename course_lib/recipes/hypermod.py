@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data.published import target_classes
+from ..data.avatars import kind_classes
 from ..errors import CourseError
 from ..evaluation.class_scores import ACCURACY, FRECHET, INTRA_CLASS_MEAN, KERNEL, ClassScores
 from ..evaluation.features import Judge
@@ -170,7 +170,7 @@ def train_hypermod(job: Job) -> Card:
     """
     seed_everything(job.seed)
     device, names = job.profile.device, list(KINDS_LEARNED)
-    source, data = SourceModel.load(SOURCE, device), target_classes(names=names)
+    source, data = SourceModel.load(SOURCE, device), kind_classes(names)
     known = transfer_data(source.space, data.part("train"), source.generator.config.latent)
     variant = VARIANTS[OURS]
     method = build_variant(OURS, known, source, SHIPPED, job.seed, WIDTH, r1=1.0, noise=0.05)
@@ -204,13 +204,13 @@ def train_hypermod_comparison(job: Job) -> Card:
     """
     job = replace(job, precision="bf16-mixed")
     device, names = job.profile.device, list(KINDS_LEARNED)
-    source, data = SourceModel.load(SOURCE, device), target_classes(names=names)
+    source, data = SourceModel.load(SOURCE, device), kind_classes(names)
     scores = ClassScores(data.subset(data.split > 0), Judge.load().to(device))
     labels = scores.asked(32)
     aligned, alignment = _aligned(job, source)
 
     def build(variant: str, pictures: int, seed: int) -> HyperModulationMethod:
-        few = target_classes(names=names, per_class=pictures, seed=seed).part("train")
+        few = kind_classes(names, pictures, seed).part("train")
         known = transfer_data(source.space, few, source.generator.config.latent)
         return build_variant(variant, known, source, SCHEDULE, seed, WIDTH, aligned)
 

@@ -16,9 +16,8 @@ from ..bn_transfer import transfer as bn
 from ..bn_transfer.propagation import load_codes
 from ..bn_transfer.transfer import similar_mixtures
 from ..cinn.flow import ConditionalFlow, FlowConfig
-from ..data.avatars import load_people
+from ..data.avatars import kind_classes, load_kinds, load_people
 from ..data.image_set import ImageSet, to_float
-from ..data.published import target_classes
 from ..evaluation.class_scores import ACCURACY, KERNEL, ClassScores
 from ..evaluation.distances import copy_share
 from ..evaluation.features import Judge
@@ -180,11 +179,11 @@ class _Scores:
     """Builds, draws and scores for one kind; what was built last is what is scored, as ``compare`` goes about it."""
 
     def __init__(self, bench: Bench, kind: str, job: Job):
-        self.bench, self.kind, self.job, data = bench, kind, job, target_classes(names=[kind])
+        self.bench, self.kind, self.job, data = bench, kind, job, kind_classes([kind])
         self.scores, self.real = ClassScores(data.subset(data.split > 0), bench.judge), data.part("train")
 
     def build(self, way: str, pictures: int, name: str, seed: int) -> Method:
-        few, done = target_classes(names=[self.kind], per_class=pictures, seed=seed).part("train"), 0
+        few, done = kind_classes([self.kind], pictures, seed).part("train"), 0
         if (path := scores_file(self.job, NAME, name, seed)).is_file():  # it goes on where it was interrupted
             done = len(json.loads(path.read_text())["steps"])
         self.known, self.strip = self.bench.judge.features(torch.cat(list(few.batches(250)))), (name, seed, done)
@@ -274,7 +273,7 @@ def train_which_method(job: Job) -> Card:
             stops = job.profile.pick(quick=(1, 2), cpu=one.stops, gpu=one.stops)
             some = replace(one, seeds=min(seeds, one.seeds), stops=stops)
             results |= compare(job, NAME, [some], scores[one.settings["kind"]], stops)
-    card = Card(NAME, "comparison", {"near": NEAR, "far": FAR}, data=data_hash(target_classes()))
+    card = Card(NAME, "comparison", {"near": NEAR, "far": FAR}, data=data_hash(load_kinds()))
     card.recipe = {"chance": scores[NEAR].scores.chance, "samples scored": DRAWN, "companions": COMPANION}
     for kind in scores.values():
         card.metrics |= kind.references()
