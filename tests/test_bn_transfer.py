@@ -14,8 +14,6 @@ from torch.nn import functional as F
 
 from course_lib.bn_transfer.propagation import (
     TransferGenerator,
-    load_released_transfer,
-    load_released_transfer_discriminator,
     propagate,
 )
 from course_lib.bn_transfer.transfer import (
@@ -29,7 +27,12 @@ from course_lib.errors import CourseError
 from course_lib.experts import fingerprint
 from course_lib.gans import CIFAR32, IMAGENET128, BigGANConfig, Discriminator, Generator
 from course_lib.gans.biggan import ClassNorm, SNLinear
-from course_lib.released.biggan import transferred_discriminator_layout, transferred_layout
+from course_lib.released.biggan import (
+    load_released_transfer,
+    load_released_transfer_discriminator,
+    transferred_discriminator_layout,
+    transferred_layout,
+)
 
 MANIFESTS = Path(__file__).parent / "manifests"
 SHARED = BigGANConfig(7, (16, 16, 8, 8), (8, 8, 16, 16), 3, 16, 6, (16,))

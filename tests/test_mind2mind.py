@@ -35,13 +35,13 @@ from course_lib.mind2mind.mindgan import (
     decoded_distance,
     draw_gaussian,
     gradient_penalty,
-    load_released_mindgan,
     mindgan_tensors,
     open_transferred,
     score_transfer,
     transfer_gan,
     uniform_noise,
 )
+from course_lib.released.alae import load_released_mindgan
 from course_lib.training import Budget, Card, save_weights, train
 from course_lib.widgets.walks import CodeWalk
 

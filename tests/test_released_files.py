@@ -138,7 +138,7 @@ def test_alae_with_its_tracker_opens(tmp_path, foreign, writer):
 
 @pytest.mark.parametrize("writer", WRITERS)
 def test_mindgan_with_its_array_of_times_opens(tmp_path, writer):
-    from course_lib.mind2mind.mindgan import load_released_mindgan
+    from course_lib.released.alae import load_released_mindgan
 
     networks = {
         name: {key: torch.randn(shape) for key, (shape, _) in read_manifest(f"m2m_mindgan_{kind}").items()}

@@ -9,13 +9,13 @@ from course_lib.errors import CourseError
 from course_lib.experts import fingerprint
 from course_lib.gans.stylegan import FFHQ1024, StyleGAN, StyleGANConfig, StyleGANCritic
 from course_lib.hypermod import HyperGenerator
-from course_lib.hypermod.generator import load_released_hypermod
 from course_lib.released.strict import export_state
 from course_lib.released.stylegan import (
     HyperSizes,
     class_layout,
     discriminator_layout,
     hyper_layout,
+    load_released_hypermod,
     load_stylegan,
     load_stylegan_discriminator,
     stylegan_layout,

@@ -24,15 +24,13 @@ from torch.nn import functional as F
 from ..errors import CourseError
 from ..experts.protocol import freeze, load_over_source
 from ..gan_training import CodeSpace
-from ..gans.biggan import BigGANConfig, ClassNorm, Discriminator, Generator, SNLinear, start_weights
+from ..gans.biggan import ClassNorm, Generator, SNLinear, start_weights
 from ..paths import CHECKPOINTS
-from ..released.biggan import read_transferred, transferred_discriminator_layout, transferred_layout
-from ..released.strict import fill
 from ..training.files import folder_of, load_card, load_weights
 
 __all__ = ["BN_KIND", "CODES_KIND", "PROPAGATIONS", "AdditivePropagation", "PublishedPropagation"]
 __all__ += ["TransferGenerator", "bn_transfer_tensors", "class_norms", "load_bn_transfer", "load_codes"]
-__all__ += ["load_released_transfer", "load_released_transfer_discriminator", "propagate", "transfer_config"]
+__all__ += ["propagate", "transfer_config"]
 
 PROPAGATIONS = ("additive", "imagenet", "cifar")
 """``additive`` is ours; the other two are the published ones, which differ from each other."""
@@ -343,46 +341,3 @@ def load_bn_transfer(
     generator.class_names = list(card.config["classes"])
     generator.old_names = list(load_card(source, folder_of(source, folder)).recipe["classes"])
     return generator
-
-
-def load_released_transfer(
-    path: str | Path, config: BigGANConfig | None = None, base: Generator | None = None
-) -> TransferGenerator:
-    """A generator that the authors' code trained, in evaluation mode.
-
-    Args:
-        path: its file, ``G*.pth`` or the same as ``.safetensors``.
-        config: of the generator that was transferred; by default that of ``base``, or what the file says.
-        base: that generator. The file keeps its tables, but its running statistics went on, and after the second stage
-            its convolutions as well: without ``base`` old classes are drawn with those, and are no longer what they
-            were.
-
-    Raises:
-        CourseError: the file cannot be read, or its names and shapes are not exactly those of the configuration.
-    """
-    config, new, state = read_transferred(path, config or (base.config if base is not None else None))
-    variant = "cifar" if config.embedding is None else "imagenet"
-    network = TransferGenerator(base or Generator(config).eval(), new, variant)
-    fill(network, state, transferred_layout(config, new), "this transferred BigGAN")
-    if base is None:
-        kept = network.source.state_dict()
-        for name, tensor in network.target.state_dict().items():
-            if name in kept:
-                kept[name].copy_(tensor)
-    else:
-        # The file's copy of the tables may have been trained along (they shared memory with what was trained).
-        network.source.load_state_dict(base.state_dict())
-    return network.eval()
-
-
-def load_released_transfer_discriminator(path: str | Path, config: BigGANConfig) -> Discriminator:
-    """A discriminator that the authors' code trained, ``D*.pth`` or the same as ``.safetensors``, for the generator
-    of ``config``.
-
-    Raises:
-        CourseError: as :func:`load_released_transfer`.
-    """
-    config, new, state = read_transferred(path, config, discriminator=True)
-    discriminator = Discriminator(replace(config, classes=new))
-    fill(discriminator, state, transferred_discriminator_layout(config, new), "this transferred discriminator")
-    return discriminator.eval()

@@ -17,16 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import CourseError
-from ..experts.protocol import freeze, load_over_source
+from ..experts.protocol import load_over_source
 from ..gans.layers import EqualConv2d, EqualLinear, four_shifts
 from ..gans.stylegan import StyleGAN, StyleGANConfig, Synthesis
 from ..paths import CHECKPOINTS
-from ..released.strict import fill
-from ..released.stylegan import class_layout, cut_stylegan, hyper_layout, load_stylegan, read_hyper
 
 __all__ = ["HYPER_KIND", "ClassNetwork", "FullHead", "HyperGenerator", "LowRankHead", "ModulatedConv", "Modulation"]
-__all__ += ["hyper_config", "hyper_tensors", "load_hypermod", "load_released_hypermod", "standardise_kernels"]
+__all__ += ["hyper_config", "hyper_tensors", "load_hypermod", "standardise_kernels"]
 
 GROUPED_FROM = 0.5
 """Classes a picture of the batch above which one grouped convolution is used instead of one convolution a class."""
@@ -401,37 +398,3 @@ def load_hypermod(
     network, card = load_over_source(name, HYPER_KIND, over, hyper_tensors, device, folder)
     network.class_names = list(card.config["classes"])
     return network
-
-
-def load_released_hypermod(
-    path: str | Path, base: str | Path | StyleGAN, averaged: bool = True, size: int | None = None
-) -> HyperGenerator:
-    """A generator that the authors' code trained, frozen, with its published computation in fused layers.
-
-    Args:
-        path: a self-aligned file (``generator``, ``task``) or one of a transfer (``g_running``, ``t_running_g``, and
-            without the average ``generator``, ``task_g``).
-        base: what it was made of. The file keeps the source's kernels standardised, without their means and standard
-            deviations, so the source domain can only be drawn with these.
-        averaged: the exponential moving averages of a transfer.
-        size: side in pixels of what it shall draw; by default the largest that was trained.
-
-    Raises:
-        CourseError: a file cannot be read, names and shapes are not exactly right, or the kernels are not those of
-            ``base``.
-    """
-    sizes, generator, classes = read_hyper(path, averaged, size)
-    blocks, size = len(sizes.source.channels), sizes.source.size
-    source = cut_stylegan(base, blocks) if isinstance(base, StyleGAN) else load_stylegan(base, size=size)
-    if source.config.channels != sizes.source.channels or source.config.latent != sizes.source.latent:
-        raise CourseError(f"{Path(path).name} has channels {sizes.source.channels}: give the base it was made of.")
-    network = HyperGenerator(source, sizes.classes, sizes.width, start="random", published=True)
-    ours, layout = network.state_dict(), hyper_layout(sizes)
-    for name, entry in layout.items():
-        # The file's standardised kernels must be those that the base gives.
-        comparable = name.endswith((".W", ".b")) and generator.get(name, torch.empty(0)).shape == entry.shape
-        if comparable and not torch.allclose(generator[name].float(), ours[entry.ours], atol=1e-3):
-            raise CourseError(f"{name} was not made of this base: give the generator that the file was made of.")
-    fill(network, generator, layout, "this hyper-modulated generator")
-    fill(network.classes, classes, class_layout(sizes), "this class network")
-    return freeze(network)

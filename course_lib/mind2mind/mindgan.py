@@ -20,8 +20,6 @@ from ..evaluation.features import FeatureNetwork, real_features
 from ..experts.protocol import TargetExpert, freeze
 from ..gans.stylegan import mix_styles
 from ..paths import CHECKPOINTS
-from ..released.alae import read_mindgan
-from ..released.strict import fill, layout_of
 from ..training.files import load_weights
 from ..training.loop import train
 from ..training.method import Budget, History, Loss, Method, frozen
@@ -37,8 +35,8 @@ __all__ = [
     "Transferred",
     "TransferredGAN",
 ]
-__all__ += ["WassersteinMethod", "decoded_distance", "draw_gaussian", "gradient_penalty", "load_released_mindgan"]
-__all__ += ["mindgan_tensors", "open_transferred", "score_transfer", "transfer_gan", "uniform_noise"]
+__all__ += ["WassersteinMethod", "decoded_distance", "draw_gaussian", "gradient_penalty", "mindgan_tensors"]
+__all__ += ["open_transferred", "score_transfer", "transfer_gan", "uniform_noise"]
 
 MIND_KIND = "mindgan"
 
@@ -115,25 +113,6 @@ class MindCritic(nn.Module):
     def forward(self, codes: Tensor) -> Tensor:
         """Scores."""
         return self.model(codes)[:, 0]
-
-
-def load_released_mindgan(path: str | Path) -> tuple[MindGenerator, MindCritic]:
-    """Generator and critic of the authors' file (``Generator``, ``Critic``), frozen; nothing in it is executed.
-
-    The codes are those of one ALAE file, ``model_submitted`` at 1024 pixels; another one decodes them to something
-    else.
-
-    Raises:
-        CourseError: the file cannot be read, or names and shapes are not those of a MindGAN.
-    """
-    (drawn, tensors), (scored, others) = read_mindgan(path)
-    (noise, *hidden, latent), (_, *critic, _) = drawn, scored
-    config = MindConfig(latent, noise, tuple(hidden), tuple(critic))
-    with torch.device("meta"):
-        generator, scorer = MindGenerator(config), MindCritic(config)
-    fill(generator, tensors, layout_of(generator), "this MindGAN generator")
-    fill(scorer, others, layout_of(scorer), "this MindGAN critic")
-    return freeze(generator), freeze(scorer)
 
 
 # --- training: a WGAN with gradient penalty whose pictures are codes --------------------------------------------------

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from ..errors import CourseError
 from ..experts.protocol import freeze
 from ..gans.alae import ALAE, MLPALAE, PUBLISHED_ALAE, ALAEConfig, MLPALAEConfig
+from ..mind2mind.mindgan import MindConfig, MindCritic, MindGenerator
 from .reading import State, read_file
 from .strict import Entry, Kind, Layout, blurs, count_below, fill, identify, layout_of, pick, register
 
-__all__ = ["ALAE_PARTS", "alae_layouts", "load_alae", "mlp_alae_layouts", "read_mindgan"]
+__all__ = ["ALAE_PARTS", "alae_layouts", "load_alae", "load_released_mindgan", "mlp_alae_layouts"]
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -167,7 +168,7 @@ _MINDGAN = {
     place: Kind(
         f"MindGAN {place.lower()}",
         "model.0.weight",
-        "course_lib.mind2mind.mindgan.load_released_mindgan",
+        "course_lib.released.alae.load_released_mindgan",
         _chain_widths,
         _chain_layout,
         places=(place,),
@@ -225,7 +226,18 @@ def _filled(network: N, states: dict[str, dict[str, Tensor]], layouts: dict[str,
     return freeze(network)
 
 
-def read_mindgan(path: str | Path) -> tuple[tuple[list[int], dict[str, Tensor]], ...]:
-    """``Generator`` and ``Critic`` of a MindGAN: of each the widths of its linear layers, and its tensors, checked."""
+def load_released_mindgan(path: str | Path) -> tuple[MindGenerator, MindCritic]:
+    """Generator and critic of a MindGAN's file (``Generator``, ``Critic``), frozen.
+
+    The codes are those of one ALAE file, ``model_submitted`` at 1024 pixels; another one decodes them to something
+    else.
+    """
     contents = read_file(path)
-    return tuple(kind.fit(pick(contents, kind))[:2] for kind in _MINDGAN.values())
+    ((noise, *drawn, latent), state), ((_, *scored, _), other) = (
+        kind.fit(pick(contents, kind))[:2] for kind in _MINDGAN.values()
+    )
+    config = MindConfig(latent, noise, tuple(drawn), tuple(scored))
+    generator, critic = MindGenerator(config), MindCritic(config)
+    fill(generator, state, layout_of(generator), "this MindGAN generator")
+    fill(critic, other, layout_of(critic), "this MindGAN critic")
+    return freeze(generator), freeze(critic)

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor
-
+from ..bn_transfer.propagation import TransferGenerator
 from ..gans.biggan import CIFAR32, IMAGENET128, BigGANConfig, Discriminator, Generator
 from .reading import State
-from .strict import Entry, Kind, Layout, count_below, layout_of, pick, reading_sizes, register
+from .strict import Entry, Kind, Layout, count_below, fill, layout_of, pick, reading_sizes, register
 
-__all__ = ["load_biggan", "load_biggan_discriminator", "read_transferred", "transferred_discriminator_layout"]
-__all__ += ["transferred_layout"]
+__all__ = ["load_biggan", "load_biggan_discriminator", "load_released_transfer", "transferred_discriminator_layout"]
+__all__ += ["load_released_transfer_discriminator", "transferred_layout"]
 
 _PARTS = {"comb_layer": "mixing", "prev_knowledge": "table", "z_layer": "noise", "res": "residual"}
 _SIDES = {"g": "gain", "b": "bias"}
@@ -148,7 +147,7 @@ _DISCRIMINATOR = Kind(
 _NEW_GENERATOR = Kind(
     "cGANTransfer generator",
     _MARK,
-    "course_lib.bn_transfer.propagation.load_released_transfer",
+    "course_lib.released.biggan.load_released_transfer",
     lambda state: (_generator_sizes(state), _new_classes(state)),
     lambda sizes: transferred_layout(*sizes),
     say=lambda sizes, state: f"{_say(sizes[0], state)} and {sizes[1]} new ones",
@@ -156,7 +155,7 @@ _NEW_GENERATOR = Kind(
 _NEW_DISCRIMINATOR = Kind(
     "cGANTransfer discriminator",
     "new_embed.weight",
-    "course_lib.bn_transfer.propagation.load_released_transfer_discriminator",
+    "course_lib.released.biggan.load_released_transfer_discriminator",
     lambda state: (_discriminator_sizes(state), _new_classes(state)),
     lambda sizes: transferred_discriminator_layout(*sizes),
     say=lambda sizes, _: f"{sizes[1]} new classes",
@@ -182,20 +181,42 @@ def load_biggan_discriminator(path: str | Path, config: BigGANConfig | str | Non
     return _DISCRIMINATOR.load(path, config, Discriminator)
 
 
-def read_transferred(
-    path: str | Path, config: BigGANConfig | None = None, discriminator: bool = False
-) -> tuple[BigGANConfig, int, dict[str, Tensor]]:
-    """Sizes of what was transferred, number of new classes, and tensors of a cGANTransfer file, checked.
-
-    Args:
-        path: ``G*.pth`` or, with ``discriminator``, ``D*.pth``.
-        config: of the generator that was transferred; None reads the sizes off the file.
-    """
-    kind = _NEW_DISCRIMINATOR if discriminator else _NEW_GENERATOR
+def _read_transferred(path: str | Path, kind: Kind, config: BigGANConfig | None) -> tuple[BigGANConfig, int, State]:
+    """Sizes of what was transferred, read off the file where ``config`` is None, number of new classes, and tensors."""
     state = pick(path, kind)
-    sizes = None
-    if config is not None:
-        with reading_sizes(f"a {kind.name}"):
-            sizes = config, _new_classes(state)
+    with reading_sizes(f"a {kind.name}"):
+        sizes = None if config is None else (config, _new_classes(state))
     (config, new), state, _ = kind.fit(state, sizes)
     return config, new, state
+
+
+def load_released_transfer(
+    path: str | Path, config: BigGANConfig | None = None, base: Generator | None = None
+) -> TransferGenerator:
+    """A cGANTransfer generator, in evaluation mode.
+
+    Args:
+        path: ``G*.pth`` or the same as ``.safetensors``.
+        config: of the generator that was transferred; by default that of ``base``, or what the file says.
+        base: that generator. The file keeps its tables, but its running statistics went on, and after the second stage
+            its convolutions as well: without ``base`` old classes are drawn with those, and are no longer what they
+            were.
+    """
+    config, new, state = _read_transferred(path, _NEW_GENERATOR, config or (base.config if base is not None else None))
+    network = TransferGenerator(
+        base or Generator(config).eval(), new, "cifar" if config.embedding is None else "imagenet"
+    )
+    fill(network, state, transferred_layout(config, new), "this transferred BigGAN")
+    # With a base: the file's copy of the tables may have been trained along (they shared memory with what was trained).
+    tensors = network.target.state_dict() if base is None else base.state_dict()
+    kept = network.source.state_dict()
+    network.source.load_state_dict(kept | {name: tensor for name, tensor in tensors.items() if name in kept})
+    return network.eval()
+
+
+def load_released_transfer_discriminator(path: str | Path, config: BigGANConfig) -> Discriminator:
+    """A cGANTransfer discriminator, ``D*.pth``, for the generator of ``config``, in evaluation mode."""
+    config, new, state = _read_transferred(path, _NEW_DISCRIMINATOR, config)
+    discriminator = Discriminator(replace(config, classes=new))
+    fill(discriminator, state, transferred_discriminator_layout(config, new), "this transferred discriminator")
+    return discriminator.eval()

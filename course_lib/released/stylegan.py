@@ -9,16 +9,25 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ..errors import CourseError
 from ..experts.protocol import freeze
 from ..gans.stylegan import FFHQ1024, StyleGAN, StyleGANConfig, StyleGANCritic
+from ..hypermod.generator import HyperGenerator
 from .reading import State, read_file
 from .strict import Entry, Kind, blurs, count_below, fill, layout_of, pick, register
 
-__all__ = ["HyperSizes", "class_layout", "cut_stylegan", "discriminator_layout", "hyper_layout", "load_stylegan"]
-__all__ += ["load_stylegan_discriminator", "read_hyper", "stylegan_layout"]
+__all__ = [
+    "HyperSizes",
+    "class_layout",
+    "cut_stylegan",
+    "discriminator_layout",
+    "hyper_layout",
+    "load_released_hypermod",
+]
+__all__ += ["load_stylegan", "load_stylegan_discriminator", "stylegan_layout"]
 
 _FUSED_FROM = 128
 """Side in pixels from which the port fuses resampling and convolution."""
@@ -215,7 +224,7 @@ _GENERATOR = Kind(
 _HYPER = Kind(
     "hyper-modulated generator",
     "generator.progression.0.conv1.0.input",
-    "course_lib.hypermod.generator.load_released_hypermod",
+    "course_lib.released.stylegan.load_released_hypermod",
     lambda state: HyperSizes(
         _stylegan_sizes(state), state["generator.progression.0.conv2.task.linear.weight_orig"].shape[1]
     ),
@@ -227,7 +236,7 @@ _HYPER = Kind(
 _CLASSES = Kind(
     "class network",
     "task.0.weight_orig",
-    "course_lib.hypermod.generator.load_released_hypermod",
+    "course_lib.released.stylegan.load_released_hypermod",
     _class_sizes,
     class_layout,
     places=("t_running_g", "task_g", "task"),
@@ -284,22 +293,37 @@ def load_stylegan_discriminator(path: str | Path) -> StyleGANCritic:
     return freeze(fill(StyleGANCritic(config, max(classes, 1)), state, layout, "this StyleGAN discriminator"))
 
 
-def read_hyper(
-    path: str | Path, averaged: bool = True, size: int | None = None
-) -> tuple[HyperSizes, dict[str, Tensor], dict[str, Tensor]]:
-    """Sizes, generator and class network of a hyper-modulated file, checked, without blocks after ``size`` pixels.
+def load_released_hypermod(
+    path: str | Path, base: str | Path | StyleGAN, averaged: bool = True, size: int | None = None
+) -> HyperGenerator:
+    """A generator that Hyper-Modulation's code trained, frozen, with its published computation in fused layers.
 
     Args:
         path: a self-aligned file (``generator``, ``task``) or one of a transfer (``g_running``, ``t_running_g``, and
             without the average ``generator``, ``task_g``).
+        base: what it was made of. The file keeps the source's kernels standardised, without their means and standard
+            deviations, so the source domain can only be drawn with these; another base is refused.
         averaged: the exponential moving averages of a transfer.
         size: as in :func:`load_stylegan`.
     """
     contents = read_file(path)
-    state = pick(contents, _HYPER, _HYPER.places if averaged else ("generator",))
-    found, state, _ = _HYPER.fit(state)
+    found, state, _ = _HYPER.fit(pick(contents, _HYPER, _HYPER.places if averaged else ("generator",)))
     places = _CLASSES.places if averaged else ("task_g", "task")
-    rest, classes, _ = _CLASSES.fit(pick(contents, _CLASSES, places))
+    sizes, classes, _ = _CLASSES.fit(pick(contents, _CLASSES, places))
     blocks = _blocks_for(size, state, found.source)
-    sizes = replace(rest, source=_cut(found.source, blocks), width=found.width)
-    return sizes, _without_later_blocks(state, blocks), classes
+    sizes = replace(sizes, source=_cut(found.source, blocks), width=found.width)
+    state = _without_later_blocks(state, blocks)
+    config = sizes.source
+    source = cut_stylegan(base, blocks) if isinstance(base, StyleGAN) else load_stylegan(base, size=config.size)
+    if source.config.channels != config.channels or source.config.latent != config.latent:
+        raise CourseError(f"{contents.path.name} has channels {config.channels}: give the base it was made of.")
+    network = HyperGenerator(source, sizes.classes, sizes.width, start="random", published=True)
+    ours, layout = network.state_dict(), hyper_layout(sizes)
+    for name, entry in layout.items():
+        # The file's standardised kernels must be those that the base gives.
+        comparable = name.endswith((".W", ".b")) and name in state and state[name].shape == entry.shape
+        if comparable and not torch.allclose(state[name].float(), ours[entry.ours], atol=1e-3):
+            raise CourseError(f"{name} was not made of this base: give the generator that the file was made of.")
+    fill(network, state, layout, "this hyper-modulated generator")
+    fill(network.classes, classes, class_layout(sizes), "this class network")
+    return freeze(network)
