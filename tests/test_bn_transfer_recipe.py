@@ -1,8 +1,8 @@
 """The comparison: every line is a possible run, and the shipped card holds what the notebook says."""
 
-from course_lib.bn_transfer import load_codes
 from course_lib.bn_transfer.transfer import METHODS
 from course_lib.experts.protocol import SourceModel
+from course_lib.gan_training import load_codes
 from course_lib.recipes import RECIPES
 from course_lib.recipes.bn_transfer import COMPARISON, SHIPPED, SOURCE, TUNED, comparison_lines
 from course_lib.training import load_card

@@ -23,7 +23,7 @@ def test_codes_are_standard_inside_each_class():
     latent = (
         torch.einsum("nij,nj->ni", mixing[labels], torch.randn(1200, 8, generator=noise(1))) + 5.0 * labels[:, None]
     )
-    codes = class_codes(latent, labels, 6, prior=1.0)
+    codes = CodeSpace.fit(latent, labels, 6).codes(latent, labels, prior=1.0)
     assert codes.shape == (1200, 6)
     for label in range(3):
         part = codes[labels == label]

@@ -10,11 +10,18 @@ from course_lib.data.avatars import SOURCE_STYLES
 from course_lib.errors import CourseError
 from course_lib.evaluation import Judge
 from course_lib.experts import GridAutoencoder, GridAutoencoderConfig, LatentSpace, fingerprint, load_expert
-from course_lib.gan_training import ALAEMethod, BigGANMethod, GANData, GANSchedule, StyleGANMethod
+from course_lib.gan_training import GANData, GANSchedule
 from course_lib.gans import BigGANConfig
 from course_lib.gans.alae import ALAE, ALAEConfig
 from course_lib.gans.stylegan import StyleGANConfig
-from course_lib.recipes.generators import class_accuracy, old_kinds, score_samples
+from course_lib.recipes.generators import (
+    ALAEMethod,
+    BigGANMethod,
+    StyleGANMethod,
+    class_accuracy,
+    old_kinds,
+    score_samples,
+)
 from course_lib.training import Budget, train
 
 SCHEDULE = GANSchedule(decode=4, lead=2)
@@ -114,11 +121,11 @@ def test_a_decoder_bears_noise():
 def test_old_kinds_are_all_but_the_new_ones_and_fresh_ones_are_in_no_file():
     data = load_kinds()
     old = old_kinds(data)
-    assert len(old) == (6 + len(OLD_KINDS)) * 400 and not set(old.classes["kind"]) & set(NEW_KINDS)
+    assert len(old) == (6 + len(OLD_KINDS)) * 400 and not set(old.classes["class"]) & set(NEW_KINDS)
     row = (data.labels["kind"] == data.classes["kind"].index("thumbs")).nonzero()[0, 0]
-    mine = (old.labels["kind"] == old.classes["kind"].index("thumbs")).nonzero()[0, 0]
+    mine = (old.labels["kind"] == old.classes["class"].index("thumbs")).nonzero()[0, 0]
     assert torch.equal(data.images[row], old.images[mine])
-    assert set(SOURCE_STYLES) <= set(old.classes["kind"])
+    assert set(SOURCE_STYLES) <= set(old.classes["class"])
 
 
 def test_scores_of_the_data_themselves_are_those_of_a_perfect_generator():

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from course_lib.gans.layers import EqualConv2d, four_shifts
-from course_lib.gans.stylegan import FFHQ1024, StyleGAN, StyleGANConfig, mix_styles
+from course_lib.gans.layers import EqualConv2d, four_shifts, mix_styles
+from course_lib.gans.stylegan import FFHQ1024, StyleGAN, StyleGANConfig
 from course_lib.hypermod import HyperGenerator, ModulatedConv
 from course_lib.hypermod.generator import FullHead, standardise_kernels
 

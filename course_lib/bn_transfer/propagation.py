@@ -23,14 +23,12 @@ from torch.nn import functional as F
 
 from ..errors import CourseError
 from ..experts.protocol import freeze, load_over_source
-from ..gan_training import CodeSpace
 from ..gans.biggan import ClassNorm, Generator, SNLinear, start_weights
 from ..paths import CHECKPOINTS
-from ..training.files import folder_of, load_card, load_weights
+from ..training.files import folder_of, load_card
 
-__all__ = ["BN_KIND", "CODES_KIND", "PROPAGATIONS", "AdditivePropagation", "PublishedPropagation"]
-__all__ += ["TransferGenerator", "bn_transfer_tensors", "class_norms", "load_bn_transfer", "load_codes"]
-__all__ += ["propagate", "transfer_config"]
+__all__ = ["BN_KIND", "PROPAGATIONS", "AdditivePropagation", "PublishedPropagation", "TransferGenerator"]
+__all__ += ["bn_transfer_tensors", "class_norms", "load_bn_transfer", "propagate", "transfer_config"]
 
 PROPAGATIONS = ("additive", "imagenet", "cifar")
 """``additive`` is ours; the other two are the published ones, which differ from each other."""
@@ -292,19 +290,7 @@ class TransferGenerator(nn.Module):
 
 # --- files ------------------------------------------------------------------------------------------------------------
 
-BN_KIND, CODES_KIND = "transferred biggan", "code space"
-
-
-def load_codes(source: str = "avatar-biggan", folder: Path = CHECKPOINTS) -> CodeSpace:
-    """The space of the codes that a shipped generator learned to decode, from the checkpoint ``SOURCE-codes``.
-
-    Raises:
-        CourseError: missing or damaged files, or a checkpoint of another kind.
-    """
-    tensors, card = load_weights(f"{source}-codes", folder)
-    if card.kind != CODES_KIND:
-        raise CourseError(f"checkpoint {card.name!r} is a {card.kind}, not a {CODES_KIND}.")
-    return CodeSpace(tensors["directions"], tensors["common"])
+BN_KIND = "transferred biggan"
 
 
 def transfer_config(generator: TransferGenerator, source: str, classes: list[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ..data.image_set import ImageSet, few_per_class
 from ..errors import CourseError
 from ..experts.autoencoder import LatentSpace
 from ..experts.protocol import SourceModel, freeze
-from ..gan_training import BigGANMethod, CodeSpace, GANData, GANMethod, GANSchedule
+from ..gan_training import CodeSpace, GANData, GANSchedule, HingeMethod
 from ..gans.biggan import Discriminator, Generator, standing_statistics, start_weights
 from ..training.method import Loss
 from .propagation import TransferGenerator
@@ -241,7 +241,7 @@ class PropagationSettings:
         return cls("propagation", "random", variant, schedule=schedule, constant=True, beta2=0.999, **own[variant])
 
 
-class PropagationMethod(BigGANMethod):
+class PropagationMethod(HingeMethod):
     """BigGAN's training on new classes, with the penalties of propagation.
 
     It trains any class-conditional generator, so baselines are trained by the same code: a :class:`TransferGenerator`
@@ -269,8 +269,7 @@ class PropagationMethod(BigGANMethod):
         if self.propagated:
             set_stage(generator, settings.stage(settings.ft_from or 0))  # the last one gives it its own convolutions
             set_stage(generator, settings.stage(0))
-        # Not BigGANMethod's, which makes networks of its own.
-        GANMethod.__init__(self, data, generator, discriminator, settings.schedule, space)
+        super().__init__(data, generator, discriminator, settings.schedule, space)
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group |= {"eps": settings.adam_eps, "betas": (0.0, settings.beta2)}
@@ -292,7 +291,7 @@ class PropagationMethod(BigGANMethod):
         return penalty(self.unwrapped("generator"), self.settings.l1, self.settings.l2) if self.propagated else 0.0
 
     def losses(self, batch: tuple, generator: torch.Generator, step: int) -> Iterator[Loss]:
-        """Sets the stage; further steps of the discriminator on fresh draws, then those of :class:`GANMethod`."""
+        """Sets the stage; further steps of the discriminator on fresh draws, then those of GANMethod."""
         if self.propagated:
             set_stage(self.unwrapped("generator"), self.settings.stage(step))
         for _ in range(self.settings.critic_steps - 1 if step >= self.schedule.decode else 0):
@@ -319,7 +318,7 @@ class PropagationMethod(BigGANMethod):
 @torch.no_grad()
 def new_class_data(source: SourceModel, data: ImageSet, codes: CodeSpace) -> GANData:
     """Latents of training pictures with ``labels["class"]``, and their noise vectors in the space of
-    :func:`~course_lib.bn_transfer.propagation.load_codes`."""
+    :func:`~course_lib.gan_training.load_codes`."""
     latents, labels = source.encode(data), data.labels["class"]
     return GANData(latents, codes.codes(latents.flatten(1).float(), labels), labels)
 

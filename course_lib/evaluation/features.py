@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.image_set import ImageSet, resize
+from ..data.people import ATTRIBUTES
 from ..errors import CourseError
 from ..experts.classifier import Classifier
 from ..experts.protocol import load_expert
@@ -71,6 +72,14 @@ class Judge:
     def predict(self, images: Tensor, label: str) -> Tensor:
         """``(N,)``: the class the judge sees; see :meth:`probabilities`."""
         return self.probabilities(images, label).argmax(1)
+
+    def still_read(self, images: Tensor, again: Tensor, labels: dict[str, Tensor]) -> dict[str, float]:
+        """For each attribute of people the share of right answers on ``images`` that stay right on ``again``."""
+        found = {}
+        for name in ATTRIBUTES:
+            right = self.predict(images, name) == labels[name]
+            found[name] = (((self.predict(again, name) == labels[name]) & right).sum() / right.sum()).item()
+        return found
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 __all__ = ["AdaIN", "Blur", "EqualConv2d", "EqualLinear", "PixelNorm", "equalised_groups", "four_shifts"]
-__all__ += ["instance_norm"]
+__all__ += ["instance_norm", "mix_styles"]
 
 ROOT2 = math.sqrt(2.0)
 
@@ -178,3 +178,13 @@ class AdaIN(nn.Module):
         x, _, variance = _centred(x)
         gain = (gain + self.base) * (variance + self.epsilon).rsqrt()
         return torch.addcmul(offset.to(x.dtype), x, gain.to(x.dtype))
+
+
+def mix_styles(w: Tensor, other: Tensor, blocks: int, generator: torch.Generator) -> Tensor:
+    """Style mixing: ``(B, blocks, latent)``, where from a block drawn at random for the whole batch on the second
+    rules.
+
+    ``w`` and ``other`` are styles ``(B, latent)``, or the noise vectors that become styles.
+    """
+    cut = int(torch.randint(1, blocks, (1,), generator=generator))
+    return torch.stack([w if index < cut else other for index in range(blocks)], 1)

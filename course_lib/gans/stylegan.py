@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ..errors import CourseError
 from .layers import AdaIN, Blur, EqualConv2d, EqualLinear, PixelNorm
 
-__all__ = ["FFHQ1024", "StyleGAN", "StyleGANConfig", "StyleGANCritic", "Synthesis", "mix_styles"]
+__all__ = ["FFHQ1024", "StyleGAN", "StyleGANConfig", "StyleGANCritic", "Synthesis"]
 
 
 @dataclass(frozen=True)
@@ -192,23 +192,13 @@ class StyleGAN(nn.Module):
         """Pictures ``(B, 3, S, S)``.
 
         Args:
-            z: ``(B, latent)``, standard normal, or one a block, ``(B, blocks, latent)``, as :func:`mix_styles` gives.
+            z: ``(B, latent)``, standard normal, or one a block, ``(B, blocks, latent)``, as ``mix_styles`` gives.
             noise: one map a block; fresh ones by default.
             truncation: 1 keeps styles as they are, 0 gives the mean style to all.
             growing: ``size`` and ``alpha`` of :meth:`Synthesis.forward`.
         """
         noise = self.synthesis.noise(len(z)) if noise is None else noise
         return self.synthesis(self.styles(z, truncation), noise, **growing)
-
-
-def mix_styles(w: Tensor, other: Tensor, blocks: int, generator: torch.Generator) -> Tensor:
-    """Style mixing: ``(B, blocks, latent)``, where from a block drawn at random for the whole batch on the second
-    rules.
-
-    ``w`` and ``other`` are styles ``(B, latent)``, or the noise vectors that become styles.
-    """
-    cut = int(torch.randint(1, blocks, (1,), generator=generator))
-    return torch.stack([w if index < cut else other for index in range(blocks)], 1)
 
 
 class CriticBlock(nn.Module):

@@ -179,7 +179,7 @@ class HyperModulationMethod(LogisticMethod):
         data, schedule, space, noise: see :class:`~course_lib.gan_training.GANMethod`; classes from 0.
         generator: called with z, labels and noise maps; has ``groups``, ``config`` and ``synthesis``.
         discriminator: conditional.
-        r1, mixing: see :class:`~course_lib.gan_training.StyleGANMethod`.
+        r1, mixing: see :class:`~course_lib.gan_training.LogisticMethod`.
         class_rate: factor on the learning rate of the class network (baselines: the mapping network). The published
             code ends at 0.001, 2e-6 in all, which leaves the class vectors where they were drawn.
         contrastive: weight of the Barlow Twins term; published 0.01, 0 leaves it out.
@@ -209,8 +209,8 @@ class HyperModulationMethod(LogisticMethod):
                 f"the discriminator has {scores} classes and the data have label {largest}: build it with more classes."
             )
         self.class_rate, self.contrastive = class_rate, contrastive
-        super().__init__(data, generator, discriminator, schedule, space, noise)
-        self.r1, self.mixing, self.slots = r1 * self.r1_every, mixing, len(generator.config.channels)
+        slots = len(generator.config.channels)
+        super().__init__(data, generator, discriminator, slots, schedule, space, r1, mixing, noise)
 
     def groups(self, name: str, rate: float) -> list[dict[str, Any]]:
         if name == "critic":

@@ -18,7 +18,7 @@ from ..errors import CourseError
 from ..evaluation.distances import frechet_distance
 from ..evaluation.features import FeatureNetwork, real_features
 from ..experts.protocol import TargetExpert, freeze
-from ..gans.stylegan import mix_styles
+from ..gans.layers import mix_styles
 from ..paths import CHECKPOINTS
 from ..training.files import load_weights
 from ..training.loop import train

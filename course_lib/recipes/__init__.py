@@ -32,7 +32,7 @@ RECIPES = {
     "people-labels": ("labels_text", "train_labels"),
     "text-to-people": ("labels_text", "train_text_to_people"),
     "text-to-biggan": ("labels_text", "train_text_to_biggan"),
-    "avatar-biggan-codes": ("bn_transfer", "train_codes"),
+    "avatar-biggan-codes": ("generators", "train_codes"),
     "avatar-bn-transfer": ("bn_transfer", "train_transfer"),
     "avatar-bn-transfer-comparison": ("bn_transfer", "train_bn_transfer_comparison"),
     "avatar-hypermod": ("hypermod", "train_hypermod"),

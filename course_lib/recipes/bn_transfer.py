@@ -5,7 +5,7 @@ from functools import cache
 
 from torch import Tensor, nn
 
-from ..bn_transfer.propagation import BN_KIND, CODES_KIND, bn_transfer_tensors, load_codes, transfer_config
+from ..bn_transfer.propagation import BN_KIND, bn_transfer_tensors, transfer_config
 from ..bn_transfer.transfer import (
     PropagationMethod,
     PropagationSettings,
@@ -21,11 +21,10 @@ from ..data.image_set import ImageSet
 from ..evaluation.class_scores import ACCURACY, FRECHET, KERNEL, ClassScores
 from ..evaluation.features import Judge
 from ..experts.protocol import SourceModel
-from ..gan_training import CodeSpace, GANSchedule
+from ..gan_training import CodeSpace, GANSchedule, load_codes
 from ..profiles import seed_everything
 from ..training.files import Card, load_card, load_weights, save_weights
 from ..training.method import History
-from .generators import kinds_data
 from .recipe import Contender, Job, compare, data_hash, on_held_out, publish, publish_comparison
 
 __all__ = [
@@ -34,7 +33,6 @@ __all__ = [
     "TUNED",
     "comparison_lines",
     "train_bn_transfer_comparison",
-    "train_codes",
     "train_transfer",
 ]
 
@@ -51,20 +49,6 @@ TUNED = {
 }
 """Settings for runs of 300 steps, of 450 where only batch norms train; chosen by trials on one seed with 20 pictures a
 class."""
-
-
-def train_codes(job: Job) -> Card:
-    """The space of the codes that ``avatar-biggan`` learned to decode, so that new pictures can be read in it."""
-    source = SourceModel.load(SOURCE, job.profile.device)
-    dims = source.generator.config.noise
-    _, known = kinds_data(job, source.space, dims)
-    space = CodeSpace.fit(known.latents.flatten(1).float(), known.labels, dims)
-    card = Card(f"{SOURCE}-codes", CODES_KIND, {"noise": dims}, data=data_hash(load_kinds()))
-    card.recipe = {"pictures": len(known.labels), "space": "avatar-autoencoder"}
-    card.metrics = {"standard deviation of the codes of training pictures": known.codes.std().item()}
-    card.notes = "Main directions of the scaled latents of avatar-autoencoder around the means of the old classes."
-    tensors = {"directions": space.directions.float(), "common": space.common.float()}
-    return publish(job, card, tensors, History(), next(iter(card.metrics)), higher=True)
 
 
 @cache
@@ -181,4 +165,4 @@ def train_transfer(job: Job) -> Card:
     card.notes = "Only what is new is stored; the old classes are those of avatar-biggan, unchanged."
     curve = {"scored step": stops} | {f"{key} on val": [one[key] for one in scored] for key in scored[0]}
     history = History(history.steps, history.seconds, history.curve | curve)
-    return publish(job, card, bn_transfer_tensors(network), history, f"{FRECHET} on val", higher=False, bits=8)
+    return publish(job, card, bn_transfer_tensors(network), history, f"{FRECHET} on val")

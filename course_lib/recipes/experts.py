@@ -25,7 +25,7 @@ from ..training.method import Loss, Method
 from .recipe import Job, data_hash, on_held_out, publish
 
 __all__ = ["AutoencoderLoss", "AutoencoderMethod", "ClassifierMethod", "SegmenterMethod", "accuracy", "label_cells"]
-__all__ += ["psnr", "segmentation_scores", "still_read"]
+__all__ += ["psnr", "segmentation_scores"]
 __all__ += ["train_autoencoder", "train_biased", "train_classifier", "train_judge", "train_segmenter"]
 
 Change = Callable[[Tensor, torch.Generator], Tensor]
@@ -169,7 +169,7 @@ def _train_heads(job: Job, name: str, width: int, projection: int, change: Chang
 
     card = Card(name, "classifier", config.to_dict(), {"batch_size": size}, data=data_hash(people), notes=notes)
     card.metrics = on_held_out(score)
-    return publish(job, card, net.state_dict(), history, "mean accuracy on val", higher=True, bits=8)
+    return publish(job, card, net.state_dict(), history, "mean accuracy on val", higher=True)
 
 
 def train_classifier(job: Job) -> Card:
@@ -218,7 +218,7 @@ def train_biased(job: Job, name: str) -> Card:
     net = history.averaged["classifier"].eval()
     card = Card(name, "classifier", config.to_dict(), {"batch_size": 64}, data=data_hash(data), notes=notes)
     card.metrics = on_held_out(lambda part: measure_bias(net, data.part(part)))
-    return publish(job, card, net.state_dict(), history, primary, higher=True, bits=8)
+    return publish(job, card, net.state_dict(), history, primary, higher=True)
 
 
 # --- the segmenter ----------------------------------------------------------------------------------------------------
@@ -290,7 +290,7 @@ def train_segmenter(job: Job) -> Card:
     card = Card("avatar-segmenter", "segmenter", net.config.to_dict(), {"batch_size": 64}, data=data_hash(data))
     card.metrics = on_held_out(lambda part: segmentation_scores(net, data.part(part), labels[rows[part]]))
     card.notes = f"Parts: {', '.join(PARTS)}, known exactly (course_lib.data.people.draw_parts)."
-    return publish(job, card, net.state_dict(), history, "mIoU on val", higher=True, bits=8)
+    return publish(job, card, net.state_dict(), history, "mIoU on val", higher=True)
 
 
 # --- the autoencoder --------------------------------------------------------------------------------------------------
@@ -438,15 +438,6 @@ def psnr(images: Tensor, others: Tensor) -> float:
     return (10 * (4.0 / mse).log10()).mean().item()
 
 
-def still_read(images: Tensor, again: Tensor, labels: dict[str, Tensor], judge: Judge) -> dict[str, float]:
-    """For each attribute the share of the judge's right answers on ``images`` that stay right on ``again``."""
-    found = {}
-    for name in ATTRIBUTES:
-        right = judge.predict(images, name) == labels[name]
-        found[name] = (((judge.predict(again, name) == labels[name]) & right).sum() / right.sum()).item()
-    return found
-
-
 def train_autoencoder(job: Job) -> Card:
     """The grid autoencoder: people and other kinds at 64 pixels, 8×8 cells of 16 numbers; then its decoder alone."""
     seed_everything(job.seed)
@@ -472,7 +463,7 @@ def train_autoencoder(job: Job) -> Card:
     recipe = {"batch_size": 32, **vars(AutoencoderLoss()), "largest noise of the decoder's part": method.most}
     card = Card("avatar-autoencoder", "grid autoencoder", net.config.to_dict(), recipe, data=data_hash(people))
     card.metrics, card.notes = on_held_out(lambda part: _reconstruction_scores(net, people, kinds, part)), _NOTES
-    return publish(job, card, net.state_dict(), history, "PSNR (dB) of people on val", higher=True, bits=8)
+    return publish(job, card, net.state_dict(), history, "PSNR (dB) of people on val", higher=True)
 
 
 @torch.no_grad()
@@ -485,6 +476,6 @@ def _reconstruction_scores(net: GridAutoencoder, people: ImageSet, kinds: ImageS
         metrics[f"PSNR (dB) of {name}"] = psnr(images, outputs)
         metrics[f"Fréchet distance of {name}"] = frechet_distance(judge.features(images), judge.features(outputs))
         if name == "people":
-            found = still_read(images, outputs, data.labels, judge)
+            found = judge.still_read(images, outputs, data.labels)
             metrics |= {f"{label} still read": share for label, share in found.items()}
     return metrics

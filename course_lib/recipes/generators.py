@@ -1,61 +1,198 @@
-"""The generators that the course reuses: StyleGAN, BigGAN and ALAE in the latents of the autoencoder; their scores.
+"""The generators that the course reuses: StyleGAN, BigGAN and ALAE in the latents of the autoencoder; their scores."""
 
-One method (:mod:`course_lib.gan_training`), one schedule, one way of scoring; a generator is a short recipe.
-"""
-
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..data.avatars import NEW_KINDS, SOURCE_STYLES, fresh_kinds, fresh_people, load_kinds, load_people
-from ..data.image_set import ImageSet
+from ..data.image_set import ImageSet, regroup
 from ..data.people import STYLES
-from ..evaluation.class_scores import feature_scores
+from ..evaluation.class_scores import FRECHET, feature_scores
 from ..evaluation.distances import copy_share, frechet_distance, path_length
 from ..evaluation.features import Judge
 from ..experts.autoencoder import LatentSpace
-from ..experts.protocol import load_expert
-from ..gan_training import ALAEMethod, BigGANMethod, GANData, GANMethod, StyleGANMethod, class_codes, gaussian_codes
+from ..experts.protocol import SourceModel, load_expert
+from ..gan_training import (
+    CODES_KIND,
+    CodeSpace,
+    GANData,
+    GANMethod,
+    GANSchedule,
+    HingeMethod,
+    LogisticMethod,
+    class_codes,
+    gaussian_codes,
+    latent_reciprocity,
+)
 from ..gans.alae import ALAE, ALAEConfig
-from ..gans.biggan import BigGANConfig, standing_statistics
-from ..gans.stylegan import StyleGAN, StyleGANConfig
+from ..gans.biggan import BigGANConfig, Discriminator, Generator, standing_statistics, start_weights
+from ..gans.layers import equalised_groups
+from ..gans.stylegan import StyleGAN, StyleGANConfig, StyleGANCritic
 from ..profiles import seed_everything
 from ..training.files import Card
-from ..training.method import History
-from .experts import still_read
+from ..training.method import History, Loss
 from .recipe import Job, data_hash, on_held_out, publish
 
-__all__ = ["class_accuracy", "kinds_data", "old_kinds", "people_data", "score_samples", "style_path_length"]
-__all__ += ["train_alae", "train_biggan", "train_stylegan", "unseen_people"]
+__all__ = ["ALAEMethod", "BigGANMethod", "StyleGANMethod", "class_accuracy", "old_kinds", "people_data"]
+__all__ += ["score_samples", "train_alae", "train_biggan", "train_codes", "train_stylegan", "unseen_people"]
+
+_STYLEGAN_SCHEDULE = GANSchedule()
+# A long start: in it E and G become an autoencoder, which the adversarial steps then only have to keep.
+_ALAE_SCHEDULE = GANSchedule(decode=6000, rate=1e-3, critic_rate=1e-3)
+_BIGGAN_SCHEDULE = GANSchedule(decode_rate=2e-3, rate=5e-4, critic_rate=5e-4, averaging=0.999)
+
+# --- methods ----------------------------------------------------------------------------------------------------------
+
+
+class StyleGANMethod(LogisticMethod):
+    """StyleGAN with its own discriminator; ``options`` are those of :class:`LogisticMethod`."""
+
+    def __init__(
+        self,
+        data: GANData,
+        config: StyleGANConfig,
+        schedule: GANSchedule = _STYLEGAN_SCHEDULE,
+        space: LatentSpace | None = None,
+        **options: float,
+    ):
+        networks = StyleGAN(config), StyleGANCritic(config)
+        super().__init__(data, *networks, len(config.channels), schedule, space, **options)
+
+    def groups(self, name: str, rate: float) -> list[dict[str, Any]]:
+        if name == "critic":
+            return super().groups(name, rate)
+        network = self.modules["generator"]
+        # The mapping network moves a tenth as fast: its layers stand before everything else.
+        slow = {"params": list(network.mapping.parameters()), "lr": 0.1 * rate}
+        return [{"params": list(network.synthesis.parameters())}, slow]
+
+    def generate(self, network: nn.Module, z: Tensor, labels: Tensor, generator: torch.Generator, fresh: int) -> Tensor:
+        noise = self.unwrapped("generator").synthesis.noise(len(z), generator)
+        return network(self.mixed(z, fresh, generator), noise)
+
+
+class BigGANMethod(HingeMethod):
+    """BigGAN, see :class:`BigGANConfig`."""
+
+    def __init__(
+        self,
+        data: GANData,
+        config: BigGANConfig,
+        schedule: GANSchedule = _BIGGAN_SCHEDULE,
+        space: LatentSpace | None = None,
+    ):
+        generator, critic = Generator(config), Discriminator(config)
+        start_weights(generator)
+        start_weights(critic)
+        super().__init__(data, generator, critic, schedule, space)
+
+
+class ALAECritic(nn.Module):
+    """E and D of ALAE: ``(B, C, G, G)`` → scores ``(B,)``, or the styles that E reads."""
+
+    def __init__(self, network: ALAE):
+        super().__init__()
+        self.encoder, self.score = network.encoder, network.score
+
+    def forward(self, x: Tensor, read: bool = False) -> Tensor:
+        w = self.encoder(x)
+        return w if read else self.score(w)
+
+
+class ALAEMethod(LogisticMethod):
+    """ALAE's three steps after a start as an autoencoder.
+
+    Published, from the first step on: the discriminator's step moves E and D, the generator's G and F, and the
+    reciprocity step E, G and F. Here E and G first learn to give real latents back, while F learns codes as the other
+    generators do; a quarter of each later batch keeps that error, so that a person stays who it is.
+
+    Attributes:
+        redrawing: weight of the error of G(E(x)) beside reciprocity.
+        small_styles: weight of the mean square of E's styles.
+    """
+
+    redrawing = 20.0
+    small_styles = 1e-3
+
+    def __init__(
+        self,
+        data: GANData,
+        network: ALAE,
+        schedule: GANSchedule = _ALAE_SCHEDULE,
+        space: LatentSpace | None = None,
+    ):
+        # Only the last size is drawn: the entrances and exits of the others get no gradient, which DDP would miss.
+        network.generator.decoder.to_rgb[:-1].requires_grad_(False)
+        network.encoder.from_rgb[1:].requires_grad_(False)
+        super().__init__(data, network.generator, ALAECritic(network), network.config.slots, schedule, space)
+        self.ema = dict.fromkeys(self.modules, schedule.averaging)
+
+    def groups(self, name: str, rate: float) -> list[dict[str, Any]]:
+        trained = equalised_groups(self.modules["critic" if name == "critic" else "generator"], rate)
+        return [group for group in trained if any(parameter.requires_grad for parameter in group["params"])]
+
+    def _draw(self, network: nn.Module, z: Tensor, generator: torch.Generator, fresh: int) -> tuple[Tensor, Tensor]:
+        noise = self.unwrapped("generator").decoder.noise(len(z), generator)
+        return network(self.mixed(z, fresh, generator), noise)
+
+    def generate(self, network: nn.Module, z: Tensor, labels: Tensor, generator: torch.Generator, fresh: int) -> Tensor:
+        return self._draw(network, z, generator, fresh)[0]
+
+    def _redraw(self, real: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Squared error of G(E(x)), and mean square of the styles, which nothing else holds near zero."""
+        w = self.modules["critic"](real, read=True)
+        noise = self.unwrapped("generator").decoder.noise(len(w), generator)
+        again, _ = self.modules["generator"](w, noise, styled=True)
+        return F.mse_loss(again.float(), real), w.float().square().mean()
+
+    def decoding_loss(self, batch: tuple, generator: torch.Generator) -> Loss:
+        """G(E(x)), and on a quarter of the batch G(F(code))."""
+        real, codes, _ = batch
+        error, size = self._redraw(real, generator)
+        known = len(real) // 4
+        found, _ = self._draw(self.modules["generator"], codes[:known], generator, 0)
+        decoded = F.mse_loss(found.float(), real[:known])
+        scalars = {"decoding error": decoded.detach(), "redrawing error": error.detach()}
+        return Loss("decoder", error + decoded + self.small_styles * size, scalars, also=("critic",))
+
+    def losses(self, batch: tuple, generator: torch.Generator, step: int) -> Iterator[Loss]:
+        """At the end reciprocity: one style a latent, half a batch; beside it the error of G(E(x)) on a quarter."""
+        yield from super().losses(batch, generator, step)
+        if step < self.schedule.decode:
+            return
+        real, codes, _ = batch
+        count = len(real) // 2
+        z = torch.randn((count, codes.shape[1]), generator=generator).to(codes)
+        fake, w = self._draw(self.modules["generator"], z, generator, 0)
+        value = latent_reciprocity(self.modules["critic"](fake.float(), read=True), w)
+        error, size = self._redraw(real[: count // 2], generator)
+        scalars = {"reciprocity": value.detach(), "redrawing error": error.detach()}
+        total = value + self.redrawing * error + self.small_styles * size
+        yield Loss("critic", total, scalars, also=("generator",))
+
 
 # --- what they learn --------------------------------------------------------------------------------------------------
 
 
 def old_kinds(data: ImageSet) -> ImageSet:
-    """The pictures whose kind is not kept for class transfer; ``labels["kind"]`` and its names without the new ones."""
-    names = [name for name in data.classes["kind"] if name not in NEW_KINDS]
-    index = torch.tensor([names.index(name) if name in names else -1 for name in data.classes["kind"]])
-    labels = index[data.labels["kind"]]
-    kept = data.subset(labels >= 0)
-    return replace(kept, labels={"kind": labels[labels >= 0]}, classes={"kind": names})
+    """The pictures whose kind is not kept for class transfer, with a label ``class``."""
+    return regroup(data, {name: (name,) for name in data.classes["kind"] if name not in NEW_KINDS}, "kind")
 
 
-def kinds_data(job: Job, space: LatentSpace, dims: int) -> tuple[ImageSet, GANData]:
-    """The :func:`old_kinds`, and what a GAN with codes of length ``dims`` learns from their training part and more."""
-    data = old_kinds(load_kinds())
-    sets = [data.part("train")]
-    each = job.profile.pick(quick=0, cpu=2, gpu=10)
-    if each:
+def _kinds_data(job: Job, space: LatentSpace, dims: int) -> GANData:
+    """What a GAN with codes of length ``dims`` learns: the training part of the :func:`old_kinds`, and fresh ones."""
+    sets = [old_kinds(load_kinds()).part("train")]
+    labels = [sets[0].labels["class"]]
+    if each := job.profile.pick(quick=0, cpu=2, gpu=10):
         # Of people 792 a round; of the other kinds as many.
-        people = fresh_people(each, seed=3)
-        sets.append(replace(people, labels={"kind": people.labels["domain"]}))
-        sets.append(old_kinds(fresh_kinds(each * 792, seed=3)))
-    latents = torch.cat([space.encode_set(one) for one in sets])
-    labels = torch.cat([one.labels["kind"] for one in sets])
-    return data, GANData(latents, class_codes(latents.flatten(1).float(), labels, dims), labels)
+        sets += [fresh_people(each, seed=3), old_kinds(fresh_kinds(each * 792, seed=3))]
+        labels += [sets[1].labels["domain"], sets[2].labels["class"]]
+    latents, labels = torch.cat([space.encode_set(one) for one in sets]), torch.cat(labels)
+    return GANData(latents, class_codes(latents.flatten(1).float(), labels, dims), labels)
 
 
 def people_data(space: LatentSpace, dims: int, each: int = 0) -> tuple[ImageSet, GANData]:
@@ -71,13 +208,26 @@ def people_data(space: LatentSpace, dims: int, each: int = 0) -> tuple[ImageSet,
     return data, GANData(latents, codes, torch.zeros(len(latents), dtype=torch.int64))
 
 
+def train_codes(job: Job) -> Card:
+    """The space of the codes that ``avatar-biggan`` learned to decode, so that new pictures can be read in it."""
+    source = SourceModel.load("avatar-biggan", job.profile.device)
+    dims = source.generator.config.noise
+    known = _kinds_data(job, source.space, dims)
+    space = CodeSpace.fit(known.latents.flatten(1).float(), known.labels, dims)
+    card = Card("avatar-biggan-codes", CODES_KIND, {"noise": dims}, data=data_hash(load_kinds()))
+    card.recipe = {"pictures": len(known.labels), "space": "avatar-autoencoder"}
+    card.metrics = {"standard deviation of the codes of training pictures": known.codes.std().item()}
+    card.notes = "Main directions of the scaled latents of avatar-autoencoder around the means of the old classes."
+    tensors = {"directions": space.directions.float(), "common": space.common.float()}
+    return publish(job, card, tensors, History(), next(iter(card.metrics)), higher=True, bits=16)
+
+
 # --- scores -----------------------------------------------------------------------------------------------------------
 
 
 def unseen_people() -> ImageSet:
     """New people of the combinations and styles that StyleGAN and ALAE are trained on: what their samples are held
-    against. The test part would ask for combinations that were never shown; against it even real training pictures have
-    a precision of 0.49."""
+    against. The test part would ask for combinations that were never shown."""
     return fresh_people(1, 9, SOURCE_STYLES)
 
 
@@ -98,13 +248,11 @@ def score_samples(
     """
     draws = torch.Generator().manual_seed(seed)
     fake = judge.features(draw(len(real), draws))
-    wanted = judge.features(torch.cat(list(real.batches(250))))
+    wanted, known = (judge.features(torch.cat(list(data.batches(250)))) for data in (real, train))
     order = torch.randperm(len(wanted), generator=draws)
     halves = frechet_distance(wanted[order[::2]], wanted[order[1::2]])
-    known = judge.features(torch.cat(list(train.batches(250))))
     scores = feature_scores(wanted, fake)
-    ratio = scores["Fréchet distance"] / halves
-    return scores | {"Fréchet ratio": ratio, "copies": copy_share(fake, known, wanted)}
+    return scores | {"Fréchet ratio": scores[FRECHET] / halves, "copies": copy_share(fake, known, wanted)}
 
 
 def class_accuracy(pictures: Tensor, part: ImageSet, judge: Judge) -> dict[str, float]:
@@ -112,8 +260,8 @@ def class_accuracy(pictures: Tensor, part: ImageSet, judge: Judge) -> dict[str, 
 
     ``pictures`` are one for each of ``part``, which comes from :func:`old_kinds`, of its kind.
     """
-    names, labels = part.classes["kind"], part.labels["kind"]
-    every = torch.tensor([load_kinds().classes["kind"].index(name) for name in names])[labels]
+    names, labels = part.classes["class"], part.labels["class"]
+    every = torch.tensor([part.classes["kind"].index(name) for name in names])[labels]
     real = judge.predict(torch.cat(list(part.batches(250))), "kind") == every
     right = (judge.predict(pictures, "kind") == every).float()
     return {
@@ -124,10 +272,10 @@ def class_accuracy(pictures: Tensor, part: ImageSet, judge: Judge) -> dict[str, 
 
 
 @torch.no_grad()
-def style_path_length(network: StyleGAN, space: LatentSpace, judge: Judge, seed: int, count: int = 500) -> float:
+def _style_path_length(network: StyleGAN, space: LatentSpace, judge: Judge, seed: int) -> float:
     """Perceptual path length along straight ways in z, in the judge's features, with one noise for all."""
     draws, device = torch.Generator().manual_seed(seed), space.centre.device
-    ends = torch.randn(2, count, network.config.latent, generator=draws).to(device)
+    ends = torch.randn(2, 500, network.config.latent, generator=draws).to(device)
     noise = network.synthesis.noise(1, draws)
 
     def draw(z: Tensor, pairs: Tensor) -> Tensor:
@@ -144,24 +292,26 @@ def _seeded_space(job: Job) -> LatentSpace:
     return LatentSpace(load_expert("avatar-autoencoder", job.profile.device))
 
 
-def _fit(job: Job, name: str, method: GANMethod, batch_size: int, cpu: int, gpu: int) -> History:
-    steps, options = job.profile.pick(quick=30, cpu=cpu, gpu=gpu), {"preview_every": 2000, "precision": "bf16-mixed"}
-    return job.run(name, method, batch_size, steps, last=True, **options)
+def _fit(
+    job: Job, card: Card, method: GANMethod, batch_size: int, cpu: int, gpu: int, data: ImageSet, **more: Any
+) -> History:
+    """Trains, and notes on the card how."""
+    steps = job.profile.pick(quick=30, cpu=cpu, gpu=gpu)
+    options = {"preview_every": 2000, "precision": "bf16-mixed"}
+    history = job.run(card.name, method, batch_size, steps, last=True, **options)
+    card.recipe = {"batch_size": batch_size, "pictures": method.length, "noise": method.noise}
+    card.recipe |= {"space": "avatar-autoencoder"} | more | asdict(method.schedule)
+    if isinstance(method, LogisticMethod):
+        card.recipe |= {"r1": method.r1 / method.r1_every, "mixing": method.mixing, "styles": list(SOURCE_STYLES)}
+    card.data = data_hash(data)
+    return history
 
 
-def _recipe(method: GANMethod, batch_size: int, **more: Any) -> dict[str, Any]:
-    """For the card of a generator that draws latents."""
-    found = {"batch_size": batch_size, "pictures": method.length, "noise": method.noise, "space": "avatar-autoencoder"}
-    return found | more | asdict(method.schedule)
-
-
-def _publish_both(
-    job: Job, card: Card, kind: str, method: GANMethod, network: nn.Module, history: History, primary: str
-) -> Card:
+def _publish_both(job: Job, card: Card, critic: nn.Module, network: nn.Module, history: History, primary: str) -> Card:
     """The discriminator, as ``NAME-critic`` under the same scores, and the generator."""
-    critic = replace(card, name=f"{card.name}-critic", kind=kind)
-    publish(job, critic, method.modules["critic"].state_dict(), history, primary, higher=False, bits=8)
-    return publish(job, card, network.state_dict(), history, primary, higher=False, bits=8)
+    kind = card.kind.removesuffix(" generator") + " critic"
+    publish(job, replace(card, name=f"{card.name}-critic", kind=kind), critic.state_dict(), history, primary)
+    return publish(job, card, network.state_dict(), history, primary)
 
 
 def train_stylegan(job: Job) -> Card:
@@ -170,7 +320,8 @@ def train_stylegan(job: Job) -> Card:
     config = StyleGANConfig((96,) * 3, (96,) * 3, 64, 4, colours=space.shape[0], doublings=1)
     data, known = people_data(space, config.latent, job.profile.pick(quick=0, cpu=6, gpu=30))
     method = StyleGANMethod(known, config, space=space)
-    history = _fit(job, "avatar-stylegan", method, 32, cpu=60000, gpu=150000)
+    card = Card("avatar-stylegan", "stylegan", config.to_dict())
+    history = _fit(job, card, method, 32, 60000, 150000, data)
     network, judge = history.averaged["generator"].eval(), Judge.load().to(job.profile.device)
 
     def draw(count: int, draws: torch.Generator) -> Tensor:
@@ -178,15 +329,12 @@ def train_stylegan(job: Job) -> Card:
         noise = network.synthesis.noise(count, draws)
         return space.decode(network(z, noise)).cpu()
 
-    card = Card("avatar-stylegan", "stylegan", config.to_dict(), data=data_hash(data))
     card.metrics = score_samples(draw, unseen_people(), data.part("train"), judge, job.seed)
-    card.metrics["path length in z"] = style_path_length(network, space, judge, job.seed)
-    more = {"r1": method.r1 / method.r1_every, "mixing": method.mixing, "styles": list(SOURCE_STYLES)}
-    card.recipe = _recipe(method, 32, **more)
+    card.metrics["path length in z"] = _style_path_length(network, space, judge, job.seed)
     card.notes = (
         "Draws scaled latents, which LatentSpace decodes. Scores in the features of avatar-judge, against new people."
     )
-    return _publish_both(job, card, "stylegan critic", method, network, history, "Fréchet distance")
+    return _publish_both(job, card, method.modules["critic"], network, history, FRECHET)
 
 
 def train_alae(job: Job) -> Card:
@@ -195,9 +343,9 @@ def train_alae(job: Job) -> Card:
     judge = Judge.load().to(device)
     config = ALAEConfig((128, 128), 64, 4, colours=space.shape[0], bounded=False)
     data, known = people_data(space, config.latent, job.profile.pick(quick=0, cpu=6, gpu=30))
-    network = ALAE(config)
+    network, card = ALAE(config), Card("avatar-alae", "alae", config.to_dict())
     method = ALAEMethod(known, network, space=space)
-    history = _fit(job, "avatar-alae", method, 32, cpu=60000, gpu=150000)
+    history = _fit(job, card, method, 32, 60000, 150000, data, redrawing=method.redrawing)
     network.generator.load_state_dict(history.averaged["generator"].state_dict())
     for name in ("encoder", "score"):
         getattr(network, name).load_state_dict(getattr(history.averaged["critic"], name).state_dict())
@@ -213,46 +361,42 @@ def train_alae(job: Job) -> Card:
         real = torch.cat(list(part.batches(250)))
         read = [network.decode(network.encode(space.encode(some.to(device)))) for some in real.split(250)]
         again = space.decode(torch.cat(read)).cpu()
-        kept = still_read(real, again, part.labels, judge)
-        return {
-            "Fréchet distance of reconstructions": frechet_distance(judge.features(real), judge.features(again))
-        } | {f"{label} still read in reconstructions": share for label, share in kept.items()}
+        found = {f"{FRECHET} of reconstructions": frechet_distance(judge.features(real), judge.features(again))}
+        for label, share in judge.still_read(real, again, part.labels).items():
+            found[f"{label} still read in reconstructions"] = share
+        return found
 
-    card = Card("avatar-alae", "alae", config.to_dict(), data=data_hash(data))
     card.metrics = score_samples(draw, unseen_people(), data.part("train"), judge, job.seed)
     card.metrics |= on_held_out(reconstructions)
-    more = {"r1": method.r1 / method.r1_every, "mixing": method.mixing, "styles": list(SOURCE_STYLES)}
-    card.recipe = _recipe(method, 32, **more, redrawing=method.redrawing)
     card.notes = "F, G, E and D, the moving average of all four, on scaled latents, which LatentSpace decodes."
-    return publish(job, card, network.state_dict(), history, "Fréchet distance", higher=False, bits=8)
+    return publish(job, card, network.state_dict(), history, FRECHET)
 
 
 def train_biggan(job: Job) -> Card:
     """BigGAN on the old kinds; its discriminator is published as ``avatar-biggan-critic``."""
-    space = _seeded_space(job)
-    names, channels = old_kinds(load_kinds()).classes["kind"], (96,) * 4
-    config = BigGANConfig(
-        len(names), channels, channels, 1, 64, 48, (), colours=space.shape[0], doublings=1, bounded=False
-    )
-    data, known = kinds_data(job, space, config.noise)
-    method = BigGANMethod(known, config, space=space)
-    history = _fit(job, "avatar-biggan", method, 64, cpu=20000, gpu=100000)
-    network, judge = history.averaged["generator"].eval(), Judge.load().to(job.profile.device)
+    space, device = _seeded_space(job), job.profile.device
+    data, channels = old_kinds(load_kinds()), (96,) * 4
+    names = data.classes["class"]
+    sizes = {"colours": space.shape[0], "doublings": 1, "bounded": False}
+    config = BigGANConfig(len(names), channels, channels, 1, 64, 48, (), **sizes)
+    method = BigGANMethod(_kinds_data(job, space, config.noise), config, space=space)
+    card = Card("avatar-biggan", "biggan generator", config.to_dict())
+    history = _fit(job, card, method, 64, 20000, 100000, data, classes=names)
+    network, judge = history.averaged["generator"].eval(), Judge.load().to(device)
     draws = torch.Generator().manual_seed(job.seed)
 
     def sample(labels: Tensor) -> Tensor:
-        z = torch.randn(len(labels), config.noise, generator=draws).to(job.profile.device)
-        return network(z, network.embed(labels.to(job.profile.device)))
+        z = torch.randn(len(labels), config.noise, generator=draws).to(device)
+        return network(z, network.embed(labels.to(device)))
 
     @torch.no_grad()
     def score(name: str) -> dict[str, float]:
         part = data.part(name)
-        pictures = space.decode(torch.cat([sample(some) for some in part.labels["kind"].split(250)])).cpu()
+        pictures = space.decode(torch.cat([sample(some) for some in part.labels["class"].split(250)])).cpu()
         found = score_samples(lambda count, _: pictures, part, data.part("train"), judge, job.seed)
         return found | class_accuracy(pictures, part, judge)
 
     standing_statistics(network, lambda: sample(torch.randint(len(names), (256,), generator=draws)))
-    card = Card("avatar-biggan", "biggan generator", config.to_dict(), _recipe(method, 64, classes=names))
-    card.data, card.metrics = data_hash(data), on_held_out(score)
+    card.metrics = on_held_out(score)
     card.notes = "Draws scaled latents, which LatentSpace decodes. Scores in the features of avatar-judge."
-    return _publish_both(job, card, "biggan critic", method, network, history, "Fréchet distance on val")
+    return _publish_both(job, card, method.modules["critic"], network, history, f"{FRECHET} on val")

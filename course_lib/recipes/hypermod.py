@@ -193,7 +193,7 @@ def train_hypermod(job: Job) -> Card:
         f"Heads, class network, class styles, and copies of constant, noise, styles and to-RGB; the modulated "
         f"generator is {SOURCE}. Scores: features and kinds of avatar-judge, means over classes."
     )
-    return publish(job, card, hyper_tensors(network), history, f"{KERNEL} on val", higher=False, bits=8)
+    return publish(job, card, hyper_tensors(network), history, f"{KERNEL} on val")
 
 
 def train_hypermod_comparison(job: Job) -> Card:

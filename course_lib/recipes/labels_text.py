@@ -80,7 +80,7 @@ def train_labels(job: Job) -> Card:
     card.notes = (
         "Condition: labels and their products with the style. Attributes of a picture are read by avatar-classifier."
     )
-    return publish(job, card, flow.state_dict(), history, primary, higher=False, bits=8, fine=FINE_WEIGHTS)
+    return publish(job, card, flow.state_dict(), history, primary, fine=FINE_WEIGHTS)
 
 
 def _translation_metrics(translator: DomainTranslator, paired: PairedPictures) -> dict[str, float]:
@@ -180,7 +180,7 @@ def _train_dequantiser(job: Job, target: gan_target.GanTarget, digest: str) -> n
         "nearest embedding is the right class": right.float().mean().item(),
         "distance to the embedding": (found - many).norm(dim=1).mean().item(),
     }
-    publish(job, card, frozen.state_dict(), history, "bound (nats)", higher=False, bits=8)
+    publish(job, card, frozen.state_dict(), history, "bound (nats)")
     return frozen
 
 
@@ -221,7 +221,7 @@ def train_text_to_biggan(job: Job) -> Card:
     card.metrics |= on_held_out(lambda part: score_biggan(translator, load_people().part(part), stage, judge))
     card.notes, fine = _TEXT_NOTES, tuple(f"flow.{weight}" for weight in FINE_WEIGHTS)
     job = _for_this_generator(job, "text-to-biggan", digest)
-    return publish(job, card, text_tensors(flow, source), history, primary, higher=False, bits=8, fine=fine)
+    return publish(job, card, text_tensors(flow, source), history, primary, fine=fine)
 
 
 def score_biggan(

@@ -120,7 +120,7 @@ def train_mindgan(job: Job, name: str) -> Card:
     card.notes = (
         f"Generator (moving average) and critic between the frozen halves of {target.source}, which are not in it."
     )
-    return publish(job, card, mindgan.mindgan_tensors(gan), history, DISTANCE, higher=False)
+    return publish(job, card, mindgan.mindgan_tensors(gan), history, DISTANCE, bits=16)
 
 
 # --- the whole GAN ----------------------------------------------------------------------------------------------------

@@ -113,8 +113,8 @@ def publish(
     tensors: dict[str, Tensor],
     history: History,
     primary: str,
-    higher: bool,
-    bits: int = 16,
+    higher: bool = False,
+    bits: int = 8,
     fine: tuple[str, ...] = (),
 ) -> Card:
     """Completes the card and writes the weights, unless what is there scores better; the first process alone does.
@@ -300,4 +300,4 @@ def publish_comparison(
     card.recipe |= {"repetitions": {name: len(repeated) for name, repeated in results.items()}}
     seconds = sum(one["seconds"][-1] for repeated in results.values() for one in repeated)
     steps = max((repeated[0]["steps"][-1] for repeated in results.values()), default=0)
-    return publish(job, card, samples, History(steps, seconds, curve), primary, higher=False)
+    return publish(job, card, samples, History(steps, seconds, curve), primary)

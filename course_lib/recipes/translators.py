@@ -219,7 +219,7 @@ def train_translator(job: Job, name: str, last: bool = True) -> Card:
     card.metrics = score("val") | score("test")
     card.notes = f"Source: {spec.description}. Fréchet distance, accuracy and diversity use the judge."
     (primary,) = spec.named({"nats": 0.0}, "val")
-    return publish(job, card, tensors, history, primary, higher=False, bits=8, fine=FINE_WEIGHTS)
+    return publish(job, card, tensors, history, primary, fine=FINE_WEIGHTS)
 
 
 def train_baseline(job: Job, flow: str, last: bool = True) -> Card:
@@ -245,7 +245,7 @@ def train_baseline(job: Job, flow: str, last: bool = True) -> Card:
     card.notes = f"Source: {spec.description}. Error: squared, of the latent, a picture."
     primary, higher = ("error", False) if spec.pooled else ("psnr", True)
     (primary,) = spec.named({primary: 0.0}, "val")
-    return publish(job, card, averaged.state_dict(), history, primary, higher, bits=8, fine=FINE_WEIGHTS)
+    return publish(job, card, averaged.state_dict(), history, primary, higher, fine=FINE_WEIGHTS)
 
 
 def train_layers(job: Job) -> Card:

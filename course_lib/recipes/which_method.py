@@ -13,7 +13,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..bn_transfer import transfer as bn
-from ..bn_transfer.propagation import load_codes
 from ..bn_transfer.transfer import similar_mixtures
 from ..cinn.flow import ConditionalFlow, FlowConfig
 from ..data.avatars import kind_classes, load_kinds, load_people
@@ -23,6 +22,7 @@ from ..evaluation.distances import copy_share
 from ..evaluation.features import Judge
 from ..experts.conditions import LabelExpert
 from ..experts.protocol import SourceModel
+from ..gan_training import load_codes
 from ..hypermod.training import draw_classes, transfer_data
 from ..mind2mind.halves import MainDirections, load_halves
 from ..mind2mind.mindgan import MindMethod, uniform_noise
