@@ -26,10 +26,8 @@ _SLOPE = 0.2
 class DenseEmbedder(nn.Module):
     """A fully connected network from ``(B, K)`` to ``(B, E)``; the embedder of every released model.
 
-    With ``batch_norm`` it depends on the batch in training mode, and cannot train on a batch of one.
-
-    References:
-        CompVis/net2net, ``ConditionalFlatCouplingFlow.embedder``.
+    With ``batch_norm`` it depends on the batch in training mode, and cannot train on a batch of one. Source:
+    CompVis/net2net, ``ConditionalFlatCouplingFlow.embedder``.
     """
 
     def __init__(
@@ -46,13 +44,10 @@ class DenseEmbedder(nn.Module):
 
 
 class TaperedEmbedder(nn.Module):
-    """Linear layers whose widths go evenly from ``in_dim`` to ``out_dim``, with ActNorm and LeakyReLU 0.2 between.
+    """``(B, K, 1, 1)`` to ``(B, E)``: linear layers of evenly falling widths, with ActNorm and LeakyReLU 0.2 between.
 
-    ``widths`` counts both ends, so there are ``widths - 1`` linear layers; 2048 to 128 in 6 gives 2048, 1664, 1280,
-    896, 512, 128.
-
-    References:
-        CompVis/net2net, ``DenseEmbedder``; wired to the flow in CompVis/invariances.
+    ``widths`` counts both ends: 2048 to 128 in 6 gives 2048, 1664, 1280, 896, 512, 128. Source: CompVis/net2net,
+    ``DenseEmbedder``; wired to the flow in CompVis/invariances.
     """
 
     def __init__(self, in_dim: int, out_dim: int, widths: int = 4) -> None:
@@ -63,7 +58,6 @@ class TaperedEmbedder(nn.Module):
         self.norms = nn.ModuleList(ActNorm(size) for size in self.sizes[1:-1])
 
     def forward(self, condition: Tensor) -> Tensor:
-        """Map ``(B, K, 1, 1)`` to ``(B, E)``."""
         h = self.linears[0](condition.flatten(1))
         for norm, linear in zip(self.norms, self.linears[1:], strict=True):
             h = linear(F.leaky_relu(norm(h)[0], _SLOPE))
@@ -71,12 +65,10 @@ class TaperedEmbedder(nn.Module):
 
 
 class ConvEmbedder(nn.Module):
-    """Strided convolutions that shrink a feature map ``(C, H, W)``, then one convolution that covers what is left.
+    """Strided convolutions that shrink ``(B, C, H, W)``, then one that covers what is left, to ``(B, E)``.
 
     Each step is a 4×4 convolution with stride 2 and no bias, ActNorm, LeakyReLU 0.2; widths 64, 128, … up to 1024.
-
-    References:
-        Net2Net, supplement, table 4b; CompVis/net2net, ``Embedder``.
+    Source: Net2Net, supplement, table 4b; CompVis/net2net, ``Embedder``.
     """
 
     def __init__(self, in_shape: tuple[int, int, int], out_dim: int, downsamplings: int) -> None:
@@ -88,7 +80,6 @@ class ConvEmbedder(nn.Module):
         self.out = nn.Conv2d(widths[-1], out_dim, (height >> downsamplings, width >> downsamplings))
 
     def forward(self, condition: Tensor) -> Tensor:
-        """Map ``(B, C, H, W)`` to ``(B, E)``."""
         h = condition
         for conv, norm in zip(self.convs, self.norms, strict=True):
             h = F.leaky_relu(norm(conv(h))[0], _SLOPE)
@@ -98,13 +89,9 @@ class ConvEmbedder(nn.Module):
 class GridEmbedder(nn.Module):
     """A map as it is read by the cells of a grid: convolutions to the grid, to half of it and to a quarter, and back.
 
-    The way down brings news from afar (what surrounds a hole), the way up leaves every place its own.
-
-    Args:
-        in_shape: ``(C, H, W)`` with H = W = stride · G.
-        out_dim: ``E``, channels of both outputs.
-        side: ``G``, a multiple of 2; of 4, or the quarter is left out.
-        width: channels inside.
+    The way down brings news from afar (what surrounds a hole), the way up leaves every place its own. Maps
+    ``(B, C, H, W)`` with H = W = stride · G become ``(B, E, G, G)`` and ``(B, E, G/2, G/2)``. ``side`` is G, a multiple
+    of 2; of 4, or the quarter is left out.
     """
 
     def __init__(self, in_shape: tuple[int, int, int], out_dim: int, side: int, width: int = 32) -> None:
@@ -116,7 +103,6 @@ class GridEmbedder(nn.Module):
         self.coarse, self.fine = nn.Conv2d(width, out_dim, 3, 1, 1), nn.Conv2d(width, out_dim, 3, 1, 1)
 
     def forward(self, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Map ``(B, C, H, W)`` to ``(B, E, G, G)`` and ``(B, E, G/2, G/2)``."""
         near = F.leaky_relu(self.enter(condition), _SLOPE)
         far = F.leaky_relu(self.halve(near), _SLOPE)
         if self.quarter is not None:
@@ -145,18 +131,15 @@ def _solve(gram: Tensor, cross: Tensor, ridge: float) -> Tensor:
 
 
 class _Shift(nn.Module):
-    """``z - predict(condition)``: invertible whatever the condition, log-determinant 0. Begins as the identity.
+    """``z - predict(condition)``, with log-determinant 0. Begins as the identity.
 
-    The blocks then begin with what a linear map cannot explain, instead of spending their first thousand steps on
-    finding it.
+    The blocks then begin with what a linear map cannot explain, instead of spending their first thousand steps on it.
     """
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
-        """Subtract the prediction: ``(B, D)``."""
         return latent - self.predict(condition)
 
     def inverse(self, latent: Tensor, condition: Tensor) -> Tensor:
-        """Add it again: ``(B, D)``."""
         return latent + self.predict(condition)
 
 
@@ -171,9 +154,7 @@ class ConditionShift(_Shift):
 
     @torch.no_grad()
     def fit(self, latent: Tensor, condition: Tensor, ridge: float = 1e-3) -> None:
-        """Least squares of latents ``(N, D)`` on conditions ``(N, …)``, more than they have numbers; see
-        :func:`ridge_regression`.
-        """
+        """:func:`ridge_regression` of latents ``(N, D)`` on conditions ``(N, …)``, N larger than their length."""
         condition = condition.flatten(1)
         if len(condition) <= condition.shape[1]:
             raise CourseError(f"{len(condition)} pairs cannot fix a map from {condition.shape[1]} numbers: give more.")
@@ -205,8 +186,8 @@ class LocalShift(_Shift):
     def fit(self, latent: Tensor, condition: Tensor, ridge: float = 1e-3) -> None:
         """Ridge regression of all cells of latents ``(N, D)`` on their neighbourhoods in maps ``(N, C, H, W)``.
 
-        Latents and neighbourhoods are first centred in every cell; what is outside of the map counts as zero. There
-        must be more cells than numbers in a neighbourhood.
+        Both are first centred in every cell; what is outside of the map counts as zero. There must be more cells than
+        numbers in a neighbourhood.
         """
         kernel, stride, count = self.linear.kernel_size[0], self.linear.stride[0], self.linear.weight[0].numel()
         cells = self.offset[0].numel()

@@ -7,8 +7,8 @@ thousand pictures are enough for hundreds of coordinates, and a change stays whe
 
 import copy
 import math
-from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass
 from typing import Any, Literal, Self
 
 import torch
@@ -23,7 +23,7 @@ from course_lib.cinn.embedder import (
     LocalShift,
     TaperedEmbedder,
 )
-from course_lib.cinn.layers import LEAKY_SLOPE, AffineCoupling, FlowBlock, GridBlock, InvertibleLeakyReLU
+from course_lib.cinn.layers import LEAKY_SLOPE, ActNorm, AffineCoupling, FullyConnectedNet, InvertibleLeakyReLU, Shuffle
 from course_lib.errors import CourseError
 
 __all__ = ["ConditionalFlow", "FlowConfig", "GridFlow", "GridFlowConfig", "build_embedder", "flow_loss"]
@@ -35,13 +35,15 @@ _RETIRED = {"whitened": 0, "embedder": "auto", "embedder_downsamplings": None, "
 
 
 class _Config:
-    """What both configurations, frozen dataclasses with a ``condition_shape``, share: a JSON round trip."""
+    """What both configurations, frozen dataclasses with a ``condition_shape``, share: checks and a JSON round trip."""
 
-    def _check_positive(self, *names: str) -> None:
+    condition_shape: tuple[int, ...]
+
+    def _check(self, problems: Mapping[str, bool]) -> None:
         object.__setattr__(self, "condition_shape", tuple(int(n) for n in self.condition_shape))
-        for name in names:
-            if getattr(self, name) < 1:
-                raise CourseError(f"{type(self).__name__}: {name} must be at least 1, not {getattr(self, name)}.")
+        for problem, found in problems.items():
+            if found:
+                raise CourseError(f"{type(self).__name__}: {problem}.")
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "condition_shape": list(self.condition_shape)}
@@ -49,13 +51,10 @@ class _Config:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Rebuild from ``to_dict``; a :class:`CourseError` if a key is unknown or a required one is missing."""
-        values = {key: value for key, value in values.items() if _RETIRED.get(key, MISSING) != value}
-        known = {field.name for field in fields(cls)}
-        needed = {field.name for field in fields(cls) if field.default is MISSING}
-        unknown, missing = sorted(set(values) - known), sorted(needed - set(values))
-        if unknown or missing:
-            raise CourseError(f"{cls.__name__}: remove the unknown keys {unknown} and add the missing keys {missing}.")
-        return cls(**values)
+        try:
+            return cls(**{key: value for key, value in values.items() if _RETIRED.get(key, MISSING) != value})
+        except TypeError as error:
+            raise CourseError(f"{cls.__name__}: a key is unknown, missing or of another type ({error}).") from error
 
 
 @dataclass(frozen=True)
@@ -77,18 +76,17 @@ class FlowConfig(_Config):
     seed: int = 0  # of the permutations
 
     def __post_init__(self) -> None:
-        self._check_positive("hidden_dim", "blocks", "embedder_hidden_dim")
-        shape = self.condition_shape
-        problems = {
-            "a coupling needs two halves, so dim must be at least 2": self.dim < 2,
-            "hidden_depth and embedder_depth must be 0 or more": min(self.hidden_depth, self.embedder_depth) < 0,
-            "activation must be none or leaky_relu": self.activation not in ("none", "leaky_relu"),
-            "condition_shape must be (K,) or (C, H, W)": len(shape) not in (1, 3) or min(shape) < 1,
-            "embedder_batch_norm is for vectors as conditions": self.embedder_batch_norm and len(shape) != 1,
-        }
-        for problem, found in problems.items():
-            if found:
-                raise CourseError(f"FlowConfig: {problem}.")
+        least, shape = min(self.hidden_dim, self.blocks, self.embedder_hidden_dim), self.condition_shape
+        self._check(
+            {
+                "hidden_dim, blocks and embedder_hidden_dim must be at least 1": least < 1,
+                "a coupling needs two halves, so dim must be at least 2": self.dim < 2,
+                "hidden_depth and embedder_depth must be 0 or more": min(self.hidden_depth, self.embedder_depth) < 0,
+                "activation must be none or leaky_relu": self.activation not in ("none", "leaky_relu"),
+                "condition_shape must be (K,) or (C, H, W)": len(shape) not in (1, 3) or min(shape) < 1,
+                "embedder_batch_norm is for vectors as conditions": self.embedder_batch_norm and len(shape) != 1,
+            }
+        )
 
     @property
     def embedding_width(self) -> int:
@@ -128,16 +126,16 @@ class GridFlowConfig(_Config):
     seed: int = 0  # of the permutations
 
     def __post_init__(self) -> None:
-        self._check_positive("hidden_dim", "blocks", "embedding_dim", "position_dim")
-        if self.channels < 2 or self.channels % 2 or self.side < 2 or self.side % 2:
-            raise CourseError(f"GridFlowConfig: channels and side must be even, not {self.channels} and {self.side}.")
-        shape = self.condition_shape
-        fits = len(shape) == 1 or (len(shape) == 3 and shape[1] == shape[2] and shape[1] % self.side == 0)
-        if not fits or min(shape) < 1:
-            raise CourseError(
-                f"GridFlowConfig: condition_shape must be (K,) or (C, H, H) with H a multiple of {self.side}, not "
-                f"{shape}."
-            )
+        least, shape = min(self.hidden_dim, self.blocks, self.embedding_dim, self.position_dim), self.condition_shape
+        odd = self.channels < 2 or self.channels % 2 or self.side < 2 or self.side % 2
+        fits = len(shape) == 1 or (len(shape) == 3 and shape[1] == shape[2] and shape[1] % max(self.side, 1) == 0)
+        self._check(
+            {
+                "hidden_dim, blocks, embedding_dim and position_dim must be at least 1": least < 1,
+                f"channels and side must be even, not {self.channels} and {self.side}": odd,
+                f"condition_shape must be (K,) or (C, H, H), H a multiple of {self.side}": not fits or min(shape) < 1,
+            }
+        )
 
     @property
     def dim(self) -> int:
@@ -162,9 +160,7 @@ def flow_loss(v: Tensor, log_det: Tensor) -> Tensor:
 
     Summed over the coordinates of residuals ``v (B, D)``, mean over the batch, in nats, without the constant ``D / 2 *
     log(2 pi)``: it has no lower bound and may be negative. ``log_det (B,)`` is that of the direction data to residual.
-
-    References:
-        Net2Net, section 3, equation of the conditional negative log-likelihood; CompVis/net2net, ``NLL``.
+    Source: Net2Net, section 3; CompVis/net2net, ``NLL``.
     """
     if v.dim() != 2 or log_det.shape != v.shape[:1]:
         raise CourseError(
@@ -201,7 +197,7 @@ class _Flow(nn.Module):
         Returns:
             ``v: (B, D)`` and ``log_det: (B,)``, the logarithm of the absolute determinant of ``dv / dlatent``.
         """
-        condition = self._checked(latent, condition, "latents")
+        condition = self._checked(latent, condition)
         x = latent if self.shift is None else self.shift(latent, condition)
         log_det = latent.new_zeros(len(latent))
         for block, context in zip(self.blocks, self._contexts(condition), strict=True):
@@ -210,25 +206,20 @@ class _Flow(nn.Module):
         return x, log_det
 
     def inverse(self, v: Tensor, condition: Tensor) -> Tensor:
-        """Residual to data, ``(B, D)`` to ``(B, D)``; differentiable. Refused in training mode before a batch was
-        seen.
-        """
-        condition, x = self._checked(v, condition, "residuals"), v
+        """Residual to data, both ``(B, D)``; differentiable. Refused in training mode before a batch was seen."""
+        condition, x = self._checked(v, condition), v
         for block, context in zip(reversed(self.blocks), reversed(self._contexts(condition)), strict=True):
             x = block.inverse(x, context)
         return x if self.shift is None else self.shift.inverse(x, condition)
 
     def fit_shift(self, latent: Tensor, condition: Tensor, ridge: float = 1e-3) -> None:
-        """Set the linear shift to the least-squares fit on pairs, before training.
+        """Set the linear shift to the least-squares fit on pairs, before training; too few are refused.
 
         For ``ridge`` see :func:`ridge_regression`; maps of many numbers want more.
-
-        Raises:
-            CourseError: the flow was built without ``condition_shift``, or the pairs are too few.
         """
         if self.shift is None:
             raise CourseError("this flow has no linear shift: build it with FlowConfig(condition_shift=True).")
-        self.shift.fit(latent, self._checked(latent, condition, "latents"), ridge)
+        self.shift.fit(latent, self._checked(latent, condition), ridge)
 
     def encode(self, latent: Tensor, condition: Tensor) -> Tensor:
         """The residual alone: ``(B, D)``."""
@@ -262,27 +253,16 @@ class _Flow(nn.Module):
         finally:
             self.embedder.train(was_training)
 
-    def _checked(self, x: Tensor, condition: Tensor, what: str) -> Tensor:
-        """The condition in the shape and dtype that the networks take; a :class:`CourseError` if a shape does not
-        fit.
-        """
-        if x.dim() != 2 or x.shape[1] != self.config.dim:
-            raise CourseError(
-                f"This flow takes {what} of shape (B, {self.config.dim}), not {tuple(x.shape)}: flatten them, or build "
-                "the flow with another dim."
-            )
-        if len(x) != len(condition):
-            raise CourseError(
-                f"There are {len(x)} {what} and {len(condition)} conditions: give one condition for each."
-            )
-        shape = self.config.condition_shape
+    def _checked(self, x: Tensor, condition: Tensor) -> Tensor:
+        """The condition in the shape and dtype that the networks take."""
+        dim, shape = self.config.dim, self.config.condition_shape
         if len(shape) == 1 and condition.dim() == 4 and condition.shape[2:] == (1, 1):
             condition = condition.flatten(1)
-        if tuple(condition.shape[1:]) != shape:
-            wanted = ", ".join(map(str, ("B", *shape)))
+        if x.shape != (len(condition), dim) or condition.shape[1:] != shape:
             raise CourseError(
-                f"This flow was built for conditions of shape ({wanted}), not {tuple(condition.shape)}: give that "
-                "shape or build the flow with another condition_shape."
+                f"This flow takes vectors (B, {dim}) and one condition for each, (B, {', '.join(map(str, shape))}), "
+                f"not {tuple(x.shape)} and {tuple(condition.shape)}: flatten them, or build the flow with another dim "
+                "and condition_shape."
             )
         return condition.to(self._like.dtype)
 
@@ -290,6 +270,38 @@ class _Flow(nn.Module):
     def _like(self) -> Tensor:
         """A tensor on the device and in the dtype of the parameters."""
         return self.blocks[0].norm.scale
+
+
+class _FlowBlock(nn.Module):
+    """ActNorm, then activation, then the coupling with fully connected networks, then a permutation.
+
+    This is the order of the released weights (CompVis/net2net, ``ConditionalFlatDoubleCouplingFlowBlock``); the paper's
+    figure 15 draws another one. The permutation is drawn from a CPU ``generator``.
+    """
+
+    def __init__(self, config: FlowConfig, generator: torch.Generator) -> None:
+        super().__init__()
+        leaky, dim = config.activation == "leaky_relu", config.dim
+        self.norm = ActNorm(dim)
+        self.activation = InvertibleLeakyReLU(count_log_det=config.activation_log_det) if leaky else None
+        self.coupling = AffineCoupling(
+            dim,
+            config.embedding_width,
+            lambda inputs, outputs: FullyConnectedNet(inputs, config.hidden_dim, config.hidden_depth, outputs),
+        )
+        self.shuffle = Shuffle(dim, generator)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        h, log_det = self.norm(x)
+        if self.activation is not None:
+            h, more = self.activation(h)
+            log_det = log_det + more
+        h, log_det = self.coupling(h, embedding, log_det)
+        return self.shuffle(h), log_det
+
+    def inverse(self, y: Tensor, embedding: Tensor) -> Tensor:
+        h = self.coupling.inverse(self.shuffle.inverse(y), embedding)
+        return self.norm.inverse(h if self.activation is None else self.activation.inverse(h))
 
 
 class ConditionalFlow(_Flow):
@@ -307,11 +319,8 @@ class ConditionalFlow(_Flow):
         super().__init__()
         self.config = config
         self.embedder = build_embedder(config)
-        leaky = config.activation == "leaky_relu"
-        activation = InvertibleLeakyReLU(count_log_det=config.activation_log_det) if leaky else None
-        sizes = config.dim, config.embedding_width, config.hidden_dim, config.hidden_depth
         permutations = torch.Generator().manual_seed(config.seed)
-        self.blocks = nn.ModuleList(FlowBlock(*sizes, activation, permutations) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(_FlowBlock(config, permutations) for _ in range(config.blocks))
         self.shift = ConditionShift(math.prod(config.condition_shape), config.dim) if config.condition_shift else None
         if generator is not None:
             self._draw_parameters(generator)
@@ -322,7 +331,7 @@ class ConditionalFlow(_Flow):
     def packed(self) -> "ConditionalFlow":
         """A frozen copy for fast sampling of many latents; later training does not change it, no gradient passes.
 
-        On a CPU, in float32, it cannot be moved to another device or dtype, see :class:`_PackedCoupling`.
+        On a CPU, in float32, it cannot be moved to another device or dtype, see :func:`_prepared`.
         """
         for block in self.blocks:
             block.norm.check_invertible()
@@ -331,48 +340,78 @@ class ConditionalFlow(_Flow):
 
 
 class _PackedCoupling(AffineCoupling):
-    """A frozen copy of a coupling whose products are prepared: S and T share their first one.
-
-    On a CPU oneDNN multiplies, which keeps weights in its own blocked layout and applies the activation inside the
-    product: twice as fast where MKL, torch's default, does not use AVX-512.
-    """
+    """A frozen copy of a coupling whose products are prepared: S and T share their first one."""
 
     def __init__(self, coupling: AffineCoupling) -> None:
         nn.Module.__init__(self)
         self.large, self.small = coupling.large, coupling.small
-        like = coupling.scale_nets[0].out.weight
-        self.onednn = like.device.type == "cpu" and like.dtype == torch.float32 and torch.backends.mkldnn.is_available()
         self._steps = []
-        with torch.no_grad():
-            for scale_net, shift_net in zip(coupling.scale_nets, coupling.shift_nets, strict=True):
-                (first_s, *rest_s), (first_t, *rest_t) = ([*net.hidden, net.out] for net in (scale_net, shift_net))
-                first = torch.cat([first_s.weight, first_t.weight]), torch.cat([first_s.bias, first_t.bias])
-                rest = [[self._prepared(one.weight, one.bias) for one in layers] for layers in (rest_s, rest_t)]
-                self._steps.append((self._prepared(*first), *rest))
-
-    def _prepared(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        weight, bias = weight.detach().clone(), bias.detach().clone()
-        return (torch.ops.mkldnn._reorder_linear_weight(weight, None) if self.onednn else weight), bias
-
-    def _layer(self, x: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
-        if self.onednn:
-            slope = [LEAKY_SLOPE] if activation == "leaky_relu" else []
-            return torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, slope, "")
-        y = F.linear(x, weight, bias)
-        if activation == "leaky_relu":
-            return F.leaky_relu_(y, LEAKY_SLOPE)
-        return y.tanh_() if activation == "tanh" else y
+        for scale_net, shift_net in zip(coupling.scale_nets, coupling.shift_nets, strict=True):
+            nets = [[(one.weight, one.bias) for one in (*net.hidden, net.out)] for net in (scale_net, shift_net)]
+            first = _prepared(*(torch.cat(pair) for pair in zip(nets[0][0], nets[1][0], strict=True)), "leaky_relu")
+            rest = [
+                [*(_prepared(*one, "leaky_relu") for one in middle), _prepared(*last, activation)]
+                for (_, *middle, last), activation in zip(nets, ("tanh", "none"), strict=True)
+            ]
+            self._steps.append((first, rest))
 
     @torch.no_grad()
     def terms(self, step: int, known: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
-        first, *nets = self._steps[step]
-        hidden = self._layer(torch.cat([known, embedding], 1), *first, "leaky_relu").chunk(2, 1)
-        outputs = []
-        for x, (*middle, last), activation in zip(hidden, nets, ("tanh", "none"), strict=True):
-            for one in middle:
-                x = self._layer(x, *one, "leaky_relu")
-            outputs.append(self._layer(x, *last, activation))
-        return outputs[0], outputs[1]
+        first, nets = self._steps[step]
+        log_scale, shift = first(torch.cat([known, embedding], 1)).chunk(2, 1)
+        for layer in nets[0]:
+            log_scale = layer(log_scale)
+        for layer in nets[1]:
+            shift = layer(shift)
+        return log_scale, shift
+
+
+def _prepared(weight: Tensor, bias: Tensor, activation: Literal["leaky_relu", "tanh", "none"]) -> Callable:
+    """A copy of a linear layer and the activation behind it, as one function.
+
+    On a CPU oneDNN multiplies, which keeps weights in its own blocked layout and applies the activation inside the
+    product: twice as fast where MKL, torch's default, does not use AVX-512.
+    """
+    weight, bias = weight.detach().clone(), bias.detach().clone()
+    slope = [LEAKY_SLOPE] if activation == "leaky_relu" else []
+    if weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available():
+        blocked = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+        return lambda x: torch.ops.mkldnn._linear_pointwise(x, blocked, bias, activation, slope, "")
+    after = {"leaky_relu": F.leaky_relu_, "tanh": torch.tanh_, "none": lambda y: y}[activation]
+    return lambda x: after(F.linear(x, weight, bias), *slope)
+
+
+class _GridBlock(AffineCoupling):
+    """The block on a grid: ActNorm, coupling of channels with convolutional networks, permutation of channels.
+
+    ``cells`` along one side are seen as one: with 2 the block works on a coarser grid.
+    """
+
+    def __init__(self, config: GridFlowConfig, cells: int, generator: torch.Generator) -> None:
+        hidden, seen = config.hidden_dim * cells, config.channels * cells**2
+
+        def net(inputs: int, outputs: int) -> nn.Module:
+            return nn.Sequential(
+                nn.Conv2d(inputs, hidden, 3, 1, 1),
+                nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
+                nn.Conv2d(hidden, hidden, 1),
+                nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
+                nn.Conv2d(hidden, outputs, 3, 1, 1),
+            )
+
+        super().__init__(seen, config.embedding_dim + config.position_dim, net)
+        self.grid, self.cells = (config.channels, config.side, config.side), cells
+        self.norm, self.shuffle = ActNorm(seen), Shuffle(seen, generator)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """``x (B, D)`` and the embedded condition in every cell, ``(B, E, G, G)``, to ``(B, D)`` and ``log_det``."""
+        h, log_det = self.norm(F.pixel_unshuffle(x.view(-1, *self.grid), self.cells))
+        h, log_det = super().forward(h, embedding, log_det)
+        return F.pixel_shuffle(self.shuffle(h), self.cells).flatten(1), log_det
+
+    def inverse(self, y: Tensor, embedding: Tensor) -> Tensor:
+        h = self.shuffle.inverse(F.pixel_unshuffle(y.view(-1, *self.grid), self.cells))
+        return F.pixel_shuffle(self.norm.inverse(super().inverse(h, embedding)), self.cells).flatten(1)
 
 
 class GridFlow(_Flow):
@@ -402,12 +441,8 @@ class GridFlow(_Flow):
         self.places = nn.ParameterList(
             torch.zeros(1, config.position_dim, config.side // cells, config.side // cells) for cells in (1, 2)
         )
-        context = config.embedding_dim + config.position_dim
         # Fine and coarse blocks by turns.
-        self.blocks = nn.ModuleList(
-            GridBlock(config.channels, config.side, cells, context, config.hidden_dim * cells, permutations)
-            for cells in (1 + index % 2 for index in range(config.blocks))
-        )
+        self.blocks = nn.ModuleList(_GridBlock(config, 1 + k % 2, permutations) for k in range(config.blocks))
         with torch.no_grad():
             for place in self.places:
                 place.copy_(0.1 * torch.randn(place.shape, generator=generator))

@@ -1,8 +1,4 @@
-"""Invertible layers: ActNorm, activation, the affine coupling, the permutation, and the blocks made of them.
-
-A block maps ``(B, D)`` to ``(B, D)`` under an embedded condition and reports the logarithm of its volume change. Blocks
-of :class:`FlowBlock` are the published ones, on vectors; those of :class:`GridBlock` see the same vectors as grids.
-"""
+"""Invertible layers: ActNorm, activation, permutation, the affine coupling and its fully connected network."""
 
 import math
 from collections.abc import Callable
@@ -15,8 +11,7 @@ from torch.nn import functional as F
 
 from course_lib.errors import CourseError
 
-__all__ = ["LEAKY_SLOPE", "ActNorm", "AffineCoupling", "FlowBlock", "FullyConnectedNet", "GridBlock"]
-__all__ += ["InvertibleLeakyReLU", "Shuffle"]
+__all__ = ["LEAKY_SLOPE", "ActNorm", "AffineCoupling", "FullyConnectedNet", "InvertibleLeakyReLU", "Shuffle"]
 
 LEAKY_SLOPE = 0.01
 """Of the LeakyReLUs inside coupling networks and the dense embedder."""
@@ -25,11 +20,9 @@ LEAKY_SLOPE = 0.01
 class ActNorm(nn.Module):
     """``y = scale * (x + loc)`` per channel; the first training batch leaves with mean 0 and standard deviation 1.
 
-    After that first batch ``loc`` and ``scale`` are ordinary parameters. In evaluation mode a layer that has not seen
-    data is the identity and stays so. Inputs are ``(B, C)`` or ``(B, C, H, W)``.
-
-    References:
-        Kingma and Dhariwal, "Glow", 2018, section 3.1; CompVis/net2net for the order of operations (add, then scale).
+    After that batch ``loc`` and ``scale`` are ordinary parameters. In evaluation mode a layer that has not seen data is
+    the identity and stays so. Inputs are ``(B, C)`` or ``(B, C, H, W)``. Source: Kingma and Dhariwal, "Glow", 2018,
+    section 3.1; the order of operations (add, then scale) is that of CompVis/net2net.
     """
 
     def __init__(self, channels: int) -> None:
@@ -54,12 +47,8 @@ class ActNorm(nn.Module):
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
-        """Set ``loc`` and ``scale`` from a batch, over all processes when ``torch.distributed`` runs.
-
-        If each process used its own batch, the replicas would silently be different networks.
-        """
-        # Sums in double precision, where there is one: the variance is a small difference of large numbers when the
-        # mean is far from 0.
+        """Set ``loc`` and ``scale`` from a batch, that of all processes together: else the replicas would differ."""
+        # In double precision, where there is one: the variance is a small difference when the mean is far from 0.
         wide = torch.float32 if x.device.type == "mps" else torch.float64
         values = x.detach().to(wide).transpose(0, 1).flatten(1)
         total = _over_processes(torch.cat([values.new_tensor([values.shape[1]]), values.sum(1)]))
@@ -76,9 +65,7 @@ class ActNorm(nn.Module):
         self._ready = True
 
     def check_invertible(self) -> None:
-        """Refuse an inverse that the next training batch would contradict: of a layer in training mode that has not
-        seen data.
-        """
+        """Refuse an inverse that the next training batch would contradict."""
         if self.training and not self.is_initialized:
             raise CourseError(
                 "ActNorm has not seen a batch yet, so its inverse is not defined: call the flow on one training batch "
@@ -86,12 +73,7 @@ class ActNorm(nn.Module):
             )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalise: ``y`` of the shape of ``x``, and ``log_det: (B,)`` = ``H * W * sum(log|scale|)``, the same for
-        each sample.
-
-        Raises:
-            CourseError: the number of channels is wrong, or the first training batch has one value per channel.
-        """
+        """Normalise: ``y`` of the shape of ``x``, and ``log_det: (B,)``, the same for each sample."""
         shape = self._parameter_shape(x)
         if self.training and not self.is_initialized:
             self.initialize(x)
@@ -99,7 +81,6 @@ class ActNorm(nn.Module):
         return y, (math.prod(x.shape[2:]) * self.scale.abs().log().sum()).expand(x.shape[0])
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Undo ``forward``: ``y / scale - loc``. Errors as for it, and see ``check_invertible``."""
         shape = self._parameter_shape(y)
         self.check_invertible()
         return y / self.scale.view(shape) - self.loc.view(shape)
@@ -121,10 +102,9 @@ def _over_processes(values: Tensor) -> Tensor:
 
 
 class InvertibleLeakyReLU(nn.Module):
-    """Multiply negative values of ``(B, D)`` by ``alpha``; invertible because ``alpha > 0``.
+    """Multiply negative values of ``(B, D)`` by ``alpha > 0``; ``log_det`` counts the negatives, ``log(alpha)`` each.
 
-    Each negative coordinate stretches its axis by ``alpha``, so ``log_det`` is the number of negatives times
-    ``log(alpha)``. The released code reports 0 instead, which makes its likelihood wrong while its inverse stays right;
+    The released code reports 0 instead, which makes its likelihood wrong while its inverse stays right;
     ``count_log_det=False`` reproduces that. CompVis/net2net, the option "lrelu" of its flow blocks (slope 0.9).
     """
 
@@ -141,10 +121,9 @@ class InvertibleLeakyReLU(nn.Module):
 
 
 class Shuffle(nn.Module):
-    """A fixed random permutation of the channels, so that successive couplings split them differently.
+    """A fixed random permutation of the channels of ``(B, D)`` or ``(B, D, H, W)``; the log-determinant is 0.
 
-    The order, drawn from a CPU ``generator``, is a buffer: it is part of the trained network and must travel in its
-    checkpoint.
+    The order, drawn from a CPU ``generator``, is a buffer: it is part of the trained network.
     """
 
     def __init__(self, dim: int, generator: torch.Generator) -> None:
@@ -155,7 +134,6 @@ class Shuffle(nn.Module):
         self.register_buffer("inverse_order", order.argsort())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Permute ``x: (B, D)`` or ``(B, D, H, W)``; the log-determinant is 0."""
         return x[:, self.order]
 
     def inverse(self, y: Tensor) -> Tensor:
@@ -165,8 +143,7 @@ class Shuffle(nn.Module):
 class FullyConnectedNet(nn.Module):
     """``depth + 2`` linear layers with LeakyReLU (slope 0.01) between them, and BatchNorm before that if asked for.
 
-    References:
-        Net2Net, supplement, table 4a; CompVis/net2net, ``BasicFullyConnectedNet``.
+    Source: Net2Net, supplement, table 4a; CompVis/net2net, ``BasicFullyConnectedNet``.
     """
 
     def __init__(self, in_dim: int, hidden_dim: int, depth: int, out_dim: int, batch_norm: bool = False) -> None:
@@ -194,9 +171,8 @@ class AffineCoupling(nn.Module):
 
     The halves leave in swapped order. The tanh lets one coupling scale by a factor between 1/e and e; ``T`` is free. An
     odd number of channels is split into ``ceil(D / 2)`` and ``floor(D / 2)``, and the inverse splits its input the
-    other way round, so it inverts odd sizes exactly (the released unconditional code does not).
-
-    ``net`` makes one of the networks S and T from its numbers of channels in and out.
+    other way round, so it inverts odd sizes exactly (the released unconditional code does not). ``net`` makes one of
+    the networks S and T from its numbers of channels in and out.
 
     References:
         Dinh et al., "Density estimation using Real NVP", 2017; Net2Net, supplement, table 4a and figure 15;
@@ -235,79 +211,3 @@ class AffineCoupling(nn.Module):
         a = (a - shift) * (-log_scale).exp()
         log_scale, shift = self.terms(0, a, embedding)
         return torch.cat([a, (b - shift) * (-log_scale).exp()], 1)
-
-
-class FlowBlock(nn.Module):
-    """ActNorm, then activation, then the coupling with fully connected networks, then a permutation.
-
-    This is the order of the released weights (CompVis/net2net, ``ConditionalFlatDoubleCouplingFlowBlock``); the paper's
-    figure 15 draws another one. The permutation is drawn from a CPU ``generator``.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        embedding_dim: int,
-        hidden_dim: int,
-        hidden_depth: int,
-        activation: InvertibleLeakyReLU | None,
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__()
-        self.norm, self.activation = ActNorm(dim), activation
-        self.coupling = AffineCoupling(
-            dim, embedding_dim, lambda inputs, outputs: FullyConnectedNet(inputs, hidden_dim, hidden_depth, outputs)
-        )
-        self.shuffle = Shuffle(dim, generator)
-
-    def forward(self, x: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
-        """Map ``x: (B, D)`` with ``embedding: (B, E)`` to ``(B, D)``, towards the residual, and ``log_det: (B,)``."""
-        h, log_det = self.norm(x)
-        if self.activation is not None:
-            h, more = self.activation(h)
-            log_det = log_det + more
-        h, log_det = self.coupling(h, embedding, log_det)
-        return self.shuffle(h), log_det
-
-    def inverse(self, y: Tensor, embedding: Tensor) -> Tensor:
-        """Undo ``forward``, mirrored step by step: ``y: (B, D)``, ``embedding: (B, E)`` to ``(B, D)``."""
-        h = self.coupling.inverse(self.shuffle.inverse(y), embedding)
-        return self.norm.inverse(h if self.activation is None else self.activation.inverse(h))
-
-
-class GridBlock(AffineCoupling):
-    """The block on a grid: ActNorm, coupling of channels with convolutional networks, permutation of channels.
-
-    Args:
-        channels, side: numbers in one cell, cells along one side of the grid.
-        cells: along one side, seen as one: 1 or 2. With 2 the block works on a coarser grid.
-        embedding_dim, hidden: channels of the embedded condition, and inside the networks.
-        generator: CPU generator for the permutation.
-    """
-
-    def __init__(
-        self, channels: int, side: int, cells: int, embedding_dim: int, hidden: int, generator: torch.Generator
-    ) -> None:
-        def net(inputs: int, outputs: int) -> nn.Module:
-            return nn.Sequential(
-                nn.Conv2d(inputs, hidden, 3, 1, 1),
-                nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
-                nn.Conv2d(hidden, hidden, 1),
-                nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
-                nn.Conv2d(hidden, outputs, 3, 1, 1),
-            )
-
-        seen = channels * cells**2
-        super().__init__(seen, embedding_dim, net)
-        self.grid, self.cells = (channels, side, side), cells
-        self.norm, self.shuffle = ActNorm(seen), Shuffle(seen, generator)
-
-    def forward(self, x: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
-        """``x (B, D)`` and the embedded condition in every cell, ``(B, E, G, G)``, to ``(B, D)`` and ``log_det``."""
-        h, log_det = self.norm(F.pixel_unshuffle(x.view(-1, *self.grid), self.cells))
-        h, log_det = super().forward(h, embedding, log_det)
-        return F.pixel_shuffle(self.shuffle(h), self.cells).flatten(1), log_det
-
-    def inverse(self, y: Tensor, embedding: Tensor) -> Tensor:
-        h = self.shuffle.inverse(F.pixel_unshuffle(y.view(-1, *self.grid), self.cells))
-        return F.pixel_shuffle(self.norm.inverse(super().inverse(h, embedding)), self.cells).flatten(1)
