@@ -9,7 +9,7 @@ import torch
 import wrong_answers
 
 from course_lib import checks
-from course_lib.checks import CheckResult, exercise, exercises, passed, require
+from course_lib.checks import CheckResult, exercise, exercises, require
 from course_lib.runner import all_notebooks
 
 EXERCISES = exercises()
@@ -71,11 +71,11 @@ def test_a_notebook_uses_all_its_checks_and_no_others(notebook):
     assert set(shown_answers(notebook.number)) == {name for name in EXERCISES if name[2:4] == notebook.number}
 
 
-@exercise
+@exercise("nb99")
 def double(answer):
     x = torch.randn(5)
     require(torch.allclose(answer(x), 2 * x), "the values are\nnot doubled", "use 2 * x")
-    return passed("doubled")
+    return "doubled"
 
 
 def test_a_check_prints_one_line(capsys):

@@ -12,9 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from course_lib.cinn.flow import ConditionalFlow, FlowConfig
-
-__all__ = ["RECORD_VARIABLE", "CheckResult", "Exercise", "exercise", "passed", "require", "require_shape", "toy_flow"]
+__all__ = ["RECORD_VARIABLE", "CheckResult", "Exercise", "close", "exercise", "require", "require_shape"]
 
 RECORD_VARIABLE = "COURSE_CHECKS"
 """Environment variable with the file to which each verdict is appended as a line of JSON; ``course grade`` sets it."""
@@ -29,22 +27,21 @@ class CheckResult:
     hint: str | None = None
 
     def __str__(self) -> str:
-        line = f"{'pass' if self.passed else 'not yet'}: {self.message}"
-        hint = f" · hint: {self.hint}" if self.hint and not self.passed else ""
-        return " ".join((line + hint).split())
+        hint = f" · hint: {self.hint}" if self.hint else ""
+        return " ".join(f"{'pass' if self.passed else 'not yet'}: {self.message}{hint}".split())
 
     def _ipython_display_(self) -> None:
         """Show nothing: the check has printed its line, and a cell that ends in the call would show it twice."""
 
 
 class _NotYet(Exception):
-    """Carries a result out of a check."""
+    """Carries message and hint out of a check."""
 
 
 def require(condition: object, message: str, hint: str | None = None) -> None:
     """End the check with "not yet" unless a condition holds; say what is wrong, and where to look."""
     if not bool(condition):
-        raise _NotYet(CheckResult(False, message, hint))
+        raise _NotYet(message, hint)
 
 
 def require_shape(found: Any, shape: tuple[int, ...], hint: str | None = None) -> None:
@@ -54,9 +51,9 @@ def require_shape(found: Any, shape: tuple[int, ...], hint: str | None = None) -
     require(found.shape == shape, message, hint)
 
 
-def passed(message: str) -> CheckResult:
-    """What a check returns at its end; the message says which property was shown."""
-    return CheckResult(True, message)
+def close(found: Tensor, wanted: Tensor, tolerance: float = 1e-5) -> bool:
+    """Whether two tensors of any precision agree; an answer may well compute in another one than its check."""
+    return torch.allclose(found.double(), wanted.double(), atol=tolerance)
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ class Exercise:
     """An exercise, such as ``nb02.coupling``; call it with the learner's answer, which may have several parts."""
 
     name: str
-    check: Callable[..., CheckResult]
+    check: Callable[..., str]
 
     def __call__(self, *answer: Any) -> CheckResult:
         """Check an answer, print the one-line verdict, return it; whatever the answer does, nothing is raised."""
@@ -81,9 +78,9 @@ class Exercise:
             # The same inputs each time, and the notebook's own random state is left alone.
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                return self.check(*answer)
+                return CheckResult(True, self.check(*answer))
         except _NotYet as verdict:
-            return verdict.args[0]
+            return CheckResult(False, *verdict.args)
         except Exception as error:
             reason = str(error).strip().splitlines() or ["no message"]
             return CheckResult(False, f"your answer raised {type(error).__name__}{_line_of(error)}: {reason[0]}")
@@ -96,20 +93,9 @@ def _line_of(error: Exception) -> str:
     return f" in line {frames[-1].lineno}" if frames else ""
 
 
-def exercise(check: Callable[..., CheckResult]) -> Exercise:
-    """Decorator that makes a check function an exercise; CONTRIBUTING.md shows one.
+def exercise(notebook: str) -> Callable[[Callable[..., str]], Exercise]:
+    """Decorator that makes a check an exercise of a notebook; it returns which property it has shown.
 
-    Its stub and its solution stand in the notebook alone, its typical wrong answers in ``tests/wrong_answers.py``.
+    Stub and solution stand in the notebook alone, typical wrong answers in ``tests/wrong_answers.py``.
     """
-    return Exercise(f"{check.__module__.rpartition('.')[2]}.{check.__name__}", check)
-
-
-def toy_flow() -> ConditionalFlow:
-    """A small conditional flow in float64 that is far from the identity: latents ``(B, 4)``, conditions ``(B, 3)``."""
-    generator = torch.Generator().manual_seed(0)
-    config = FlowConfig(dim=4, condition_shape=(3,), hidden_dim=16, hidden_depth=1, blocks=3)
-    flow = ConditionalFlow(config, generator).double().eval()
-    with torch.no_grad():
-        for parameter in flow.parameters():
-            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
-    return flow
+    return lambda check: Exercise(f"{notebook}.{check.__name__}", check)

@@ -1,0 +1,503 @@
+"""Checks of notebooks 00 to 06, experts, flows, translations: each asks for a property, so any correct code passes."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course_lib.checks.exercise import close, exercise, require, require_shape
+from course_lib.cinn.embedder import ridge_regression
+from course_lib.cinn.flow import ConditionalFlow, FlowConfig
+from course_lib.data.image_set import resize
+from course_lib.experts.protocol import fingerprint
+from course_lib.translation.translator import Translator
+
+__all__ = ["carry_residual", "consistency", "coupling", "cross", "dequantised_target", "flip", "freeze_expert",
+           "keep_residual", "log_prob", "probe", "reading", "same_residual", "shape_share", "shrink", "source",
+           "spread", "top_k", "training", "translator"]  # fmt: skip
+
+_PER_SAMPLE = "sum over the coordinates, dimension 1, and keep the batch"
+
+
+def _normal(*shape: int) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64)
+
+
+def _toy_flow() -> ConditionalFlow:
+    """A small conditional flow in float64 that is far from the identity: latents ``(B, 4)``, conditions ``(B, 3)``."""
+    generator = torch.Generator().manual_seed(0)
+    config = FlowConfig(dim=4, condition_shape=(3,), hidden_dim=16, hidden_depth=1, blocks=3)
+    flow = ConditionalFlow(config, generator).double().eval()
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return flow
+
+
+def _two_labels(count: int) -> Tensor:
+    """Label 0 and label 1 as one-hot conditions, ``(2, count, 3)``."""
+    return torch.eye(3, dtype=torch.float64)[torch.tensor([[0] * count, [1] * count])]
+
+
+# --- 00 and 01: experts -----------------------------------------------------------------------------------------------
+
+
+@exercise("nb00")
+def shrink(answer: Callable[[Tensor, int], Tensor]) -> str:
+    """The exercise: area averaging, which keeps the mean of the picture and uses every pixel."""
+    for large, small in ((64, 16), (32, 16), (24, 8)):
+        x = torch.rand(2, 3, large, large) * 2 - 1
+        found = answer(x, small)
+        require_shape(found, (2, 3, small, small), "cut into square blocks")
+        spike = torch.full((1, 3, large, large), -1.0)
+        spike[..., 1, 1] = 1.0
+        require(answer(spike, small)[0, 0, 0, 0] > -1, "some pixels are never looked at", "average, do not pick")
+        same_mean = close(found.mean((2, 3)), x.mean((2, 3)))
+        require(same_mean, "the mean colour of the picture changed", "every pixel must count, and count equally")
+        require(close(found, resize(x, small)), "the blocks are not the expert's", "which axis is which?")
+    return "every pixel counts equally, as in course_lib.data.resize"
+
+
+@exercise("nb01")
+def probe(answer: Callable[[Tensor, Tensor, Tensor, float], Tensor]) -> str:
+    """Exercise 1: a ridge-regression classifier, ``(x, labels, new, ridge) -> classes of new (M,)``."""
+    centres, labels = 2 * _normal(3, 12), torch.randint(0, 3, (400,))
+    x = (centres[labels] + _normal(400, 12)) * torch.logspace(-2, 2, 12, dtype=torch.float64) + 5
+    found = answer(x, labels, x, 0.1)
+    require_shape(found, (400,), "one class number for each row of `new`: end with argmax over dimension 1")
+    require(not found.is_floating_point(), "the result should be class numbers", "end with argmax over dimension 1")
+    require(
+        (found == labels).double().mean() > 0.95,
+        "well separated classes are mixed up",
+        "standardise every column: numbers of very different size stand side by side",
+    )
+    require(
+        (answer(x, labels, x[labels == 1][:20], 0.1) == 1).double().mean() > 0.9,
+        "rows of one class alone are put into other classes",
+        "standardise `new` with mean and standard deviation of the training rows, not with its own",
+    )
+    many, scale = _normal(300, 12), x.std(0) + 1e-6
+    # A penalty on the diagonal of the sum of squares, which is N − 1 in each standardised column.
+    weight, offset = ridge_regression(x / scale, F.one_hot(labels), 0.1 * 400 / 399)
+    require(
+        torch.equal(answer(x, labels, many, 0.1), (many / scale @ weight.T + offset).argmax(1)),
+        "the classes differ from those of ridge regression",
+        "the penalty is ridge times the number of rows, on the diagonal; centre the one-hot labels as well",
+    )
+    return "the same classes as ridge regression on standardised rows"
+
+
+@exercise("nb01")
+def freeze_expert(answer: Callable[[nn.Module], nn.Module]) -> str:
+    """Exercise 2: a network that training something on top of it cannot change, ``module -> module``."""
+    expert = answer(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten()))
+    require(isinstance(expert, nn.Module), "the result should be the network", "return the module")
+    head = nn.Linear(4 * 6 * 6, 1)
+    model = nn.Sequential(expert, head)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
+    before, images = fingerprint(expert), torch.randn(8, 3, 8, 8, requires_grad=True)
+    for _ in range(3):
+        model.train()  # what every training loop does at its start
+        optimizer.zero_grad()
+        (model(images) - 1).square().mean().backward()
+        optimizer.step()
+    require(
+        head.weight.grad is not None and images.grad is not None,
+        "gradients no longer reach what lies before the expert",
+        "switch off the gradients of the parameters, not the whole computation",
+    )
+    names = [name for name, parameter in expert.named_parameters() if parameter.requires_grad]
+    require(not names, f"parameters still ask for gradients: {', '.join(names)}", "requires_grad_(False)")
+    require(
+        fingerprint(expert) == before,
+        "its buffers moved: batch norm kept counting after model.train()",
+        "a parent's train() reaches its children through their own train(); make that do nothing",
+    )
+    same, hint = torch.equal(expert(images), expert(images)), "evaluation mode must survive a parent's train()"
+    require(same, "two calls on one input differ: dropout is active", hint)
+    return "three training steps on top, and not a bit of weights or buffers moved"
+
+
+# --- 02 and 03: flows -------------------------------------------------------------------------------------------------
+
+
+@exercise("nb02")
+def log_prob(answer: Callable[[Tensor, Tensor], Tensor]) -> str:
+    """Exercise 1: the log-density of ``z`` from the flow's two outputs, ``(v, log_det) -> (B,)``."""
+    for dim in (2, 5):
+        matrix, z = _normal(dim, dim) + 2 * torch.eye(dim, dtype=torch.float64), _normal(32, dim)
+        value = answer(z @ matrix.T, torch.linalg.slogdet(matrix).logabsdet.expand(len(z)))
+        require_shape(value, (len(z),), _PER_SAMPLE)
+        known = torch.distributions.MultivariateNormal(z.new_zeros(dim), precision_matrix=matrix.T @ matrix)
+        gap = value.double() - known.log_prob(z)
+        constant = gap - 0.5 * dim * math.log(2 * math.pi)
+        require(constant.abs().max() > 1e-6, f"the constant is missing: in {dim} dimensions the integral is above 1")
+        message = f"in {dim} dimensions the value is not that of the Gaussian which a linear flow gives"
+        require(gap.abs().max() < 1e-6, message, "log q(v) + log|det|, both summed over coordinates")
+    return "the density of a linear flow is the Gaussian that theory asks for, in 2 and in 5 dimensions"
+
+
+@exercise("nb02")
+def coupling(forward: Callable[..., tuple[Tensor, Tensor]], inverse: Callable[..., Tensor]) -> str:
+    """Exercise 2: a conditional double coupling with the scale ``0.5 + sigmoid``, and its inverse.
+
+    ``(h (B, D), e (B, K), four networks) -> y, log_det (B,)`` and ``(y, e, networks) -> h``.
+    """
+    h, e = _normal(16, 6), _normal(16, 2)
+    nets = tuple(lambda x, w=w: torch.sin(x @ w) for w in _normal(4, 5, 3))
+    y, log_det = forward(h, e, nets)
+    (a, b), (scale0, shift0, scale1, shift1) = h.chunk(2, 1), nets
+    first = torch.cat([a, e], 1)
+    b = b * (0.5 + scale0(first).sigmoid()) + shift0(first)
+    second = torch.cat([b, e], 1)
+    a = a * (0.5 + scale1(second).sigmoid()) + shift1(second)
+    require(y.shape == h.shape, "the first result should have the shape of h", "put the halves side by side again")
+    swapped = close(y, torch.cat([a, b], 1))
+    require(not swapped, "the halves are in the wrong order", "the output is b' and then a', side by side")
+    require(
+        close(y[:, :3], b),
+        "b' is not b * (0.5 + sigmoid(s0)) + t0 of the first half and the embedding",
+        "the networks read torch.cat([a, e], 1)",
+    )
+    message = "a' is not a * (0.5 + sigmoid(s1)) + t1 of b' and the embedding"
+    require(close(y[:, 3:], a), message, "the second step reads the new b'")
+    hint = "undo the second step first; take the shift away, then divide by the scale"
+    require(close(inverse(y, e, nets), h), "the inverse does not bring h back", hint)
+    require_shape(log_det, (len(h),), _PER_SAMPLE)
+    # Samples do not meet each other, so the derivative of their sum holds the Jacobian of each.
+    jacobians = torch.autograd.functional.jacobian(lambda x: forward(x, e, nets)[0].sum(0), h).transpose(0, 1)
+    require(
+        close(log_det, torch.linalg.slogdet(jacobians).logabsdet),
+        "the log-determinant differs from the one autograd finds",
+        "the factors on the diagonal are the scales: add the logarithms of both steps",
+    )
+    return "invertible, and the log-determinant agrees with autograd"
+
+
+@exercise("nb02")
+def keep_residual(answer: Callable[[ConditionalFlow, Tensor, Tensor, Tensor], Tensor]) -> str:
+    """Exercise 3: keep the residual, change the condition: ``(flow, z, own, other) -> z_new``."""
+    flow, z, (own, other) = _toy_flow(), _normal(8, 4), _two_labels(8)
+    with torch.no_grad():
+        moved = answer(flow, z, own, other)
+        require_shape(moved, z.shape, "flow(z, own) returns two things: the residual and the log-determinant")
+        require(not close(moved, z), "nothing has changed", "encode with one condition, decode with the other")
+        require(
+            close(flow(moved, other)[0], flow(z, own)[0]),
+            "the residual was not kept: the new z under the other condition has another v",
+            "v comes from z and the condition z belongs to; the other condition enters on the way back",
+        )
+        require(close(answer(flow, moved, other, own), z), "there and back does not return z", "is anything random?")
+    return "v is kept, and there and back returns every point"
+
+
+@exercise("nb03")
+def consistency(answer: Callable[[Tensor, Tensor], float]) -> str:
+    """Exercise 1: explained share of variance of ``(N, K)`` rows, ``(wanted, found) -> share``."""
+    wanted = 3 * _normal(500, 4) + 5
+    mean = wanted.mean(0)
+    shift = 1 - wanted.numel() / float((wanted - mean).square().sum())
+    require(abs(float(answer(wanted, wanted)) - 1) < 1e-8, "a perfect copy does not score 1", "1 minus an error")
+    require(
+        abs(float(answer(wanted, mean.expand_as(wanted)))) < 1e-8,
+        "answering the mean of all rows each time does not score 0",
+        "divide by the squared distance of the rows from their own mean",
+    )
+    require(
+        abs(float(answer(wanted, wanted + 1)) - shift) < 1e-8,
+        "a constant shift is not punished as it should be",
+        "compare the values themselves; a correlation forgives shifts and scales",
+    )
+    return "1 for a copy, 0 for the mean, and shifts are punished"
+
+
+@exercise("nb03")
+def training(answer: Callable[[nn.Module, Tensor, Tensor, int], float]) -> str:
+    """Exercise 2: maximum likelihood, ``(flow, latent, condition, steps) -> mean loss of the last ten steps``."""
+    # Latents are the condition, turned, plus Gaussian noise of a known size: their conditional entropy is known.
+    scale, dim, condition = 0.3, 4, torch.randn(3000, 3)
+    latent = condition @ torch.randn(3, dim) + scale * torch.randn(3000, dim)
+    entropy = dim * (0.5 + math.log(scale))
+    config = FlowConfig(dim=dim, condition_shape=(3,), hidden_dim=32, hidden_depth=1, blocks=3)
+    flow = ConditionalFlow(config, torch.Generator().manual_seed(0))
+    before = nn.utils.parameters_to_vector(flow.parameters()).detach()
+    found = float(answer(flow, latent, condition, 400))
+    unchanged = torch.equal(before, nn.utils.parameters_to_vector(flow.parameters()))
+    require(not unchanged, "the flow has not changed", "loss.backward(), then optimizer.step()")
+    with torch.no_grad():
+        v, log_det = flow.eval()(latent, condition)
+        reached = float((0.5 * v.square().sum(1) - log_det).mean())
+    require(
+        reached < entropy + 0.5,
+        f"the flow ends {reached - entropy:.1f} nats above the entropy of the data",
+        "is the log-determinant subtracted, and does every latent get its own condition?",
+    )
+    message = "the returned number is not the mean loss of the last steps"
+    require(abs(found - reached) < 1.0, message, "collect loss.item() and average the last ten")
+    return "the flow comes within half a nat of the entropy of the data"
+
+
+class _Pixels:
+    """A toy expert that is its own inverse: pictures are vectors ``(B, D)``."""
+
+    condition_shape: tuple[int, ...] = (3,)
+    latent_dim = 4
+
+    def encode(self, x: Tensor) -> Tensor:
+        return x[:, :3] if x.shape[1] == 3 else 2 * x
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return latent / 2
+
+
+@exercise("nb03")
+def carry_residual(answer: Callable[[Translator, Tensor, Tensor, Tensor], Tensor]) -> str:
+    """Exercise 3: the residual of one picture under another's condition, ``(translator, picture, own, other)``."""
+    translator, picture = Translator(_Pixels(), _toy_flow(), _Pixels()), _normal(6, 4)
+    own, other = _two_labels(6)
+    with torch.no_grad():
+        moved = answer(translator, picture, own, other)
+        require_shape(moved, picture.shape, "the last step decodes a latent with translator.target")
+        require(not close(moved, picture), "nothing has changed", "read v with one condition, write with another")
+        require(
+            close(translator.residual(moved, other), translator.residual(picture, own), 1e-8),
+            "the residual was not kept: under its new condition the picture has another v",
+            "encode with the target expert, flow with `own`, flow back with `other`, decode with the target expert",
+        )
+    return "the new pictures have the old residuals under the new conditions"
+
+
+# --- 04: text ---------------------------------------------------------------------------------------------------------
+
+
+@exercise("nb04")
+def reading(answer: Callable[[Tensor, Tensor, float], Callable[[Tensor], Tensor]]) -> str:
+    """Exercise 1: ridge regression, ``(embeddings, wanted, ridge) -> (embeddings -> readings)``."""
+    embeddings = _normal(200, 7) * torch.linspace(0.2, 2, 7, dtype=torch.float64) + 3
+    wanted = (embeddings[:, :3] + 0.5 * _normal(200, 3) > 3).double()
+    new = _normal(9, 7) + 3
+    for ridge in (0.01, 0.5):
+        read = answer(embeddings, wanted, ridge)
+        found, (weight, offset) = read(new), ridge_regression(embeddings, wanted, ridge)
+        require_shape(found, (9, 3))
+        require(
+            close(read(embeddings.mean(0, keepdim=True))[0], wanted.mean(0), 1e-6),
+            "at the mean embedding the reading is not the mean of the targets",
+            "centre both, and add the mean of the targets at the end",
+        )
+        require(
+            close(found, new @ weight.T + offset, 1e-6),
+            f"with ridge = {ridge} the readings are other ones",
+            "divide x.T @ x by the number of rows; the penalty is ridge times the mean of its diagonal",
+        )
+    return "the map is the ridge regression"
+
+
+@exercise("nb04")
+def dequantised_target(answer: Callable[[Tensor, Tensor, Callable, Callable], tuple[Tensor, Tensor]]) -> str:
+    """Exercise 2: a training item for BigGAN, ``(z, embedding, render, dequantise) -> (target, picture)``."""
+    z, embedding = _normal(12, 5), _normal(12, 3)
+
+    def render(noise: Tensor, given: Tensor) -> Tensor:
+        return torch.cat([noise.sum(1, keepdim=True), given], 1)
+
+    target, picture = answer(z, embedding, render, lambda e: e + 0.1 * torch.randn_like(e))  # random neighbours
+    require_shape(target, (12, 8), "torch.cat along dimension 1")
+    require(torch.equal(target[:, :5], z), "the noise is not in front, unchanged", "z comes first, and only e is moved")
+    moved = target[:, 5:] - embedding
+    require((moved != 0).all(), "the embedding in the target is the clean one", "pass it through dequantise")
+    require(moved.abs().max() < 1, "the second part of the target is no neighbour of the embedding")
+    require(
+        torch.equal(picture, render(z, embedding)),
+        "the picture was not rendered from the clean embedding",
+        "the caption has to describe the class itself; dequantise serves the flow alone",
+    )
+    return "noise first, a random neighbour of the embedding second, and the picture from the clean one"
+
+
+@exercise("nb04")
+def same_residual(answer: Callable[[ConditionalFlow, Tensor, Tensor], Tensor]) -> str:
+    """Exercise 3: every sentence under every residual, ``(flow, condition, v) -> (sentences, samples, D)``."""
+    flow, condition, v = _toy_flow(), _normal(4, 3), _normal(5, 4)
+    with torch.no_grad():
+        latent = answer(flow, condition, v)
+        require_shape(latent, (4, 5, 4), "20 latents in one pass, and view() at the end")
+        found = flow.encode(latent.flatten(0, 1), condition.repeat_interleave(5, 0))
+        require(
+            close(found, v.repeat(4, 1), 1e-8),
+            "under its own sentence a latent does not have the residual of its column",
+            "repeat_interleave the sentences and repeat the residuals, not the other way round",
+        )
+    return "row by sentence, column by residual"
+
+
+# --- 05: unpaired pictures --------------------------------------------------------------------------------------------
+
+
+@exercise("nb05")
+def flip(answer: Callable[[Tensor, slice, int], Tensor]) -> str:
+    """Exercise 1: one attribute of joined one-hots set to a value, ``(condition, block, value)``."""
+    blocks = (slice(0, 3), slice(3, 7), slice(7, 9))
+    condition = torch.cat([torch.eye(size)[torch.randint(size, (8,))] for size in (3, 4, 2)], 1)
+    before = condition.clone()
+    for block, value in ((blocks[1], 2), (blocks[2], 1), (blocks[0], 2)):
+        changed = answer(condition, block, value)
+        require(torch.equal(condition, before), "the condition that was given has changed", "work on a clone")
+        require_shape(changed, before.shape, "only numbers inside the block change")
+        require(
+            torch.equal(changed[:, block], torch.eye(block.stop - block.start)[[value] * 8]),
+            "the block is not the one-hot vector of the new value",
+            "clear the whole block before setting a single 1; `block.start` is where it begins",
+        )
+        rest = torch.ones(before.shape[1], dtype=torch.bool)
+        rest[block] = False
+        require(torch.equal(changed[:, rest], before[:, rest]), "another attribute has changed too", "use `block`")
+    return "one attribute is set, the others are as they were"
+
+
+@exercise("nb05")
+def translator(answer: Callable[[Tensor, Tensor], Callable[[Tensor, Tensor, Tensor], Tensor]]) -> str:
+    """Exercise 2: a linear translator, ``(latents, conditions) -> (latent, own, other) -> latent``."""
+    condition = torch.cat([torch.eye(3)[torch.randint(3, (400,))], torch.eye(2)[torch.randint(2, (400,))]], 1)
+    means, style, own = 3 * torch.randn(5, 6), torch.randn(400, 6), torch.randn(8, 6)
+    translate = answer(condition @ means + style - (style - style.mean(0)).mean(0), condition)
+    first = torch.cat([torch.eye(3)[[0] * 8], torch.eye(2)[[1] * 8]], 1)
+    second = torch.cat([torch.eye(3)[[2] * 8], torch.eye(2)[[1] * 8]], 1)
+    z = first @ means + own
+    moved = translate(z, first, second)
+    require_shape(moved, z.shape, "subtract the prediction under `own`, add that under `other`")
+    require(not close(moved, z), "the latents have not changed", "add the prediction under `other`")
+    require(
+        (moved - second @ means - own).abs().max() < 0.6,
+        "the translated latents are not where the other label's pictures are",
+        "least squares on centred conditions and latents; a large penalty makes the prediction too small",
+    )
+    require(
+        close(translate(moved, second, first), z, 1e-3),
+        "translating there and back does not return the latent",
+        "keep the residual: it is all that the prediction does not explain",
+    )
+    return "the label is exchanged, the residual is kept"
+
+
+@exercise("nb05")
+def top_k(answer: Callable[[Tensor, Tensor, int], float]) -> str:
+    """Exercise 3: retrieval of the true counterpart, ``(queries, gallery, k) -> share``; row i belongs to row i."""
+    gallery = torch.randn(40, 8)
+    for noise in (0.0, 0.6, 1.5):
+        # Two rows lie close together, so that exchanging queries and gallery is noticed.
+        queries = gallery + noise * torch.randn(40, 8) * torch.linspace(0.2, 2.0, 40)[:, None]
+        for k in (1, 5):
+            nearest = torch.cdist(queries, gallery).topk(k, dim=1, largest=False).indices
+            share = (nearest == torch.arange(40)[:, None]).any(1).float().mean().item()
+            require(
+                abs(float(answer(queries, gallery, k)) - share) < 1e-6,
+                f"with k = {k} and noise {noise} the share of found counterparts is another one",
+                "for each query the k gallery rows with the smallest distance; is row i among them?",
+            )
+    share = float(answer(gallery[:7] + 0.01, gallery, 3))
+    require(abs(share - 1) < 1e-6, "the gallery may be larger than the set of queries", "count the queries")
+    return "counterparts are counted right for every k"
+
+
+# --- 06: what is kept -------------------------------------------------------------------------------------------------
+
+
+@exercise("nb06")
+def spread(answer: Callable[[Tensor], float]) -> str:
+    """Exercise 1: how much samples of one input differ, ``(N, samples, 3, S, S) -> standard deviation of a pixel``."""
+    base = torch.randn(50, 1, 3, 8, 8)
+    require(
+        abs(float(answer(base.expand(-1, 4, -1, -1, -1)))) < 1e-6,
+        "samples that are all alike do not score 0",
+        "compare samples of one input with each other, not with the samples of other inputs",
+    )
+    for deviation in (0.1, 0.5):
+        drawn = base + deviation * torch.randn(50, 2, 3, 8, 8)
+        require(
+            abs(float(answer(drawn)) - deviation) < 0.03 * deviation,
+            f"noise of standard deviation {deviation} around each input is not measured as {deviation}",
+            "average the variances over inputs and pixels, then take the root; two samples need the unbiased variance",
+        )
+    return "0 for equal samples, and the standard deviation of known noise, whatever the inputs"
+
+
+@exercise("nb06")
+def source(answer: Callable[[Callable, Tensor, int], Callable]) -> str:
+    """Exercise 2: any expert's output as a condition, ``(expert, pictures, side) -> function of pictures``."""
+    pictures, other = torch.randn(40, 3, 16, 16), 2 * torch.randn(10, 3, 16, 16) + 1
+    # Places differ, so that statistics per channel and per place are not the same; channels have means of their own.
+    slope = torch.linspace(-2, 2, 16)
+
+    def maps(x: Tensor) -> Tensor:
+        return torch.cat([x, 3 * x[:, :1] + slope + 5], 1)
+
+    def vectors(x: Tensor) -> Tensor:
+        return maps(x).mean((2, 3))
+
+    def pooled(x: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(maps(x), 4)
+
+    condition = answer(maps, pictures, 4)(pictures)
+    require_shape(condition, (40, 4, 4, 4), "F.adaptive_avg_pool2d(output, side) for outputs with four axes")
+    require(
+        condition.mean((0, 2, 3)).abs().max() < 1e-4 and (condition.std((0, 2, 3)) - 1).abs().max() < 1e-2,
+        "the condition of the training pictures does not have mean 0 and standard deviation 1 in every channel",
+        "take the statistics of the pooled output, over pictures and places: axes 0, 2 and 3",
+    )
+    places = "one mean and one standard deviation for each channel, the same in all places"
+    inner = "mean and standard deviation are fixed by the training pictures, outside the inner function"
+    axes = "vectors are not pooled; their statistics go over axis 0 only"
+    for expert, right, over, given, message, hint in (
+        (maps, pooled, (0, 2, 3), pictures, "places are standardised one by one", places),
+        (maps, pooled, (0, 2, 3), other, "other pictures change the statistics", inner),
+        (vectors, vectors, 0, other, "an expert that gives vectors is not standardised in every coordinate", axes),
+    ):
+        std, mean = torch.std_mean(right(pictures), over, keepdim=True)
+        require(close(answer(expert, pictures, 4)(given), (right(given) - mean) / std, 1e-3), message, hint)
+    return "maps are pooled, vectors are not, and the training pictures fix all statistics"
+
+
+@exercise("nb06")
+def cross(answer: Callable[[ConditionalFlow, Tensor, Tensor], Tensor]) -> str:
+    """Exercise 3: every residual under every condition, ``(flow, latent, condition) -> (N, N, D)``."""
+    flow, latent, condition = _toy_flow(), _normal(4, 4), _normal(4, 3)
+    with torch.no_grad():
+        grid = answer(flow, latent, condition)
+        hint = (
+            "repeat the residuals along the columns and the conditions along the rows, and view the result at the end"
+        )
+        require_shape(grid, (4, 4, 4), hint)
+        require(
+            close(grid.diagonal(dim1=0, dim2=1).T, latent, 1e-8),
+            "the diagonal does not give the latents back",
+            "a residual under its own condition is the latent that it came from",
+        )
+        require(
+            close(flow(grid[1], condition)[0], flow(latent, condition)[0][1].expand(4, 4), 1e-8),
+            "row 1, read under the column's conditions, is not the residual of latent 1 in every column",
+            "row i has the residual of i, column j the condition of j; look at what changes along a row",
+        )
+    return "the diagonal reconstructs, and every row carries one residual through all conditions"
+
+
+@exercise("nb06")
+def shape_share(answer: Callable[[Tensor, Tensor, Tensor], float]) -> str:
+    """Exercise 4: shape bias of answers to cue conflicts, ``(named, shape, texture) -> share``, all ``int64 (N,)``."""
+    shape, texture = torch.arange(100) % 10, (torch.arange(100) % 10 + 1) % 10
+    named = torch.full((100,), -1)
+    named[:30], named[30:40] = shape[:30], texture[30:40]
+    require(
+        abs(float(answer(named, shape, texture)) - 0.75) < 1e-6,
+        "30 decisions for the shape, 10 for the texture and 60 for neither are not a share of 0.75",
+        "decisions for neither cue say nothing about the preference: leave them out of the denominator",
+    )
+    texture[50:60] = named[50:60] = shape[50:60]
+    require(
+        abs(float(answer(named, shape, texture)) - 0.75) < 1e-6,
+        "pairs of one class change the result",
+        "where shape and texture have the same class there is no conflict: leave these pictures out",
+    )
+    return "only conflicts count, and of them only the decisions for one of the two cues"
