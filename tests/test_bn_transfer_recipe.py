@@ -9,7 +9,7 @@ from course_lib.training import load_card
 
 
 def test_lines_differ_in_name_and_match_in_steps():
-    lines = comparison_lines(SourceModel.load(SOURCE), load_codes(SOURCE), (0, 2))
+    lines = comparison_lines(SourceModel.load(SOURCE), load_codes(SOURCE), None, (0, 2))
     assert len({one.name for one in lines}) == len(lines) and {one.settings["method"] for one in lines} == set(METHODS)
     main = {one.name: one for one in lines[: len(TUNED)]}
     assert set(main) == set(TUNED) and all(one.seeds == 3 for one in main.values())
@@ -17,7 +17,7 @@ def test_lines_differ_in_name_and_match_in_steps():
     assert {main[name].stops for name in ("propagation, both stages", "fine-tuning", "scratch")} == {(0, 2)}
     assert len({one.batch_size for one in lines}) == 1
     assert {f"{SOURCE}-codes", SHIPPED, COMPARISON} <= set(RECIPES)
-    method = main["propagation"].build(0)
+    method, _ = main["propagation"].build(0)
     assert len(method.data.labels) == 160 and method.modules["generator"].config.classes == 8
 
 

@@ -36,22 +36,23 @@ def contender(name, rate, seeds=2, built=None):
     def build(seed):
         if built is not None:
             built.append((name, seed))
-        return Line(seed, rate)
+        return Line(seed, rate), look
 
-    return Contender(name, build, lambda network, seed: network.weight.view(1, 1, 1, 1).expand(4, 3, 2, 2), 2, seeds)
+    return Contender(name, build, 2, seeds)
 
 
-def score(pictures):
-    return {"distance": (pictures.mean() - 1).abs().item(), "class accuracy": pictures.mean().item()}
+def look(network, stop):
+    pictures = network.weight.view(1, 1, 1, 1).expand(4, 3, 2, 2)
+    return pictures, {"distance": (pictures.mean() - 1).abs().item(), "class accuracy": pictures.mean().item()}
 
 
 def test_a_comparison_scores_at_stops_is_kept_and_names_who_wins(tmp_path):
     built = []
     job = Job(current("quick"), out=tmp_path, work=tmp_path / "work")
     lines = [contender("fast", 0.2, 2, built), contender("slow one", 0.05, 1, built)]
-    found = compare(job, "race", lines, score, (0, 2, 4), shown=2)
+    found = compare(job, "race", lines, (0, 2, 4), shown=2)
     assert built == [("fast", 0), ("slow one", 0), ("fast", 1)]
-    assert found == json.loads(json.dumps(found)) == compare(job, "race", lines, score, (0, 2, 4)) and len(built) == 3
+    assert found == json.loads(json.dumps(found)) == compare(job, "race", lines, (0, 2, 4)) and len(built) == 3
     first, second = found["fast"]
     assert first["steps"] == [0, 2, 4] and first["scores"]["distance"][0] == pytest.approx(1)
     assert second["scores"]["distance"][0] == pytest.approx(0.9)
@@ -68,7 +69,7 @@ def test_a_comparison_scores_at_stops_is_kept_and_names_who_wins(tmp_path):
 
 def test_no_repetition_begins_after_the_time_is_up(tmp_path):
     job = Job(current("quick"), out=tmp_path, work=tmp_path, seconds=0.0)
-    assert compare(job, "race", [contender("fast", 0.2)], score, (2,)) == {}
+    assert compare(job, "race", [contender("fast", 0.2)], (2,)) == {}
 
 
 def test_real_pictures_score_best_and_swapped_classes_worst():

@@ -6,6 +6,8 @@ import torch
 from course_lib.data import target_classes
 from course_lib.evaluation.class_scores import KERNEL
 from course_lib.experts import fingerprint
+from course_lib.profiles import Profile
+from course_lib.recipes.recipe import Job
 from course_lib.recipes.which_method import COPIES, MAIN, NAME, WAYS, Bench, contenders, mirrored, pack, unpack
 from course_lib.training import Budget, load_card, load_weights, train
 
@@ -57,10 +59,7 @@ def test_strips_are_small_and_come_back(few):
 
 
 def test_runs_have_names_of_their_own_and_the_main_ones_all_panels():
-    class Anything:
-        build = draw = staticmethod(lambda *given: None)
-
-    lines = contenders({"critters": Anything, "planets": Anything}, seeds=2)
+    lines = contenders(None, Job(Profile("cpu")), {}, seeds=2)
     names = [one.name for one in lines]
     assert len(set(names)) == len(names) == len(WAYS) + 3 * len(MAIN)
     assert all(one.seeds == (2 if one.name in WAYS else 1) for one in lines)

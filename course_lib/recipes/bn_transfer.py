@@ -1,7 +1,6 @@
 """Training of class transfers: the shipped generator of new classes, and a comparison with other ways to learn them."""
 
 from dataclasses import asdict, replace
-from functools import cache
 
 from torch import Tensor, nn
 
@@ -17,7 +16,6 @@ from ..bn_transfer.transfer import (
     with_old,
 )
 from ..data.avatars import NEW_KINDS, kind_classes, load_kinds
-from ..data.image_set import ImageSet
 from ..evaluation.class_scores import ACCURACY, FRECHET, KERNEL, ClassScores
 from ..evaluation.features import Judge
 from ..experts.protocol import SourceModel
@@ -25,7 +23,7 @@ from ..gan_training import CodeSpace, GANSchedule, load_codes
 from ..profiles import seed_everything
 from ..training.files import Card, load_card, load_weights, save_weights
 from ..training.method import History
-from .recipe import Contender, Job, compare, data_hash, on_held_out, publish, publish_comparison
+from .recipe import Contender, Job, Look, compare, data_hash, on_held_out, publish, publish_comparison
 
 __all__ = [
     "COMPARISON",
@@ -51,66 +49,65 @@ TUNED = {
 class."""
 
 
-@cache
-def _pictures(per_class: int | None, seed: int) -> ImageSet:
-    return kind_classes(NEW_KINDS, per_class, seed).part("train")
-
-
 def comparison_lines(
-    source: SourceModel, codes: CodeSpace, stops: tuple[int, ...], seeds: int = 3, each: int = 30
+    source: SourceModel, codes: CodeSpace, held: ClassScores, stops: tuple[int, ...], seeds: int = 3
 ) -> list[Contender]:
     """What is compared, in the order of importance.
 
     Lines are scored at ``stops``, half as many again where only batch norms train, those with other amounts only at the
-    last; the main lines have ``seeds`` repetitions, the others one; ``each`` pictures of every class are drawn.
+    last; the main lines have ``seeds`` repetitions, the others one. 30 pictures of every class are drawn and held
+    against ``held``.
     """
+    # Where only batch norms train: half as many steps again. Rates fall before each stop, so none stands in the middle
+    # of the adversarial steps.
+    longer = tuple(sorted({stop * 3 // 2 for stop in (*stops[:2], stops[-1])}))
 
     def line(
         name: str,
         settings: PropagationSettings,
         per_class: int = 20,
         old: int | None = None,
-        seeds: int = seeds,
-        every: bool = True,
+        seeds: int = 1,
+        every: bool = False,
     ) -> Contender:
-        def build(seed: int) -> PropagationMethod:
-            data = new_class_data(source, _pictures(per_class, seed), codes)
+        def build(seed: int) -> tuple[PropagationMethod, Look]:
+            data = new_class_data(source, kind_classes(NEW_KINDS, per_class, seed).part("train"), codes)
             begin = with_old(source, old, seed) if old else source
             mixtures = similar_mixtures(begin, data.latents, data.labels)
-            return PropagationMethod(data, *make_networks(begin, settings, mixtures, seed), settings, source.space)
 
-        def draw(network: nn.Module, seed: int) -> Tensor:
-            return draw_new_classes(recalibrate_batchnorm(network), source.space, each, seed)[0]
+            def look(network: nn.Module, stop: int) -> tuple[Tensor, dict[str, float]]:
+                drawn, _ = draw_new_classes(recalibrate_batchnorm(network), source.space, 30, seed)
+                return drawn, held.mean(drawn, held.asked(30))
 
-        places = stops
-        if settings.schedule is _LONGER:
-            # Where only batch norms train: half as many steps again. Rates fall before each stop, so none stands in the
-            # middle of the adversarial steps.
-            places = tuple(sorted({stop * 3 // 2 for stop in (*stops[:2], stops[-1])}))
+            return PropagationMethod(
+                data, *make_networks(begin, settings, mixtures, seed), settings, source.space
+            ), look
+
+        places = longer if settings.schedule is _LONGER else stops
         places = places if every else places[-1:]
         described = asdict(settings) | {"pictures a class": per_class, "old classes": old or len(source.classes)}
-        return Contender(name, build, draw, settings.batch_size, seeds, places, described)
+        return Contender(name, build, settings.batch_size, seeds, places, described)
 
+    tuned = TUNED["propagation"]
     return [
-        *(line(name, settings) for name, settings in TUNED.items()),
-        line("propagation, random start", replace(TUNED["propagation"], init="random"), seeds=1, every=False),
-        line("free, mixture start", replace(TUNED["free"], init="mixture"), seeds=1, every=False),
-        *(line(f"propagation, {old} old classes", TUNED["propagation"], 20, old, 1, False) for old in (5, 20)),
-        *(line(f"{name}, 50 pictures", settings, 50, None, 1) for name, settings in TUNED.items()),
+        *(line(name, settings, seeds=seeds, every=True) for name, settings in TUNED.items()),
+        line("propagation, random start", replace(tuned, init="random")),
+        line("free, mixture start", replace(TUNED["free"], init="mixture")),
+        *(line(f"propagation, {old} old classes", tuned, old=old) for old in (5, 20)),
+        *(line(f"{name}, 50 pictures", settings, 50, every=True) for name, settings in TUNED.items()),
     ]
 
 
 def train_bn_transfer_comparison(job: Job) -> Card:
     """Propagation beside other ways to learn the same classes, with equally many steps."""
     device, job = job.profile.device, replace(job, precision="bf16-mixed")
-    source, judge = SourceModel.load(SOURCE, device), Judge.load().to(device)
+    source, data = SourceModel.load(SOURCE, device), kind_classes(NEW_KINDS)
+    held = ClassScores(data.subset(data.split > 0), Judge.load().to(device))
     seeds = job.profile.pick(quick=1, cpu=3, gpu=5)
     stops = job.profile.pick(quick=(0, 2), cpu=(0, 100, 200, 300), gpu=(0, 150, 450, 1500))
-    lines, data = comparison_lines(source, load_codes(SOURCE), stops, seeds), kind_classes(NEW_KINDS)
-    held = ClassScores(data.subset(data.split > 0), judge)
-    labels = held.asked(30)
+    lines = comparison_lines(source, load_codes(SOURCE), held, stops, seeds)
     for some in (lines[: len(TUNED)], lines):  # what matters most has all its seeds first
-        results = compare(job, COMPARISON, some, lambda pictures: held.mean(pictures, labels), stops, shown=8 * 5)
+        results = compare(job, COMPARISON, some, shown=8 * 5)
     card = Card(COMPARISON, "comparison", {}, data=data_hash(load_kinds()))
     card.metrics = {"class accuracy of real pictures": held.real_accuracy, "class accuracy of a guess": held.chance}
     first = {name: repeated[0]["scores"] for name, repeated in results.items()}  # some lines have no other seed

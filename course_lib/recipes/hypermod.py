@@ -29,7 +29,7 @@ from ..hypermod.training import (
 )
 from ..profiles import seed_everything
 from ..training.files import Card
-from .recipe import Contender, Job, compare, data_hash, kept, on_held_out, publish, publish_comparison
+from .recipe import Contender, Job, Look, compare, data_hash, kept, on_held_out, publish, publish_comparison
 
 __all__ = ["KINDS_LEARNED", "OURS", "SCHEDULE", "SHOWN", "VARIANTS", "ConditionalStyleGAN", "Variant", "build_variant"]
 __all__ += ["train_hypermod", "train_hypermod_comparison"]
@@ -209,34 +209,27 @@ def train_hypermod_comparison(job: Job) -> Card:
     labels = scores.asked(32)
     aligned, alignment = _aligned(job, source)
 
-    def build(variant: str, pictures: int, seed: int) -> HyperModulationMethod:
+    def build(variant: str, pictures: int, seed: int) -> tuple[HyperModulationMethod, Look]:
         few = kind_classes(names, pictures, seed).part("train")
         known = transfer_data(source.space, few, source.generator.config.latent)
-        return build_variant(variant, known, source, SCHEDULE, seed, WIDTH, aligned)
 
-    def score(pictures: Tensor) -> dict[str, float]:
-        found = scores.by_class(pictures, labels)
-        mean = {name: found[INTRA_CLASS_MEAN][name] for name in (KERNEL, FRECHET, ACCURACY)}
-        return mean | {f"{KERNEL}, {name}": found[name][KERNEL] for name in names}
+        def look(network: nn.Module, stop: int) -> tuple[Tensor, dict[str, float]]:
+            drawn = draw_classes(network, labels, source.space, seed)
+            found = scores.by_class(drawn, labels)
+            mean = {name: found[INTRA_CLASS_MEAN][name] for name in (KERNEL, FRECHET, ACCURACY)}
+            return drawn, mean | {f"{KERNEL}, {name}": found[name][KERNEL] for name in names}
 
-    def draw(network: nn.Module, seed: int) -> Tensor:
-        return draw_classes(network, labels, source.space, seed)
+        return build_variant(variant, known, source, SCHEDULE, seed, WIDTH, aligned), look
 
     plan = [(variant, 50, 1 if variant == "self-aligned, equal vectors" else 3) for variant in VARIANTS]
     plan += [(variant, pictures, 1) for pictures in (10, 200) for variant in (OURS, "from scratch")]
-    contenders = [
-        Contender(
-            variant if pictures == 50 else f"{variant}, {pictures} pictures",
-            partial(build, variant, pictures),
-            draw,
-            BATCH,
-            seeds,
-            settings={"meaning": VARIANTS[variant].meaning} | (alignment if "aligned" in variant else {}),
-        )
-        for variant, pictures, seeds in plan
-    ]
+    contenders = []
+    for variant, pictures, seeds in plan:
+        name = variant if pictures == 50 else f"{variant}, {pictures} pictures"
+        settings = {"meaning": VARIANTS[variant].meaning} | (alignment if "aligned" in variant else {})
+        contenders.append(Contender(name, partial(build, variant, pictures), BATCH, seeds, settings=settings))
     stops = job.profile.pick(quick=(2, 4), cpu=STOPS, gpu=STOPS)
-    results = compare(job, "avatar-hypermod-comparison", contenders, score, stops, shown=2 * len(names))
+    results = compare(job, "avatar-hypermod-comparison", contenders, stops, shown=2 * len(names))
     for name in set(results) - set(SHOWN):
         results[name][0].pop("samples", None)
     card = Card("avatar-hypermod-comparison", "comparison", {"source": SOURCE, "classes": names, "width": WIDTH})

@@ -30,7 +30,7 @@ from ..profiles import seed_everything
 from ..training.files import Card
 from ..training.loop import train
 from ..training.method import Budget, Method, frozen
-from .recipe import Contender, Job, compare, data_hash, kept, publish, publish_comparison
+from .recipe import Contender, Job, Look, compare, data_hash, kept, publish, publish_comparison
 
 __all__ = ["DISTANCE", "NAME", "READ", "SIZES", "SOURCE", "TARGETS", "WAYS", "Target", "WholeMethod", "alae_iteration"]
 __all__ += ["config_at", "count_flops", "iteration_flops", "iteration_seconds", "measure_step", "method_iteration"]
@@ -372,6 +372,12 @@ def measure_step(size: int, rounds: int = 3, clock: Callable[[], float] = time.p
     return {"batch": batch, **found}
 
 
+def warm_up(device: str) -> None:
+    """One step of a MindGAN: what is loaded at the first one counts for nobody."""
+    method = MindMethod(torch.zeros(4, SIZES.latent), SIZES)
+    train(method, Budget(1), 4, accelerator=device, checkpoint_every=0, preview_every=0, progress=False)
+
+
 # --- the comparison ---------------------------------------------------------------------------------------------------
 
 NAME = "avatar-mind2mind-comparison"
@@ -411,28 +417,26 @@ def train_mind2mind_comparison(job: Job) -> Card:
         features, seen = judge.read(pictures)
         return {DISTANCE: frechet_distance(wanted, features), READ: (seen["kind"] == kind).float().mean().item()}
 
-    def build(way: dict[str, Any], seed: int) -> MindMethod | WholeMethod:
+    def build(way: dict[str, Any], seed: int) -> tuple[MindMethod | WholeMethod, Look]:
         seed_everything(seed)
-        if way["fine_tuned"] is None:
-            return MindMethod(encode_set(expert, data), config, average=way["average"])
-        return WholeMethod(data, expert, config, way["fine_tuned"], seed, average=way["average"])
+        small = way["fine_tuned"] is None
 
-    def draw(way: dict[str, Any], network: nn.Module, seed: int) -> Tensor:
-        z = mindgan.uniform_noise(len(real), config, torch.Generator().manual_seed(0))
-        return (
-            expert.decode(network(z.to(device))).cpu() if way["fine_tuned"] is None else WholeMethod.sample(network, z)
-        )
+        def look(network: nn.Module, stop: int) -> tuple[Tensor, dict[str, float]]:
+            z = mindgan.uniform_noise(len(real), config, torch.Generator().manual_seed(0))
+            drawn = expert.decode(network(z.to(device))).cpu() if small else WholeMethod.sample(network, z)
+            return drawn, score(drawn)
 
-    warm = MindMethod(torch.zeros(4, SIZES.latent), SIZES)  # what is loaded at the first step counts for nobody
-    train(warm, Budget(1), 4, accelerator=device, checkpoint_every=0, preview_every=0, progress=False)
+        if small:
+            return MindMethod(encode_set(expert, data), config, average=way["average"]), look
+        return WholeMethod(data, expert, config, way["fine_tuned"], seed, average=way["average"]), look
+
+    warm_up(device)
     contenders = []
     for name, way in WAYS.items():
         stops = job.profile.pick(quick=way["stops"][:2], cpu=way["stops"], gpu=way["stops"])
-        options = {"stops": stops, "settings": way, "precision": way["precision"]}
-        contenders.append(
-            Contender(name, partial(build, way), partial(draw, way), way["batch_size"], way["seeds"], **options)
-        )
-    results = compare(job, NAME, contenders, score, shown=12)
+        line = Contender(name, partial(build, way), way["batch_size"], way["seeds"], stops, way, way["precision"])
+        contenders.append(line)
+    results = compare(job, NAME, contenders, shown=12)
     encoding = kept(job.work / NAME / "encoding.json", lambda: _encoding(job, expert, data))
     card = Card(NAME, "comparison", {"source": SOURCE, "target": "micah", **config.to_dict()}, metrics=dict(encoding))
     some = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[: len(real)]
@@ -453,7 +457,7 @@ def train_mind2mind_comparison(job: Job) -> Card:
 
 def _with_costs(one: Contender, repeated: list[dict[str, Any]], before: dict[str, float]) -> dict[str, float]:
     """Adds operations to the results of a way, and what came before its training; returns metrics of one step."""
-    method = one.build(0)
+    method, _ = one.build(0)
     batch = method.batch(torch.arange(4), torch.Generator())
     operations = count_flops(method_iteration(method, batch)) / 4 * one.batch_size
     a_step = repeated[0]["seconds"][-1] / repeated[0]["steps"][-1]

@@ -1,5 +1,4 @@
-"""What all recipes share: a budget per profile, a card, that a checkpoint only gives way to a better one, and
-comparisons of methods over seeds."""
+"""What all recipes share: a job, a card, that a checkpoint only gives way to a better one, comparisons over seeds."""
 
 import hashlib
 import json
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data.image_set import ImageSet
+from ..data.image_set import ImageSet, to_uint8
 from ..errors import CourseError
 from ..paths import CHECKPOINTS, DATA, RUNS
 from ..profiles import Profile
@@ -24,7 +23,7 @@ from ..training.loop import History, is_first_process, train
 from ..training.method import Budget, Method
 
 __all__ = ["Contender", "Job", "Results", "TrainingDone", "compare", "data_hash", "kept", "on_held_out", "publish"]
-__all__ += ["publish_comparison", "scores_file"]
+__all__ += ["publish_comparison"]
 
 
 class TrainingDone(Exception):
@@ -38,8 +37,8 @@ class Job:
     Attributes:
         profile: budget and device.
         out: folder for the finished weights.
-        work: folder for checkpoints and TensorBoard files while training; its run resumes after an interruption.
-        seconds, steps: time budget or number of steps that replaces the profile's number of steps.
+        work: folder for checkpoints and TensorBoard files; a run resumes there after an interruption.
+        seconds, steps: replace the profile's number of steps.
         seed: of initialisation, data order and noise.
         precision: as Fabric names it.
         accumulate: micro-batches a step; the batch becomes as many times larger, the memory stays.
@@ -62,8 +61,8 @@ class Job:
 
     @property
     def clock(self) -> Callable[[], float]:
-        """Seconds for comparisons: on one thread of a CPU those in which this process ran, so that whatever else the
-        machine does counts for nobody; elsewhere those of the clock."""
+        """Seconds for comparisons: on one thread of a CPU those in which this process ran, whatever else the machine
+        does; elsewhere those of the clock."""
         alone = self.profile.device == "cpu" and torch.get_num_threads() == 1
         return time.process_time if alone else time.perf_counter
 
@@ -72,21 +71,13 @@ class Job:
     ) -> History:
         """Trains ``method`` in this job's working folder, resuming where an earlier run stopped.
 
-        ``last`` says that no further training follows: of several processes only the first comes back.
-
-        Raises:
-            TrainingDone: in the other processes.
+        After the ``last`` training of a recipe all processes but the first end with :class:`TrainingDone`.
         """
-        options = {
-            "precision": self.precision,
-            "accumulate": self.accumulate,
-            "log_every": 100,
-            "checkpoint_every": 500,
-            "preview_every": 500,
-        } | options
-        budget = Budget(self.steps or (None if self.seconds else steps), self.seconds)
         shared = {"folder": self.work / name, "resume": True, "seed": self.seed, "accelerator": self.profile.device}
-        history = train(method, budget, batch_size, **shared, **options)
+        shared |= {"precision": self.precision, "accumulate": self.accumulate}
+        shared |= {"log_every": 100, "checkpoint_every": 500, "preview_every": 500}
+        budget = Budget(self.steps or (None if self.seconds else steps), self.seconds)
+        history = train(method, budget, batch_size, **shared | options)
         if last and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
         if last and not is_first_process():
@@ -119,11 +110,8 @@ def publish(
 ) -> Card:
     """Completes the card and writes the weights, unless what is there scores better; the first process alone does.
 
-    Args:
-        card: with name, kind, config, recipe, data and metrics.
-        tensors: the state dict.
-        primary, higher: name of the metric that decides, and whether more of it is better.
-        bits, fine: how weights are stored, see :func:`course_lib.training.save_weights`.
+    ``primary`` is the metric that decides, ``higher`` says that more of it is better; for ``bits`` and ``fine`` see
+    :func:`course_lib.training.save_weights`.
     """
     if not is_first_process():
         return card
@@ -160,6 +148,10 @@ def kept(path: Path, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 Results = dict[str, list[dict[str, Any]]]
 """Contender → its repetitions: ``steps`` and ``seconds`` at each stop, ``scores`` (name → values), ``samples``."""
 
+Look = Callable[[nn.Module, int], tuple[Tensor, dict[str, float]]]
+"""A trained network (its moving average where the method keeps one, in evaluation mode) and the number of the stop →
+pictures ``(N, 3, S, S)`` on the CPU and their scores."""
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -167,19 +159,16 @@ class Contender:
 
     Attributes:
         name: as figures call it.
-        build: seed → the method, with weights and few pictures of that seed.
-        draw: what pictures of the trained generator are made with: the method's first network (its moving average
-            where the method keeps one, in evaluation mode) and a seed → pictures ``(N, 3, S, S)`` on the CPU.
+        build: seed → the method, with weights and few pictures of that seed, and how its first network is looked at.
         batch_size: of a step.
         seeds: repetitions.
-        stops: steps at which it is scored; those of the comparison by default.
+        stops: steps at which it is scored, rising; those of the comparison by default.
         settings: what the card says about it.
         precision: as Fabric names it; the job's by default.
     """
 
     name: str
-    build: Callable[[int], Method]
-    draw: Callable[[nn.Module, int], Tensor]
+    build: Callable[[int], tuple[Method, Look]]
     batch_size: int
     seeds: int = 3
     stops: tuple[int, ...] = ()
@@ -187,48 +176,35 @@ class Contender:
     precision: str | None = None
 
 
-def compare(
-    job: Job,
-    name: str,
-    contenders: Sequence[Contender],
-    score: Callable[[Tensor], dict[str, float]],
-    stops: Sequence[int] = (),
-    shown: int = 0,
-) -> Results:
-    """Trains every contender from seed to seed, with scores of what it draws at each of the ``stops``, which rise.
+def compare(job: Job, name: str, contenders: Sequence[Contender], stops: Sequence[int] = (), shown: int = 0) -> Results:
+    """Trains every contender from seed to seed, with a look at each of the ``stops``.
 
     Seeds are the outer loop, so that a comparison that is cut short has a first seed of everything; with
     ``job.seconds`` no repetition begins after so many. What is finished lies in ``job.work / name`` and is not done
-    again. Seconds are those of :attr:`Job.clock`, without scoring. Of the first seed's last pictures ``shown``, evenly
+    again. Seconds are those of :attr:`Job.clock`, without looks. Of the first seed's last pictures ``shown``, evenly
     spaced, are kept as ``samples``, ``uint8``.
     """
     started, results = time.perf_counter(), {}
-    for seed in range(max((one.seeds for one in contenders), default=0)):
+    for seed in range(max(one.seeds for one in contenders)):
         for one in contenders:
+            folder = re.sub(r"[^a-z0-9]+", "-", one.name.lower()).strip("-")
+            path = job.work / name / folder / str(seed) / "scores.json"
             late = job.seconds is not None and time.perf_counter() - started > job.seconds
-            if seed < one.seeds and not (late and not scores_file(job, name, one.name, seed).is_file()):
-                found = _repeat(job, name, one, seed, score, one.stops or tuple(stops), shown)
+            if seed < one.seeds and (path.is_file() or not late):
+                found = _repeat(job, path, one, seed, one.stops or tuple(stops), shown)
                 results.setdefault(one.name, []).append(found)
     return results
 
 
-def scores_file(job: Job, name: str, contender: str, seed: int) -> Path:
-    """What is kept of one repetition in the comparison called ``name``, in a folder of its own."""
-    return job.work / name / re.sub(r"[^a-z0-9]+", "-", contender.lower()).strip("-") / str(seed) / "scores.json"
-
-
-def _repeat(
-    job: Job, name: str, one: Contender, seed: int, score: Callable, stops: Sequence[int], shown: int
-) -> dict[str, Any]:
+def _repeat(job: Job, path: Path, one: Contender, seed: int, stops: Sequence[int], shown: int) -> dict[str, Any]:
     """One repetition, from where an interrupted one stopped."""
-    path, found = scores_file(job, name, one.name, seed), {"steps": [], "seconds": [], "scores": {}}
-    if path.is_file():
-        found = json.loads(path.read_text())
-    if len(found["seconds"]) == len(stops):
+    found = json.loads(path.read_text()) if path.is_file() else {"steps": [], "seconds": [], "scores": {}}
+    done = len(found["steps"])
+    if done == len(stops):
         return found
-    method = one.build(seed)
+    method, look = one.build(seed)
     drawing = next(iter(method.modules))
-    for stop in stops[len(found["seconds"]) :]:
+    for number, stop in enumerate(stops[done:], done):
         seconds, network = (found["seconds"] or [0.0])[-1], method.unwrapped(drawing)
         if stop:
             before = job.clock()
@@ -239,15 +215,15 @@ def _repeat(
             network = history.averaged.get(drawing, network)
         training = network.training
         with torch.no_grad():
-            pictures = one.draw(network.eval(), seed)
+            pictures, scores = look(network.eval(), number)
         network.train(training)
         found["steps"].append(stop)
         found["seconds"].append(seconds)
-        for key, value in score(pictures).items():
+        for key, value in scores.items():
             found["scores"].setdefault(key, []).append(value)
         if shown and not seed:
             chosen = pictures[torch.arange(shown) * len(pictures) // shown]
-            found["samples"] = ((chosen + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).tolist()
+            found["samples"] = to_uint8(chosen.clamp(-1, 1)).tolist()
         atomic_write(path, lambda part: part.write_text(json.dumps(found)))
     for file in (path.with_name("state.safetensors"), *path.parent.glob("events*")):
         file.unlink(missing_ok=True)
@@ -274,7 +250,7 @@ def publish_comparison(
     Args:
         card: with name, config and data.
         contenders, results: see :func:`compare`.
-        primary: the metric that decides whether a comparison replaces the shipped one (lower is better).
+        primary: the metric that decides, lower is better.
         pairs: who is compared with whom.
         higher: scores of which more is better.
         samples: further tensors for the file.

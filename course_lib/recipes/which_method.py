@@ -1,10 +1,8 @@
 """One new kind, few pictures, one budget of seconds: every method of the course in its place. Notebook 11 shows it."""
 
 import io
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,7 @@ from ..bn_transfer import transfer as bn
 from ..bn_transfer.transfer import similar_mixtures
 from ..cinn.flow import ConditionalFlow, FlowConfig
 from ..data.avatars import kind_classes, load_kinds, load_people
-from ..data.image_set import ImageSet, to_float
+from ..data.image_set import ImageSet, to_float, to_uint8
 from ..evaluation.class_scores import ACCURACY, KERNEL, ClassScores
 from ..evaluation.distances import copy_share
 from ..evaluation.features import Judge
@@ -27,13 +25,12 @@ from ..hypermod.training import draw_classes, transfer_data
 from ..mind2mind.halves import MainDirections, load_halves
 from ..mind2mind.mindgan import MindMethod, uniform_noise
 from ..training.files import Card
-from ..training.loop import train
-from ..training.method import Budget, Method
+from ..training.method import Method
 from ..translation.training import FlowMethod, Pairs
 from .bn_transfer import TUNED
 from .hypermod import OURS, SCHEDULE, build_variant
-from .mind2mind import SIZES
-from .recipe import Contender, Job, compare, data_hash, publish_comparison, scores_file
+from .mind2mind import SIZES, warm_up
+from .recipe import Contender, Job, Look, compare, data_hash, publish_comparison
 
 __all__ = ["COPIES", "FAR", "MAIN", "NAME", "NEAR", "PICTURES", "WAYS", "Bench", "Way", "contenders", "mirrored"]
 __all__ += ["train_which_method", "unpack"]
@@ -175,52 +172,9 @@ class Bench:
         return FlowMethod(pairs, flow, rate=1e-3, weight_decay=0.02), draw
 
 
-class _Scores:
-    """Builds, draws and scores for one kind; what was built last is what is scored, as ``compare`` goes about it."""
-
-    def __init__(self, bench: Bench, kind: str, job: Job):
-        self.bench, self.kind, self.job, data = bench, kind, job, kind_classes([kind])
-        self.scores, self.real = ClassScores(data.subset(data.split > 0), bench.judge), data.part("train")
-
-    def build(self, way: str, pictures: int, name: str, seed: int) -> Method:
-        few, done = kind_classes([self.kind], pictures, seed).part("train"), 0
-        if (path := scores_file(self.job, NAME, name, seed)).is_file():  # it goes on where it was interrupted
-            done = len(json.loads(path.read_text())["steps"])
-        self.known, self.strip = self.bench.judge.features(torch.cat(list(few.batches(250)))), (name, seed, done)
-        method, self.drawing = self.bench.build(way, few, seed)
-        return method
-
-    def draw(self, network: nn.Module, seed: int) -> Tensor:
-        return self.drawing(network, DRAWN, seed)
-
-    def of(self, pictures: Tensor) -> dict[str, float]:
-        """Kernel distance and class accuracy."""
-        found = self.scores.by_class(pictures, torch.zeros(len(pictures), dtype=torch.int64))[self.kind]
-        return {key: found[key] for key in (KERNEL, ACCURACY)}
-
-    def __call__(self, pictures: Tensor) -> dict[str, float]:
-        """These, and near copies; the first pictures of the first seed are kept at every stop."""
-        (name, seed, stop), features = self.strip, self.bench.judge.features(pictures)
-        self.strip = name, seed, stop + 1
-        if not seed:
-            path = self.job.work / NAME / "strips" / f"{name}: {stop}.webp"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(pack(pictures[:SHOWN]))
-        return self.of(pictures) | {COPIES: copy_share(features, self.known, self.scores.features, 0.1)}
-
-    def references(self) -> dict[str, float]:
-        """What real training pictures score, as they are and decoded by the frozen halves, and what people score."""
-        real = torch.cat(list(self.real.batches(250)))
-        people = torch.cat(list(load_people().part("test").where(style=COMPANION).batches(250)))[:DRAWN]
-        halves = {"autoencoder": self.bench.autoencoder, "ALAE": self.bench.alae}
-        shown = {"real pictures": real, "people": people}
-        shown |= {f"decoded by the {name}": one.decode(one.encode(real)) for name, one in halves.items()}
-        return {f"{name}, {self.kind}: {key}": v for name, x in shown.items() for key, v in self.of(x).items()}
-
-
 def pack(pictures: Tensor) -> bytes:
     """Pictures ``(N, 3, S, S)`` in [−1, 1] side by side as one small WebP file."""
-    strip = torch.cat(list(pictures), 2).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+    strip = to_uint8(torch.cat(list(pictures), 2).clamp(-1, 1))
     found = io.BytesIO()
     Image.fromarray(strip.permute(1, 2, 0).contiguous().numpy()).save(found, "WEBP", quality=90)
     return found.getvalue()
@@ -232,29 +186,77 @@ def unpack(content: Tensor) -> Tensor:
     return torch.stack(to_float(strip.permute(2, 0, 1)).split(len(strip), 2))
 
 
-def contenders(scores: dict[str, _Scores], seeds: int = 3) -> list[Contender]:
+def contender(
+    bench: Bench, job: Job, held: dict[str, ClassScores], way: str, kind: str, pictures: int, name: str, seeds: int
+) -> Contender:
+    """A key of :data:`WAYS` with so many pictures of a kind; the strips of its first seed lie beside its scores.
+
+    ``held`` are kind → pictures that nobody trains on.
+    """
+
+    def build(seed: int) -> tuple[Method, Look]:
+        few = kind_classes([kind], pictures, seed).part("train")
+        known = bench.judge.features(torch.cat(list(few.batches(250))))
+        method, draw = bench.build(way, few, seed)
+
+        def look(network: nn.Module, stop: int) -> tuple[Tensor, dict[str, float]]:
+            drawn = draw(network, DRAWN, seed)
+            if not seed:
+                path = job.work / NAME / "strips" / f"{name}: {stop}.webp"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(pack(drawn[:SHOWN]))
+            copies = copy_share(bench.judge.features(drawn), known, held[kind].features, 0.1)
+            return drawn, _scores(held[kind], drawn) | {COPIES: copies}
+
+        return method, look
+
+    settings = {"method": way, "kind": kind, "pictures": pictures, "precision": WAYS[way].precision}
+    stops = WAYS[way].stops if seeds > 1 else WAYS[way].stops[:3]
+    stops = job.profile.pick(quick=(1, 2), cpu=stops, gpu=stops)
+    return Contender(name, build, WAYS[way].batch_size, seeds, stops, settings, WAYS[way].precision)
+
+
+def contenders(bench: Bench, job: Job, held: dict[str, ClassScores], seeds: int = 3) -> list[Contender]:
     """What is compared, in the order of importance: the near kind with 50 pictures, then far, 10 and 200.
 
-    Args:
-        scores: kind → what builds, draws and scores; :data:`NEAR` and :data:`FAR`.
-        seeds: repetitions with 50 pictures.
+    Repetitions with 50 pictures are ``seeds``; the other arguments are those of :func:`contender`.
     """
     plan = [(way, NEAR, 50, way, seeds) for way in WAYS]
     plan += [(way, FAR, 50, f"{way}, {FAR}", 1) for way in MAIN]
     plan += [(way, NEAR, count, f"{way}, {count} pictures", 1) for count in (10, 200) for way in MAIN]
-    return [
-        Contender(
-            name,
-            partial(scores[kind].build, way, count, name),
-            scores[kind].draw,
-            WAYS[way].batch_size,
-            repeated,
-            WAYS[way].stops if repeated > 1 else WAYS[way].stops[:3],
-            {"method": way, "kind": kind, "pictures": count, "precision": WAYS[way].precision},
-            WAYS[way].precision,
-        )
-        for way, kind, count, name, repeated in plan
-    ]
+    return [contender(bench, job, held, *line) for line in plan]
+
+
+def _scores(held: ClassScores, pictures: Tensor) -> dict[str, float]:
+    """Kernel distance and class accuracy of pictures of the one kind in ``held``."""
+    (kind,) = held.classes
+    found = held.by_class(pictures, torch.zeros(len(pictures), dtype=torch.int64))[kind]
+    return {key: found[key] for key in (KERNEL, ACCURACY)}
+
+
+def _references(bench: Bench, kind: str, held: ClassScores) -> dict[str, float]:
+    """What real training pictures score, as they are and decoded by the frozen halves, and what people score."""
+    real = torch.cat(list(kind_classes([kind]).part("train").batches(250)))
+    people = torch.cat(list(load_people().part("test").where(style=COMPANION).batches(250)))[:DRAWN]
+    shown = {"real pictures": real, "people": people}
+    for name, halves in (("autoencoder", bench.autoencoder), ("ALAE", bench.alae)):
+        shown[f"decoded by the {name}"] = halves.decode(halves.encode(real))
+    return {f"{name}, {kind}: {key}": v for name, some in shown.items() for key, v in _scores(held, some).items()}
+
+
+def _costs(job: Job, bench: Bench, way: str) -> dict[str, float]:
+    """Seconds before training with 50 pictures; milliseconds for one sample more in a batch, decoding included."""
+    for _ in range(2):  # what is loaded at the first time counts for nobody
+        before = job.clock()
+        method, draw = bench.build(way, kind_classes([NEAR], 50, 1).part("train"), 1)
+        found = {f"{way}: preparation seconds": job.clock() - before}
+    network, spent = next(iter(method.modules.values())).eval(), []
+    with torch.no_grad():
+        for count in (100, 100, 300):
+            before = job.clock()
+            draw(network, count, 0)
+            spent.append(job.clock() - before)
+    return found | {f"{way}: ms a sample": 1e3 * (spent[2] - spent[1]) / 200}
 
 
 def train_which_method(job: Job) -> Card:
@@ -263,22 +265,19 @@ def train_which_method(job: Job) -> Card:
     Seconds are those of the method's own training. Metrics have what stands beside them: ``WAY: preparation seconds``
     (encoding of pictures, codes, a start) and ``WAY: ms a sample``.
     """
-    bench = Bench(job.profile.device)
-    warm = MindMethod(torch.zeros(4, SIZES.latent), SIZES)  # what is loaded at the first step counts for nobody
-    train(warm, Budget(1), 4, accelerator=job.profile.device, checkpoint_every=0, preview_every=0, progress=False)
-    scores = {kind: _Scores(bench, kind, job) for kind in (NEAR, FAR)}
-    lines, results = contenders(scores, job.profile.pick(quick=1, cpu=3, gpu=3)), {}
-    for seeds in sorted({1, max(one.seeds for one in lines)}):  # one seed of everything first
-        for one in lines:
-            stops = job.profile.pick(quick=(1, 2), cpu=one.stops, gpu=one.stops)
-            some = replace(one, seeds=min(seeds, one.seeds), stops=stops)
-            results |= compare(job, NAME, [some], scores[one.settings["kind"]], stops)
+    bench, held = Bench(job.profile.device), {}
+    warm_up(job.profile.device)
+    for kind in (NEAR, FAR):
+        data = kind_classes([kind])
+        held[kind] = ClassScores(data.subset(data.split > 0), bench.judge)
+    lines = contenders(bench, job, held, job.profile.pick(quick=1, cpu=3, gpu=3))
+    results = compare(job, NAME, lines)
     card = Card(NAME, "comparison", {"near": NEAR, "far": FAR}, data=data_hash(load_kinds()))
-    card.recipe = {"chance": scores[NEAR].scores.chance, "samples scored": DRAWN, "companions": COMPANION}
-    for kind in scores.values():
-        card.metrics |= kind.references()
+    card.recipe = {"chance": held[NEAR].chance, "samples scored": DRAWN, "companions": COMPANION}
+    for kind, scores in held.items():
+        card.metrics |= _references(bench, kind, scores)
     for way in WAYS:
-        card.metrics |= {f"{way}: {key}": value for key, value in costs(job, scores[NEAR], way).items()}
+        card.metrics |= _costs(job, bench, way)
     card.notes = (
         "Scores: judge features, the 80 held-out pictures (val and test). Seconds: of the process, on a busy core."
     )
@@ -287,18 +286,3 @@ def train_which_method(job: Job) -> Card:
     for path in sorted((job.work / NAME / "strips").glob("*.webp")):
         strips[f"strips/{path.stem}"] = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
     return publish_comparison(job, card, lines, results, f"{MAIN[0]}: {KERNEL}", pairs, samples=strips)
-
-
-def costs(job: Job, scores: _Scores, way: str) -> dict[str, float]:
-    """Seconds before training with 50 pictures; milliseconds for one sample more in a batch, decoding included."""
-    for _ in range(2):  # what is loaded at the first time counts for nobody
-        before = job.clock()
-        network = next(iter(scores.build(way, 50, "", 1).modules.values())).eval()
-        found = {"preparation seconds": job.clock() - before}
-    spent = []
-    with torch.no_grad():
-        for count in (100, 100, 300):
-            before = job.clock()
-            scores.drawing(network, count, 0)
-            spent.append(job.clock() - before)
-    return found | {"ms a sample": 1e3 * (spent[2] - spent[1]) / 200}
