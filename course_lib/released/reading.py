@@ -2,19 +2,19 @@
 
 A torch file holds a pickle, a small program that may name any function. ``torch.load(weights_only=True)`` runs none
 that it does not know, but then refuses the whole file: those of Lightning name the classes of their settings, those of
-ALAE their running means, those of MindGAN an array. So the pickle is first looked through with ``pickletools``, which
-runs nothing, and each class that it makes objects of gets a stand-in that keeps nothing. A file that would call a
+ALAE their running means, those of MindGAN an array. So the pickle is followed once with a stand-in for every name in
+it, real ones included; for the reading itself the stand-ins replace what torch does not know. A file that would call a
 function is refused.
 """
 
 import pickle
-import pickletools
 import re
 import sys
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -31,8 +31,6 @@ __all__ = ["Contents", "State", "read_file"]
 State = Mapping[str, Tensor]
 """Tensors by name."""
 
-_DEPTH = 3
-"""How deep state dictionaries may lie in others."""
 _TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """What follows on the protocol in torch files that are not zip archives: all from before torch 1.6."""
 _FORMATS = {
@@ -41,7 +39,8 @@ _FORMATS = {
     b"version https://git-lfs": "the pointer of Git LFS to a file that was not fetched: run `git lfs pull`",
 }
 # What the readers raise on files that are cut off.
-_DAMAGE = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError)
+_DAMAGE = (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, zipfile.BadZipFile)
+_DAMAGE += (SafetensorError, MemoryError, OverflowError)
 _WHOLE = "a whole network as an object, not its tensors: with the authors' code, save its state_dict()"
 _VALUES = re.compile(
     r"(torch|numpy|collections|datetime|decimal|fractions|pathlib|argparse|uuid|typing|_codecs|copyreg)\..*"
@@ -86,28 +85,29 @@ def read_file(path: str | Path) -> Contents:
             start = file.read(1024)
     except OSError as error:
         raise CourseError(f"There is no checkpoint to read: {explain(error)}.") from error
-    classes: tuple[str, ...] = ()
-    # Eight bytes with the length of a JSON header, then that header.
-    if start[8:9] == b"{" and 0 < int.from_bytes(start[:8], "little") < 10**8:
-        try:
-            content: Any = load_file(path, device="cpu")
-        except (SafetensorError, OSError, ValueError) as error:
-            raise _damaged(path) from error
-    else:
-        _check_format(path, start)
-        content, classes = _read_torch(path)
+    # Safetensors: eight bytes with the length of a JSON header, then that header.
+    flat = start[8:9] == b"{" and 0 < int.from_bytes(start[:8], "little") < 10**8
+    if not flat and (what := _other_format(path, start)):
+        raise CourseError(f"{path.name} is {what}.")
+    try:
+        content, names = (load_file(path, device="cpu"), ()) if flat else _read_torch(path)
+    except (pickle.UnpicklingError, *_DAMAGE) as error:
+        raise CourseError(
+            f"{path.name} is damaged, cut off or no checkpoint ({path.stat().st_size:,} bytes): fetch it again."
+        ) from error
     parts: dict[str, dict[str, Tensor]] = {}
-    for place, state in _states(content, "", _DEPTH):
+    for place, state in _states(content):
         for name, tensor in state.items():
             before, _, rest = name.rpartition("/")
             parts.setdefault(before or place, {})[rest] = tensor
     if not parts:
-        raise CourseError(f"{path.name} holds {_without_tensors(content, classes)}.")
+        raise CourseError(f"{path.name} holds {_without_tensors(content, names)}.")
     step = content.get("global_step")
     return Contents(path, parts, step if isinstance(step, int) else None)
 
 
-def _states(content: Any, place: str, depth: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
+def _states(content: Any, place: str = "", depth: int = 3) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Place and tensors of every state dictionary, as deep in others as ``depth``."""
     # "param_groups": an optimiser, whose tensors have names too.
     if not isinstance(content, Mapping) or "param_groups" in content:
         return
@@ -118,79 +118,124 @@ def _states(content: Any, place: str, depth: int) -> Iterator[tuple[str, dict[st
         yield from _states(value, str(key), depth - 1)
 
 
-def _without_tensors(content: Any, classes: tuple[str, ...]) -> str:
-    """What a file without any tensor by name holds."""
-    if any(name.startswith("torch.nn.modules.") for name in classes) and not isinstance(content, Mapping):
-        return _WHOLE
-    if isinstance(content, Mapping) and "param_groups" in content:
+def _without_tensors(content: Any, names: tuple[str, ...]) -> str:
+    if not isinstance(content, Mapping):
+        whole = any(name.startswith("torch.nn.modules.") for name in names)
+        return (
+            _WHOLE
+            if whole
+            else f"no state dictionary ({type(content).__name__}): give a file that maps names to tensors"
+        )
+    if "param_groups" in content:
         return "the state of an optimiser and no weights: give the file of the network beside it"
-    keys = ", ".join(list(map(str, content))[:5]) if isinstance(content, Mapping) else type(content).__name__
-    objects = f"; objects of {', '.join(classes[:5])}" if classes else ""
-    return f"no state dictionary ({keys or 'nothing'}{objects}): give a file that maps names to tensors"
+    keys = ", ".join(list(map(str, content))[:5]) or "nothing"
+    return f"no state dictionary ({keys}): give a file that maps names to tensors"
 
 
-# --- what kind of file it is ----------------------------------------
-
-
-def _damaged(path: Path) -> CourseError:
-    return CourseError(
-        f"{path.name} is damaged, cut off or no checkpoint ({path.stat().st_size:,} bytes): fetch it again."
-    )
-
-
-def _check_format(path: Path, start: bytes) -> None:
-    """Refuses, in one sentence that says what it is, every file that is no torch file."""
-    what = next((text for sign, text in _FORMATS.items() if start.startswith(sign)), None)
+def _other_format(path: Path, start: bytes) -> str | None:
+    """What a file is, and what to do with it; None for a torch file, and for bytes that say nothing."""
     if not start:
-        what = "empty: fetch it again"
-    elif start[257:262] == b"ustar":
-        what = "a tar archive: unpack it and give one of its files (torch files that are tar, of 2017, are not read)"
-    elif zipfile.is_zipfile(path):
-        what = _zip_trouble(path)
-    elif what is None and all(byte >= 32 or byte in b"\t\n\r\f" for byte in start):
-        text = start.decode("utf-8", "replace").strip()
-        if re.match(r"(?i)<(!doctype|html|\?xml)", text):
-            title = re.search(r"(?is)<title>(.*?)</title>", text)
-            what = f"a web page{f' ({title[1].strip()[:80]})' if title else ''}, not the file that was asked for: "
-            what += "the download failed, fetch it again in a browser"
-        else:
-            what = f"a text that begins with {text[:40]!r}: give a checkpoint"
-    if what:
-        raise CourseError(f"{path.name} is {what}.")
-
-
-def _zip_trouble(path: Path) -> str | None:
-    """None for a torch file."""
-    names = [name for name in zipfile.ZipFile(path).namelist() if not name.endswith("/")]
-    if any(name.endswith("/constants.pkl") for name in names):
-        return "a TorchScript program, not a checkpoint: save the network's state_dict()"
-    if any(re.fullmatch(r"[^/]+/data\.pkl", name) for name in names):
+        return "empty: fetch it again"
+    if start[257:262] == b"ustar":
+        return "a tar archive: unpack it and give one of its files (torch files that are tar, of 2017, are not read)"
+    if zipfile.is_zipfile(path):
+        names = [name for name in zipfile.ZipFile(path).namelist() if not name.endswith("/")]
+        if any(name.endswith("/constants.pkl") for name in names):
+            return "a TorchScript program, not a checkpoint: save the network's state_dict()"
+        if any(re.fullmatch(r"[^/]+/data\.pkl", name) for name in names):
+            return None
+        if names and all(name.endswith(".npy") for name in names):
+            return "a NumPy archive: give a file that torch.save wrote"
+        shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+        return f"a zip archive of other files ({shown or 'none'}): unpack it and give one of them"
+    if what := next((text for sign, text in _FORMATS.items() if start.startswith(sign)), None):
+        return what
+    if any(byte < 32 and byte not in b"\t\n\r\f" for byte in start):
         return None
-    if names and all(name.endswith(".npy") for name in names):
-        return "a NumPy archive: give a file that torch.save wrote"
-    shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-    return f"a zip archive of other files ({shown or 'none'}): unpack it and give one of them"
+    text = start.decode("utf-8", "replace").strip()
+    if not re.match(r"(?i)<(!doctype|html|\?xml)", text):
+        return f"a text that begins with {text[:40]!r}: give a checkpoint"
+    title = re.search(r"(?is)<title>(.*?)</title>", text)
+    name = f" ({title[1].strip()[:80]})" if title else ""
+    return f"a web page{name}, not the file that was asked for: the download failed, fetch it again in a browser"
 
 
 # --- torch files ----------------------------------------
 
 
+class _StandIn:
+    """Takes the place of a class or function that a file names: does nothing, and notes what is done with it."""
+
+    called, kind = False, object  # torch's reader puts items only into true dictionaries and lists
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        return super().__new__(cls) if cls.kind is object else cls.kind()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        type(self).called = True  # not so where a pickle makes an object of a class: that is ``__new__`` alone
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        type(self).kind = OrderedDict
+
+    def append(self, item: Any) -> None:
+        type(self).kind = list
+
+    extend = append
+
+
+class _Follower(pickle.Unpickler):
+    """Reads a pickle with nothing but stand-ins, which are collected in ``found``."""
+
+    def __init__(self, file: IO[bytes], found: dict[str, type[_StandIn]]):
+        super().__init__(file)
+        self.found = found
+
+    def find_class(self, module: str, name: str) -> type[_StandIn]:
+        module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+        return self.found.setdefault(f"{module}.{name}", type("_Named", (_StandIn,), {}))
+
+    def persistent_load(self, pid: Any) -> type[_StandIn]:
+        return type("_Stored", (_StandIn,), {})
+
+
+def _followed(path: Path, zipped: bool) -> dict[str, type[_StandIn]]:
+    """Every class and function that a torch file names."""
+    found: dict[str, type[_StandIn]] = {}
+    with ExitStack() as stack:
+        if zipped:
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            name = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+/data\.pkl", name))
+            file, pickles = stack.enter_context(archive.open(name)), 1
+        else:
+            file = stack.enter_context(path.open("rb"))
+            # Magic number, version, sizes of integers, content, keys of the storages; their bytes follow.
+            pickles = 5 if _TORCH_MAGIC in file.peek(64)[:64] else 1
+        for _ in range(pickles):
+            _Follower(file, found).load()
+    return found
+
+
 def _read_torch(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """What a torch file holds, and the classes whose objects were left out."""
+    """What a torch file holds, and the names in it."""
     zipped = zipfile.is_zipfile(path)
-    try:
-        uses = _uses(path, zipped)
-    except (*_DAMAGE, zipfile.BadZipFile) as error:
-        raise _damaged(path) from error
-    calls = sorted(name for name, ways in uses.items() if "call" in ways and not _makes_a_value(name))
+    found = _followed(path, zipped)
+    # Classes of the authors begin with a capital letter. Whatever a name means, a call only meets a stand-in.
+    foreign = {name for name in found if name.partition(".")[0] not in sys.stdlib_module_names}
+    values = {name for name in foreign if name.rpartition(".")[2][:1].isupper()} | set(filter(_VALUES.fullmatch, found))
+    calls = sorted(name for name, one in found.items() if one.called and name not in values)
+    refused = "{} asks to run code while it is read ({}), so it was refused and nothing of it ran: get the weights as "
+    refused += ".safetensors, or as a file that holds only tensors."
     if calls:
-        raise _refusal(path, ", ".join(calls[:5]))
-    stand_ins = [(next((_EMPTY[way] for way in _EMPTY if way in ways), _Nothing), name) for name, ways in uses.items()]
+        raise CourseError(refused.format(path.name, ", ".join(calls[:5])))
     try:
-        with torch.serialization.safe_globals(stand_ins), path.open("rb") as file:
+        with torch.serialization.safe_globals([(one, name) for name, one in found.items()]), path.open("rb") as file:
             # By its suffix torch.load would take a path for safetensors.
             named = path.suffix == ".safetensors"
-            content = torch.load(file if named else path, "cpu", weights_only=True, mmap=zipped and not named)
+            mapped = zipped and not named
+            return torch.load(path if mapped else file, "cpu", weights_only=True, mmap=mapped), tuple(found)
     except pickle.UnpicklingError as error:
         if re.search("operand|Can only", str(error)):
             raise CourseError(
@@ -199,98 +244,5 @@ def _read_torch(path: Path) -> tuple[Any, tuple[str, ...]]:
         if "persistent" in str(error):
             raise CourseError(f"{path.name} holds {_WHOLE}.") from error
         if re.search("GLOBAL|reduce|unrecognized", str(error)):
-            raise _refusal(path, "a name of the operating system") from error
-        raise _damaged(path) from error
-    except _DAMAGE as error:
-        raise _damaged(path) from error
-    return content, tuple(sorted(name for name, ways in uses.items() if "new" in ways))
-
-
-def _refusal(path: Path, names: str) -> CourseError:
-    return CourseError(
-        f"{path.name} asks to run code while it is read ({names}), so it was refused and nothing of it ran: get the "
-        "weights as .safetensors, or as a file that holds only tensors."
-    )
-
-
-def _makes_a_value(name: str) -> bool:
-    """Whether a call makes a value or an object of the authors. Whatever it is, it only meets a stand-in."""
-    return bool(_VALUES.fullmatch(name)) or (
-        name.partition(".")[0] not in sys.stdlib_module_names and name.rpartition(".")[2][:1].isupper()
-    )
-
-
-class _Nothing:
-    """Takes the place of an object of a class named in a file; keeps nothing and does nothing."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        return super().__new__(cls)
-
-    def __setstate__(self, state: Any) -> None:
-        return None
-
-
-def _empty(kind: type) -> type:
-    """The same for classes derived from ``dict`` or ``list``: the reader puts items only into these themselves."""
-    return type("_Empty", (), {"__new__": lambda cls, *args, **kwargs: kind()})
-
-
-_EMPTY = {"item": _empty(OrderedDict), "append": _empty(list)}
-
-
-def _uses(path: Path, zipped: bool) -> dict[str, set[str]]:
-    """Every class and function that a file names → what is done with it or its objects; nothing is run.
-
-    "call" (or made by ``__reduce__``), "new", "item" (of a dictionary), "append" (to a list), "state"; none where it
-    is only mentioned.
-    """
-    uses: dict[str, set[str]] = {}
-    if zipped:
-        with zipfile.ZipFile(path) as archive:
-            name = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+/data\.pkl", name))
-            with archive.open(name) as file:
-                _follow(file, uses)
-        return uses
-    with path.open("rb") as file:
-        # Magic number, version, sizes of integers, content, keys of the storages; their bytes follow.
-        for _ in range(5 if _TORCH_MAGIC in file.peek(64)[:64] else 1):
-            _follow(file, uses)
-    return uses
-
-
-_WAYS = {"REDUCE": "call", "INST": "call", "OBJ": "call", "NEWOBJ": "new", "NEWOBJ_EX": "new", "BUILD": "state"}
-_WAYS |= {"SETITEM": "item", "SETITEMS": "item", "APPEND": "append", "APPENDS": "append"}
-
-
-def _follow(file: IO[bytes], uses: dict[str, set[str]]) -> None:
-    """One pickle: a stack that holds the name a thing was made of, or None, in place of the thing."""
-    stack: list[Any] = []
-    memo: dict[Any, Any] = {}
-    for opcode, argument, _ in pickletools.genops(file):
-        before = opcode.stack_before
-        if pickletools.markobject in before:
-            mark = len(stack) - 1 - stack[::-1].index(pickletools.markobject)
-            below = before.index(pickletools.markobject)
-            taken, stack[mark - below :] = [*stack[mark - below : mark], *stack[mark + 1 :]], []
-        else:
-            first = len(stack) - len(before)
-            taken, stack[first:] = stack[first:], []
-        made: Any = None
-        if opcode.name in ("GLOBAL", "INST"):
-            module, name = argument.split(" ", 1)
-            module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
-            made = f"{module}.{name}"
-            uses.setdefault(made, set())
-        elif opcode.name in _WAYS:
-            made = taken[0]
-        elif opcode.name in ("GET", "BINGET", "LONG_BINGET"):
-            made = memo.get(argument)
-        elif opcode.name in ("PUT", "BINPUT", "LONG_BINPUT"):
-            memo[argument] = stack[-1]
-        elif opcode.name == "DUP":
-            stack.append(taken[0])
-            made = taken[0]
-        if opcode.name in _WAYS and isinstance(made, str):
-            uses.setdefault(made, set()).add(_WAYS[opcode.name])
-        if opcode.stack_after:
-            stack.append(pickletools.markobject if opcode.name == "MARK" else made)
+            raise CourseError(refused.format(path.name, "a name of the operating system")) from error
+        raise
