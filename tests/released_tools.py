@@ -10,14 +10,17 @@ import torch
 from course_lib.cinn import ConditionalFlow, FlowConfig
 from course_lib.released.biggan import transferred_layout
 from course_lib.released.net2net import flow_layout
-from course_lib.released.net2net_biggan import BigAutoencoder, BigAutoencoderConfig, BigGan, GeneratorConfig
 from course_lib.released.net2net_experts import (
     BasicAutoencoder,
     BasicAutoencoderConfig,
+    BigAutoencoder,
+    BigAutoencoderConfig,
+    BigGan,
     Captioner,
     CaptionerConfig,
     Dequantiser,
     DequantiserConfig,
+    GeneratorConfig,
 )
 from course_lib.released.strict import export_state
 from course_lib.released.stylegan import HyperSizes, class_layout, hyper_layout

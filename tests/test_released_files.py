@@ -37,14 +37,12 @@ from course_lib.errors import CourseError
 from course_lib.gans import BigGANConfig, Discriminator, Generator
 from course_lib.gans.alae import ALAE, ALAEConfig
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
-from course_lib.released import strict
 from course_lib.released.alae import alae_layouts, load_alae
 from course_lib.released.biggan import load_biggan, load_biggan_discriminator
 from course_lib.released.net2net import load_net2net_expert, load_net2net_flow, load_translator_parts
-from course_lib.released.net2net_biggan import BigGan
-from course_lib.released.net2net_experts import BasicAutoencoder, Dequantiser
+from course_lib.released.net2net_experts import BasicAutoencoder, BasicAutoencoderConfig, BigGan, Dequantiser
 from course_lib.released.reading import read_file
-from course_lib.released.strict import describe_file, export_state, identify
+from course_lib.released.strict import describe_file, export_state, identify, known_kinds
 from course_lib.released.stylegan import load_stylegan, stylegan_layout
 
 STATE = {"mu.weight": torch.ones(2)}
@@ -381,11 +379,11 @@ def test_every_released_family_is_recognised_at_full_size(name):
         kind, tensors = identify(state)
         assert kind is not None
         _, kept, notes = kind.fit(tensors)
-        assert len(kept) == len(state) or notes
+        assert (set(tensors) <= set(kept) and len(tensors) == len(state)) or notes
 
 
 def test_what_the_report_names_can_be_called():
-    for kind in strict._KINDS:
+    for kind in known_kinds():
         module, _, name = kind.call.rpartition(".")
         assert callable(getattr(importlib.import_module(module), name)), kind.call
 
@@ -423,7 +421,7 @@ def test_reports_on_net2net(tmp_path):
 
 def test_a_report_names_the_released_model_of_the_same_sizes(tmp_path):
     with torch.device("meta"):
-        network = BasicAutoencoder()
+        network = BasicAutoencoder(BasicAutoencoderConfig())
     state = {name: torch.zeros(tensor.shape, dtype=tensor.dtype) for name, tensor in network.state_dict().items()}
     torch.save({**state, "loss.logvar": torch.zeros(())}, tmp_path / "faces32.ckpt")
     text = describe_file(tmp_path / "faces32.ckpt")

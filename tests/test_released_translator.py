@@ -17,8 +17,15 @@ from course_lib.released.net2net import (
     load_translator_parts,
     translator_layout,
 )
-from course_lib.released.net2net_biggan import BigAutoencoder, BigGan, GeneratorConfig
-from course_lib.released.net2net_experts import RELEASED_EXPERTS, BasicAutoencoder, Captioner, Dequantiser
+from course_lib.released.net2net_experts import (
+    RELEASED_EXPERTS,
+    BasicAutoencoder,
+    BigAutoencoder,
+    BigGan,
+    Captioner,
+    Dequantiser,
+    GeneratorConfig,
+)
 from course_lib.released.strict import fill, layout_of
 from course_lib.translation import CaptionerPrompts, load_released_translator
 
@@ -145,8 +152,6 @@ def test_pictures_to_pictures_through_a_file(tmp_path):
     with torch.no_grad():
         expected = target.decode(flow.inverse(v.repeat(2, 1), condition))
     assert agree(translator.render(v, images)[:, 0], expected)
-    once = load_translator_parts(path, normalise_twice=False).target
-    assert (once.encode(images) - parts.target.encode(images)).abs().max() > 1e-2
     drawn = load_released_translator(path, sample_condition=True).source
     assert not torch.equal(drawn.encode(images), drawn.encode(images))
 
@@ -168,7 +173,7 @@ def test_sentences_to_biggan_through_a_file(tmp_path):
     assert sentences.asked == ["<start> a red bird <end> ", "<start> tree <end> "]
     with torch.no_grad():
         latent = flow.inverse(v.repeat(2, 1), sentences.encode(sentences.asked[:2]))
-    assert agree(pictures[:, 0], gan.render(latent[:, :120], latent[:, 120:]))
+    assert agree(pictures[:, 0], gan.decoder(latent[:, :120], latent[:, 120:]))
     plain = load_released_translator(path, sentences=sentences, captioner_prompts=False)
     assert plain.source is sentences and isinstance(translator.source, CaptionerPrompts)
 

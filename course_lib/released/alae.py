@@ -18,9 +18,9 @@ from ..experts.protocol import freeze
 from ..gans.alae import ALAE, MLPALAE, PUBLISHED_ALAE, ALAEConfig, MLPALAEConfig
 from ..mind2mind.mindgan import MindConfig, MindCritic, MindGenerator
 from .reading import State, read_file
-from .strict import Entry, Kind, Layout, blurs, count_below, fill, identify, layout_of, pick, register
+from .strict import Entry, Kind, Layout, blurs, count_below, fill, identify, layout_of, pick
 
-__all__ = ["ALAE_PARTS", "alae_layouts", "load_alae", "load_released_mindgan", "mlp_alae_layouts"]
+__all__ = ["ALAE_PARTS", "KINDS", "alae_layouts", "load_alae", "load_released_mindgan", "mlp_alae_layouts"]
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -180,7 +180,7 @@ _MINDGAN = {
     )
     for place in ("Generator", "Critic")
 }
-register(*_PARTS.values(), *_MLP_PARTS.values(), *_MINDGAN.values())
+KINDS = (*_PARTS.values(), *_MLP_PARTS.values(), *_MINDGAN.values())
 
 
 # --- loading ----------------------------------------

@@ -10,30 +10,21 @@ from pathlib import Path
 from ..bn_transfer.propagation import TransferGenerator
 from ..gans.biggan import CIFAR32, IMAGENET128, BigGANConfig, Discriminator, Generator
 from .reading import State
-from .strict import Entry, Kind, Layout, count_below, fill, layout_of, pick, reading_sizes, register
+from .strict import Entry, Kind, Layout, count_below, fill, layout_of, pick
 
-__all__ = ["load_biggan", "load_biggan_discriminator", "load_released_transfer", "transferred_discriminator_layout"]
-__all__ += ["load_released_transfer_discriminator", "transferred_layout"]
-
-_PARTS = {"comb_layer": "mixing", "prev_knowledge": "table", "z_layer": "noise", "res": "residual"}
-_SIDES = {"g": "gain", "b": "bias"}
-
-
-def _layout(network: type, config: BigGANConfig) -> Layout:
-    return layout_of(lambda: network(config))
+__all__ = ["KINDS", "load_biggan", "load_biggan_discriminator", "load_released_transfer"]
+__all__ += ["load_released_transfer_discriminator", "transferred_discriminator_layout", "transferred_layout"]
 
 
 def transferred_layout(config: BigGANConfig, new: int) -> Layout:
-    """Tensors of a generator with new classes, in the order of the authors' files.
+    """Tensors of a generator with ``new`` classes, in the order of the authors' files.
 
     Old tables and embeddings go to our ``source``, all else to ``target``, as
     :class:`course_lib.bn_transfer.TransferGenerator` names them. ``pretrain_embedding_w`` of every layer is one tensor
-    with ``shared.weight``.
-
-    ``config`` is that of the generator that was transferred; with an embedding it is the ImageNet variant, else the
-    CIFAR one. ``new`` is the number of new classes.
+    with ``shared.weight``. ``config`` is that of the generator that was transferred; with an embedding it is the
+    ImageNet variant, else the CIFAR one.
     """
-    base = {name: entry.shape for name, entry in _layout(Generator, config).items()}
+    base = {name: entry.shape for name, entry in layout_of(lambda: Generator(config)).items()}
     layout: dict[str, Entry] = {}
     for name, shape in base.items():
         norm, _, rest = name.rpartition(".bn")
@@ -48,90 +39,85 @@ def transferred_layout(config: BigGANConfig, new: int) -> Layout:
 
 
 def _propagation(norm: str, channels: int, config: BigGANConfig, new: int) -> Iterator[tuple[str, Entry]]:
-    """The new tensors of one batch norm: weight, bias and spectral vector of each part, for gain and bias in turn."""
+    """The new tensors of one batch norm."""
     spectral = config.embedding is not None
-    shapes = {
-        "comb_layer": ((config.classes, new), True, spectral),
-        "prev_knowledge": ((channels, config.classes), not spectral, spectral),
-        "z_layer": ((channels, config.chunk), True, True) if spectral else None,
-        "res": ((channels, new), False, False),
-    }
-    for part, entry in shapes.items():
-        if entry is None:
-            continue
-        shape, bias, normalised = entry
+    parts = (  # released name, ours, shape of the weight; whether it has a bias, and a spectral vector
+        ("comb_layer", "mixing", (config.classes, new), True, spectral),
+        ("prev_knowledge", "table", (channels, config.classes), not spectral, spectral),
+        *((("z_layer", "noise", (channels, config.chunk), True, True),) if spectral else ()),
+        ("res", "residual", (channels, new), False, False),
+    )
+    for released, ours, shape, bias, normalised in parts:
         tensors = {"weight": shape}
         tensors |= {"bias": shape[:1]} if bias else {}
         tensors |= {"u0": (1, shape[0]), "sv0": (1,)} if normalised else {}
-        for side, ours in _SIDES.items():
+        for letter, side in (("g", "gain"), ("b", "bias")):
             for name, size in tensors.items():
-                yield f"{norm}.{part}_{side}.{name}", Entry(f"target.{norm}.{ours}.{_PARTS[part]}.{name}", size)
+                yield f"{norm}.{released}_{letter}.{name}", Entry(f"target.{norm}.{side}.{ours}.{name}", size)
 
 
 def transferred_discriminator_layout(config: BigGANConfig, new: int) -> Layout:
     """Tensors of a discriminator with new classes: ``new_embed`` in the place of ``embed``."""
-    layout = _layout(Discriminator, replace(config, classes=new))
-    return {name.replace("embed.", "new_embed."): entry for name, entry in layout.items()}
+    return layout_of(lambda: Discriminator(replace(config, classes=new)), [(r"^embed\.", "new_embed.")])
 
 
-# --- sizes ----------------------------------------
+# --- recognising ----------------------------------------
+
+_PUBLISHED = {"ImageNet": IMAGENET128, "CIFAR": CIFAR32}
 
 
-def _blocks(state: State) -> range:
-    return range(count_below(state, "blocks."))
+def _blocks(state: State) -> tuple[tuple[int, ...], list[int]]:
+    """Width of each block, and which blocks have attention."""
+    blocks = range(count_below(state, "blocks."))
+    widths = tuple(len(state[f"blocks.{k}.0.conv1.weight"]) for k in blocks)
+    return widths, [k for k in blocks if f"blocks.{k}.1.gamma" in state]
 
 
 def _generator_sizes(state: State) -> BigGANConfig:
     """Of a generator, with or without new classes; with a shared embedding its ε is that of ImageNet, else of CIFAR."""
-    first = len(state["linear.weight"]) // 16
-    widths = (first, *(len(state[f"blocks.{k}.0.conv1.weight"]) for k in _blocks(state)))
-    chunk, attention = (
-        state["linear.weight"].shape[1],
-        tuple(8 * 2**k for k in _blocks(state) if f"blocks.{k}.1.gamma" in state),
-    )
+    first, chunk = state["linear.weight"].shape
+    widths, attention = _blocks(state)
+    sizes = {"generator": (first // 16, *widths), "attention": tuple(8 * 2**k for k in attention)}
     if "shared.weight" not in state:
-        classes = len(state["blocks.0.0.bn1.gain.weight"])
-        return replace(CIFAR32, classes=classes, generator=widths, noise=chunk, attention=attention)
+        return replace(CIFAR32, classes=len(state["blocks.0.0.bn1.gain.weight"]), noise=chunk, **sizes)
     classes, embedding = state["shared.weight"].shape
-    noise = chunk * len(widths)
-    base = IMAGENET128 if widths == IMAGENET128.generator else replace(IMAGENET128, discriminator=widths[::-1])
-    return replace(base, classes=classes, generator=widths, noise=noise, embedding=embedding, attention=attention)
+    sizes |= {"classes": classes, "embedding": embedding, "noise": chunk * (1 + len(widths))}
+    if sizes["generator"] != IMAGENET128.generator:
+        sizes["discriminator"] = sizes["generator"][::-1]
+    return replace(IMAGENET128, **sizes)
 
 
 def _discriminator_sizes(state: State) -> BigGANConfig:
     """Blocks with a shortcut of their own halve, as in both published ones; what only a generator has is filled in."""
-    widths = tuple(len(state[f"blocks.{k}.0.conv1.weight"]) for k in _blocks(state))
-    halvings = sum(f"blocks.{k}.0.conv_sc.weight" in state for k in _blocks(state))
+    widths, attention = _blocks(state)
+    halvings = sum(f"blocks.{k}.0.conv_sc.weight" in state for k in range(len(widths)))
     classes = len(state["new_embed.weight" if "new_embed.weight" in state else "embed.weight"])
-    base = next((c for c in _SIZES.values() if c.discriminator == widths and c.halvings == halvings), None)
-    if base is None:
-        size = 4 * 2**halvings
-        attention = tuple(size >> (k + 1) for k in _blocks(state) if f"blocks.{k}.1.gamma" in state)
-        ends = {"halvings": halvings, "attention": attention, "noise": 0}
-        base = replace(IMAGENET128, generator=(widths[-1],) * (halvings + 1), discriminator=widths, **ends)
-    return replace(base, classes=classes)
+    for known in _PUBLISHED.values():
+        if known.discriminator == widths and known.halvings == halvings:
+            return replace(known, classes=classes)
+    ends = {"attention": tuple((2 << halvings) >> k for k in attention), "noise": 0, "classes": classes}
+    generator = (widths[-1],) * (halvings + 1)
+    return replace(IMAGENET128, generator=generator, discriminator=widths, halvings=halvings, **ends)
 
 
 def _new_classes(state: State) -> int:
-    mark = "new_embed.weight" if "new_embed.weight" in state else "blocks.0.0.bn1.res_g.weight"
-    return len(state[mark]) if mark == "new_embed.weight" else state[mark].shape[1]
-
-
-_SIZES = {"ImageNet": IMAGENET128, "CIFAR": CIFAR32}
-_MARK = "blocks.0.0.bn1.comb_layer_g.weight"
+    if "new_embed.weight" in state:
+        return len(state["new_embed.weight"])
+    return state["blocks.0.0.bn1.res_g.weight"].shape[1]
 
 
 def _say(config: BigGANConfig, state: State) -> str:
     return f"{config.size} pixels, {config.classes} classes"
 
 
+_MARK = "blocks.0.0.bn1.comb_layer_g.weight"
 _GENERATOR = Kind(
     "BigGAN generator",
     "output_layer.0.stored_mean",
     "course_lib.released.biggan.load_biggan",
     _generator_sizes,
-    lambda config: _layout(Generator, config),
-    published=_SIZES,
+    lambda config: layout_of(lambda: Generator(config)),
+    published=_PUBLISHED,
     when=lambda state: _MARK not in state,
     say=_say,
 )
@@ -140,8 +126,8 @@ _DISCRIMINATOR = Kind(
     "embed.sv0",
     "course_lib.released.biggan.load_biggan_discriminator",
     _discriminator_sizes,
-    lambda config: _layout(Discriminator, config),
-    published=_SIZES,
+    lambda config: layout_of(lambda: Discriminator(config)),
+    published=_PUBLISHED,
     say=_say,
 )
 _NEW_GENERATOR = Kind(
@@ -160,18 +146,16 @@ _NEW_DISCRIMINATOR = Kind(
     lambda sizes: transferred_discriminator_layout(*sizes),
     say=lambda sizes, _: f"{sizes[1]} new classes",
 )
-register(_GENERATOR, _DISCRIMINATOR, _NEW_GENERATOR, _NEW_DISCRIMINATOR)
+KINDS = (_GENERATOR, _DISCRIMINATOR, _NEW_GENERATOR, _NEW_DISCRIMINATOR)
 
 
 # --- loading ----------------------------------------
 
 
 def load_biggan(path: str | Path, config: BigGANConfig | str | None = None) -> Generator:
-    """A generator of BigGAN-PyTorch, in evaluation mode.
+    """A generator of BigGAN-PyTorch, in evaluation mode: ``G_ema.pth`` (its average, the better one) or ``G.pth``.
 
-    Args:
-        path: ``G_ema.pth`` (its average, the better one) or ``G.pth``.
-        config: what it must fit, "ImageNet" or "CIFAR"; None reads the sizes off it.
+    ``config`` is what it must fit, "ImageNet" or "CIFAR"; None reads the sizes off it.
     """
     return _GENERATOR.load(path, config, Generator)
 
@@ -184,9 +168,9 @@ def load_biggan_discriminator(path: str | Path, config: BigGANConfig | str | Non
 def _read_transferred(path: str | Path, kind: Kind, config: BigGANConfig | None) -> tuple[BigGANConfig, int, State]:
     """Sizes of what was transferred, read off the file where ``config`` is None, number of new classes, and tensors."""
     state = pick(path, kind)
-    with reading_sizes(f"a {kind.name}"):
-        sizes = None if config is None else (config, _new_classes(state))
-    (config, new), state, _ = kind.fit(state, sizes)
+    if config is not None:
+        kind = replace(kind, sizes=lambda state: (config, _new_classes(state)))
+    (config, new), state, _ = kind.fit(state)
     return config, new, state
 
 

@@ -5,31 +5,37 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..cinn.flow import ConditionalFlow, FlowConfig
 from ..errors import CourseError
-from .net2net_biggan import BigAutoencoder, BigAutoencoderConfig, BigGan, GeneratorConfig
 from .net2net_experts import (
     RELEASED_EXPERTS,
     BasicAutoencoder,
     BasicAutoencoderConfig,
+    BigAutoencoder,
+    BigAutoencoderConfig,
+    BigGan,
     Captioner,
     CaptionerConfig,
     Dequantiser,
     DequantiserConfig,
+    GeneratorConfig,
 )
 from .reading import State, read_file
-from .strict import Kind, Layout, count_below, fill, identify, layout_of, pick, register, take
+from .strict import Kind, Layout, count_below, fill, identify, layout_of, pick, take
 
-__all__ = ["RELEASED_FLOWS", "RELEASED_TRANSLATORS", "TranslatorConfig", "TranslatorParts", "flow_layout"]
+__all__ = ["KINDS", "RELEASED_FLOWS", "RELEASED_TRANSLATORS", "TranslatorConfig", "TranslatorParts", "flow_layout"]
 __all__ += ["load_net2net_expert", "load_net2net_flow", "load_translator_parts", "translator_layout"]
 
-# Parts of a translator's file, and the tensor that tells a flow.
-_TARGET, _SOURCE, _FLOW = "first_stage_model.", "cond_stage_model.", "flow."
-_CAPTIONER, _DEQUANTISER = "to_c_model.", "dequantizer."
-_SENTENCES = "cond_stage_model.model."
-_MARK = "sub_layers.0.coupling.s.0.main.0.weight"
+_FLOW, _SENTENCES = "flow.", "cond_stage_model.model."
+_PLACES = {
+    "target": "first_stage_model.",
+    "source": "cond_stage_model.",
+    "captioner": "to_c_model.",
+    "dequantiser": "dequantizer.",
+}
+"""Parts of a translator's file, beside its flow."""
 
 # --- flows ----------------------------------------
 
@@ -47,21 +53,37 @@ RELEASED_FLOWS: dict[str, FlowConfig] = {
     "sbert_bigbigan": _config(120, 1024, 256, 24),
     "sbert_biggan": _config(268, 768, 268, 24),
 }
+_MARK, _COUPLING = "sub_layers.0.coupling.s.0.main.0.weight", "sub_layers.0.coupling.s.0.main."
 
 
 def flow_layout(config: FlowConfig) -> Layout:
-    """All tensors of a flow with this configuration by released name."""
-    depth = config.hidden_depth
-    rules = [*_embedder_rules(config.embedder_kind, config.embedder_depth, 3 if config.embedder_batch_norm else 2)]
-    rules += [
+    """All tensors of a flow with this configuration by released name.
+
+    Layers, norms and activations share one running index in a released chain; the activations hold nothing.
+    """
+    step, end = 3 if config.embedder_batch_norm else 2, config.embedder_depth + 1
+    rules = (
+        # The dense embedder, the tapered and the convolutional one.
+        (r"^embedder\.net\.hidden\.(\d+)", lambda found: f"embedder.main.{step * int(found[1])}"),
+        (r"^embedder\.net\.norms\.(\d+)", lambda found: f"embedder.main.{step * int(found[1]) + 1}"),
+        (r"^embedder\.net\.out", f"embedder.main.{step * end}"),
+        (r"^embedder\.linears\.(\d+)", lambda found: f"embedder.net.{3 * int(found[1])}"),
+        (r"^embedder\.convs\.(\d+)", r"embedder.feature_layers.\1.sub_layers.0"),
+        (
+            r"^embedder\.norms\.(\d+)",
+            r"embedder.feature_layers.\1.sub_layers.1"
+            if config.embedder_kind == "conv"
+            else lambda found: f"embedder.net.{3 * int(found[1]) + 1}",
+        ),
+        (r"^embedder\.out", "embedder.dense_encode.sub_layers.0"),
         (r"^blocks\.(\d+)\.norm\.", r"sub_layers.\1.norm_layer."),
         (r"^blocks\.(\d+)\.coupling\.scale_nets\.(\d)", r"sub_layers.\1.coupling.s.\2.main"),
         (r"^blocks\.(\d+)\.coupling\.shift_nets\.(\d)", r"sub_layers.\1.coupling.t.\2.main"),
         (r"main\.hidden\.(\d+)", lambda found: f"main.{2 * int(found[1])}"),
-        (r"main\.out", f"main.{2 * depth + 2}"),
+        (r"main\.out", f"main.{2 * config.hidden_depth + 2}"),
         (r"^blocks\.(\d+)\.shuffle\.order", r"sub_layers.\1.shuffle.forward_shuffle_idx"),
         (r"^blocks\.(\d+)\.shuffle\.inverse_order", r"sub_layers.\1.shuffle.backward_shuffle_idx"),
-    ]
+    )
     layout = layout_of(lambda: ConditionalFlow(config), rules)
     for name, entry in layout.items():
         if name.endswith((".loc", ".scale")):
@@ -71,37 +93,17 @@ def flow_layout(config: FlowConfig) -> Layout:
     return layout
 
 
-def _embedder_rules(kind: str, depth: int, step: int) -> tuple[tuple[str, Any], ...]:
-    """Layers, norms and activations share one running index there, ``step`` a layer; the activations hold nothing."""
-    return {
-        "dense": (
-            (r"^embedder\.net\.hidden\.(\d+)", lambda found: f"embedder.main.{step * int(found[1])}"),
-            (r"^embedder\.net\.norms\.(\d+)", lambda found: f"embedder.main.{step * int(found[1]) + 1}"),
-            (r"^embedder\.net\.out", f"embedder.main.{step * (depth + 1)}"),
-        ),
-        "tapered": (
-            (r"^embedder\.linears\.(\d+)", lambda found: f"embedder.net.{3 * int(found[1])}"),
-            (r"^embedder\.norms\.(\d+)", lambda found: f"embedder.net.{3 * int(found[1]) + 1}"),
-        ),
-        "conv": (
-            (r"^embedder\.convs\.(\d+)", r"embedder.feature_layers.\1.sub_layers.0"),
-            (r"^embedder\.norms\.(\d+)", r"embedder.feature_layers.\1.sub_layers.1"),
-            (r"^embedder\.out", "embedder.dense_encode.sub_layers.0"),
-        ),
-    }[kind]
-
-
 def _flow_sizes(state: State) -> FlowConfig:
     """Of a flow with a dense embedder; activation "none", as in all released ones: it leaves no trace."""
     batch_norm = "embedder.main.1.running_mean" in state
-    last, coupling = count_below(state, "embedder.main.") - 1, "sub_layers.0.coupling.s.0.main."
+    last = count_below(state, "embedder.main.") - 1
     embedder_hidden, condition_dim = state["embedder.main.0.weight"].shape
     return FlowConfig(
         dim=state["sub_layers.0.norm_layer.loc"].numel(),
         condition_shape=(condition_dim,),
         embedding_dim=len(state[f"embedder.main.{last}.weight"]),
-        hidden_dim=len(state[f"{coupling}0.weight"]),
-        hidden_depth=(count_below(state, coupling) - 1) // 2 - 1,
+        hidden_dim=len(state[_MARK]),
+        hidden_depth=(count_below(state, _COUPLING) - 1) // 2 - 1,
         blocks=count_below(state, "sub_layers."),
         embedder_hidden_dim=embedder_hidden,
         embedder_depth=last // (3 if batch_norm else 2) - 1,
@@ -109,8 +111,8 @@ def _flow_sizes(state: State) -> FlowConfig:
     )
 
 
-def _unconditional_sizes(state: State) -> FlowConfig:
-    """An unconditional flow is one whose condition, a single number, every coupling multiplies by zero."""
+def _with_silent_condition(state: State) -> State:
+    """An unconditional flow's tensors as those of a flow whose condition, a single number, is multiplied by zero."""
     dim, known = state["sub_layers.0.norm_layer.loc"].numel(), state[_MARK].shape[1]
     if dim % 2:
         raise CourseError(
@@ -120,20 +122,6 @@ def _unconditional_sizes(state: State) -> FlowConfig:
         raise CourseError(
             f"this flow takes a ready embedding of {known - dim // 2} numbers, and its embedder is missing."
         )
-    silent = {"embedder.main.0.weight": torch.empty(1, 1), "embedder.main.2.weight": torch.empty(1, 1)}
-    return _flow_sizes({**state, **silent})
-
-
-def _unconditional_layout(config: FlowConfig) -> Layout:
-    layout = {name: entry for name, entry in flow_layout(config).items() if not name.startswith("embedder.")}
-    for name, entry in layout.items():
-        if ".coupling." in name and name.endswith(".main.0.weight"):
-            layout[name] = replace(entry, shape=(entry.shape[0], entry.shape[1] - 1))
-    return layout
-
-
-def _with_silent_condition(state: State) -> dict[str, Tensor]:
-    """An unconditional flow's tensors as :func:`_unconditional_sizes` says."""
     shapes = {"weight": (1, 1), "bias": (1,)}
     silent = {f"embedder.main.{i}.{name}": torch.zeros(shape) for i in (0, 2) for name, shape in shapes.items()}
     for name, tensor in state.items():
@@ -142,19 +130,21 @@ def _with_silent_condition(state: State) -> dict[str, Tensor]:
     return silent
 
 
-_FLOW_KIND = Kind(
+_CONDITIONAL = Kind(
     "Net2Net flow",
-    *(_MARK, "course_lib.released.net2net.load_net2net_flow", _flow_sizes, flow_layout, RELEASED_FLOWS),
+    _MARK,
+    "course_lib.released.net2net.load_net2net_flow",
+    _flow_sizes,
+    flow_layout,
+    RELEASED_FLOWS,
     when=lambda state: any(name.startswith("embedder.") for name in state),
     say=lambda config, _: f"{config.blocks} blocks of width {config.hidden_dim}",
 )
 _UNCONDITIONAL = replace(
-    _FLOW_KIND,
+    _CONDITIONAL,
     name="Net2Net flow without condition",
-    sizes=_unconditional_sizes,
-    layout=_unconditional_layout,
-    published={},
-    when=lambda state: not _FLOW_KIND.when(state),
+    when=lambda state: not _CONDITIONAL.when(state),
+    adapt=_with_silent_condition,
 )
 
 
@@ -162,7 +152,6 @@ def load_net2net_flow(
     path: str | Path,
     config: FlowConfig | str | None = None,
     activation: Literal["none", "leaky_relu"] | None = None,
-    reproduce_lrelu_bug: bool = False,
 ) -> ConditionalFlow:
     """A released flow, in evaluation mode, float32, on the CPU.
 
@@ -170,23 +159,18 @@ def load_net2net_flow(
 
     Args:
         path: a flow's file, or that of a whole translator: its experts are left out.
-        config: a configuration, a name in ``RELEASED_FLOWS``, or None to read the sizes off the tensors.
+        config: a configuration, a name in ``RELEASED_FLOWS``, or None to read the sizes off the tensors. With
+            ``activation_log_det=False`` the leaky activation's log-determinant is 0, as in the released code.
         activation: the activation of the blocks, which leaves no trace in the file; None keeps that of ``config``. All
             released configurations use "none" although the class's default is the leaky one.
-        reproduce_lrelu_bug: report 0 for the leaky activation's log-determinant, as the released code does.
     """
     contents = read_file(path)
     bare = {place: identify(state)[1] for place, state in contents.parts.items()}
     parts = {place: take(state, _FLOW) or state for place, state in bare.items()}
-    contents = replace(contents, parts=parts)
-    if any(identify(state)[0] is _UNCONDITIONAL for state in parts.values()):
-        config, state, _ = _UNCONDITIONAL.fit(pick(contents, _UNCONDITIONAL), config)
-        state = _with_silent_condition(state)
-    else:
-        config, state, _ = _FLOW_KIND.fit(pick(contents, _FLOW_KIND), config)
-    log_det = config.activation_log_det and not reproduce_lrelu_bug
-    config = replace(config, activation=activation or config.activation, activation_log_det=log_det)
-    return _build_flow(state, config)
+    silent = any(identify(state)[0] is _UNCONDITIONAL for state in parts.values())
+    kind = _UNCONDITIONAL if silent else _CONDITIONAL
+    config, state, _ = kind.fit(pick(replace(contents, parts=parts), kind), config)
+    return _build_flow(state, replace(config, activation=activation or config.activation))
 
 
 def _build_flow(state: State, config: FlowConfig) -> ConditionalFlow:
@@ -204,16 +188,16 @@ def _build_flow(state: State, config: FlowConfig) -> ConditionalFlow:
 
 # --- experts ----------------------------------------
 
-_LOSS = {
-    ("loss.logvar", "loss.perceptual_loss.", "loss.discriminator."): "the training loss (loss.*): perceptual network, "
-    "patch discriminator, learned variance"
-}
 _NETWORKS = {
     BigAutoencoderConfig: BigAutoencoder,
     GeneratorConfig: BigGan,
     BasicAutoencoderConfig: BasicAutoencoder,
     CaptionerConfig: Captioner,
     DequantiserConfig: Dequantiser,
+}
+_LOSS = {
+    ("loss.logvar", "loss.perceptual_loss.", "loss.discriminator."): "the training loss (loss.*): perceptual network, "
+    "patch discriminator, learned variance"
 }
 
 
@@ -250,9 +234,7 @@ _EXPERTS = {
 """Type of the configuration → its network."""
 
 
-def load_net2net_expert(
-    path: str | Path, config: Any = None, normalise_twice: bool = True, word_map: dict[str, int] | None = None
-) -> nn.Module:
+def load_net2net_expert(path: str | Path, config: Any = None, word_map: dict[str, int] | None = None) -> nn.Module:
     """A released expert: autoencoder, BigGAN's generator, dequantiser or captioner, whichever the file holds.
 
     What the training loss of an autoencoder saved is left out, and noted in ``notes``.
@@ -260,7 +242,6 @@ def load_net2net_expert(
     Args:
         path: its file.
         config: what it must fit, or a name in ``RELEASED_EXPERTS``; None reads the sizes off it.
-        normalise_twice: see :class:`BigAutoencoderConfig`.
         word_map: word → number, the JSON file that was published beside the captioner's weights.
     """
     if isinstance(config, str) and config not in RELEASED_EXPERTS:
@@ -271,11 +252,9 @@ def load_net2net_expert(
     unknown = replace(_EXPERTS[GeneratorConfig], name="Net2Net expert")
     kind = _EXPERTS.get(type(config)) or next((k for k in found if k in _EXPERTS.values()), unknown)
     config, state, notes = kind.fit(pick(contents, kind), config)
-    if isinstance(config, BigAutoencoderConfig):
-        config = replace(config, normalise_twice=normalise_twice)
     network = fill(_network(config), state, _expert_layout(config), f"this {kind.name}")
-    if isinstance(network, Captioner):
-        network.words = tuple(sorted(word_map or {}, key=(word_map or {}).__getitem__))
+    if word_map:
+        network.words = tuple(sorted(word_map, key=word_map.__getitem__))
     network.notes = notes
     return network
 
@@ -304,29 +283,30 @@ class TranslatorConfig:
 
     def networks(self) -> dict[str, nn.Module]:
         """Prefix → network of every part but the flow, on the ``meta`` device."""
-        parts = {_TARGET: self.target, _SOURCE: self.source, _CAPTIONER: self.captioner, _DEQUANTISER: self.dequantiser}
+        parts = {prefix: getattr(self, part) for part, prefix in _PLACES.items()}
         return {prefix: _network(config) for prefix, config in parts.items() if config is not None}
 
     @classmethod
     def read(cls, state: State) -> "TranslatorConfig":
         """Off the tensors. Without a tensor below ``cond_stage_model.`` the source is taken for labels, or for
         sentences where the target is BigGAN."""
-        parts = {prefix: take(state, prefix) for prefix in (_TARGET, _SOURCE, _CAPTIONER, _DEQUANTISER)}
-        target = source = None
-        if any(name.startswith("encoder.") for name in parts[_TARGET]):
-            target = BigAutoencoderConfig.read(parts[_TARGET])
-        elif parts[_TARGET]:
-            target = GeneratorConfig.read(take(parts[_TARGET], "decoder."))
-        kind = "sentences" if isinstance(target, GeneratorConfig) or take(state, _SENTENCES) else "labels"
-        if any(name.startswith("autoencoder.") for name in parts[_SOURCE]):
-            kind, source = "autoencoder", BasicAutoencoderConfig.read(parts[_SOURCE])
-        captioner = CaptionerConfig.read(parts[_CAPTIONER]) if parts[_CAPTIONER] else None
-        dequantiser = DequantiserConfig.read(parts[_DEQUANTISER]) if parts[_DEQUANTISER] else None
-        return cls(_flow_sizes(take(state, _FLOW)), kind, target, source, captioner, dequantiser)
+        parts = {part: take(state, prefix) for part, prefix in _PLACES.items()}
+        found = {"captioner": CaptionerConfig, "dequantiser": DequantiserConfig, "source": BasicAutoencoderConfig}
+        found["target"] = BigAutoencoderConfig
+        if not any(name.startswith("encoder.") for name in parts["target"]):
+            found["target"], parts["target"] = GeneratorConfig, take(parts["target"], "decoder.")
+        kind = "sentences" if take(state, _SENTENCES) else "labels"
+        if any(name.startswith("autoencoder.") for name in parts["source"]):
+            kind = "autoencoder"
+        else:
+            del found["source"]
+            kind = "sentences" if found["target"] is GeneratorConfig and parts["target"] else kind
+        configs = {part: config.read(parts[part]) for part, config in found.items() if parts[part]}
+        return cls(_flow_sizes(take(state, _FLOW)), kind, **configs)
 
 
-def _translator(name: str, kind: str, *parts: Any, labels: tuple[str, ...] = ()) -> TranslatorConfig:
-    return TranslatorConfig(RELEASED_FLOWS[name], kind, *parts, labels=labels)
+def _translator(name: str, kind: str, target: Any = None, **others: Any) -> TranslatorConfig:
+    return TranslatorConfig(RELEASED_FLOWS[name], kind, target, **others)
 
 
 _BIG = BigAutoencoderConfig()
@@ -334,11 +314,13 @@ RELEASED_TRANSLATORS = {
     "anime": _translator("anime", "labels", _BIG, labels=("photograph", "anime")),
     "portraits": _translator("portraits", "labels", _BIG, labels=("photograph", "oil portrait")),
     "ccfq": _translator("ccfq", "labels", _BIG, labels=("CelebA", "CelebA-HQ", "FFHQ")),
-    "faces32to256": _translator("faces32to256", "autoencoder", _BIG, BasicAutoencoderConfig()),
+    "faces32to256": _translator("faces32to256", "autoencoder", _BIG, source=BasicAutoencoderConfig()),
     "sbert_ae": _translator("sbert_ae", "sentences", BigAutoencoderConfig(latent_dim=256)),
     "sbert_bigbigan": _translator("sbert_bigbigan", "sentences"),
     "sbert_biggan": _translator(
-        "sbert_biggan", "sentences", GeneratorConfig(256), None, CaptionerConfig(), DequantiserConfig()
+        *("sbert_biggan", "sentences", GeneratorConfig(256)),
+        captioner=CaptionerConfig(),
+        dequantiser=DequantiserConfig(),
     ),
 }
 
@@ -352,22 +334,19 @@ class TranslatorParts:
 
     config: TranslatorConfig
     flow: ConditionalFlow
-    source: BasicAutoencoder | None
-    target: BigAutoencoder | BigGan | None
-    captioner: Captioner | None
-    dequantiser: Dequantiser | None
     step: int | None
     notes: tuple[str, ...]
+    source: BasicAutoencoder | None = None
+    target: BigAutoencoder | BigGan | None = None
+    captioner: Captioner | None = None
+    dequantiser: Dequantiser | None = None
 
 
 def translator_layout(config: TranslatorConfig) -> Layout:
     """All tensors of a translator's checkpoint by released name, but those of a sentence model."""
-    networks, flow = config.networks(), flow_layout(config.flow)
-    layout = {}
-    for prefix in (_TARGET, _SOURCE, _FLOW, _CAPTIONER, _DEQUANTISER):
-        part = flow if prefix == _FLOW else layout_of(networks[prefix]) if prefix in networks else {}
-        layout.update({prefix + name: entry for name, entry in part.items()})
-    return layout
+    parts = {prefix: layout_of(network) for prefix, network in config.networks().items()}
+    parts[_FLOW] = flow_layout(config.flow)
+    return {prefix + name: entry for prefix, part in parts.items() for name, entry in part.items()}
 
 
 _TRANSLATOR = Kind(
@@ -381,25 +360,21 @@ _TRANSLATOR = Kind(
     drop={(_SENTENCES,): f"the sentence model ({_SENTENCES}*): open it with SentenceExpert"},
     say=lambda config, _: f"from {config.kind}" + ("" if config.target else ", its target is not in the file"),
 )
-register(_FLOW_KIND, _UNCONDITIONAL, _TRANSLATOR, *_EXPERTS.values())
+KINDS = (_CONDITIONAL, _UNCONDITIONAL, _TRANSLATOR, *_EXPERTS.values())
 
 
-def load_translator_parts(
-    path: str | Path, config: TranslatorConfig | str | None = None, normalise_twice: bool = True
-) -> TranslatorParts:
+def load_translator_parts(path: str | Path, config: TranslatorConfig | str | None = None) -> TranslatorParts:
     """Reads a translator's checkpoint.
 
-    ``config`` is what it must fit, or a name in ``RELEASED_TRANSLATORS``; None reads it off the file. For
-    ``normalise_twice`` see :class:`BigAutoencoderConfig`.
+    ``config`` is what it must fit, or a name in ``RELEASED_TRANSLATORS``; None reads it off the file.
     """
     contents = read_file(path)
     # A flow alone does where the target comes from outside.
     alone = [state for state in contents.parts.values() if _TRANSLATOR.mark in state]
     config, state, notes = _TRANSLATOR.fit(alone[0] if alone else pick(contents, _TRANSLATOR), config)
-    if isinstance(config.target, BigAutoencoderConfig):
-        config = replace(config, target=replace(config.target, normalise_twice=normalise_twice))
     networks = config.networks()
     for prefix, network in networks.items():
         fill(network, take(state, prefix), layout_of(network), prefix)
-    parts = (networks.get(prefix) for prefix in (_SOURCE, _TARGET, _CAPTIONER, _DEQUANTISER))
-    return TranslatorParts(config, _build_flow(take(state, _FLOW), config.flow), *parts, contents.step, notes)
+    parts = {part: networks.get(prefix) for part, prefix in _PLACES.items()}
+    flow = _build_flow(take(state, _FLOW), config.flow)
+    return TranslatorParts(config, flow, contents.step, notes, **parts)

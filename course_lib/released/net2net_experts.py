@@ -1,10 +1,10 @@
-"""Net2Net's smaller experts, in the same way.
+"""Net2Net's released experts, under the names of their files: two autoencoders, BigGAN, dequantiser, captioner.
 
-The autoencoder of 32 pixels (source of super-resolution), the dequantiser of BigGAN's class embeddings, and the
-captioner that wrote the captions of its pictures.
+All are frozen. Pictures are ``(B, 3, S, S)`` in [−1, 1], latents ``(B, latent_dim)``; other shapes are a
+``CourseError``. Each configuration reads itself off tensors: ``read``.
 
 References:
-    Net2Net (Rombach et al. 2020), section 4 and supplement, table 5; CompVis/net2net.
+    Net2Net (Rombach et al. 2020), section 4 and supplement, tables 3 and 5; CompVis/net2net.
 """
 
 from collections import OrderedDict
@@ -20,108 +20,415 @@ from torch.nn import functional as F
 from ..errors import CourseError
 from ..experts.autoencoder import Posterior
 from ..experts.protocol import freeze
-from .net2net_biggan import (
-    FEATURES,
-    BigAutoencoderConfig,
-    FrozenActNorm,
-    GeneratorConfig,
-    chain,
-    check_latents,
-    fully_connected,
-    posterior_of,
-    resnet,
-    stages_of,
-)
 from .reading import State
+from .strict import count_below, take
 
-__all__ = ["RELEASED_EXPERTS", "BasicAutoencoder", "BasicAutoencoderConfig", "Captioner", "CaptionerConfig"]
-__all__ += ["Dequantiser", "DequantiserConfig"]
+__all__ = ["RELEASED_EXPERTS", "BasicAutoencoder", "BasicAutoencoderConfig", "BigAutoencoder", "BigAutoencoderConfig"]
+__all__ += ["BigGan", "Captioner", "CaptionerConfig", "Dequantiser", "DequantiserConfig", "FrozenActNorm"]
+__all__ += ["GeneratorConfig", "PortedGenerator", "SpectralNorm", "posterior_of"]
+
+_FEATURES = 2048  # channels behind a ResNet's last stage of bottlenecks
+_RESNET101 = (3, 4, 23, 3)
+
+
+class FrozenActNorm(nn.Module):
+    """``scale · (x + loc)`` per channel, for maps ``(B, C, H, W)``; the trained values are in the file."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.loc = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.scale = nn.Parameter(torch.ones(1, channels, 1, 1))
+        self.register_buffer("initialized", torch.tensor(0, dtype=torch.uint8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * (x + self.loc)
+
+
+def _chain(name: str, *layers: nn.Module) -> nn.Sequential:
+    """Layers in a row whose tensors are called ``{name}.{i}``."""
+    return nn.Sequential(OrderedDict({name: nn.Sequential(*layers)}))
+
+
+def _fully_connected(widths: Sequence[int]) -> nn.Module:
+    """Linear layers of these widths with LeakyReLU (slope 0.01) between them, called ``main.{0, 2, 4, …}``."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(widths):
+        layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(0.01)]
+    return _chain("main", *layers[:-1])
+
+
+def _resnet(layers: Sequence[int], **options: Any) -> nn.Module:
+    """Torchvision's, of bottlenecks, with so many in each of its four stages."""
+    from torchvision.models.resnet import Bottleneck, ResNet  # here, since torchvision takes seconds to import
+
+    return ResNet(Bottleneck, list(layers), **options)
+
+
+def posterior_of(moments: Tensor) -> Posterior:
+    """From ``(B, 2 D)`` or ``(B, 2 D, 1, 1)``: means, then log-variances, which the released code clamps."""
+    mean, log_variance = moments.flatten(1).chunk(2, dim=1)
+    return Posterior(mean, log_variance.clamp(-30.0, 10.0))
+
+
+def _check_latents(network: Any, latent: Tensor) -> Tensor:
+    latent = latent.flatten(1)
+    if latent.shape[1] != network.latent_dim:
+        raise CourseError(f"this network takes latents (B, {network.latent_dim}), not {tuple(latent.shape)}.")
+    return latent
+
+
+# --- BigGAN ----------------------------------------
+
+_WIDTHS = {128: (16, 16, 8, 4, 2, 1), 256: (16, 16, 8, 8, 4, 2, 1)}
+_CHUNK = 20
+"""Numbers of the code that each residual block reads."""
+_EPSILON = 1e-4
+"""Of the port's batch norms and of its spectral norms."""
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """Sizes of a generator."""
+
+    size: int = 256  # side of the pictures in pixels, 128 or 256
+    code_dim: int | None = None  # of z; each block reads 20 numbers, the first layer the others. None: 20 too
+    channels: int = 96  # width of the last block; the first is 16 times as wide
+    classes: int = 1000
+    class_dim: int = 128  # width of a class embedding
+    actnorm_at_end: bool = False  # instead of BatchNorm before the last convolution, as in the autoencoders
+
+    def __post_init__(self) -> None:
+        if self.size not in _WIDTHS:
+            raise CourseError(f"there is no released BigGAN of {self.size} px: choose 128 or 256.")
+        if self.code_dim is None:
+            object.__setattr__(self, "code_dim", _CHUNK * len(self.widths))
+        if self.split[0] < 1:
+            raise CourseError(f"each block reads {_CHUNK} numbers: a code of {self.code_dim} is too short.")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels in front of, between and behind the blocks, each of which doubles the side, from 4 pixels on."""
+        return tuple(width * self.channels for width in _WIDTHS[self.size])
+
+    @property
+    def split(self) -> list[int]:
+        """How the code is split: the first layer's part, then one for each block."""
+        blocks = len(self.widths) - 1
+        return [self.code_dim - _CHUNK * blocks] + [_CHUNK] * blocks
+
+    @classmethod
+    def read(cls, state: State) -> Self:
+        blocks = count_below(state, "GBlock.")
+        class_dim, classes = state["linear.weight"].shape
+        code_dim = state["G_linear.module.weight_bar"].shape[1] + _CHUNK * blocks
+        channels = state["colorize.module.weight_bar"].shape[1]
+        return cls(4 * 2**blocks, code_dim, channels, classes, class_dim, "ScaledCrossReplicaBN.loc" in state)
+
+
+class SpectralNorm(nn.Module):
+    """A layer whose weight is divided by σ at every call: one power iteration from a stored vector.
+
+    ``torch.nn.utils`` iterates on and on while it trains, stores what it found and normalises by max(‖·‖, ε); here
+    every call starts at the same vector, and lengths are ‖·‖ + ε. The weights fit this σ, so no better one will do.
+    Nobody reads ``weight_v``, which is as long as ``weight_u`` whatever the layer's width; it is in the files.
+
+    References:
+        Miyato et al. 2018, section 2; GANalyze and CompVis/net2net for ε and for what is not written back.
+    """
+
+    def __init__(self, layer: nn.Linear | nn.Conv2d):
+        super().__init__()
+        self.module, weight = layer, layer.weight
+        del layer.weight
+        for name in ("weight_u", "weight_v"):
+            start = torch.randn(len(weight), device=weight.device)
+            layer.register_parameter(name, nn.Parameter(_unit(start), requires_grad=False))
+        layer.register_parameter("weight_bar", weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        layer = self.module
+        matrix = layer.weight_bar.flatten(1)
+        v = _unit(matrix.T @ layer.weight_u)
+        u = _unit(matrix @ v)
+        weight = layer.weight_bar / (u @ (matrix @ v))
+        if isinstance(layer, nn.Linear):
+            return F.linear(x, weight, layer.bias)
+        return F.conv2d(x, weight, layer.bias, layer.stride, layer.padding)
+
+
+def _unit(vector: Tensor) -> Tensor:
+    return vector / (vector.norm() + _EPSILON)
+
+
+def _conv(inputs: int, outputs: int, kernel: int, bias: bool = True) -> SpectralNorm:
+    return SpectralNorm(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=bias))
+
+
+class _ConditionalNorm(nn.Module):
+    """BatchNorm without affine part; gain (1 + …) and bias are linear in the condition."""
+
+    def __init__(self, channels: int, condition_dim: int):
+        super().__init__()
+        self.bn = nn.BatchNorm2d(channels, _EPSILON, affine=False)
+        self.gamma_embed = SpectralNorm(nn.Linear(condition_dim, channels, bias=False))
+        self.beta_embed = SpectralNorm(nn.Linear(condition_dim, channels, bias=False))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        gain, bias = 1 + self.gamma_embed(condition), self.beta_embed(condition)
+        return gain[:, :, None, None] * self.bn(x) + bias[:, :, None, None]
+
+
+class _Block(nn.Module):
+    """Residual block that doubles the side."""
+
+    def __init__(self, inputs: int, outputs: int, condition_dim: int):
+        super().__init__()
+        self.conv0, self.conv1 = _conv(inputs, outputs, 3), _conv(outputs, outputs, 3)
+        self.conv_sc = _conv(inputs, outputs, 1)
+        self.HyperBN = _ConditionalNorm(inputs, condition_dim)
+        self.HyperBN_1 = _ConditionalNorm(outputs, condition_dim)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        h = self.conv0(F.interpolate(F.relu(self.HyperBN(x, condition)), scale_factor=2))
+        h = self.conv1(F.relu(self.HyperBN_1(h, condition)))
+        return h + self.conv_sc(F.interpolate(x, scale_factor=2))
+
+
+class _Attention(nn.Module):
+    """Self-attention; keys and values are pooled 2×2, and scores are not divided by the root of their width."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.zeros(1))
+        self.theta, self.phi = (_conv(channels, channels // 8, 1, bias=False) for _ in range(2))
+        self.g = _conv(channels, channels // 2, 1, bias=False)
+        self.o_conv = _conv(channels // 2, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query = self.theta(x).flatten(2)
+        key, value = (F.max_pool2d(layer(x), 2).flatten(2) for layer in (self.phi, self.g))
+        attention = (query.transpose(1, 2) @ key).softmax(-1)
+        return self.gamma * self.o_conv((value @ attention.transpose(1, 2)).unflatten(2, x.shape[2:])) + x
+
+
+class PortedGenerator(nn.Module):
+    """Code and class embedding → picture: BigGAN in the port by GANalyze, with the changes of CompVis/net2net."""
+
+    def __init__(self, config: GeneratorConfig):
+        super().__init__()
+        self.config, widths = config, config.widths
+        self.linear = nn.Linear(config.classes, config.class_dim, bias=False)
+        self.G_linear = SpectralNorm(nn.Linear(config.split[0], 16 * widths[0]))
+        self.GBlock = nn.ModuleList(_Block(*pair, _CHUNK + config.class_dim) for pair in pairwise(widths))
+        self.attention = _Attention(widths[-2])
+        end = FrozenActNorm(widths[-1]) if config.actnorm_at_end else nn.BatchNorm2d(widths[-1], _EPSILON)
+        self.ScaledCrossReplicaBN = end
+        self.colorize = _conv(widths[-1], 3, 3)
+
+    def forward(self, code: Tensor, class_embedding: Tensor) -> Tensor:
+        """Pictures of codes ``(B, code_dim)`` and embeddings ``(B, class_dim)``, which ``linear`` makes of classes."""
+        first, *chunks = code.split(self.config.split, dim=1)
+        # The first layer writes channels last.
+        x = self.G_linear(first).view(len(code), 4, 4, -1).permute(0, 3, 1, 2)
+        for block, chunk in zip(self.GBlock, chunks, strict=True):
+            x = self.attention(x) if block is self.GBlock[-1] else x
+            x = block(x, torch.cat([chunk, class_embedding], dim=1))
+        return self.colorize(F.relu(self.ScaledCrossReplicaBN(x))).tanh()
+
+
+class BigGan(nn.Module):
+    """The generator as a target expert: a latent is the code ``z``, of which |z| ≤ 2.5 were trained on, followed by a
+    class embedding, 268 numbers."""
+
+    def __init__(self, config: GeneratorConfig):
+        super().__init__()
+        self.config, self.latent_dim = config, config.code_dim + config.class_dim
+        self.decoder = PortedGenerator(config)
+        freeze(self)
+
+    @torch.no_grad()
+    def embed(self, labels: Tensor) -> Tensor:
+        """Class embeddings ``(B, class_dim)`` of class numbers ``int64 (B,)``."""
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.config.classes:
+            raise CourseError(f"class numbers go from 0 to {self.config.classes - 1}.")
+        return self.decoder.linear.weight.T[labels]
+
+    @torch.no_grad()
+    def decode(self, latent: Tensor) -> Tensor:
+        return self.decoder(*_check_latents(self, latent).split([self.config.code_dim, self.config.class_dim], dim=1))
+
+    def encode(self, x: Tensor) -> Tensor:
+        raise CourseError("BigGAN has no encoder: keep the latents (z, class embedding) that pictures were made of.")
+
+
+# --- the autoencoder of 256 pixels ----------------------------------------
+
+
+@dataclass(frozen=True)
+class BigAutoencoderConfig:
+    """Sizes of a big autoencoder."""
+
+    latent_dim: int = 128
+    size: int = 256  # side of the pictures in pixels, 128 or 256
+    channels: int = 96  # width of the decoder's last block
+    encoder_layers: tuple[int, ...] = _RESNET101  # residual blocks in each of four stages
+    classes: int = 1000  # that the decoder mixes
+    class_hidden: int = 2000  # width of the network that chooses the mixture
+    class_dim: int = 128
+    # Of the decoder. The norms inside its blocks are BatchNorm in either case, although the released option's name
+    # promises more.
+    actnorm_at_end: bool = True
+
+    @property
+    def generator(self) -> GeneratorConfig:
+        """The decoder's sizes."""
+        ends = self.classes, self.class_dim, self.actnorm_at_end
+        return GeneratorConfig(self.size, self.latent_dim, self.channels, *ends)
+
+    @classmethod
+    def read(cls, state: State) -> Self:
+        one = GeneratorConfig.read(take(state, "decoder.decoder."))
+        layers = tuple(count_below(state, f"encoder.model.layer{stage}.") for stage in (1, 2, 3, 4))
+        hidden = len(state["decoder.map_to_class_embedding.main.0.weight"])
+        ends = one.classes, hidden, one.class_dim, one.actnorm_at_end
+        return cls(one.code_dim, one.size, one.channels, layers, *ends)
+
+
+class _BigEncoder(nn.Module):
+    def __init__(self, config: BigAutoencoderConfig):
+        super().__init__()
+        self.model = _resnet(config.encoder_layers, num_classes=1, norm_layer=FrozenActNorm)
+        self.model.fc = _chain("sub_layers", nn.Conv2d(_FEATURES, 2 * config.latent_dim, 1))
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """From [−1, 1] to the statistics of ImageNet, and then once more on the result: the released weights were
+        trained with that mistake and need it."""
+        mean, std = (images.new_tensor(x).view(1, 3, 1, 1) for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+        for _ in range(2):
+            images = (0.5 * (images + 1) - mean) / std
+        return images
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Means and log-variances ``(B, 2 D, 1, 1)``; torchvision's own ``forward`` would flatten before ``fc``."""
+        x = self.normalise(images)
+        for layer in self.model.children():
+            x = layer(x)
+        return x
+
+
+class _BigDecoder(nn.Module):
+    def __init__(self, config: BigAutoencoderConfig):
+        super().__init__()
+        self.map_to_class_embedding = _fully_connected([config.latent_dim, *[config.class_hidden] * 3, config.classes])
+        self.decoder = PortedGenerator(config.generator)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """The whole latent chooses a mixture of classes, and is the generator's code as well."""
+        soft_class = self.map_to_class_embedding(latent).softmax(1)
+        return self.decoder(latent, self.decoder.linear(soft_class))
+
+
+class BigAutoencoder(nn.Module):
+    """A ResNet-101 with ActNorm encodes, a BigGAN decodes. It can be a source expert too."""
+
+    def __init__(self, config: BigAutoencoderConfig):
+        super().__init__()
+        self.config, self.latent_dim, self.condition_shape = config, config.latent_dim, (config.latent_dim,)
+        self.encoder, self.decoder = _BigEncoder(config), _BigDecoder(config)
+        freeze(self)
+
+    @torch.no_grad()
+    def posterior(self, images: Tensor) -> Posterior:
+        """Distribution of the latent for each picture."""
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise CourseError(f"this autoencoder takes pictures (B, 3, S, S), not {tuple(images.shape)}.")
+        return posterior_of(self.encoder(images))
+
+    def encode(self, x: Tensor, sample: bool = False, generator: torch.Generator | None = None) -> Tensor:
+        """Latents: the posterior's mean, as the authors' demo, or a draw from it, as their training."""
+        posterior = self.posterior(x)
+        return posterior.sample(generator) if sample else posterior.mean
+
+    @torch.no_grad()
+    def decode(self, latent: Tensor) -> Tensor:
+        return self.decoder(_check_latents(self, latent))
+
 
 # --- the autoencoder of 32 pixels ----------------------------------------
 
 
 @dataclass(frozen=True)
 class BasicAutoencoderConfig:
-    """Sizes of a basic autoencoder.
-
-    With ``sample_codes`` ``encode`` draws from the posterior, as the released code always does. By default it is the
-    mean, so that one picture has the same condition at every call.
-    """
+    """Sizes of a basic autoencoder: four halvings down to a map of ``bottleneck`` pixels, and the way back."""
 
     latent_dim: int = 128
-    downsamplings: int = 4  # halvings, and doublings on the way back
-    bottleneck: int = 2  # side in pixels of the map between them
-    channels: int = 3  # of the pictures
-    base: int = 64  # width at half the side; it doubles with every halving, up to 16 times
-    sample_codes: bool = False
+    bottleneck: int = 2
+    base: int = 64  # width at half the side; it doubles with every halving
 
     @property
     def size(self) -> int:
         """Side of the pictures in pixels."""
-        return self.bottleneck * 2**self.downsamplings
+        return 16 * self.bottleneck
 
     @classmethod
     def read(cls, state: State) -> Self:
-        scales = {name.split(".")[2] for name in state if name.startswith("autoencoder.feature_layers.")}
         code, _, side, _ = state["autoencoder.dense_encode.sub_layers.0.weight"].shape
-        base, channels = state["autoencoder.feature_layers.0.sub_layers.0.weight"].shape[:2]
-        return cls(code // 2, len(scales), side, channels, base)
+        return cls(code // 2, side, len(state["autoencoder.feature_layers.0.sub_layers.0.weight"]))
 
 
 class _BasicNetwork(nn.Module):
     def __init__(self, config: BasicAutoencoderConfig):
         super().__init__()
-        widths = [config.base * min(2**scale, 16) for scale in range(config.downsamplings)]
+        pairs = list(pairwise([3, *(config.base * 2**scale for scale in range(4))]))
         strided = {"kernel_size": 4, "stride": 2, "padding": 1, "bias": False}
-        pairs = list(pairwise([config.channels, *widths]))
 
         def activated(convolution: nn.Module) -> nn.Module:
-            return chain("sub_layers", convolution, FrozenActNorm(convolution.out_channels), nn.LeakyReLU(0.2))
+            return _chain("sub_layers", convolution, FrozenActNorm(convolution.out_channels), nn.LeakyReLU(0.2))
 
         self.feature_layers = nn.ModuleList(activated(nn.Conv2d(*pair, **strided)) for pair in pairs)
         # Coarse layers come last here and run first.
         self.decoder_layers = nn.ModuleList(
             activated(nn.ConvTranspose2d(outer, inner, **strided)) for inner, outer in pairs[1:]
         )
-        code, side, top = config.latent_dim, config.bottleneck, widths[-1]
-        self.dense_encode = chain("sub_layers", nn.Conv2d(top, 2 * code, side))
-        self.dense_decode = chain("sub_layers", nn.ConvTranspose2d(code, top, side))
-        last = nn.ConvTranspose2d(widths[0], config.channels, **strided)
-        self.image_layer = chain("sub_layers", last, nn.Tanh())
+        code, side, top = config.latent_dim, config.bottleneck, 8 * config.base
+        self.dense_encode = _chain("sub_layers", nn.Conv2d(top, 2 * code, side))
+        self.dense_decode = _chain("sub_layers", nn.ConvTranspose2d(code, top, side))
+        self.image_layer = _chain("sub_layers", nn.ConvTranspose2d(config.base, 3, **strided), nn.Tanh())
 
 
 class BasicAutoencoder(nn.Module):
-    """The source expert of super-resolution.
+    """The source expert of super-resolution. The released wrapper can only encode; its files hold a decoder too.
 
-    The released wrapper can only encode; the weights of the decoder are in its files, so here it decodes too.
+    With ``sample_codes`` ``encode`` draws from the posterior, as the released code always does. By default it is the
+    mean, so that one picture has the same condition at every call.
     """
 
-    def __init__(self, config: BasicAutoencoderConfig | None = None):
+    sample_codes = False
+
+    def __init__(self, config: BasicAutoencoderConfig):
         super().__init__()
-        self.config = config = config or BasicAutoencoderConfig()
-        self.latent_dim, self.condition_shape = config.latent_dim, (config.latent_dim,)
+        self.config, self.latent_dim, self.condition_shape = config, config.latent_dim, (config.latent_dim,)
         self.autoencoder = _BasicNetwork(config)
         freeze(self)
 
     @torch.no_grad()
     def posterior(self, images: Tensor) -> Posterior:
         """Distribution of the latent for each picture."""
-        wanted = (self.config.channels, self.config.size, self.config.size)
-        if tuple(images.shape[1:]) != wanted:
-            raise CourseError(f"this autoencoder takes pictures (B, {', '.join(map(str, wanted))}): resize them first.")
+        size = self.config.size
+        if images.shape[1:] != (3, size, size):
+            raise CourseError(f"this autoencoder takes pictures (B, 3, {size}, {size}): resize them first.")
         x = images
         for layer in self.autoencoder.feature_layers:
             x = layer(x)
         return posterior_of(self.autoencoder.dense_encode(x))
 
     def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Latents: the posterior's mean, or with ``sample_codes`` a draw from it."""
         posterior = self.posterior(x)
-        return posterior.sample(generator) if self.config.sample_codes else posterior.mean
+        return posterior.sample(generator) if self.sample_codes else posterior.mean
 
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
-        x = self.autoencoder.dense_decode(check_latents(self, latent)[:, :, None, None])
+        x = self.autoencoder.dense_decode(_check_latents(self, latent)[:, :, None, None])
         for layer in reversed(self.autoencoder.decoder_layers):
             x = layer(x)
         return self.autoencoder.image_layer(x)
@@ -151,14 +458,13 @@ class Dequantiser(nn.Module):
     picture of a training pair is made of the exact embedding, the flow's target of the random one.
     """
 
-    def __init__(self, config: DequantiserConfig | None = None):
+    def __init__(self, config: DequantiserConfig):
         super().__init__()
-        self.config = config = config or DequantiserConfig()
-        hidden = [config.hidden_dim] * 3
-        self.encoder = fully_connected([config.dim, *hidden, config.dim])
-        self.mu_layer = fully_connected([config.dim, *hidden, config.code_dim])
-        self.logvar_layer = fully_connected([config.dim, *hidden, config.code_dim])
-        self.decoder = fully_connected([config.code_dim, *hidden, config.hidden_dim, config.dim])
+        self.config, hidden = config, [config.hidden_dim] * 3
+        self.encoder = _fully_connected([config.dim, *hidden, config.dim])
+        self.mu_layer = _fully_connected([config.dim, *hidden, config.code_dim])
+        self.logvar_layer = _fully_connected([config.dim, *hidden, config.code_dim])
+        self.decoder = _fully_connected([config.code_dim, *hidden, config.hidden_dim, config.dim])
         freeze(self)
 
     @torch.no_grad()
@@ -175,11 +481,9 @@ class Dequantiser(nn.Module):
 
 # --- captioner ----------------------------------------
 
-_MAP_SIDE = 14
 _BEAMS, _STEPS, _WORDS = 3, 50, 50
-_PAD = "<pad>"
-_FAILED = 9
-"""Padding words in the caption of a picture for which no beam came to an end."""
+_FAILED = ["<pad>"] * 9
+"""The caption of a picture for which no beam came to an end."""
 
 
 @dataclass(frozen=True)
@@ -188,18 +492,18 @@ class CaptionerConfig:
 
     vocabulary: int = 9490
     width: int = 512  # of embeddings, attention and state, which are one number here
-    encoder_layers: tuple[int, ...] = (3, 4, 23, 3)  # residual blocks in each of the ResNet's four stages
+    encoder_layers: tuple[int, ...] = _RESNET101
 
     @classmethod
     def read(cls, state: State) -> Self:
-        vocabulary, width = state["decoder.embedding.weight"].shape
-        return cls(vocabulary, width, stages_of(state, [f"encoder.resnet.{place}." for place in (4, 5, 6, 7)]))
+        layers = tuple(count_below(state, f"encoder.resnet.{place}.") for place in (4, 5, 6, 7))
+        return cls(*state["decoder.embedding.weight"].shape, layers)
 
 
 class _PlaceAttention(nn.Module):
     def __init__(self, width: int):
         super().__init__()
-        self.encoder_att, self.decoder_att = nn.Linear(FEATURES, width), nn.Linear(width, width)
+        self.encoder_att, self.decoder_att = nn.Linear(_FEATURES, width), nn.Linear(width, width)
         self.full_att = nn.Linear(width, 1)
 
     def forward(self, places: Tensor, state: Tensor) -> Tensor:
@@ -214,9 +518,9 @@ class _WordDecoder(nn.Module):
         width = config.width
         self.attention = _PlaceAttention(width)
         self.embedding = nn.Embedding(config.vocabulary, width)
-        self.decode_step = nn.LSTMCell(width + FEATURES, width)
-        self.init_h, self.init_c = nn.Linear(FEATURES, width), nn.Linear(FEATURES, width)
-        self.f_beta, self.fc = nn.Linear(width, FEATURES), nn.Linear(width, config.vocabulary)
+        self.decode_step = nn.LSTMCell(width + _FEATURES, width)
+        self.init_h, self.init_c = nn.Linear(_FEATURES, width), nn.Linear(_FEATURES, width)
+        self.f_beta, self.fc = nn.Linear(width, _FEATURES), nn.Linear(width, config.vocabulary)
 
     def step(self, words: Tensor, places: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probabilities of the next word ``(B, V)`` after ``words (B,)``, and the new state."""
@@ -238,25 +542,26 @@ class Captioner(nn.Module):
         Xu et al. 2015; the tutorial port that CompVis/net2net uses, with its way of ending a search.
     """
 
-    def __init__(self, config: CaptionerConfig | None = None, words: Sequence[str] = ()):
+    words: Sequence[str] = ()
+
+    def __init__(self, config: CaptionerConfig):
         super().__init__()
-        self.config, self.words = config or CaptionerConfig(), tuple(words)
+        self.config = config
         # Without pooling and classifier.
-        trunk = nn.Sequential(*list(resnet(self.config.encoder_layers).children())[:-2])
+        trunk = nn.Sequential(*list(_resnet(config.encoder_layers).children())[:-2])
         self.encoder = nn.Sequential(OrderedDict(resnet=trunk))
-        self.decoder = _WordDecoder(self.config)
+        self.decoder = _WordDecoder(config)
         freeze(self)
 
     @torch.no_grad()
     def caption(self, images: Tensor) -> list[str]:
         """Captions as the sentence expert got them: ``"<start> a red bird <end> "``, at most 50 words."""
-        if len(self.words) != self.config.vocabulary or not {"<start>", "<end>", _PAD} <= set(self.words):
+        if len(self.words) != self.config.vocabulary or not {"<start>", "<end>", "<pad>"} <= set(self.words):
             raise CourseError(
                 f"this captioner has {self.config.vocabulary} words, with <start>, <end> and <pad>, and was given "
                 f"{len(self.words)}: pass the word map that was published with its weights to load_net2net_expert."
             )
-        maps = F.adaptive_avg_pool2d(self.encoder(images), _MAP_SIDE)
-        places = maps.flatten(2).transpose(1, 2)
+        places = F.adaptive_avg_pool2d(self.encoder(images), 14).flatten(2).transpose(1, 2)
         return ["".join(self.words[k] + " " for k in self._search(one)[:_WORDS]) for one in places]
 
     def _search(self, places: Tensor) -> list[int]:
@@ -266,7 +571,7 @@ class Captioner(nn.Module):
         places = places[None]
         h, c = decoder.init_h(places.mean(1)), decoder.init_c(places.mean(1))
         beams, scores = [[start]], torch.zeros(1, device=device)
-        wanted, best, best_score = _BEAMS, [self.words.index(_PAD)] * _FAILED, -float("inf")
+        wanted, best, best_score = _BEAMS, [self.words.index(word) for word in _FAILED], -float("inf")
         for _ in range(_STEPS + 1):
             last = torch.tensor([beam[-1] for beam in beams], device=device)
             log_p, h, c = decoder.step(last, places.expand(len(beams), -1, -1), h, c)

@@ -6,9 +6,9 @@ file is, whether it fits, and which call opens it. Nothing is built for that.
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,11 +20,10 @@ from ..errors import CourseError
 from .reading import Contents, State, read_file
 
 __all__ = ["Entry", "Kind", "Layout", "blurs", "check_state", "count_below", "describe_file", "export_state", "fill"]
-__all__ += ["identify", "layout_of", "pick", "reading_sizes", "register", "take"]
+__all__ += ["identify", "known_kinds", "layout_of", "pick", "take"]
 
 N = TypeVar("N", bound=nn.Module)
 _SHOWN = 40
-_COUNTER = ".num_batches_tracked"
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,8 @@ Layout = Mapping[str, Entry]
 def layout_of(network: nn.Module | Callable[[], nn.Module], rules: Sequence[tuple[str, Any]] = ()) -> dict[str, Entry]:
     """Of a network whose tensors have the released shapes.
 
-    Args:
-        network: ours, or what makes it: then on the ``meta`` device, where it takes no memory.
-        rules: patterns in our names and what stands for them in released ones, one after the other; none where they
-            are the same.
+    ``network`` is ours, or what makes it: then on the ``meta`` device, where it takes no memory. ``rules`` are patterns
+    in our names and what stands for them in released ones, applied one after the other.
     """
     if not isinstance(network, nn.Module):
         with torch.device("meta"):
@@ -77,15 +74,8 @@ def _blur_kernels(channels: int) -> Tensor:
     return (line[:, None] * line / 16).expand(channels, 1, 3, 3).clone()
 
 
-def _difference(name: str, found: Tensor, entry: Entry) -> str | None:
-    if tuple(found.shape) != entry.shape:
-        return f"{name} has shape {tuple(found.shape)} instead of {entry.shape}"
-    if found.is_floating_point() != entry.dtype.is_floating_point:
-        return f"{name} has dtype {found.dtype} instead of {entry.dtype}"
-    blur = entry.ours is None and not found.is_meta
-    if blur and (found.float() - _blur_kernels(len(found))).abs().max() > 1e-6:
-        return f"{name} is not the binomial filter"
-    return None
+def _is_blur(kernels: Tensor) -> bool:
+    return kernels.is_meta or bool((kernels.float() - _blur_kernels(len(kernels))).abs().max() <= 1e-6)
 
 
 def check_state(state: State, layout: Layout, what: str) -> None:
@@ -94,10 +84,17 @@ def check_state(state: State, layout: Layout, what: str) -> None:
     Counters of BatchNorm batches may be absent, as in files from before torch had them: an evaluated network never
     reads them.
     """
-    problems = [f"missing {name}" for name in layout if name not in state and not name.endswith(_COUNTER)]
-    problems += [f"unknown {name}" for name in state if name not in layout]
-    found = (_difference(name, state[name], entry) for name, entry in layout.items() if name in state)
-    problems += [one for one in found if one]
+    missing = [name for name in layout if name not in state and not name.endswith(".num_batches_tracked")]
+    problems = [f"missing {name}" for name in missing] + [f"unknown {name}" for name in state if name not in layout]
+    for name, entry in layout.items():
+        if (found := state.get(name)) is None:
+            continue
+        if tuple(found.shape) != entry.shape:
+            problems.append(f"{name} has shape {tuple(found.shape)} instead of {entry.shape}")
+        elif found.is_floating_point() != entry.dtype.is_floating_point:
+            problems.append(f"{name} has dtype {found.dtype} instead of {entry.dtype}")
+        elif entry.ours is None and not _is_blur(found):
+            problems.append(f"{name} is not the binomial filter")
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise CourseError(
@@ -144,18 +141,6 @@ def count_below(state: State, prefix: str) -> int:
     return 1 + max(int(name.removeprefix(prefix).split(".")[0]) for name in state if name.startswith(prefix))
 
 
-@contextmanager
-def reading_sizes(of: str) -> Iterator[None]:
-    """Around code that reads sizes off tensors: what is absent or odd becomes one sentence."""
-    try:
-        yield
-    except (KeyError, ValueError, IndexError, TypeError) as error:
-        raise CourseError(
-            f"The sizes of {of} cannot be read off this checkpoint ({error}): give a file that holds one, or pass its "
-            "config."
-        ) from error
-
-
 # --- networks that are known ----------------------------------------
 
 
@@ -170,9 +155,10 @@ class Kind:
         sizes: reads its configuration off the tensors.
         layout: configuration → the tensors it must have.
         published: configurations of released files by name.
-        places: under which keys its files hold it.
+        places: under which keys its files hold it, the best first.
         when: what must hold beside the mark.
         drop: beginnings of names that are left out → what they are.
+        adapt: brings tensors into the form that ``sizes`` and ``layout`` know.
         say: words on a configuration and its tensors.
     """
 
@@ -185,6 +171,7 @@ class Kind:
     places: tuple[str, ...] = ()
     when: Callable[[State], bool] = lambda state: True
     drop: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    adapt: Callable[[State], State] = dict
     say: Callable[[Any, State], str] | None = None
 
     def fits(self, state: State) -> bool:
@@ -209,9 +196,14 @@ class Kind:
                     f"There is no released {self.name} {config!r}: choose of {', '.join(self.published)}."
                 )
             config = self.published[config]
-        if config is None:
-            with reading_sizes(f"a {self.name}"):
-                config = self.sizes(state)
+        state = self.adapt(state)
+        try:
+            config = self.sizes(state) if config is None else config
+        except (KeyError, ValueError, IndexError, TypeError) as error:
+            raise CourseError(
+                f"The sizes of a {self.name} cannot be read off this checkpoint ({error}): give a file that holds one, "
+                "or pass its config."
+            ) from error
         notes: tuple[str, ...] = ()
         for prefixes, text in self.drop.items():
             kept = {name: tensor for name, tensor in state.items() if not name.startswith(prefixes)}
@@ -227,15 +219,11 @@ class Kind:
         return fill(make(config), state, self.layout(config), f"this {self.name}").eval()
 
 
-_FAMILIES = ("alae", "biggan", "net2net", "stylegan")
-"""Modules that register what they load, in the order in which :func:`identify` asks."""
-
-_KINDS: list[Kind] = []
-
-
-def register(*kinds: Kind) -> None:
-    """Makes networks known to :func:`identify`."""
-    _KINDS.extend(kinds)
+@cache
+def known_kinds() -> tuple[Kind, ...]:
+    """Every network that :func:`identify` knows, in the order in which it asks."""
+    modules = (import_module(f".{name}", __package__) for name in ("alae", "biggan", "net2net", "stylegan"))
+    return tuple(kind for module in modules for kind in module.KINDS)
 
 
 def identify(state: State) -> tuple[Kind | None, dict[str, Tensor]]:
@@ -244,11 +232,9 @@ def identify(state: State) -> tuple[Kind | None, dict[str, Tensor]]:
     A prefix that all names share, such as ``module.`` (data parallelism) or ``model.`` (a wrapper), is left out where
     the network is not known with it.
     """
-    for family in _FAMILIES:
-        import_module(f".{family}", __package__)
     bare = dict(state)
     while True:
-        kind = next((kind for kind in _KINDS if kind.fits(bare)), None)
+        kind = next((kind for kind in known_kinds() if kind.fits(bare)), None)
         heads = {name.partition(".")[0] for name in bare}
         if kind or len(heads) != 1 or not all("." in name for name in bare):
             return kind, bare if kind else dict(state)
@@ -256,33 +242,25 @@ def identify(state: State) -> tuple[Kind | None, dict[str, Tensor]]:
 
 
 def pick(file: str | Path | Contents, kind: Kind, places: tuple[str, ...] | None = None) -> dict[str, Tensor]:
-    """The tensors of one network in a file.
+    """The tensors of one network in a file; a CourseError that says what the file does hold, if it has none.
 
-    Args:
-        file: path, or what was read of it.
-        kind: which network.
-        places: under which keys, the wanted one first; by default all of ``kind.places``. Under a key that says
-            nothing it is found by its tensors, if there is one alone.
-
-    Raises:
-        CourseError: the file cannot be read, or holds none; what it does hold is said.
+    ``places`` are the keys to look under, the wanted one first; by default all of ``kind.places``. Under a key that
+    says nothing the network is found by its tensors, if there is one alone.
     """
     contents = file if isinstance(file, Contents) else read_file(file)
     found = {place: identify(state) for place, state in contents.parts.items()}
     places = kind.places if places is None else places
-    named = [place for place in places if place in found]
-    others = [place for place, (known, _) in found.items() if known is kind and place not in kind.places]
-    if not named and not others and len(found) == 1 and not set(found) & set(kind.places):
-        # Not recognised: if it is a damaged one, the differences will be listed.
-        others = [place for place, (known, _) in found.items() if known is None]
-    chosen = named[:1] or others
-    if len(chosen) == 1 and found[chosen[0]][0] in (kind, None):
+    # Where nothing else is in question, tensors of no known network are taken: the differences will be listed.
+    named = [place for place in places if place in found and found[place][0] in (kind, None)]
+    others = [place for place, (known, _) in found.items() if known is kind or (len(found) == 1 and known is None)]
+    chosen = named[:1] or [place for place in others if place not in kind.places]
+    if len(chosen) == 1:
         return found[chosen[0]][1]
     held = [f"{k.name if k else 'tensors of no known network'}{f' ({p})' if p else ''}" for p, (k, _) in found.items()]
     openers = dict.fromkeys(k.call for k, _ in found.values() if k)
     wanted = f" ({' or '.join(places)})" if places else ""
     raise CourseError(
-        f"{contents.path.name} holds {', '.join(held) or 'no tensors by name'}, not one {kind.name}{wanted}: "
+        f"{contents.path.name} holds {', '.join(held)}, not one {kind.name}{wanted}: "
         + (f"open it with {', '.join(openers)}." if openers and kind.call not in openers else "choose another file.")
     )
 
@@ -322,12 +300,20 @@ def describe_file(path: str | Path) -> str:
         same = [name for name, known in kind.published.items() if known == config]
         words += [f"the sizes of {', '.join(same)}"] if same else []
         what = f"{kind.name} ({', '.join(words)})" if words else kind.name
-        count = f"{len(kept)} tensors, {sum(tensor.numel() for tensor in kept.values()):,} numbers"
+        numbers = [tensor.numel() for name, tensor in tensors.items() if name in kept]
+        count = f"{len(numbers)} tensors, {sum(numbers):,} numbers"
         lines.append(("tensors" if place in ("", "state_dict") else place, f"{what}: {count}"))
         notes += left
         calls[kind.call] = f'{kind.call}("{contents.path.name}")'
     if not calls:
-        raise CourseError(f"{contents.path.name} {_unknown(contents.parts)}")
+        names = [name for state in contents.parts.values() for name in state]
+        for mark, text in _NOT_OPENED.items():
+            if any(name.endswith(mark) for name in names):
+                raise CourseError(f"{contents.path.name} is {text}.")
+        raise CourseError(
+            f"{contents.path.name} holds no weights that the course knows ({', '.join(names[:3])}, …): give a file of "
+            "Net2Net, StyleGAN, Hyper-Modulation, BigGAN, cGANTransfer, ALAE or MindGAN."
+        )
     lines.append(("fit", "all names and shapes as they should be"))
     with contents.path.open("rb") as file:
         digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
@@ -335,12 +321,3 @@ def describe_file(path: str | Path) -> str:
     lines += [] if contents.step is None else [("steps", f"{contents.step:,}")]
     lines += [*(("note", note) for note in notes), *(("open with", call) for call in calls.values())]
     return "\n".join(f"{name + ':':15} {text}" for name, text in lines)
-
-
-def _unknown(parts: dict[str, State]) -> str:
-    names = [name for state in parts.values() for name in state]
-    for mark, text in _NOT_OPENED.items():
-        if any(name.endswith(mark) for name in names):
-            return f"is {text}."
-    families = "Net2Net, StyleGAN, Hyper-Modulation, BigGAN, cGANTransfer, ALAE or MindGAN"
-    return f"holds no weights that the course knows ({', '.join(names[:3])}, …): give a file of {families}."

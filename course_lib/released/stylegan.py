@@ -17,17 +17,10 @@ from ..experts.protocol import freeze
 from ..gans.stylegan import FFHQ1024, StyleGAN, StyleGANConfig, StyleGANCritic
 from ..hypermod.generator import HyperGenerator
 from .reading import State, read_file
-from .strict import Entry, Kind, blurs, count_below, fill, layout_of, pick, register
+from .strict import Entry, Kind, blurs, count_below, fill, layout_of, pick
 
-__all__ = [
-    "HyperSizes",
-    "class_layout",
-    "cut_stylegan",
-    "discriminator_layout",
-    "hyper_layout",
-    "load_released_hypermod",
-]
-__all__ += ["load_stylegan", "load_stylegan_discriminator", "stylegan_layout"]
+__all__ = ["KINDS", "HyperSizes", "class_layout", "cut_stylegan", "discriminator_layout", "hyper_layout"]
+__all__ += ["load_released_hypermod", "load_stylegan", "load_stylegan_discriminator", "stylegan_layout"]
 
 _FUSED_FROM = 128
 """Side in pixels from which the port fuses resampling and convolution."""
@@ -251,7 +244,7 @@ _DISCRIMINATOR = Kind(
     places=("discriminator",),
     say=_say_scores,
 )
-register(_GENERATOR, _HYPER, _CLASSES, _DISCRIMINATOR)
+KINDS = (_GENERATOR, _HYPER, _CLASSES, _DISCRIMINATOR)
 
 
 # --- loading ----------------------------------------

@@ -4,7 +4,6 @@ Every function raises a :class:`CourseError` where files are missing or damaged,
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,7 @@ from ..experts.conditions import LabelExpert, SentenceMemory
 from ..experts.protocol import SourceExpert, TargetExpert, freeze, load_expert
 from ..paths import CHECKPOINTS
 from ..released.net2net import TranslatorConfig, TranslatorParts, load_translator_parts
-from ..released.net2net_biggan import BigGan
-from ..released.net2net_experts import Dequantiser, DequantiserConfig
+from ..released.net2net_experts import BigGan, Dequantiser, DequantiserConfig
 from ..training.files import Card, load_card, load_weights
 from .domains import people_expert
 from .gan_target import GanTarget
@@ -143,7 +141,6 @@ def load_released_translator(
     config: TranslatorConfig | str | None = None,
     sentences: SourceExpert | None = None,
     target: TargetExpert | None = None,
-    normalise_twice: bool = True,
     sample_condition: bool = False,
     captioner_prompts: bool = True,
     device: Device = "cpu",
@@ -160,13 +157,12 @@ def load_released_translator(
         sentences: the sentence model, for a translator that starts from sentences: the checkpoint's own copy depends on
             the library version that wrote it.
         target: the target, for a translator whose target is a black box outside of the checkpoint (BigBiGAN).
-        normalise_twice: the autoencoder's double normalisation, which its weights need.
         sample_condition: draw the condition of super-resolution from the source's posterior, as the released code does
             at every call. By default it is the posterior's mean, and ``transfer`` gives the same picture twice.
         captioner_prompts: wrap sentences for the BigGAN translator as its captioner did, see :class:`CaptionerPrompts`.
         device: where to put it.
     """
-    parts = load_translator_parts(path, config, normalise_twice)
+    parts = load_translator_parts(path, config)
     if target is None and parts.target is None:
         raise CourseError(
             "the target of this translator is not in its checkpoint: pass target=, for example a BlackBox around "
@@ -181,7 +177,7 @@ def _released_source(
 ) -> SourceExpert:
     (width,) = parts.flow.config.condition_shape
     if parts.source is not None:
-        parts.source.config = replace(parts.source.config, sample_codes=sample)
+        parts.source.sample_codes = sample
         return LowResolution(parts.source.config.size, parts.source.to(device), "nearest")
     if sentences is not None:
         return CaptionerPrompts(sentences) if prompts and isinstance(parts.target, BigGan) else sentences
