@@ -176,7 +176,7 @@ def test_the_version_for_digits():
     order = torch.randperm(784)
     permuted = MLPALAE()
     permuted.load_state_dict(network.state_dict())
-    permuted.encoder.layers.layers[0].weight.data = network.encoder.layers.layers[0].weight.data[:, order]
+    permuted.encoder.layers[0].weight.data = network.encoder.layers[0].weight.data[:, order]
     shuffled = images[:, :1].flatten(2)[:, :, order].view(3, 1, 28, 28)
     torch.testing.assert_close(permuted.encode(shuffled), w)
     with pytest.raises(CourseError, match="28 pixels"):

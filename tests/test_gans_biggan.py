@@ -154,15 +154,11 @@ def test_standing_statistics_are_the_mean_over_batches_and_move_nothing_else():
     assert not any(m.training for m in generator.modules()) and first.momentum == 0.1
 
 
-def test_weights_start_orthogonal_or_normal():
+def test_weights_start_orthogonal():
     generator = Generator(SMALL)
     start_weights(generator)
     rows = generator.blocks[0][0].conv1.weight.detach().flatten(1)
     assert torch.allclose(rows @ rows.T, torch.eye(16), atol=1e-4)
-    start_weights(generator, "normal")
-    assert generator.blocks[0][0].conv1.weight.std().item() == pytest.approx(0.02, rel=0.1)
-    with pytest.raises(CourseError, match="orthogonal"):
-        start_weights(generator, "zeros")
 
 
 def test_blocks_after_the_last_doubling_keep_the_size_and_latents_have_no_bounds():

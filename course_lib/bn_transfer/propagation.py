@@ -96,7 +96,7 @@ class PublishedPropagation(_Propagation):
         super().__init__(old, new, channels, 0 if noise is None else noise.shape[1])
 
         def linear(inputs: int, outputs: int, bias: bool = True, eps: float = _MIXING_EPS) -> nn.Linear:
-            return SNLinear(inputs, outputs, bias, eps) if spectral else nn.Linear(inputs, outputs, bias)
+            return SNLinear(inputs, outputs, bias, eps=eps) if spectral else nn.Linear(inputs, outputs, bias)
 
         self.mixing = linear(new, old)
         self.table = linear(old, channels, not spectral, eps)

@@ -6,7 +6,7 @@ identity on styles, E and G are an autoencoder as well. Source: Pidhorskyi et al
 """
 
 from collections.abc import Sequence
-from dataclasses import InitVar, asdict, dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -34,17 +34,11 @@ class ALAEConfig:
     colours: int = 3  # channels of a picture, or of a cell of latents
     fused_from: int = 128  # side in pixels from which resampling and convolution are published as one operation
     bounded: bool = True  # whether ``decode`` clamps to [−1, 1]; latents have no bounds
-    explicit: InitVar[bool] = False  # of older cards, always False
 
-    def __post_init__(self, explicit: bool) -> None:
+    def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))
         if len(self.channels) < 2 or min(*self.channels, self.latent, self.mapping, self.colours) < 1:
             raise CourseError(f"ALAE needs channels for two sizes or more, and positive sizes, not {self}.")
-
-    @classmethod
-    def published(cls, layers: int, start: int, most: int, latent: int, mapping: int = 8, colours: int = 3) -> Any:
-        """The paper's way to say it: ``start`` channels at full size, doubled with each halving up to ``most``."""
-        return cls(tuple(min(most, start * 2**k) for k in reversed(range(layers))), latent, mapping, colours)
 
     @property
     def size(self) -> int:
@@ -60,25 +54,21 @@ class ALAEConfig:
 
 
 PUBLISHED_ALAE: dict[str, ALAEConfig] = {
-    "ffhq": ALAEConfig.published(9, 16, 512, 512),
-    "celeba": ALAEConfig.published(6, 64, 256, 256),
-    "celebahq256": ALAEConfig.published(7, 64, 512, 512),
-    "bedroom": ALAEConfig.published(7, 32, 512, 512),
-    "mnist": ALAEConfig.published(4, 64, 256, 32, 4, 1),
+    "ffhq": ALAEConfig((512, 512, 512, 512, 256, 128, 64, 32, 16), 512),
+    "celeba": ALAEConfig((256, 256, 256, 256, 128, 64), 256),
+    "celebahq256": ALAEConfig((512, 512, 512, 512, 256, 128, 64), 512),
+    "bedroom": ALAEConfig((512, 512, 512, 256, 128, 64, 32), 512),
+    "mnist": ALAEConfig((256, 256, 128, 64), 32, 4, 1),
 }
 """The released configurations: FFHQ at 1024 pixels, CelebA at 128, CelebA-HQ and LSUN bedrooms at 256, MNIST at 32."""
-
-
-def _linear(inputs: int, outputs: int) -> EqualLinear:
-    return EqualLinear(inputs, outputs, rate=1.0)
 
 
 # --- G, the decoder -------------------------------------------------------------------------------------------------
 
 
 class LayerNoise(nn.Module):
-    """Adds noise ``(B, 1, H, W)`` to maps, one map for all channels with a learned strength each (0 at first), then
-    bias and LeakyReLU.
+    """Adds noise ``(B, 1, H, W)`` to maps, with a learned strength for each channel (0 at first), then bias and
+    LeakyReLU.
     """
 
     def __init__(self, channels: int):
@@ -106,9 +96,7 @@ class DecoderBlock(nn.Module):
         self.noise2, self.style2 = LayerNoise(channels), AdaIN(channels, config.latent, 1.0)
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
-        """Maps after the block, of maps ``x`` of the block before (for the first the constant), two styles ``(B, 2,
-        latent)`` and two maps of noise, ``(B, 2, H, W)``.
-        """
+        """Maps after the block, of those before, styles ``(B, 2, latent)`` and maps of noise ``(B, 2, H, W)``."""
         if not self.first:
             x = self.blur(self.conv1(x))
         x = self.style1(self.noise1(x, noise[:, :1]), w[:, 0])
@@ -120,7 +108,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: ALAEConfig):
         super().__init__()
-        self.config = config
+        self.slots = config.slots
         self.constant = nn.Parameter(torch.ones(1, config.channels[0], 4, 4))
         self.blocks = nn.ModuleList([DecoderBlock(level, config) for level in range(len(config.channels))])
         self.to_rgb = nn.ModuleList(
@@ -133,12 +121,11 @@ class Decoder(nn.Module):
         return [torch.randn(count, 2, b.size, b.size, generator=generator).to(device) for b in self.blocks]
 
     def forward(self, w: Tensor, noise: Sequence[Tensor]) -> Tensor:
-        """Pictures ``(B, colours, S, S)``, about [−1, 1], unbounded.
-
-        ``w`` is ``(B, latent)``, one style for all, or ``(B, 2 · blocks, latent)``; ``noise`` of :meth:`noise`.
+        """Pictures ``(B, colours, S, S)``, about [−1, 1], unbounded, of noise as :meth:`noise` gives it and styles
+        ``(B, latent)``, or one a slot, ``(B, slots, latent)``.
         """
         if w.ndim == 2:
-            w = w[:, None].expand(-1, self.config.slots, -1)
+            w = w[:, None].expand(-1, self.slots, -1)
         x = self.constant.expand(len(w), -1, -1, -1)
         for block, styles, maps in zip(self.blocks, w.split(2, 1), noise, strict=True):
             x = block(x, styles, maps)
@@ -158,7 +145,7 @@ class EncoderBlock(nn.Module):
         self.conv2 = EqualConv2d(inputs, outputs, resample="down", rate=1.0, bias=False)
         self.bias1 = nn.Parameter(torch.zeros(1, inputs, 1, 1))
         self.bias2 = nn.Parameter(torch.zeros(1, outputs, 1, 1))
-        self.style1, self.style2 = _linear(2 * inputs, latent), _linear(2 * outputs, latent)
+        self.style1, self.style2 = (EqualLinear(2 * width, latent, rate=1.0) for width in (inputs, outputs))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Maps ``(B, inputs, H, W)`` → maps ``(B, outputs, H/2, W/2)`` and styles ``(B, latent)``."""
@@ -171,9 +158,7 @@ class EncoderBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Pictures in [−1, 1] to styles ``(B, latent)``: a discriminator's trunk, whose answer is the sum of what is read
-    off its maps' statistics.
-    """
+    """Pictures in [−1, 1] to styles ``(B, latent)``: the sum of what is read off the statistics of all blocks' maps."""
 
     def __init__(self, config: ALAEConfig):
         super().__init__()
@@ -210,11 +195,9 @@ class StyleMapping(nn.Module):
 
 
 class LatentScore(nn.Module):
-    """D: scores ``(B,)``, real high, of styles. Three linear layers without activation, so one affine function, written
-    as a product.
+    """D: scores ``(B,)``, real high, of styles: three linear layers without activation, so one affine function.
 
-    Number ``chosen`` of the ``outputs`` is the score, the others are never used; the published style-based D has ``2 ·
-    latent``.
+    Number ``chosen`` of the ``outputs`` is the score, the others are never used.
     """
 
     def __init__(self, latent: int, outputs: int, chosen: int):
@@ -229,9 +212,7 @@ class LatentScore(nn.Module):
 
 
 class ALAEGenerator(nn.Module):
-    """F and G. ``mean (slots, latent)`` is the mean style, towards which truncation pulls; zero until
-    :meth:`set_mean`.
-    """
+    """F and G. ``mean (slots, latent)`` is the mean style; zero until :meth:`set_mean`."""
 
     def __init__(self, mapping: StyleMapping, decoder: nn.Module, latent: int, slots: int = 1):
         super().__init__()
@@ -239,9 +220,9 @@ class ALAEGenerator(nn.Module):
         self.register_buffer("mean", torch.zeros(slots, latent))
 
     @torch.no_grad()
-    def set_mean(self, count: int = 4096, seed: int = 0) -> None:
+    def set_mean(self, count: int = 4096) -> None:
         """Measures the mean style over ``count`` draws."""
-        z = torch.randn(count, self.latent, generator=torch.Generator().manual_seed(seed))
+        z = torch.randn(count, self.latent, generator=torch.Generator().manual_seed(0))
         self.mean.copy_(self.mapping(z.to(self.mean.device)).mean(0))
 
     def styles(self, z: Tensor, truncation: float = 1.0) -> Tensor:
@@ -266,8 +247,7 @@ class ALAE(nn.Module):
 
     def __init__(self, config: ALAEConfig):
         super().__init__()
-        self.config, self.latent_dim = config, config.latent
-        self.condition_shape = (config.latent,)
+        self.config, self.latent_dim, self.condition_shape = config, config.latent, (config.latent,)
         mapping = StyleMapping(config.latent, config.mapping)
         self.generator = ALAEGenerator(mapping, Decoder(config), config.latent, config.slots)
         self.encoder = Encoder(config)
@@ -275,11 +255,7 @@ class ALAE(nn.Module):
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Styles ``(B, latent)`` of pictures ``(B, colours, S, S)`` in [−1, 1]; what MindGAN learns to make.
-
-        Raises:
-            CourseError: pictures of another size.
-        """
+        """Styles ``(B, latent)`` of pictures ``(B, colours, S, S)`` in [−1, 1]; a CourseError for another size."""
         shape = (self.config.colours, self.config.size, self.config.size)
         if images.shape[1:] != shape:
             raise CourseError(
@@ -315,48 +291,42 @@ class MLPALAEConfig:
 
 
 class _MLP(nn.Module):
-    """Three linear layers with LeakyReLU of these slopes, 1 for none."""
+    """Three linear layers with LeakyReLU of ``slopes``, 1 for none, between vectors and pictures of side ``size``."""
 
-    def __init__(self, inputs: int, hidden: int, outputs: int, slopes: tuple[float, float, float]):
+    slopes: tuple[float, float, float]
+
+    def __init__(self, widths: Sequence[int], size: int):
         super().__init__()
-        self.slopes, widths = slopes, (inputs, hidden, hidden, outputs)
-        self.layers = nn.ModuleList([_linear(*pair) for pair in pairwise(widths)])
+        self.size, self.layers = size, nn.ModuleList([EqualLinear(*pair, rate=1.0) for pair in pairwise(widths)])
 
-    def forward(self, x: Tensor) -> Tensor:
+    def run(self, x: Tensor) -> Tensor:
         for layer, slope in zip(self.layers, self.slopes, strict=True):
             x = F.leaky_relu(layer(x), slope)
         return x
 
 
-class MLPDecoder(nn.Module):
-    """G: styles to grey pictures; no noise, so ``noise`` is empty, and no activation at the end."""
+class MLPDecoder(_MLP):
+    """G: styles ``(B, latent)`` to grey pictures ``(B, 1, S, S)``, about [−1, 1]; there is no noise."""
 
-    def __init__(self, config: MLPALAEConfig):
-        super().__init__()
-        self.size = config.size
-        self.layers = _MLP(config.latent, config.hidden, config.size**2, (0.01, 0.01, 1.0))
+    slopes = (0.01, 0.01, 1.0)
 
     def noise(self, count: int, generator: torch.Generator | None = None) -> list[Tensor]:
         return []
 
     def forward(self, w: Tensor, noise: Sequence[Tensor] = ()) -> Tensor:
-        """``(B, latent)`` → ``(B, 1, S, S)``, about [−1, 1]; the layers work in [0, 1], as published."""
-        return 2 * self.layers(w).view(-1, 1, self.size, self.size) - 1
+        # The layers work in [0, 1], as published.
+        return 2 * self.run(w).view(-1, 1, self.size, self.size) - 1
 
 
-class MLPEncoder(nn.Module):
-    """E: grey pictures to styles."""
+class MLPEncoder(_MLP):
+    """E: pictures ``(B, 1 or 3, S, S)`` in [−1, 1] to styles ``(B, latent)``; three channels are averaged."""
 
-    def __init__(self, config: MLPALAEConfig):
-        super().__init__()
-        self.size = config.size
-        self.layers = _MLP(config.size**2, config.hidden, config.latent, (0.2, 0.2, 0.01))
+    slopes = (0.2, 0.2, 0.01)
 
     def forward(self, images: Tensor) -> Tensor:
-        """``(B, 1 or 3, S, S)`` in [−1, 1] → ``(B, latent)``; three channels are averaged. Other sizes are refused."""
         if images.shape[-2:] != (self.size, self.size):
             raise CourseError(f"this encoder takes pictures of {self.size} pixels: use course_lib.data.resize.")
-        return self.layers((images.mean(1) + 1).flatten(1) / 2)
+        return self.run((images.mean(1) + 1).flatten(1) / 2)
 
 
 class MLPALAE(nn.Module):
@@ -365,12 +335,14 @@ class MLPALAE(nn.Module):
     Source: the authors' branch ``mnist_ref`` (W-space revision); their main branch no longer runs this version.
     """
 
-    def __init__(self, config: MLPALAEConfig | None = None):
+    def __init__(self, config: MLPALAEConfig = MLPALAEConfig()):
         super().__init__()
-        self.config = config = config or MLPALAEConfig()
-        self.latent_dim, self.condition_shape = config.latent, (config.latent,)
-        self.generator = ALAEGenerator(StyleMapping(config.latent, config.mapping), MLPDecoder(config), config.latent)
-        self.encoder, self.score = MLPEncoder(config), LatentScore(config.latent, config.latent, 0)
+        self.config, self.latent_dim, self.condition_shape = config, config.latent, (config.latent,)
+        widths = (config.latent, config.hidden, config.hidden, config.size**2)
+        decoder = MLPDecoder(widths, config.size)
+        self.generator = ALAEGenerator(StyleMapping(config.latent, config.mapping), decoder, config.latent)
+        self.encoder = MLPEncoder(widths[::-1], config.size)
+        self.score = LatentScore(config.latent, config.latent, 0)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Source: Brock et al. 2019 and the authors' PyTorch code, whose names of tensors 
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -70,13 +71,14 @@ CIFAR32 = BigGANConfig(100, (256,) * 4, (256,) * 4, 2, 128, None, (), 1e-8)
 class _Spectral(nn.Module):
     """Spectral norm as BigGAN publishes it: the vector ``u0`` and the last value ``sv0`` are in the state dict.
 
-    torch's own ``spectral_norm`` keeps two vectors under other names and, in training, differentiates through none of
-    them in the same way, so released weights would not load.
+    torch's own keeps two vectors under other names and differentiates in another way, so released weights would not
+    load.
     """
 
     weight: nn.Parameter
 
-    def _add_vector(self, eps: float) -> None:
+    def __init__(self, *sizes: Any, eps: float = 1e-6, **options: Any):
+        super().__init__(*sizes, **options)
         self.sn_eps = eps
         self.register_buffer("u0", torch.randn(1, len(self.weight)))
         self.register_buffer("sv0", torch.ones(1))
@@ -98,34 +100,22 @@ class _Spectral(nn.Module):
         return self.weight / sigma
 
 
-class SNConv2d(nn.Conv2d, _Spectral):
-    """A convolution with normalised weight; ``(B, C, H, W)`` in and out."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, bias: bool = True, eps: float = 1e-6):
-        super().__init__(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
-        self._add_vector(eps)
+class SNConv2d(_Spectral, nn.Conv2d):
+    """torch's, with normalised weight."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self._conv_forward(x, self.normalised(), self.bias)
 
 
-class SNLinear(nn.Linear, _Spectral):
-    """A linear map with normalised weight; ``(B, inputs)`` → ``(B, outputs)``."""
-
-    def __init__(self, inputs: int, outputs: int, bias: bool = True, eps: float = 1e-6):
-        super().__init__(inputs, outputs, bias)
-        self._add_vector(eps)
+class SNLinear(_Spectral, nn.Linear):
+    """torch's, with normalised weight."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.normalised(), self.bias)
 
 
-class SNEmbedding(nn.Embedding, _Spectral):
-    """A lookup table with normalised weight; class indices ``(B,)`` → ``(B, width)``."""
-
-    def __init__(self, classes: int, width: int, eps: float = 1e-6):
-        super().__init__(classes, width)
-        self._add_vector(eps)
+class SNEmbedding(_Spectral, nn.Embedding):
+    """torch's, with normalised weight."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.embedding(x, self.normalised())
@@ -140,20 +130,17 @@ class _BatchNorm(nn.Module):
         self.register_buffer("stored_mean", torch.zeros(channels))
         self.register_buffer("stored_var", torch.ones(channels))
 
-    def _normalise(self, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
-        stored = self.stored_mean, self.stored_var
-        return F.batch_norm(x, *stored, weight, bias, self.training, self.momentum, self.eps)
+    def _normalise(self, x: Tensor, *affine: Tensor | None) -> Tensor:
+        return F.batch_norm(
+            x, self.stored_mean, self.stored_var, *affine, training=self.training, momentum=self.momentum, eps=self.eps
+        )
 
 
 class ClassNorm(_BatchNorm):
     """Class-conditional batch norm ``x̂ · (1 + gain(y)) + bias(y)``: all that a BigGAN generator knows of its class.
 
-    Args:
-        channels: of the maps.
-        condition: length of the condition vector (class embedding with the block's part of z), or None for a lookup
-            table per class, without spectral norm.
-        classes: number of classes of the table.
-        sn_eps: of the spectral norm of the two linear maps.
+    ``condition`` is the length of the condition vector (class embedding with the block's part of z), or None for
+    tables of ``classes`` rows without spectral norm.
     """
 
     def __init__(self, channels: int, condition: int | None, classes: int, sn_eps: float = 1e-6):
@@ -183,11 +170,11 @@ class OutputNorm(_BatchNorm):
 
 @torch.no_grad()
 def standing_statistics(generator: nn.Module, forward: Callable[[], object], passes: int = 16) -> None:
-    """Replaces the running statistics by their mean over ``passes`` fresh batches.
+    """Replaces the running statistics, which follow weights that were still moving, by their mean over ``passes``
+    fresh batches (Brock et al. 2019, appendix C).
 
-    Running statistics follow weights that were still moving, and an averaged generator never computed any of its own.
-    Brock et al. 2019 (appendix C) accumulate them anew before sampling. ``forward`` calls the generator once on a fresh
-    batch of the size and label mix of training; spectral vectors stay as they are.
+    ``forward`` calls the generator once on a fresh batch of the size and label mix of training; spectral vectors stay
+    as they are.
     """
     layers = [layer for layer in generator.modules() if isinstance(layer, _BatchNorm)]
     modes = [(layer.training, layer.momentum) for layer in layers]
@@ -208,10 +195,9 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, eps: float):
         super().__init__()
-        self.theta = SNConv2d(channels, channels // 8, 1, bias=False, eps=eps)
-        self.phi = SNConv2d(channels, channels // 8, 1, bias=False, eps=eps)
-        self.g = SNConv2d(channels, channels // 2, 1, bias=False, eps=eps)
-        self.o = SNConv2d(channels // 2, channels, 1, bias=False, eps=eps)
+        places = partial(SNConv2d, kernel_size=1, bias=False, eps=eps)
+        self.theta, self.phi = places(channels, channels // 8), places(channels, channels // 8)
+        self.g, self.o = places(channels, channels // 2), places(channels // 2, channels)
         self.gamma = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -229,12 +215,11 @@ class GeneratorBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, config: BigGANConfig, double: bool = True):
         super().__init__()
         self.scale = 2 if double else 1
-        eps = config.sn_eps
-        condition = None if config.embedding is None else config.embedding + config.chunk
-        self.conv1, self.conv2 = SNConv2d(inputs, outputs, 3, eps=eps), SNConv2d(outputs, outputs, 3, eps=eps)
+        condition, eps = None if config.embedding is None else config.embedding + config.chunk, config.sn_eps
+        self.conv1 = SNConv2d(inputs, outputs, 3, padding=1, eps=eps)
+        self.conv2 = SNConv2d(outputs, outputs, 3, padding=1, eps=eps)
         self.conv_sc = SNConv2d(inputs, outputs, 1, eps=eps)
-        self.bn1 = ClassNorm(inputs, condition, config.classes, sn_eps=eps)
-        self.bn2 = ClassNorm(outputs, condition, config.classes, sn_eps=eps)
+        self.bn1, self.bn2 = (ClassNorm(width, condition, config.classes, eps) for width in (inputs, outputs))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         h = F.interpolate(F.relu(self.bn1(x, condition)), scale_factor=self.scale)
@@ -262,9 +247,8 @@ class Generator(nn.Module):
                 parts.append(Attention(outputs, config.sn_eps))
             blocks.append(nn.ModuleList(parts))
         self.blocks = nn.ModuleList(blocks)
-        self.output_layer = nn.Sequential(
-            OutputNorm(last), nn.ReLU(), SNConv2d(last, config.colours, 3, eps=config.sn_eps)
-        )
+        draw = SNConv2d(last, config.colours, 3, padding=1, eps=config.sn_eps)
+        self.output_layer = nn.Sequential(OutputNorm(last), nn.ReLU(), draw)
 
     def embed(self, labels: Tensor) -> Tensor:
         """Class indices ``(B,)`` → condition: embeddings ``(B, E)``, or the indices where every layer has a table."""
@@ -279,10 +263,8 @@ class Generator(nn.Module):
                 block its own.
         """
         conditions = condition.unbind(1) if condition.ndim == 3 else [condition] * len(self.blocks)
-        if self.config.embedding is None:
-            first = z
-        else:
-            first, *rest = z.split(self.config.chunk, 1)
+        first, *rest = z.split(self.config.chunk, 1)  # with tables the chunk is all of z
+        if rest:
             conditions = [torch.cat(pair, 1) for pair in zip(conditions, rest, strict=True)]
         h = self.linear(first).view(-1, self.config.generator[0], 4, 4)
         for block, given in zip(self.blocks, conditions, strict=True):
@@ -299,7 +281,8 @@ class DiscriminatorBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, halve: bool, first: bool, eps: float):
         super().__init__()
         self.halve, self.first = halve, first
-        self.conv1, self.conv2 = SNConv2d(inputs, outputs, 3, eps=eps), SNConv2d(outputs, outputs, 3, eps=eps)
+        self.conv1 = SNConv2d(inputs, outputs, 3, padding=1, eps=eps)
+        self.conv2 = SNConv2d(outputs, outputs, 3, padding=1, eps=eps)
         self.conv_sc = SNConv2d(inputs, outputs, 1, eps=eps) if halve or inputs != outputs else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -342,16 +325,8 @@ class Discriminator(nn.Module):
         return self.linear(h)[:, 0] + (self.embed(labels) * h).sum(1)
 
 
-def start_weights(network: nn.Module, kind: str = "orthogonal") -> None:
-    """Sets every weight of a convolution, linear map or table as published; biases keep torch's default.
-
-    ``kind`` is ``orthogonal`` (ImageNet) or ``normal``, deviation 0.02 (CIFAR).
-    """
+def start_weights(network: nn.Module) -> None:
+    """Makes every weight of a convolution, linear map or table orthogonal, as published; biases keep torch's start."""
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear, nn.Embedding)):
-            if kind == "orthogonal":
-                nn.init.orthogonal_(module.weight)
-            elif kind == "normal":
-                nn.init.normal_(module.weight, 0.0, 0.02)
-            else:
-                raise CourseError(f"weights start 'orthogonal' or 'normal', not {kind!r}.")
+            nn.init.orthogonal_(module.weight)

@@ -1,10 +1,9 @@
 """Layers of StyleGAN and ALAE: equalised learning rates, resampling by two, noise, adaptive instance norm.
 
 An optimiser that normalises its steps moves every equalised layer at the same relative speed, whatever its fan-in.
-There are two forms, which train alike. Explicit, as in StyleGAN (``rate`` is None): the stored weight is N(0, 1) and is
-multiplied where it is used. Implicit, as in ALAE (``rate`` is a number): the stored weight already has its size, and
-the optimiser multiplies its step instead, see :func:`equalised_groups`. Adam without momentum divides a gradient by its
-own size, so a factor in front of the weight scales the effective step and nothing else.
+There are two forms, which train alike under Adam without momentum. Explicit, as in StyleGAN (``rate`` is None): the
+stored weight is N(0, 1) and is multiplied where it is used. Implicit, as in ALAE (``rate`` is a number): the stored
+weight already has its size, and the optimiser multiplies its step instead, see :func:`equalised_groups`.
 
 Sources: Karras et al. 2018 and 2019, in the port whose weights are released; Pidhorskyi et al. 2020 and its code.
 """
@@ -23,7 +22,7 @@ ROOT2 = math.sqrt(2.0)
 
 
 class _Equalised(nn.Module):
-    """Weight and bias; ``scale`` is ``gain / √fan_in``, times ``rate`` in the implicit form; ``scaled()`` computes."""
+    """Weight and bias; ``scale`` is ``gain / √fan_in``, times ``rate`` in the implicit form."""
 
     def __init__(self, shape: tuple[int, ...], fan_in: int, gain: float, rate: float | None, bias: int):
         super().__init__()
@@ -33,27 +32,26 @@ class _Equalised(nn.Module):
         self.register_parameter("bias", nn.Parameter(torch.zeros(bias)) if bias else None)
 
     def scaled(self) -> Tensor:
+        """The weight that acts."""
         return self.weight * self.scale if self.rate is None else self.weight
 
 
 class EqualLinear(_Equalised):
-    """``(B, inputs)`` → ``(B, outputs)``.
+    """``(B, inputs)`` → ``(B, outputs)``; the weight that acts starts with the standard deviation ``gain / √inputs``.
 
-    The effective weight starts with the standard deviation ``gain / √inputs``; ``rate`` is the factor on the learning
-    rate of weight and bias in the implicit form, None takes the explicit form.
+    ``rate`` is the factor on the learning rate of weight and bias in the implicit form; None takes the explicit form.
     """
 
     def __init__(self, inputs: int, outputs: int, gain: float = ROOT2, rate: float | None = None):
         super().__init__((outputs, inputs), inputs, gain, rate, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The product; the factor goes to the input, which is far smaller than the weights of a hypernetwork's head."""
+        # The factor goes to the input, which is far smaller than the weights of a hypernetwork's head.
         return F.linear(x * self.scale if self.rate is None else x, self.weight, self.bias)
 
 
 class EqualConv2d(_Equalised):
-    """Convolution, alone or with resampling by two in the same operation; ``gain`` and ``rate`` as in
-    :class:`EqualLinear`.
+    """Convolution ``(B, inputs, H, W)`` → ``(B, outputs, H, W)``, or twice or half as large where it resamples.
 
     Repetition of pixels before a convolution, and the mean of four after it, are one strided convolution with a kernel
     averaged over four shifts: the same function with half the products.
@@ -64,6 +62,7 @@ class EqualConv2d(_Equalised):
         resample: ``up`` repeats pixels and convolves; ``transposed`` does so with a kernel that is stored
             ``(inputs, outputs, 3, 3)`` and acts mirrored; ``averaged`` is that divided by four, as StyleGAN's port has
             it; ``down`` convolves and takes the mean of four pixels.
+        gain, rate: as in :class:`EqualLinear`.
         bias: whether it has one.
         padding: of a layer that keeps the size; ``kernel // 2`` by default.
     """
@@ -85,7 +84,6 @@ class EqualConv2d(_Equalised):
         self.resample, self.padding = resample, kernel // 2 if padding is None else padding
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, inputs, H, W)`` → ``(B, outputs, H, W)``, or twice or half as large."""
         weight = self.scaled()
         if self.resample is None:
             return F.conv2d(x, weight, self.bias, padding=self.padding)
@@ -105,10 +103,8 @@ def four_shifts(weight: Tensor) -> Tensor:
 
 
 def equalised_groups(network: nn.Module, rate: float) -> list[dict[str, Any]]:
-    """Parameter groups for Adam with β₁ = 0, one for each learning rate.
-
-    Parameters outside of implicit layers train at ``rate``.
-    """
+    """Parameter groups for Adam with β₁ = 0, one for each learning rate: ``rate``, or what an implicit layer makes of
+    it."""
     coefficients: dict[int, float] = {}
     for layer in network.modules():
         if isinstance(layer, _Equalised) and layer.rate is not None:
@@ -141,7 +137,7 @@ class Blur(nn.Module):
 
 def _centred(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Maps without their mean, mean and variance ``(B, C, 1, 1)``. Statistics are float32 or better; maps keep their
-    precision and memory format, which ``F.instance_norm`` on a CPU does not: a step took 1.5 times as long with it."""
+    precision and memory format, which ``F.instance_norm`` on a CPU does not."""
     wide = torch.promote_types(x.dtype, torch.float32)
     mean = x.mean((2, 3), keepdim=True, dtype=wide)
     x = x - mean.to(x.dtype)
@@ -160,9 +156,8 @@ def instance_norm(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class AdaIN(nn.Module):
-    """Adaptive instance norm: every channel of every picture is standardised, then scaled and shifted by the style.
-
-    The style gives gain and offset in StyleGAN, and gain minus one and offset in ALAE (``rate`` is a number).
+    """Adaptive instance norm: every channel of maps ``(B, C, H, W)`` is standardised, then scaled and shifted by the
+    style ``(B, latent)``, which gives gain and offset in StyleGAN, and gain minus one in ALAE (``rate`` is a number).
     """
 
     def __init__(self, channels: int, latent: int, rate: float | None = None):
@@ -173,7 +168,6 @@ class AdaIN(nn.Module):
             nn.init.ones_(self.style.bias[:channels])
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """Maps ``(B, C, H, W)``, style ``(B, latent)`` → maps."""
         gain, offset = self.style(w)[:, :, None, None].chunk(2, 1)
         x, _, variance = _centred(x)
         gain = (gain + self.base) * (variance + self.epsilon).rsqrt()

@@ -36,10 +36,8 @@ class StyleGANConfig:
         for name in ("channels", "critic"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if len(self.channels) != len(self.critic) or len(self.channels) < 2:
-            raise CourseError(
-                f"generator and critic need channels for the same sizes, at least two, not {len(self.channels)} and "
-                f"{len(self.critic)}."
-            )
+            widths = f"{len(self.channels)} and {len(self.critic)}"
+            raise CourseError(f"generator and critic need channels for the same sizes, at least two, not {widths}.")
 
     @property
     def sizes(self) -> list[int]:
@@ -61,7 +59,7 @@ FFHQ1024 = StyleGANConfig(_PUBLISHED, _PUBLISHED, 512)
 
 
 class NoiseScale(nn.Module):
-    """Adds noise ``(B, 1, H, W)``, the same map to all channels, with one learned strength each that starts at zero."""
+    """Adds noise ``(B, 1, H, W)`` to maps, with a learned strength for each channel that starts at zero."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -79,7 +77,7 @@ class Block(nn.Module):
     def __init__(self, inputs: int | None, outputs: int, size: int, doubles: bool, config: StyleGANConfig):
         super().__init__()
         self.size, self.repeats = size, doubles and size < config.fused_from
-        self.blur = Blur() if doubles and inputs is not None else nn.Identity()
+        self.blur = Blur() if doubles else nn.Identity()
         if inputs is None:
             self.constant = nn.Parameter(torch.randn(1, outputs, 4, 4))
         elif self.repeats:  # nested as in the released files
@@ -99,9 +97,8 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor | None, w: Tensor, noise: Tensor, convolve: Callable[[Tensor], Tensor] | None = None
     ) -> Tensor:
-        """Maps after the block, of maps ``x`` of the block before (None for the first), a style ``w (B, latent)`` and
-        noise ``(B, 1, H, W)``, used twice. ``convolve`` stands in for each of the block's convolutions, in their
-        order.
+        """Maps after the block, of those before (None for the first), a style ``(B, latent)`` and noise
+        ``(B, 1, H, W)``, used twice. ``convolve`` stands in for each of the block's convolutions, in their order.
         """
         if x is None:
             x = self.constant.expand(len(w), -1, -1, -1)
@@ -118,9 +115,9 @@ class Synthesis(nn.Module):
 
     def __init__(self, config: StyleGANConfig):
         super().__init__()
-        inputs: list[int | None] = [None, *config.channels[:-1]]
-        parts = zip(inputs, config.channels, config.sizes, [0, *config.sizes[:-1]], strict=True)
-        self.blocks = nn.ModuleList([Block(i, o, size, size > before, config) for i, o, size, before in parts])
+        channels, sizes = pairwise((None, *config.channels)), pairwise((4, *config.sizes))
+        parts = zip(channels, sizes, strict=True)
+        self.blocks = nn.ModuleList([Block(*both, size, size > before, config) for both, (before, size) in parts])
         self.to_rgb = nn.ModuleList([EqualConv2d(channels, config.colours, 1) for channels in config.channels])
 
     def noise(self, count: int, generator: torch.Generator | None = None) -> list[Tensor]:
@@ -131,11 +128,8 @@ class Synthesis(nn.Module):
     def features(
         self, w: Tensor, noise: Sequence[Tensor], convolve: Callable[[Tensor], Tensor] | None = None
     ) -> Iterator[Tensor]:
-        """The maps after each block in turn; ``convolve`` as for :class:`Block` (Hyper-Modulation).
-
-        Args:
-            w: ``(B, latent)``, one style for all blocks, or ``(B, blocks, latent)``.
-            noise: of :meth:`noise`.
+        """The maps after each block in turn, of one style for all blocks, ``(B, latent)``, or ``(B, blocks, latent)``;
+        ``convolve`` as for :class:`Block` (Hyper-Modulation).
         """
         x = None
         for index, (block, given) in enumerate(zip(self.blocks, noise, strict=True)):
@@ -148,9 +142,6 @@ class Synthesis(nn.Module):
         Args:
             size: stop at the block of this size (progressive growing); the full one by default.
             alpha: share of that block; the rest is the enlarged picture of the block before.
-
-        Raises:
-            CourseError: there is no block of that size.
         """
         sizes = [block.size for block in self.blocks]
         if size is not None and size not in sizes:
@@ -176,9 +167,9 @@ class StyleGAN(nn.Module):
         self.mapping, self.synthesis = nn.Sequential(*layers), Synthesis(config)
 
     @torch.no_grad()
-    def mean_style(self, count: int = 4096, seed: int = 0) -> Tensor:
+    def mean_style(self, count: int = 4096) -> Tensor:
         """``(1, latent)``: the mean of w, towards which truncation pulls."""
-        z = torch.randn(count, self.config.latent, generator=torch.Generator().manual_seed(seed))
+        z = torch.randn(count, self.config.latent, generator=torch.Generator().manual_seed(0))
         return self.mapping(z.to(self.synthesis.to_rgb[0].weight.device)).mean(0, keepdim=True)
 
     def styles(self, z: Tensor, truncation: float = 1.0) -> Tensor:
@@ -189,13 +180,10 @@ class StyleGAN(nn.Module):
     def forward(
         self, z: Tensor, noise: Sequence[Tensor] | None = None, truncation: float = 1.0, **growing: Any
     ) -> Tensor:
-        """Pictures ``(B, 3, S, S)``.
+        """Pictures ``(B, 3, S, S)`` of z ``(B, latent)``, standard normal, or one a block, ``(B, blocks, latent)``.
 
-        Args:
-            z: ``(B, latent)``, standard normal, or one a block, ``(B, blocks, latent)``, as ``mix_styles`` gives.
-            noise: one map a block; fresh ones by default.
-            truncation: 1 keeps styles as they are, 0 gives the mean style to all.
-            growing: ``size`` and ``alpha`` of :meth:`Synthesis.forward`.
+        ``noise`` is fresh by default, ``truncation`` as for :meth:`styles`; ``growing`` are ``size`` and ``alpha`` of
+        :meth:`Synthesis.forward`.
         """
         noise = self.synthesis.noise(len(z)) if noise is None else noise
         return self.synthesis(self.styles(z, truncation), noise, **growing)
@@ -231,7 +219,7 @@ class StyleGANCritic(nn.Module):
         self.head = EqualLinear(last, classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """``(B, 3, S, S)`` → ``(B, C)``; a :class:`CourseError` if the pictures have another size."""
+        """``(B, 3, S, S)`` → ``(B, C)``; a CourseError if the pictures have another size."""
         if images.shape[-1] != self.config.size:
             raise CourseError(f"this critic takes {self.config.size} pixels, not {images.shape[-1]}.")
         x = F.leaky_relu(self.from_rgb[0](images), 0.2)

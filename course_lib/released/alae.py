@@ -41,8 +41,8 @@ _RULES = (
     (r"^generator\.mapping\.layers\.(\d+)", r"mapping_fl/map_blocks.\1.fc"),
     (r"^generator\.mean", "dlatent_avg/buff"),
     # The version without convolutions.
-    (r"^encoder\.layers\.layers\.(\d)", lambda found: f"discriminator/fc_{int(found[1]) + 1}"),
-    (r"^generator\.decoder\.layers\.layers\.(\d)", lambda found: f"generator/fc_{int(found[1]) + 1}"),
+    (r"^encoder\.layers\.(\d)", lambda found: f"discriminator/fc_{int(found[1]) + 1}"),
+    (r"^generator\.decoder\.layers\.(\d)", lambda found: f"generator/fc_{int(found[1]) + 1}"),
 )
 
 
