@@ -183,7 +183,7 @@ def test_coco_trains_from_captions(tmp_path, monkeypatch, few_steps):
 
         learn = encode
 
-    monkeypatch.setattr(own_recipes, "SentenceMemory", Memory)
+    monkeypatch.setattr(own_recipes, "SentenceExpert", Memory)
     place = write_coco(tmp_path / "files", "2017", {"train": 60, "val": 8}, (70, 66))
     given = few_steps | {"dataset": f"coco:{place}"}
     recipes.train("avatar-autoencoder", **given)

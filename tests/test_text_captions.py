@@ -6,7 +6,7 @@ import torch
 from course_lib.cinn import ConditionalFlow, FlowConfig
 from course_lib.data.people import ATTRIBUTES, WORDINGS, combinations, partial_caption
 from course_lib.errors import CourseError
-from course_lib.experts import LabelExpert, SentenceMemory
+from course_lib.experts import LabelExpert, SentenceExpert, conditions
 from course_lib.translation import Pairs
 from course_lib.translation.domains import people_expert
 from course_lib.translation.scores import open_variety, read_as_asked
@@ -21,24 +21,29 @@ from course_lib.translation.text import (
 SKIN = ATTRIBUTES["skin"]
 
 
-class Letters:
-    """A sentence expert of 26 numbers: how often each letter occurs."""
+class Letters(torch.nn.Module):
+    """A sentence model of 26 numbers: how often each letter occurs."""
 
     condition_shape = (26,)
     opened = 0
 
-    def __init__(self, model="letters", device="cpu"):
-        type(self).opened += 1
-
-    def encode(self, x):
+    def encode(self, x, **options):
         return torch.tensor([[float(text.count(chr(97 + k))) for k in range(26)] for text in x])
 
 
-def memory(folder):
-    return SentenceMemory("letters", folder=folder, open_model=Letters)
+@pytest.fixture
+def memory(monkeypatch):
+    """Folder → an expert on this model, which counts how often it is opened."""
+
+    def opened(*arguments):
+        Letters.opened += 1
+        return Letters()
+
+    monkeypatch.setattr(conditions, "_open", opened)
+    return lambda folder: SentenceExpert("letters", folder=folder)
 
 
-def test_a_memory_computes_each_caption_once_and_only_what_is_new(tmp_path):
+def test_a_memory_computes_each_caption_once_and_only_what_is_new(tmp_path, memory):
     captions = ["a cat", "a dog", "a cat"]
     first = memory(tmp_path)
     assert torch.equal(first.learn(captions), Letters().encode(captions))
@@ -51,7 +56,7 @@ def test_a_memory_computes_each_caption_once_and_only_what_is_new(tmp_path):
     assert again.condition_shape == (26,)
 
 
-def test_typed_sentences_do_not_reach_the_disk_and_a_damaged_file_is_made_anew(tmp_path):
+def test_typed_sentences_do_not_reach_the_disk_and_a_damaged_file_is_made_anew(tmp_path, memory):
     one = memory(tmp_path)
     one.learn(["a cat"])
     content = one.path.read_bytes()
@@ -63,7 +68,7 @@ def test_typed_sentences_do_not_reach_the_disk_and_a_damaged_file_is_made_anew(t
     assert memory(tmp_path).computed == 0
 
 
-def test_a_memory_takes_lists_of_sentences_only(tmp_path):
+def test_a_memory_takes_lists_of_sentences_only(tmp_path, memory):
     for wrong in ("a cat", [1, 2]):
         with pytest.raises(CourseError, match="list of captions"):
             memory(tmp_path).encode(wrong)

@@ -15,7 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "black_box": ["BigBiGAN", "BlackBox", "export_decoder", "export_onnx"],
         "classifier": ["Classifier", "ClassifierConfig", "LayerExpert", "Segmenter", "SegmenterConfig"],
-        "conditions": ["LabelExpert", "SentenceExpert", "SentenceMemory"],
+        "conditions": ["LabelExpert", "SentenceExpert"],
         "protocol": [
             "SourceExpert",
             "SourceModel",

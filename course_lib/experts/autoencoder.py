@@ -1,23 +1,15 @@
 """Autoencoders as experts: one whose latent is a small grid, its latents as what a GAN draws, and one of digits.
 
-**Grid.** Every cell stands for its own patch of the picture.
-
-A flat autoencoder squeezes a whole picture through one vector, and what it never saw it draws badly. A grid shares its
-weights between places, so a new picture is made of known patches. The price is four times the numbers, and a latent
-that knows where things are but less of what they are. The role is that of the target expert of Net2Net (Rombach et al.
-2020, table 3) at a size that two cores can train; latents in a grid are those of the later VQGAN (Esser et al. 2021).
-
-**Latent space.** Ours, for GANs in a latent space as Mind2Mind trains them (Frégier and Gouray 2020): the numbers of a
-cell move its patch by very different amounts. A discriminator that sees all of them alike spends its attention on what
-nobody can see. So each channel is scaled by what one unit of it does to the pixels.
-
-**Digits.** The source of Mind2Mind that is no GAN at all (its README); kernels and strides are not published, these
-give the published sizes. It is trained with mean squared error and Adam, 1e-3, (0.9, 0.9).
+**Grid.** Every cell stands for its own patch of the picture. A flat autoencoder squeezes a whole picture through one
+vector, and what it never saw it draws badly. A grid shares its weights between places, so a new picture is made of
+known patches. The price is four times the numbers, and a latent that knows where things are but less of what they are.
+The role is that of the target expert of Net2Net (Rombach et al. 2020, table 3) at a size that two cores can train.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +18,8 @@ from torch.nn import functional as F
 from ..data.image_set import ImageSet
 from ..errors import CourseError
 
-__all__ = ["NOISE", "DigitAutoencoder", "DigitConfig", "GridAutoencoder", "GridAutoencoderConfig", "GridExpert"]
-__all__ += ["LatentSpace", "Posterior", "measure_latents"]
+__all__ = ["NOISE", "DigitAutoencoder", "GridAutoencoder", "GridAutoencoderConfig", "GridExpert", "LatentSpace"]
+__all__ += ["Posterior", "measure_latents"]
 
 
 @dataclass
@@ -57,7 +49,7 @@ class Posterior:
 
 @dataclass(frozen=True)
 class GridAutoencoderConfig:
-    """Sizes of a grid autoencoder."""
+    """Sizes of a grid autoencoder. A latent has ``latent_dim`` numbers; as a grid it has ``shape`` (C, G, G)."""
 
     size: int = 64  # side of the images in pixels, a multiple of 2^(number of widths)
     channels: int = 8  # numbers in one cell of the grid
@@ -82,22 +74,16 @@ class GridAutoencoderConfig:
 
     @property
     def side(self) -> int:
-        """Cells along one side of the grid."""
+        """G, cells along one side of the grid."""
         return self.size // self.patch
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of a latent as a grid: ``(C, G, G)``."""
         return (self.channels, self.side, self.side)
 
     @property
     def latent_dim(self) -> int:
-        """Numbers in one latent: channels · side²."""
         return self.channels * self.side**2
-
-    def to_dict(self) -> dict:
-        """JSON-able constructor arguments."""
-        return asdict(self)
 
 
 class _Residual(nn.Module):
@@ -171,9 +157,8 @@ class GridAutoencoder(nn.Module):
     def start_from_pca(self, images: Tensor) -> None:
         """Sets the linear paths to the principal components of patches and silences the convolutions.
 
-        The latent is then the whitened projection, so training starts from the best linear autoencoder of its size
-        instead of noise, and the convolutions learn what a linear map cannot do. Every seventh patch of the images
-        ``(N, 3, S, S)`` is used.
+        Training then starts from the best linear autoencoder of its size, and the convolutions learn what a linear map
+        cannot do. Every seventh patch of the images ``(N, 3, S, S)`` is used.
         """
         patch, channels = self.config.patch, self.config.channels
         if channels > 3 * patch**2:
@@ -226,6 +211,9 @@ class GridExpert:
 
 
 # --- its latents as what a GAN draws ----------------------------------------
+# Ours, for GANs in a latent space as Mind2Mind trains them (Frégier and Gouray 2020): the numbers of a cell move its
+# patch by very different amounts. A discriminator that sees all of them alike spends its attention on what nobody can
+# see. So each channel is scaled by what one unit of it does to the pixels.
 
 NOISE = 0.1
 """Standard deviation of the noise that real and drawn latents get before a discriminator sees them, in this space: what
@@ -234,15 +222,10 @@ a decoder does not show must not be told apart."""
 
 @torch.no_grad()
 def measure_latents(autoencoder: GridAutoencoder, images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Centre and scale of each channel.
+    """Centre and scale of each channel of a frozen autoencoder, from a few hundred images ``(N, 3, S, S)`` in [−1, 1].
 
-    Args:
-        autoencoder: frozen.
-        images: ``(N, 3, S, S)`` in [−1, 1], a few hundred.
-
-    Returns:
-        The channels' means, and scales inversely proportional to the root-mean-square change of the pixels; divided by
-        them, the latents of ``images`` have variance 1 over all channels.
+    The scales are inversely proportional to the root-mean-square change of the pixels; divided by them, the latents of
+    ``images`` have variance 1 over all channels.
     """
     device, config = next(autoencoder.parameters()).device, autoencoder.config
     latent = torch.cat([autoencoder.encode(part.to(device)) for part in images.split(100)])
@@ -298,57 +281,41 @@ class LatentSpace:
 # --- digits ----------------------------------------
 
 
-@dataclass(frozen=True)
-class DigitConfig:
-    """Sizes; ``size`` is fixed by the strides."""
-
-    latent: int = 256  # length of a code
-    encoder: tuple[int, ...] = (32, 64, 128)  # channels of the convolutions, in their order
-    decoder: tuple[int, ...] = (64, 64, 64, 32)
-    size: int = 28  # side in pixels
-
-    def to_dict(self) -> dict:
-        """JSON-able constructor arguments."""
-        return asdict(self)
-
-
 class DigitAutoencoder(nn.Module):
-    """c₁: three convolutions with instance norm, a linear layer, tanh. g₁: a linear layer, four transposed ones, tanh.
+    """The source of Mind2Mind that is no GAN (its README). Pictures ``(B, 3, 28, 28)`` ↔ 256 numbers in (−1, 1).
 
-    Pictures are grey: three channels are averaged on the way in and repeated on the way out. Codes lie in (−1, 1).
+    c₁: three convolutions with instance norm, a linear layer, tanh. g₁: a linear layer, four transposed ones, tanh.
+    Kernels and strides are not published, these give the published sizes. Pictures are grey: three channels are
+    averaged on the way in and repeated on the way out. Trained with mean squared error and Adam, 1e-3, (0.9, 0.9).
     """
 
-    def __init__(self, config: DigitConfig | None = None):
+    config = SimpleNamespace(size=28)
+    """Side of the pictures in pixels, which is what others read of an expert's sizes."""
+
+    def __init__(self, latent: int = 256):
         super().__init__()
-        self.config = config = config or DigitConfig()
-        self.latent_dim, self.condition_shape = config.latent, (config.latent,)
+        self.latent_dim, self.condition_shape = latent, (latent,)
         layers: list[nn.Module] = []
-        for inputs, outputs in pairwise([1, *config.encoder]):
+        for inputs, outputs in pairwise([1, 32, 64, 128]):
             layers += [nn.Conv2d(inputs, outputs, 3, 2, 1), nn.InstanceNorm2d(outputs, affine=True), nn.ReLU()]
-        layers += [nn.Flatten(), nn.Linear(16 * config.encoder[-1], config.latent), nn.Tanh()]
-        self.encoder = nn.Sequential(*layers)
-        first, *rest = config.decoder
-        layers = [nn.Linear(config.latent, 16 * first), nn.ReLU(), nn.Unflatten(1, (first, 4, 4))]
+        self.encoder = nn.Sequential(*layers, nn.Flatten(), nn.Linear(16 * 128, latent), nn.Tanh())
+        layers = [nn.Linear(latent, 16 * 64), nn.ReLU(), nn.Unflatten(1, (64, 4, 4))]
         # 4 → 7 → 14 → 28 pixels.
-        for (inputs, outputs), kernel in zip(pairwise([first, *rest]), (3, 4, 4), strict=True):
+        for (inputs, outputs), kernel in zip(pairwise([64, 64, 64, 32]), (3, 4, 4), strict=True):
             up = nn.ConvTranspose2d(inputs, outputs, kernel, 2, 1)
             layers += [up, nn.BatchNorm2d(outputs), nn.ReLU()]
-        self.decoder = nn.Sequential(*layers, nn.ConvTranspose2d(rest[-1], 1, 3, 1, 1), nn.Tanh())
+        self.decoder = nn.Sequential(*layers, nn.ConvTranspose2d(32, 1, 3, 1, 1), nn.Tanh())
 
     def forward(self, images: Tensor) -> Tensor:
-        """Grey reconstructions ``(B, 1, 28, 28)`` of ``(B, 3, 28, 28)``, with gradients."""
-        if images.shape[-2:] != (self.config.size,) * 2:
-            raise CourseError(
-                f"this autoencoder takes pictures of {self.config.size} pixels: use course_lib.data.resize."
-            )
+        """Grey reconstructions ``(B, 1, 28, 28)``, with gradients."""
+        if images.shape[-2:] != (28, 28):
+            raise CourseError("this autoencoder takes pictures of 28 pixels: use course_lib.data.resize.")
         return self.decoder(self.encoder(images.mean(1, keepdim=True)))
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Codes ``(B, latent)`` of pictures ``(B, 3, 28, 28)`` in [−1, 1]."""
         return self.encoder(images.mean(1, keepdim=True))
 
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
-        """Grey pictures ``(B, 3, 28, 28)`` in [−1, 1]."""
         return self.decoder(latent).expand(-1, 3, -1, -1)

@@ -4,7 +4,7 @@
 """
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,17 +22,12 @@ Array = TypeVar("Array", np.ndarray, Tensor)
 class BlackBox:
     """A generator, and if there is one its encoder, that can be called and nothing else.
 
-    Arrays come back as arrays, tensors as tensors on their own device; neither carries gradients.
+    Arrays come back as arrays, tensors as tensors on their own device; neither carries gradients. A file that is
+    missing, damaged or of another kind, and arrays of another shape, are refused.
 
     Args:
-        decoder: ONNX file, latents ``(B, D)`` → images ``(B, 3, S, S)`` in [−1, 1].
-        encoder: ONNX file, images → latents ``(B, D)``.
-
-    Raises:
-        CourseError: a file is missing, damaged or of another kind; arrays of another shape.
-
-    References:
-        Net2Net (Rombach et al. 2020) used BigBiGAN, a TensorFlow graph, in this way.
+        decoder: ONNX file, latents ``(B, D)`` → images ``float32 (B, 3, S, S)`` in [−1, 1].
+        encoder: ONNX file, images → latents ``float32 (B, D)``.
     """
 
     def __init__(self, decoder: Path | str, encoder: Path | str | None = None):
@@ -41,18 +36,16 @@ class BlackBox:
         self.latent_dim = self._decoder.shape[0]
 
     def decode(self, latent: Array) -> Array:
-        """Images ``float32 (B, 3, S, S)`` in [−1, 1]."""
         return self._decoder(latent)
 
     def encode(self, x: Array) -> Array:
-        """Latents ``float32 (B, D)``."""
         if self._encoder is None:
             raise CourseError("this black box was opened without an encoder: give BlackBox(decoder, encoder).")
         return self._encoder(x)
 
 
 class _Session:
-    """One ONNX network with one input and one output."""
+    """One ONNX network with one input, of ``dims`` dimensions, and one output."""
 
     def __init__(self, path: Path, dims: int):
         # Imported late: only black boxes need it.
@@ -71,8 +64,8 @@ class _Session:
             raise CourseError(
                 f"{path.name} is truncated or no ONNX network: write it again with course_lib.experts.export_decoder."
             ) from error
-        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
-        if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != dims:
+        inputs = self.session.get_inputs()
+        if len(inputs) != 1 or len(self.session.get_outputs()) != 1 or len(inputs[0].shape) != dims:
             shapes = ", ".join(str(tuple(one.shape)) for one in inputs)
             raise CourseError(f"{path.name} does not fit: it takes {shapes}, not one input with {dims} dimensions.")
         self.name, self.shape = inputs[0].name, tuple(inputs[0].shape[1:])
@@ -83,17 +76,6 @@ class _Session:
             raise CourseError(f"{self.path.name} takes (B, {', '.join(map(str, self.shape))}), not {array.shape}.")
         found = self.session.run(None, {self.name: np.ascontiguousarray(array, np.float32)})[0]
         return torch.from_numpy(found).to(x.device) if isinstance(x, Tensor) else found
-
-
-class _Decoder(nn.Module):
-    """A module whose ``forward`` is another one's ``decode``."""
-
-    def __init__(self, module: nn.Module):
-        super().__init__()
-        self.module = module
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.module.decode(x)
 
 
 def export_onnx(module: nn.Module, example: Tensor, path: Path | str) -> Path:
@@ -125,6 +107,17 @@ def export_onnx(module: nn.Module, example: Tensor, path: Path | str) -> Path:
     return path
 
 
+class _Decoder(nn.Module):
+    """A module whose ``forward`` is another one's ``decode``."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.module.decode(x)
+
+
 def export_decoder(expert: nn.Module, path: Path | str) -> Path:
     """Writes ``decode`` of a target expert with ``latent_dim`` as ONNX, for :class:`BlackBox`."""
     device = next(expert.parameters()).device
@@ -134,9 +127,8 @@ def export_decoder(expert: nn.Module, path: Path | str) -> Path:
 class BigBiGAN:
     """Encoder and generator of BigBiGAN, called through TensorFlow and never looked into.
 
-    Arrays cross the border as numpy, so no gradient does. TensorFlow is no dependency of the course; it is imported
-    here and nowhere else, and needs the network once to fetch the weights (or a folder that holds them). Pictures of
-    another size than 256 pixels are resized.
+    TensorFlow is no dependency of the course, and needs the network once to fetch the weights (or a folder that holds
+    them).
 
     Args:
         handle: of the TensorFlow Hub module, or a folder with it unpacked.
@@ -148,7 +140,6 @@ class BigBiGAN:
     """
 
     latent_dim = 120
-    image_size = 256
     resnet50 = "https://tfhub.dev/deepmind/bigbigan-resnet50/1"
 
     def __init__(self, handle: str = resnet50, upsample: bool = True):
@@ -160,7 +151,7 @@ class BigBiGAN:
                 f"BigBiGAN runs in TensorFlow, which is not part of the course ({error}): "
                 "install it with `pip install tensorflow tensorflow-hub`, or use BlackBox with an ONNX file."
             ) from error
-        self._tensorflow = tensorflow
+        self._constant = tensorflow.constant
         try:
             signatures = hub.load(handle).signatures
             self._encode, self._generate = signatures["encode"], signatures["generate"]
@@ -172,21 +163,24 @@ class BigBiGAN:
             ) from error
         self._picture = "upsampled" if upsample else "default"
 
+    def _call(self, function: Any, output: str, **inputs: Tensor) -> Tensor:
+        arrays = {name: self._constant(x.detach().float().cpu().contiguous().numpy()) for name, x in inputs.items()}
+        return torch.from_numpy(np.array(function(**arrays)[output], np.float32))
+
     def encode(self, x: Tensor) -> Tensor:
-        """A sample of the posterior ``float32 (B, 120)`` for images ``(B, 3, S, S)`` in [−1, 1]."""
+        """A sample of the posterior ``float32 (B, 120)`` for images ``(B, 3, S, S)`` in [−1, 1], resized to 256 pixels.
+
+        As arrays cross the border, no gradient does.
+        """
         if x.ndim != 4 or x.shape[1] != 3:
             raise CourseError(f"BigBiGAN takes images (B, 3, S, S), not {tuple(x.shape)}.")
-        if x.shape[-1] != self.image_size:
-            x = F.interpolate(x, (self.image_size,) * 2, mode="bilinear", align_corners=False, antialias=True)
-        found = self._encode(x=self._constant(x.permute(0, 2, 3, 1)))["z_sample"]
-        return torch.from_numpy(np.array(found, np.float32)).to(x.device)
+        if x.shape[-1] != 256:
+            x = F.interpolate(x, (256, 256), mode="bilinear", align_corners=False, antialias=True)
+        return self._call(self._encode, "z_sample", x=x.permute(0, 2, 3, 1)).to(x.device)
 
     def decode(self, latent: Tensor) -> Tensor:
         """Images ``float32 (B, 3, 256, 256)`` in [−1, 1] (128 pixels without ``upsample``)."""
         if latent.ndim != 2 or latent.shape[1] != self.latent_dim:
             raise CourseError(f"BigBiGAN takes latents (B, {self.latent_dim}), not {tuple(latent.shape)}.")
-        found = self._generate(z=self._constant(latent))[self._picture]
-        return torch.from_numpy(np.array(found, np.float32)).permute(0, 3, 1, 2).clamp(-1, 1).to(latent.device)
-
-    def _constant(self, x: Tensor) -> object:
-        return self._tensorflow.constant(x.detach().float().cpu().contiguous().numpy())
+        pictures = self._call(self._generate, self._picture, z=latent)
+        return pictures.permute(0, 3, 1, 2).clamp(-1, 1).to(latent.device)

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import accumulate
 from math import prod
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import CourseError
@@ -19,7 +20,7 @@ from ..paths import cache_dir
 from ..training.files import atomic_write
 from .protocol import freeze
 
-__all__ = ["LabelExpert", "SentenceExpert", "SentenceMemory"]
+__all__ = ["LabelExpert", "SentenceExpert"]
 
 # --- labels ----------------------------------------
 
@@ -56,10 +57,9 @@ class LabelExpert:
         self.condition_shape = (self.joined + sum(prod(counts[name] for name in group) for group in self.crossed),)
 
     def encode(self, x: Tensor | Mapping[str, Tensor]) -> Tensor:
-        """Conditions ``float32 (B, K)`` on the labels' device.
+        """Conditions ``float32 (B, K)`` on the labels' device, of class numbers ``int64 (B,)``.
 
-        ``x`` is ``int64 (B,)`` class numbers; for attributes a mapping from names to such numbers. An attribute that is
-        not in the mapping is left open: zeros.
+        For attributes: of a mapping from names to such numbers; one that is not in it is left open: zeros.
         """
         return self.cross(self.join(x))
 
@@ -105,13 +105,20 @@ def _one_hot(labels: Tensor, count: int, name: str) -> Tensor:
 
 
 class SentenceExpert:
-    """Sentence embeddings of a frozen SBERT model.
+    """Sentence embeddings of a frozen SBERT model, each computed once; those in a file need no model at all.
+
+    Ten thousand captions take SBERT half a minute on one CPU core, and opening it takes seconds, so it is opened for
+    the first new caption. Where the file is missing or damaged, everything is computed again.
 
     Args:
         model: the bundled ``all-MiniLM-L6-v2`` (384 numbers of unit length), the name of any other
             sentence-transformers model, or a folder with one.
         device: where it runs and where its embeddings are.
         download: fetch a model that is not on this machine. Without it nothing touches the network.
+        folder: of the file; the cache folder by default.
+
+    Attributes:
+        computed: how many captions the model had to embed so far.
 
     References:
         Reimers and Gurevych, "Sentence-BERT", 2019; Net2Net used ``bert-base-nli-stsb-mean-tokens`` (768 numbers).
@@ -119,31 +126,65 @@ class SentenceExpert:
 
     bundled = "all-MiniLM-L6-v2"
 
-    def __init__(self, model: str | Path = bundled, device: str | torch.device = "cpu", download: bool = False):
-        self.model = freeze(_open(str(model), str(device), download))
-        self.condition_shape = tuple(self.encode(["a"]).shape[1:])
+    def __init__(
+        self,
+        model: str | Path = bundled,
+        device: str | torch.device = "cpu",
+        download: bool = False,
+        folder: Path | None = None,
+    ):
+        self.name, self.device, self.download, self.computed = str(model), torch.device(device), download, 0
+        key = hashlib.sha256(self.name.encode()).hexdigest()[:12]
+        self.path = (folder or cache_dir()) / f"sentences-{key}.safetensors"
+        self._place, self._table = self._read()
+        if not self._place:
+            self.encode(["a"])
+        self.condition_shape = (self._table.shape[1],)
+
+    @cached_property
+    def model(self) -> nn.Module:
+        return freeze(_open(self.name, str(self.device), self.download))
 
     @torch.no_grad()
     def encode(self, x: Sequence[str]) -> Tensor:
-        """Embeddings ``float32 (B, K)`` of ``B`` captions, detached.
+        """Embeddings ``float32 (B, K)`` of ``B`` captions, detached; nothing is written to disk, see :meth:`learn`.
 
-        A caption that occurs several times is computed once. What else is in the batch changes the last bits only.
+        What else is in the batch changes the last bits only.
         """
-        _check_captions(x)
-        if not len(x):
-            return torch.empty(0, *self.condition_shape, device=self.model.device)
-        place = {caption: k for k, caption in enumerate(dict.fromkeys(x))}
-        unique = self.model.encode(list(place), batch_size=256, convert_to_tensor=True, show_progress_bar=False)
-        # Indexing also copies, out of the inference mode in which a flow could not train on it.
-        return unique.float()[torch.tensor([place[caption] for caption in x], device=unique.device)].clone()
+        if isinstance(x, str) or not all(isinstance(caption, str) for caption in x):
+            raise CourseError('give a list of captions, for example encode(["a person with red hair"]).')
+        new = [caption for caption in dict.fromkeys(x) if caption not in self._place]
+        if new:
+            found = self.model.encode(new, batch_size=256, convert_to_tensor=True, show_progress_bar=False)
+            # A copy, out of the inference mode in which a flow could not train on it.
+            found = found.float().cpu().clone()
+            self._table = torch.cat([self._table, found]) if len(self._table) else found
+            self._place |= {caption: len(self._place) + k for k, caption in enumerate(new)}
+            self.computed += len(new)
+        index = torch.tensor([self._place[caption] for caption in x], dtype=torch.int64)
+        return self._table[index].to(self.device)
+
+    def learn(self, captions: Sequence[str]) -> Tensor:
+        """Like :meth:`encode`, and what is new goes into the file. For data sets; sentences typed once need no file."""
+        before = self.computed
+        found = self.encode(captions)
+        if self.computed > before:
+            names = {"captions": json.dumps(list(self._place))}
+            atomic_write(self.path, lambda part: save_file({"embeddings": self._table.contiguous()}, part, names))
+        return found
+
+    def _read(self) -> tuple[dict[str, int], Tensor]:
+        try:
+            with safe_open(self.path, "pt") as file:
+                captions, table = json.loads(file.metadata()["captions"]), file.get_tensor("embeddings")
+            if len(captions) != len(table) or len(set(captions)) != len(captions):
+                raise ValueError("lengths differ")
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+            return {}, torch.empty(0)
+        return {caption: k for k, caption in enumerate(captions)}, table
 
 
-def _check_captions(x: Sequence[str]) -> None:
-    if isinstance(x, str) or not all(isinstance(caption, str) for caption in x):
-        raise CourseError('give a list of captions, for example encode(["a person with red hair"]).')
-
-
-def _open(name: str, device: str, download: bool) -> torch.nn.Module:
+def _open(name: str, device: str, download: bool) -> nn.Module:
     """The model called ``name``; from this machine unless ``download`` allows more."""
     # Imported late: it takes seconds, and only captions need it.
     from sentence_transformers import SentenceTransformer
@@ -178,73 +219,3 @@ def _without_progress_bar() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-class SentenceMemory:
-    """Sentence embeddings from a file where they are known, else from the model, which then opens for the first time.
-
-    Ten thousand captions take SBERT half a minute on one CPU core, and opening it takes seconds. The file lies in the
-    cache folder; without it, or with a damaged one, everything is simply computed again.
-
-    Args:
-        model, device: as for :class:`SentenceExpert`.
-        folder: of the file; the cache folder by default.
-        open_model: makes the expert from model and device.
-
-    Attributes:
-        computed: how many captions the model had to embed so far.
-    """
-
-    def __init__(
-        self,
-        model: str = SentenceExpert.bundled,
-        device: str | torch.device = "cpu",
-        folder: Path | None = None,
-        open_model: Callable[..., SentenceExpert] = SentenceExpert,
-    ):
-        self.model, self.device, self.computed = model, torch.device(device), 0
-        key = hashlib.sha256(model.encode()).hexdigest()[:12]
-        self.path = (folder or cache_dir()) / f"sentences-{key}.safetensors"
-        self._open_model, self._expert = open_model, None
-        self._place, self._table = self._read()
-        if not self._place:
-            self.encode(["a"])
-        self.condition_shape = (self._table.shape[1],)
-
-    @property
-    def expert(self) -> SentenceExpert:
-        """The model itself, opened on first use."""
-        if self._expert is None:
-            self._expert = self._open_model(self.model, device=self.device)
-        return self._expert
-
-    def encode(self, x: Sequence[str]) -> Tensor:
-        """Embeddings ``float32 (B, K)``; nothing is written to disk, see :meth:`learn`."""
-        _check_captions(x)
-        new = [caption for caption in dict.fromkeys(x) if caption not in self._place]
-        if new:
-            found = self.expert.encode(new).cpu()
-            self._table = torch.cat([self._table, found]) if len(self._table) else found
-            self._place |= {caption: len(self._place) + k for k, caption in enumerate(new)}
-            self.computed += len(new)
-        index = torch.tensor([self._place[caption] for caption in x], dtype=torch.int64)
-        return self._table[index].to(self.device)
-
-    def learn(self, captions: Sequence[str]) -> Tensor:
-        """Like :meth:`encode`, and what is new goes into the file. For data sets; sentences typed once need no file."""
-        before = self.computed
-        found = self.encode(captions)
-        if self.computed > before:
-            names = {"captions": json.dumps(list(self._place))}
-            atomic_write(self.path, lambda part: save_file({"embeddings": self._table.contiguous()}, part, names))
-        return found
-
-    def _read(self) -> tuple[dict[str, int], Tensor]:
-        try:
-            with safe_open(self.path, "pt") as file:
-                captions, table = json.loads(file.metadata()["captions"]), file.get_tensor("embeddings")
-            if len(captions) != len(table) or len(set(captions)) != len(captions):
-                raise ValueError("lengths differ")
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
-            return {}, torch.empty(0)
-        return {caption: k for k, caption in enumerate(captions)}, table

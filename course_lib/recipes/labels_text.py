@@ -15,7 +15,7 @@ from ..data.people import ATTRIBUTES, STYLES
 from ..errors import CourseError
 from ..evaluation.domain_scores import PairedPictures
 from ..evaluation.features import Judge
-from ..experts.conditions import SentenceMemory
+from ..experts.conditions import SentenceExpert
 from ..experts.protocol import freeze, load_expert
 from ..profiles import seed_everything
 from ..training.files import Card, load_card, save_weights
@@ -108,7 +108,7 @@ def train_text_to_people(job: Job) -> Card:
     """
     seed_everything(job.seed)
     data, device, started = load_people(), job.profile.device, time.perf_counter()
-    memory, draws = SentenceMemory(device=device), torch.Generator().manual_seed(job.seed)
+    memory, draws = SentenceExpert(device=device), torch.Generator().manual_seed(job.seed)
     # Sentences of each combination that name some attributes only, beside the six complete ones.
     partial = job.profile.pick(quick=1, cpu=6, gpu=6)
     people, _ = sentences.combinations_of(data.part("train"))
@@ -198,7 +198,7 @@ def train_text_to_biggan(job: Job) -> Card:
     # Each style of people three times as often as another kind: there is more to say about them.
     weights = torch.tensor([3.0 if name in STYLES else 1.0 for name in known])
     pairs, _ = gan_target.generate_pairs(target, stage, recipe["pairs"] + 500, weights, job.seed)
-    draws, memory = torch.Generator().manual_seed(job.seed), SentenceMemory(device=device)
+    draws, memory = torch.Generator().manual_seed(job.seed), SentenceExpert(device=device)
     made = [[stage.caption(thing, draws) for _ in range(8)] for thing in pairs.things]
     texts = [text for several in made for text, _ in several]
     targets = stage.beliefs([named for several in made for _, named in several])

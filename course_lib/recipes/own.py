@@ -25,7 +25,7 @@ from ..data.published import check_dataset
 from ..errors import CourseError
 from ..experts.autoencoder import GridAutoencoder, GridAutoencoderConfig, GridExpert, measure_latents
 from ..experts.classifier import ClassifierConfig
-from ..experts.conditions import LabelExpert, SentenceMemory
+from ..experts.conditions import LabelExpert, SentenceExpert
 from ..experts.protocol import SourceExpert, load_expert
 from ..paths import CHECKPOINTS
 from ..profiles import seed_everything
@@ -241,7 +241,7 @@ def _train_own_labels(job: Job, name: str, data: ImageSet) -> Card:
 def _train_own_text(job: Job, name: str, data: ImageSet) -> Card:
     """Captions to pictures: the condition is the embedding of one caption a picture, drawn once."""
     _no_captions(data)
-    target, memory = _own_autoencoder(job), SentenceMemory(device=job.profile.device)
+    target, memory = _own_autoencoder(job), SentenceExpert(device=job.profile.device)
     draws = torch.Generator().manual_seed(job.seed)
     texts = [several[int(torch.randint(len(several), (), generator=draws))] for several in data.captions]
     embeddings = memory.learn(texts)
@@ -281,7 +281,7 @@ def load_own_translator(name: str, folder: Path, device: str | torch.device = "c
         classes = load_card(name, folder).recipe["classes"]
         expert = LabelExpert({label: len(values) for label, values in classes.items()})
         return DomainTranslator(classes, flow, target, expert)
-    source = SentenceMemory(device=device) if name == "text-to-people" else own_source(name, target)
+    source = SentenceExpert(device=device) if name == "text-to-people" else own_source(name, target)
     return Translator(source, flow, target)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..cinn.flow import ConditionalFlow, FlowConfig, GridFlow, GridFlowConfig
 from ..data.avatars import load_kinds, load_people
 from ..errors import CourseError
-from ..experts.conditions import LabelExpert, SentenceMemory
+from ..experts.conditions import LabelExpert, SentenceExpert
 from ..experts.protocol import SourceExpert, TargetExpert, freeze, load_expert
 from ..paths import CHECKPOINTS
 from ..released.net2net import TranslatorConfig, TranslatorParts, load_translator_parts
@@ -101,7 +101,7 @@ def load_text_to_people(
     tensors, card = load_weights("text-to-people", folder)
     if card.kind != "sentence reader":
         raise CourseError(f"checkpoint 'text-to-people' is a {card.kind}, not a sentence reader.")
-    classes, memory = load_people().classes, sentences or SentenceMemory(device=device)
+    classes, memory = load_people().classes, sentences or SentenceExpert(device=device)
     reader = CaptionSource(memory, **tensors, labels=people_expert(classes), names=classes["style"]).to(device)
     flow = load_flow(card.recipe["flow"], device, folder)
     return Translator(reader, flow, load_expert("avatar-autoencoder", device, folder))
@@ -114,7 +114,7 @@ def load_text_to_biggan(
     flow, tensors = _open("text-to-biggan", ("text flow",), device, folder)
     kinds, known = load_kinds().classes["kind"], load_card("avatar-biggan", folder).recipe["classes"]
     stage = CaptionStage(load_expert("avatar-classifier", device, folder), kinds, known)
-    reader = CaptionSource(sentences or SentenceMemory(device=device), **tensors, labels=stage.labels)
+    reader = CaptionSource(sentences or SentenceExpert(device=device), **tensors, labels=stage.labels)
     return Translator(reader, flow, GanTarget.load("avatar-biggan", device, rounded, folder))
 
 

@@ -38,7 +38,7 @@ class CaptionSource:
     rounded to labels (:meth:`decide`): a condition between two hair colours would draw a blend of them.
 
     Args:
-        sentences: a sentence expert, such as ``SentenceExpert`` or ``SentenceMemory``.
+        sentences: a sentence expert, such as ``SentenceExpert``.
         mean, weight, offset: ``(F,)`` of the embeddings, ``(F, T)`` and ``(T,)`` of the map.
         labels: whose joined one-hots are read, those of the first attribute only if there are no ``names``.
         names: of the classes of that first attribute, the styles; then a style is given beside each sentence.
