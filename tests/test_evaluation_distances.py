@@ -110,7 +110,7 @@ def test_judge_predicts_its_labels():
 
 def test_judge_is_loaded_from_its_checkpoint(tmp_path):
     net = network()
-    save_weights(net.state_dict(), Card("avatar-judge", "classifier", net.config.to_dict()), tmp_path, bits=32)
+    save_weights(net.state_dict(), Card("avatar-judge", "classifier", vars(net.config)), tmp_path, bits=32)
     images = torch.rand(2, 3, 64, 64)
     torch.testing.assert_close(Judge.load(folder=tmp_path).features(images), Judge(net).features(images))
     with pytest.raises(CourseError, match="judge"):

@@ -91,7 +91,7 @@ def test_configurations_survive_json():
     import json
 
     for config in (SMALL, ClassifierConfig({"kind": 5}, 4, 2)):
-        assert type(config)(**json.loads(json.dumps(config.to_dict()))) == config
+        assert type(config)(**json.loads(json.dumps(vars(config)))) == config
 
 
 def test_posterior_agrees_with_torch_distributions():
@@ -313,7 +313,7 @@ def test_networks_are_the_protocols_experts():
 def test_experts_are_opened_frozen(tmp_path):
     net, images = GridAutoencoder(SMALL), pictures()
     net.eval()
-    save_weights(net.state_dict(), Card("small", "grid autoencoder", SMALL.to_dict()), tmp_path, bits=32)
+    save_weights(net.state_dict(), Card("small", "grid autoencoder", vars(SMALL)), tmp_path, bits=32)
     loaded = load_expert("small", folder=tmp_path)
     torch.testing.assert_close(loaded.encode(images), net.encode(images))
     loaded.train()

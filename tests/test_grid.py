@@ -184,7 +184,7 @@ def test_other_sizes_are_refused(autoencoder):
 
 
 def test_saved_networks_are_opened_by_their_kind(autoencoder, tmp_path):
-    save_weights(autoencoder.state_dict(), Card("mine", "grid autoencoder", SMALL.to_dict(), {}), tmp_path)
+    save_weights(autoencoder.state_dict(), Card("mine", "grid autoencoder", vars(SMALL), {}), tmp_path)
     flow = GridFlow(GridFlowConfig(4, 4, (2,)))
     save_weights(flow.state_dict(), Card("flow", "grid flow", flow.config.to_dict(), {}), tmp_path)
     x = torch.rand(2, 3, 16, 16) * 2 - 1

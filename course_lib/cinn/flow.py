@@ -260,9 +260,9 @@ class _Flow(nn.Module):
             condition = condition.flatten(1)
         if x.shape != (len(condition), dim) or condition.shape[1:] != shape:
             raise CourseError(
-                f"This flow takes vectors (B, {dim}) and one condition for each, (B, {', '.join(map(str, shape))}), "
-                f"not {tuple(x.shape)} and {tuple(condition.shape)}: flatten them, or build the flow with another dim "
-                "and condition_shape."
+                f"This flow takes vectors (B, {dim}) and conditions of shape (B, {', '.join(map(str, shape))}), one "
+                f"condition for each, not {tuple(x.shape)} and {tuple(condition.shape)}: flatten them, or build the "
+                "flow with another dim and condition_shape."
             )
         return condition.to(self._like.dtype)
 

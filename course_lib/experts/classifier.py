@@ -1,6 +1,6 @@
 """Classifiers of whole pictures and of their cells. Their inner layers are the course's feature maps."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -19,10 +19,6 @@ class ClassifierConfig:
     heads: dict[str, int]  # label name → number of classes
     width: int = 32  # channels of the first stage; each of the three next ones doubles them
     projection: int = 0  # size of an extra embedding head for retrieval, 0 for none
-
-    def to_dict(self) -> dict:
-        """JSON-able constructor arguments."""
-        return asdict(self)
 
 
 class _Stage(nn.Module):
@@ -59,12 +55,10 @@ class Classifier(nn.Module):
 
     def maps(self, x: Tensor) -> list[Tensor]:
         """The four stage outputs for images ``(B, 3, S, S)`` in [−1, 1]."""
-        maps = []
-        x = x.contiguous(memory_format=torch.channels_last)
+        maps = [x.contiguous(memory_format=torch.channels_last)]
         for stage in self.stages:
-            x = stage(x)
-            maps.append(x)
-        return maps
+            maps.append(stage(maps[-1]))
+        return maps[1:]
 
     def features(self, x: Tensor) -> Tensor:
         """``(B, 8 · width)``: average-pooled last stage."""
@@ -82,12 +76,10 @@ class Classifier(nn.Module):
         """The representation called ``name``, one of :attr:`layers`; a CourseError where there is none."""
         if name not in self.layers:
             raise CourseError(f"the classifier has no layer {name!r}: choose one of {', '.join(self.layers)}.")
-        if name == "features":
-            return self.features(x)
-        if name == "logits":
-            outputs = self(x)
-            return torch.cat([outputs[head] for head in self.config.heads], dim=1)
-        return self.maps(x)[self.layers.index(name)].contiguous()
+        if name not in ("features", "logits"):
+            return self.maps(x)[self.layers.index(name)].contiguous()
+        features = self.features(x)
+        return features if name == "features" else torch.cat([head(features) for head in self.heads.values()], 1)
 
 
 @dataclass(frozen=True)
@@ -96,10 +88,6 @@ class SegmenterConfig:
 
     classes: int  # how many a cell can have
     width: int = 24  # channels of the first stage; the two next ones double them
-
-    def to_dict(self) -> dict:
-        """JSON-able constructor arguments."""
-        return asdict(self)
 
 
 class _Block(nn.Module):
@@ -151,7 +139,6 @@ class Segmenter(nn.Module):
         return F.one_hot(logits.argmax(1), self.config.classes).permute(0, 3, 1, 2).to(logits).contiguous()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(B, K, S/2, S/2)``."""
         return self.layer(x, "logits")
 
     @torch.no_grad()
@@ -161,12 +148,9 @@ class Segmenter(nn.Module):
 
 
 class LayerExpert:
-    """One layer of a frozen classifier or segmenter as a source expert.
+    """The layer ``name`` of a frozen network as a source expert; its shape depends on ``size``, the side of the images.
 
-    Args:
-        network: frozen, with a method ``layer(x, name)``.
-        name: layer name; of a segmenter ``logits`` keeps how sure it is of every class, ``argmax`` only which one wins.
-        size: side of the input images, which the layer's shape depends on.
+    Of a segmenter ``logits`` keeps how sure it is of every class, ``argmax`` only which one wins.
     """
 
     def __init__(self, network: Classifier | Segmenter, name: str, size: int = 64):

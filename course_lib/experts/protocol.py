@@ -24,10 +24,9 @@ M = TypeVar("M", bound=nn.Module)
 
 @runtime_checkable
 class SourceExpert(Protocol):
-    """An expert that gives conditions (Φ in the paper)."""
+    """An expert that gives conditions, ``(K,)`` or ``(C, H, W)`` each (Φ in the paper)."""
 
     condition_shape: tuple[int, ...]
-    """Shape of one condition: ``(K,)`` or ``(C, H, W)``."""
 
     def encode(self, x: Any) -> Tensor:
         """Condition ``(B, *condition_shape)``, detached, for a batch of images in [−1, 1], captions or labels."""
@@ -88,15 +87,9 @@ _KINDS = {
 
 
 def load_expert(name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> torch.nn.Module:
-    """A shipped network, frozen.
+    """A network of a folder of weights and cards, frozen: ``avatar-autoencoder`` or ``avatar-biggan``, for example.
 
-    Args:
-        name: for example ``avatar-autoencoder``, ``avatar-classifier`` or ``avatar-biggan``.
-        device: where to put it.
-        folder: where weights and cards are.
-
-    Raises:
-        CourseError: missing, truncated or foreign files, or a card of a kind that is no expert.
+    Missing, truncated or foreign files, and a card of a kind that is no expert, are a CourseError.
     """
     tensors, card = load_weights(name, folder)
     if card.kind not in _KINDS:
@@ -123,14 +116,14 @@ def load_over_source(
     device: str | torch.device = "cpu",
     folder: Path = CHECKPOINTS,
 ) -> tuple[nn.Module, Card]:
-    """A shipped network that was made from another shipped one, frozen; its file has only what is new.
+    """A network that was made from another one, frozen, and its card; the file has only what is new.
 
     Args:
-        name: of the checkpoint; its card names the source, ``config["source"]``, which may lie among the shipped ones.
+        name, device, folder: as for :func:`load_expert`. The card names the source, ``config["source"]``, which may lie
+            among the shipped ones.
         kind: that the card must have.
         build: source and ``config`` → network.
         own: network → what the file holds, as in a state dict: the tensors themselves, which are overwritten.
-        device, folder: as for :func:`load_expert`, and so are the errors.
     """
     tensors, card = load_weights(name, folder)
     if card.kind != kind:
@@ -166,5 +159,5 @@ class SourceModel:
         return cls(name, *networks, space, tuple(card.recipe.get("classes", ())))
 
     def encode(self, data: ImageSet) -> Tensor:
-        """Latents ``float16 (N, C, G, G)`` of a set, on the CPU."""
+        """Latents ``float16 (N, C, G, G)``, on the CPU."""
         return self.space.encode_set(data)

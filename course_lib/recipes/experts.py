@@ -167,7 +167,7 @@ def _train_heads(job: Job, name: str, width: int, projection: int, change: Chang
         mean = sum(found.values()) / len(found)
         return {f"{head} accuracy": value for head, value in found.items()} | {"mean accuracy": mean}
 
-    card = Card(name, "classifier", config.to_dict(), {"batch_size": size}, data=data_hash(people), notes=notes)
+    card = Card(name, "classifier", vars(config), {"batch_size": size}, data=data_hash(people), notes=notes)
     card.metrics = on_held_out(score)
     return publish(job, card, net.state_dict(), history, "mean accuracy on val", higher=True)
 
@@ -216,7 +216,7 @@ def train_biased(job: Job, name: str) -> Card:
     method = ClassifierMethod(data.part("train"), config, change=change, mirrored=True)
     history = job.run(name, method, 64, job.profile.pick(quick=60, cpu=1500, gpu=20000), last=True)
     net = history.averaged["classifier"].eval()
-    card = Card(name, "classifier", config.to_dict(), {"batch_size": 64}, data=data_hash(data), notes=notes)
+    card = Card(name, "classifier", vars(config), {"batch_size": 64}, data=data_hash(data), notes=notes)
     card.metrics = on_held_out(lambda part: measure_bias(net, data.part(part)))
     return publish(job, card, net.state_dict(), history, primary, higher=True)
 
@@ -287,7 +287,7 @@ def train_segmenter(job: Job) -> Card:
     method = SegmenterMethod(data.subset(rows["train"]), labels[rows["train"]], SegmenterConfig(len(PARTS)))
     history = job.run("avatar-segmenter", method, 64, job.profile.pick(quick=60, cpu=700, gpu=10000), last=True)
     net = history.averaged["segmenter"].eval()
-    card = Card("avatar-segmenter", "segmenter", net.config.to_dict(), {"batch_size": 64}, data=data_hash(data))
+    card = Card("avatar-segmenter", "segmenter", vars(net.config), {"batch_size": 64}, data=data_hash(data))
     card.metrics = on_held_out(lambda part: segmentation_scores(net, data.part(part), labels[rows[part]]))
     card.notes = f"Parts: {', '.join(PARTS)}, known exactly (course_lib.data.people.draw_parts)."
     return publish(job, card, net.state_dict(), history, "mIoU on val", higher=True)
@@ -461,7 +461,7 @@ def train_autoencoder(job: Job) -> Card:
     net = history.averaged["decoder"].net.eval()
     history = replace(before, steps=before.steps + history.steps, seconds=before.seconds + history.seconds)
     recipe = {"batch_size": 32, **vars(AutoencoderLoss()), "largest noise of the decoder's part": method.most}
-    card = Card("avatar-autoencoder", "grid autoencoder", net.config.to_dict(), recipe, data=data_hash(people))
+    card = Card("avatar-autoencoder", "grid autoencoder", vars(net.config), recipe, data=data_hash(people))
     card.metrics, card.notes = on_held_out(lambda part: _reconstruction_scores(net, people, kinds, part)), _NOTES
     return publish(job, card, net.state_dict(), history, "PSNR (dB) of people on val", higher=True)
 

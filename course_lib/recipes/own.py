@@ -134,7 +134,7 @@ def _train_own_autoencoder(job: Job, name: str, data: ImageSet) -> Card:
     some = train.batch(torch.arange(0, len(train), max(1, len(train) // 250)))
     centre, scale = measure_latents(net.eval(), some)
     net.config = replace(config, centre=centre, scale=scale)
-    card = Card(name, "grid autoencoder", net.config.to_dict(), {"batch_size": 16, "start": "the shipped one"})
+    card = Card(name, "grid autoencoder", vars(net.config), {"batch_size": 16, "start": "the shipped one"})
     card.metrics = on_held_out(lambda part: {"PSNR (dB)": reconstruction_psnr(net, _some(data.part(part)))})
     card.metrics["PSNR (dB) of the start on val"] = start
     return _publish_own(job, card, net.state_dict(), history, data, "PSNR (dB) on val", higher=True)
@@ -152,7 +152,7 @@ def _train_own_classifier(job: Job, name: str, data: ImageSet) -> Card:
             "mean accuracy": sum(found.values()) / len(found)
         }
 
-    card = Card(name, "classifier", config.to_dict(), {"batch_size": 64, "classes": _labels_of(data)})
+    card = Card(name, "classifier", vars(config), {"batch_size": 64, "classes": _labels_of(data)})
     card.metrics = on_held_out(score)
     return _publish_own(job, card, net.state_dict(), history, data, "mean accuracy on val", higher=True)
 
