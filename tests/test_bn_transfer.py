@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from course_lib.bn_transfer.propagation import (
+    Propagation,
     TransferGenerator,
-    propagate,
 )
 from course_lib.bn_transfer.transfer import (
     fit_mixtures,
@@ -83,7 +83,7 @@ def test_imagenet_variant_is_the_published_formula():
     torch.manual_seed(0)
     base = Generator(SHARED).double().eval()
     old, embedding = base.blocks[1][0].bn2.gain, base.shared.weight
-    layer = propagate(old, embedding, NEW, "imagenet").double().eval()
+    layer = Propagation(old, embedding, NEW, "imagenet").double().eval()
     p = dict(layer.named_parameters()) | dict(layer.named_buffers())
     width = embedding.shape[1]
     assert torch.equal(p["table.weight"], old.weight[:, :width] @ embedding.T)
@@ -102,7 +102,7 @@ def test_cifar_variant_is_the_published_formula():
     torch.manual_seed(0)
     base = Generator(TABLE).double().eval()
     old = base.blocks[1][0].bn2.bias
-    layer = propagate(old, None, NEW, "cifar").double()
+    layer = Propagation(old, None, NEW, "cifar").double()
     p = dict(layer.named_parameters())
     assert torch.equal(p["table.weight"], old.weight.T) and layer.noise is None
     for index in range(NEW):
@@ -117,7 +117,7 @@ def test_our_variant_is_the_published_one_with_the_scale_of_the_checkpoint(confi
     torch.manual_seed(0)
     base = Generator(config).double().eval()
     old, embedding = base.blocks[0][0].bn1.gain, base.shared.weight if config.embedding else None
-    layer = propagate(old, embedding, NEW).double()
+    layer = Propagation(old, embedding, NEW).double()
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.normal_()
@@ -139,8 +139,8 @@ def test_our_variant_is_the_published_one_with_the_scale_of_the_checkpoint(confi
 
 def test_the_gain_is_one_plus_the_offset():
     norm = ClassNorm(4, 3, 5).double().eval()
-    norm.gain = propagate(norm.gain, torch.randn(5, 2).double(), NEW).double()
-    norm.bias = propagate(norm.bias, torch.randn(5, 2).double(), NEW).double()
+    norm.gain = Propagation(norm.gain, torch.randn(5, 2).double(), NEW).double()
+    norm.bias = Propagation(norm.bias, torch.randn(5, 2).double(), NEW).double()
     x, condition = torch.randn(2, 4, 3, 3).double(), torch.randn(2, NEW + 1).double()
     gain, bias = norm.gain(condition), norm.bias(condition)
     expected = x / (1 + 1e-5) ** 0.5 * (1 + gain)[:, :, None, None] + bias[:, :, None, None]
@@ -386,7 +386,7 @@ def test_mixtures_find_what_they_were_made_of():
 
 
 def test_mixing_weights_with_spectral_norm_are_reported_as_the_layer_uses_them():
-    layer = propagate(SNLinear(8, 4, bias=False).eval(), torch.randn(7, 6), NEW, "imagenet").train()
+    layer = Propagation(SNLinear(8, 4, bias=False).eval(), torch.randn(7, 6), NEW, "imagenet").train()
     layer(torch.randn(2, NEW + 2))
     before = fingerprint(layer)
     found = layer.mixing_weights()

@@ -14,6 +14,7 @@ weights are. Gain and bias have weights of their own, at every layer. Source: Sh
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,35 +28,89 @@ from ..gans.biggan import ClassNorm, Generator, SNLinear, start_weights
 from ..paths import CHECKPOINTS
 from ..training.files import folder_of, load_card
 
-__all__ = ["BN_KIND", "PROPAGATIONS", "AdditivePropagation", "PublishedPropagation", "TransferGenerator"]
-__all__ += ["bn_transfer_tensors", "class_norms", "load_bn_transfer", "propagate", "transfer_config"]
+__all__ = ["BN_KIND", "PROPAGATIONS", "Propagation", "TransferGenerator", "bn_transfer_tensors", "check_mixtures"]
+__all__ += ["class_norms", "load_bn_transfer", "transfer_config"]
 
 PROPAGATIONS = ("additive", "imagenet", "cifar")
 """``additive`` is ours; the other two are the published ones, which differ from each other."""
-_MIXING_EPS = 1e-12
-"""Of the published spectral norm on mixing weights and noise map; that on the old classes has the generator's."""
 
 
-class _Propagation(nn.Module):
-    """What all variants share: numbers of old and new classes and of channels, and the length of the layer's part of z,
-    0 where it sees none."""
+class Propagation(nn.Module):
+    """The map for new classes in the place of a gain or bias of :class:`course_lib.gans.biggan.ClassNorm`.
 
-    mixing: nn.Linear
-    residual: nn.Linear
-    noise: nn.Linear | None
-    from_checkpoint: tuple[str, ...] = ()
+    ``additive``: the old map stays as it is, with the scale it had (``knowledge``, ``matrix``), and what is learned is
+    added to it: P and Z are the old ones plus ``update`` and the weight of ``noise``, zero at the start. A one-hot
+    mixture with everything else at zero is an old class, bit for bit.
 
-    def __init__(self, old: int, new: int, channels: int, noise: int):
+    ``imagenet``: mixing weights, old classes (``table``) and noise map are each divided by their own largest singular
+    value; the scale that the checkpoint had is lost, and an old class cannot be copied. ``cifar``: plain linear maps,
+    and a bias on the old classes.
+
+    Args:
+        old: an :class:`~course_lib.gans.biggan.SNLinear` over embedding and z, in evaluation mode, or a table.
+        embedding: ``(old classes, E)``, or None for a table, whose layers see no z.
+        new, variant: number of new classes, and one of :data:`PROPAGATIONS`.
+
+    Raises:
+        CourseError: there is no such variant, or ``imagenet`` for tables, which have no spectral norm.
+    """
+
+    @torch.no_grad()
+    def __init__(self, old: nn.Module, embedding: Tensor | None, new: int, variant: str = "additive"):
         super().__init__()
-        self.old, self.new, self.channels, self.chunk = old, new, channels, noise
+        if variant not in PROPAGATIONS:
+            raise CourseError(f"there is no variant {variant!r}: choose one of {', '.join(PROPAGATIONS)}.")
+        if variant == "imagenet" and embedding is None:
+            raise CourseError("this generator keeps tables of classes: take the variant 'cifar' or 'additive'.")
+        if new < 1:
+            raise CourseError("there must be at least one new class.")
+        self.new, self.additive, spectral = new, variant == "additive", variant == "imagenet"
+        knowledge = old.weight if embedding is None else embedding
+        matrix = None if embedding is None else old.normalised() if self.additive else old.weight
+        channels = knowledge.shape[1] if matrix is None else len(matrix)
+        self.chunk = 0 if matrix is None else matrix.shape[1] - knowledge.shape[1]
 
-    def _split(self, condition: Tensor) -> tuple[Tensor, Tensor]:
+        linear = partial(SNLinear, eps=1e-12) if spectral else nn.Linear
+        self.mixing = linear(new, len(knowledge))
+        if self.additive:
+            self.update = nn.Linear(len(knowledge), channels, bias=False)
+        elif spectral:
+            self.table = SNLinear(len(knowledge), channels, bias=False, eps=old.sn_eps)
+        else:
+            self.table = nn.Linear(len(knowledge), channels)
+        self.noise = linear(self.chunk, channels) if self.chunk else None
+        self.residual = nn.Linear(new, channels, bias=False)
+        self.to(knowledge)
+        if self.additive:
+            for parameter in (*self.update.parameters(), *(self.noise.parameters() if self.chunk else ())):
+                parameter.zero_()
+            # Not in the state dict: they are the old checkpoint's, which is shipped once.
+            self.register_buffer("knowledge", knowledge.clone(), persistent=False)
+            self.register_buffer("matrix", None if matrix is None else matrix.clone(), persistent=False)
+        elif matrix is None:
+            self.table.weight.copy_(knowledge.T)
+        else:
+            self.table.weight.copy_(matrix[:, : -self.chunk] @ knowledge.T)
+            self.noise.weight.copy_(matrix[:, -self.chunk :])
+
+    def forward(self, condition: Tensor) -> Tensor:
+        """Class weights with the layer's part of z ``(B, new + chunk)`` → offsets ``(B, channels)``."""
         if condition.shape[1:] != (self.new + self.chunk,):
             raise CourseError(
                 f"this layer reads {self.new} class weights and {self.chunk} numbers of z, not "
                 f"{tuple(condition.shape)}: make the condition with `embed`."
             )
-        return condition[:, : self.new], condition[:, self.new :]
+        classes, z = condition.split([self.new, self.chunk], 1)
+        weights = self.mixing(classes)
+        if self.additive:
+            offset = weights @ self.knowledge
+            if self.matrix is not None:
+                offset = F.linear(torch.cat([offset, z], 1), self.matrix)
+            offset = offset + self.update(weights)
+        else:
+            offset = self.table(weights)
+        offset = offset + self.residual(classes)
+        return offset if self.noise is None else offset + self.noise(z)
 
     @torch.no_grad()
     def mixing_weights(self) -> Tensor:
@@ -68,119 +123,11 @@ class _Propagation(nn.Module):
 
     @torch.no_grad()
     def init_at(self, mixtures: Tensor) -> None:
-        """Sets the mixing weights to ``mixtures: (new, old)``, and everything that is added to the mixture to zero."""
+        """Sets the mixing weights to ``mixtures: (new, old)``, and what is added to the mixture to zero."""
         for name, parameter in self.named_parameters():
-            if name not in self.from_checkpoint:
+            if self.additive or name not in ("table.weight", "noise.weight"):
                 parameter.zero_()
         self.mixing.weight.copy_(mixtures.T)
-
-
-class PublishedPropagation(_Propagation):
-    """Both published variants.
-
-    ``spectral`` (ImageNet): mixing weights, old classes and noise map are each divided by their own largest singular
-    value. The scale that the checkpoint had is lost, and an old class cannot be copied. Without (CIFAR): plain linear
-    maps, and a bias on the old classes.
-
-    Args:
-        table, noise: ``(channels, old)`` and ``(channels, chunk)``, or None: the checkpoint's raw weights; copied.
-        new: number of new classes.
-        spectral: which variant.
-        eps: of the spectral norm of the old classes.
-    """
-
-    from_checkpoint = ("table.weight", "noise.weight")
-
-    def __init__(self, table: Tensor, noise: Tensor | None, new: int, spectral: bool, eps: float = 1e-6):
-        channels, old = table.shape
-        super().__init__(old, new, channels, 0 if noise is None else noise.shape[1])
-
-        def linear(inputs: int, outputs: int, bias: bool = True, eps: float = _MIXING_EPS) -> nn.Linear:
-            return SNLinear(inputs, outputs, bias, eps=eps) if spectral else nn.Linear(inputs, outputs, bias)
-
-        self.mixing = linear(new, old)
-        self.table = linear(old, channels, not spectral, eps)
-        self.noise = None if noise is None else linear(self.chunk, channels)
-        self.residual = nn.Linear(new, channels, bias=False)
-        self.to(table)
-        with torch.no_grad():
-            self.table.weight.copy_(table)
-            if noise is not None:
-                self.noise.weight.copy_(noise)
-
-    def forward(self, condition: Tensor) -> Tensor:
-        """Class weights with the layer's part of z ``(B, new + chunk)`` → offsets ``(B, channels)``."""
-        classes, z = self._split(condition)
-        offset = self.table(self.mixing(classes)) + self.residual(classes)
-        return offset if self.noise is None else offset + self.noise(z)
-
-
-class AdditivePropagation(_Propagation):
-    """Ours: the old map stays as it is, with the scale it had, and what is learned is added to it.
-
-    The weights mix what the old map reads (class embeddings, or the rows of its table). A one-hot mixture with
-    everything else at zero is an old class, bit for bit. P and Z are the old ones plus ``update`` and the weight of
-    ``noise``, both zero at the start.
-
-    Args:
-        knowledge: ``(old, E)`` class embeddings, or ``(old, channels)`` rows of a table; copied.
-        matrix: ``(channels, E + chunk)``: the old map, already divided by its σ, which never changes again; None for
-            a table. Copied.
-        new, channels: numbers of new classes, and of channels.
-    """
-
-    def __init__(self, knowledge: Tensor, matrix: Tensor | None, new: int, channels: int):
-        old = len(knowledge)
-        super().__init__(old, new, channels, 0 if matrix is None else matrix.shape[1] - knowledge.shape[1])
-        # Not in the state dict: they are the old checkpoint's, which is shipped once.
-        self.register_buffer("knowledge", knowledge.detach().clone(), persistent=False)
-        self.register_buffer("matrix", None if matrix is None else matrix.detach().clone(), persistent=False)
-        self.mixing = nn.Linear(new, old)
-        self.update = nn.Linear(old, channels, bias=False)
-        self.noise = nn.Linear(self.chunk, channels) if self.chunk else None
-        self.residual = nn.Linear(new, channels, bias=False)
-        for parameter in (*self.update.parameters(), *(self.noise.parameters() if self.chunk else ())):
-            nn.init.zeros_(parameter)
-        self.to(knowledge)
-
-    def forward(self, condition: Tensor) -> Tensor:
-        """Class weights with the layer's part of z ``(B, new + chunk)`` → offsets ``(B, channels)``."""
-        classes, z = self._split(condition)
-        weights = self.mixing(classes)
-        old = weights @ self.knowledge
-        if self.matrix is not None:
-            old = F.linear(torch.cat([old, z], 1), self.matrix)
-        offset = old + self.update(weights) + self.residual(classes)
-        return offset if self.noise is None else offset + self.noise(z)
-
-
-@torch.no_grad()
-def propagate(old: nn.Module, embedding: Tensor | None, new: int, variant: str = "additive") -> _Propagation:
-    """The map for new classes in the place of ``old``, a gain or bias of :class:`course_lib.gans.biggan.ClassNorm`.
-
-    Args:
-        old: an :class:`~course_lib.gans.biggan.SNLinear` over embedding and z, in evaluation mode, or a table.
-        embedding: ``(old classes, E)``, or None for a table.
-        new, variant: number of new classes, and one of :data:`PROPAGATIONS`.
-
-    Raises:
-        CourseError: there is no such variant, or ``imagenet`` for tables, which have no spectral norm.
-    """
-    if variant not in PROPAGATIONS:
-        raise CourseError(f"there is no variant {variant!r}: choose one of {', '.join(PROPAGATIONS)}.")
-    if new < 1:
-        raise CourseError("there must be at least one new class.")
-    if embedding is None:
-        if variant == "imagenet":
-            raise CourseError("this generator keeps tables of classes: take the variant 'cifar' or 'additive'.")
-        if variant == "additive":
-            return AdditivePropagation(old.weight, None, new, old.weight.shape[1])
-        return PublishedPropagation(old.weight.T, None, new, spectral=False)
-    if variant == "additive":
-        return AdditivePropagation(embedding, old.normalised(), new, len(old.weight))
-    width = embedding.shape[1]
-    table, noise = old.weight[:, :width] @ embedding.T, old.weight[:, width:]
-    return PublishedPropagation(table, noise, new, variant == "imagenet", old.sn_eps)
 
 
 def class_norms(generator: Generator) -> Iterator[ClassNorm]:
@@ -190,7 +137,7 @@ def class_norms(generator: Generator) -> Iterator[ClassNorm]:
         yield block[0].bn2
 
 
-def thawed(source: Generator) -> Generator:
+def _thawed(source: Generator) -> Generator:
     """A copy of a frozen generator that trains again."""
     copy = Generator(source.config)
     copy.load_state_dict(source.state_dict())
@@ -204,13 +151,11 @@ class TransferGenerator(nn.Module):
     ``target`` draws the new classes. Its batch norms have statistics of their own, and propagation layers instead of
     tables. In our variant its other layers *are* those of ``source`` until :meth:`unshare`, so that one network draws
     both kinds of classes and nothing else is stored; the published variants, whose spectral vectors move in every step,
-    have copies from the start.
+    have copies from the start. Mixing weights and residuals begin orthogonal, as published; see :meth:`init_at`.
 
     Args:
         source: trained generator; copied.
-        classes: number of new classes, whose mixing weights and residuals begin orthogonal, as published; see
-            :meth:`init_at`.
-        variant: one of :data:`PROPAGATIONS`.
+        classes, variant: number of new classes, and one of :data:`PROPAGATIONS`.
 
     Attributes:
         config: that of ``source`` with the number of new classes.
@@ -223,11 +168,11 @@ class TransferGenerator(nn.Module):
         self.class_names: list[str] = []
         self.old_names: list[str] = []
         self.source = freeze(deepcopy(source))
-        self.target = thawed(self.source)
+        self.target = _thawed(self.source)
         embedding = self.source.shared.weight if source.config.embedding is not None else None
         for old, new in zip(class_norms(self.source), class_norms(self.target), strict=True):
             for side in ("gain", "bias"):
-                setattr(new, side, propagate(getattr(old, side), embedding, classes, variant))
+                setattr(new, side, Propagation(getattr(old, side), embedding, classes, variant))
         if embedding is not None:
             del self.target.shared
         for part in self.propagations():
@@ -254,23 +199,17 @@ class TransferGenerator(nn.Module):
     def unshare(self) -> None:
         """Gives ``target`` copies of the layers it shares, which can then be trained without harm to ``source``."""
         if self.shared:
-            self._set_layers(thawed(self.source).to(memory_format=torch.channels_last))
+            self._set_layers(_thawed(self.source).to(memory_format=torch.channels_last))
 
-    def propagations(self) -> Iterator[_Propagation]:
+    def propagations(self) -> Iterator[Propagation]:
         """The maps to gains and biases, from the first layer to the last, gain before bias."""
         for norm in class_norms(self.target):
             yield norm.gain
             yield norm.bias
 
     def init_at(self, mixtures: Tensor) -> None:
-        """Begins at mixtures ``(new, old)``, at every layer; a one-hot row is an old class (ours: to the bit).
-
-        Raises:
-            CourseError: another shape.
-        """
-        wanted = (self.config.classes, self.source.config.classes)
-        if tuple(mixtures.shape) != wanted:
-            raise CourseError(f"mixtures must be {wanted} (new classes, old classes), not {tuple(mixtures.shape)}.")
+        """Begins at mixtures ``(new, old)``, at every layer; a one-hot row is an old class (ours: to the bit)."""
+        check_mixtures(mixtures, self.config.classes, self.source.config.classes)
         for part in self.propagations():
             part.init_at(mixtures.to(part.mixing.weight))
 
@@ -288,6 +227,12 @@ class TransferGenerator(nn.Module):
         return self.source(z, self.source.embed(labels))
 
 
+def check_mixtures(mixtures: Tensor, new: int, old: int) -> None:
+    """A CourseError unless there is a row for each new class with a weight for each old one."""
+    if mixtures.shape != (new, old):
+        raise CourseError(f"mixtures must be {(new, old)} (new classes, old classes), not {tuple(mixtures.shape)}.")
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 BN_KIND = "transferred biggan"
@@ -301,19 +246,16 @@ def transfer_config(generator: TransferGenerator, source: str, classes: list[str
 def bn_transfer_tensors(generator: TransferGenerator) -> dict[str, Tensor]:
     """What ``target`` does not share with ``source``: its batch norms and, after the second stage, the rest."""
     state = generator.target.state_dict()
-    own = [f"{name}." for name, _ in generator.target.named_modules() if name.endswith((".bn1", ".bn2", "layer.0"))]
-    return {name: t for name, t in state.items() if not generator.shared or name.startswith(tuple(own))}
+    own = ("bn1.", "bn2.", "output_layer.0.")
+    return {name: t for name, t in state.items() if not generator.shared or any(part in name for part in own)}
 
 
 def load_bn_transfer(
     name: str = "avatar-bn-transfer", device: str | torch.device = "cpu", folder: Path = CHECKPOINTS
 ) -> TransferGenerator:
-    """A shipped transfer, frozen; ``class_names`` are its new classes and ``old_names`` those of its source.
+    """A shipped transfer, frozen, with the names of its classes; a CourseError for a checkpoint of another kind.
 
     The source is looked for in ``folder`` and among the shipped ones.
-
-    Raises:
-        CourseError: missing or damaged files, or a checkpoint of another kind.
     """
 
     def over(source: Generator, config: dict[str, Any]) -> TransferGenerator:

@@ -17,7 +17,7 @@ from ..experts.protocol import SourceModel, freeze
 from ..gan_training import CodeSpace, GANData, GANSchedule, HingeMethod
 from ..gans.biggan import Discriminator, Generator, standing_statistics, start_weights
 from ..training.method import Loss
-from .propagation import TransferGenerator
+from .propagation import TransferGenerator, check_mixtures
 
 __all__ = ["METHODS", "STAGES", "PropagationMethod", "PropagationSettings", "draw_new_classes", "fit_mixtures"]
 __all__ += ["make_networks", "new_class_data", "penalty", "recalibrate_batchnorm", "set_stage", "similar_mixtures"]
@@ -86,11 +86,7 @@ def transfer_discriminator(source: Discriminator, classes: int, mixtures: Tensor
     state = {name: tensor for name, tensor in source.state_dict().items() if not name.startswith("embed.")}
     discriminator.load_state_dict(discriminator.state_dict() | state)
     if mixtures is not None:
-        if mixtures.shape != (classes, source.config.classes):
-            raise CourseError(
-                f"mixtures must be ({classes}, {source.config.classes}) (new classes, old classes), not "
-                f"{tuple(mixtures.shape)}."
-            )
+        check_mixtures(mixtures, classes, source.config.classes)
         discriminator.embed.weight.copy_(mixtures.to(source.embed.weight) @ source.embed.weight)
     return discriminator.to(next(source.parameters()).device)
 
