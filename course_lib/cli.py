@@ -50,18 +50,15 @@ def run(
 ) -> None:
     """Execute notebooks headlessly into runs/<time>/ with pages, an index and summary.json."""
     from course_lib.runner.catalog import find_notebooks, split_assignments
-    from course_lib.runner.session import RunOptions, run_notebooks
+    from course_lib.runner.session import run_notebooks, store_run
 
     given = split_assignments(param or [])
     if given and (store or measure):
         raise CourseError("--store and --measure need the default parameters: leave out -p")
     chosen = find_notebooks(notebooks)
-    options = RunOptions(profile, jobs, cell_timeout, given)
-    folder, results = run_notebooks(chosen, options, tell=typer.echo)
+    folder, results = run_notebooks(chosen, profile, jobs, cell_timeout, given, tell=typer.echo)
     passed = [pair for pair in zip(chosen, results, strict=True) if pair[1].status == "ok"]
     if store or measure:
-        from course_lib.runner.session import store_run
-
         for notebook, result in passed:
             store_run(notebook, result, profile, folder / f"{result.notebook}.ipynb" if store else None)
     typer.echo(f"{len(passed)} of {len(results)} notebooks passed; see {folder / 'index.html'}")
@@ -76,10 +73,8 @@ def list_notebooks() -> None:
     from course_lib.runner.catalog import find_notebooks, notebook_parameters
 
     for notebook in find_notebooks(["all"]):
-        try:
-            notebook.node  # noqa: B018 - one broken file must not hide the others
-        except CourseError as error:
-            typer.echo(f"{notebook.number}  {error}")
+        if notebook.problem:  # one broken file must not hide the others
+            typer.echo(f"{notebook.number}  {notebook.problem}")
             continue
         typer.echo(f"{notebook.number}  {notebook.title}")
         for profile, cost in notebook.measured.items():

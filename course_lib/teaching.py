@@ -8,6 +8,7 @@ import copy
 import json
 import re
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import nbformat
 from course_lib.errors import CourseError
 from course_lib.paths import NOTEBOOKS
 from course_lib.runner.catalog import Notebook, all_notebooks
-from course_lib.runner.session import kernel_environment
+from course_lib.runner.session import execute, kernel_environment
 
 __all__ = ["grade", "student_copy", "write_student_notebooks"]
 
@@ -77,26 +78,18 @@ def grade(files: list[Path], out: Path, tell: Callable[[str], None] = print) -> 
 
 
 def _grade_one(file: Path, node: nbformat.NotebookNode) -> dict:
-    from nbclient import NotebookClient
-    from nbclient.exceptions import DeadKernelError
-
     from course_lib.checks.exercise import RECORD_VARIABLE
 
     code = "\n".join(cell.source for cell in node.cells if "exercise" in cell.metadata.get("tags", []))
     asked = [f"{module}.{name}" for module, name in re.findall(r"\bchecks\.(nb\d+)\.(\w+)", code)]
+    options = {"timeout": CELL_SECONDS, "interrupt_on_timeout": True, "allow_errors": True}
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder) / "verdicts.jsonl"
-        options = {"timeout": CELL_SECONDS, "interrupt_on_timeout": True, "allow_errors": True}
-        place = {"metadata": {"path": str(NOTEBOOKS)}}
-        client = NotebookClient(node, kernel_name="python3", resources=place, **options)
-        problem = None
-        try:
-            client.execute(env=kernel_environment("quick") | {RECORD_VARIABLE: str(record)})
-        except DeadKernelError:
-            problem = "the kernel died"
+        environment = kernel_environment("quick") | {RECORD_VARIABLE: str(record)}
+        _, error, _ = execute(node, Path(folder) / "copy.ipynb", NOTEBOOKS, environment, threading.Event(), **options)
         lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
     verdicts = {verdict["name"]: verdict for verdict in map(json.loads, lines)}
     unreached = {"passed": None, "message": "the check was not reached"}
     exercises = [verdicts.get(name, {"name": name} | unreached) for name in dict.fromkeys(asked)]
-    passed = sum(bool(one["passed"]) for one in exercises)
+    passed, problem = sum(bool(one["passed"]) for one in exercises), error and error["value"]
     return {"file": file.name, "passed": passed, "of": len(exercises), "error": problem, "exercises": exercises}

@@ -205,7 +205,7 @@ def test_errors_become_one_line(course, monkeypatch, error, code_expected, words
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("course_lib.runner.find_notebooks", fail)
+    monkeypatch.setattr("course_lib.runner.catalog.find_notebooks", fail)
     result = course("run", "00")
     assert (result.code, result.err.count("\n")) == (code_expected, 1)
     assert result.err.startswith(words)

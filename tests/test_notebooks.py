@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from course_lib.paths import ROOT
-from course_lib.runner import RunOptions, all_notebooks, run_notebooks
+from course_lib.runner import all_notebooks, run_notebooks
 from course_lib.runner.catalog import notebook_parameters
 from course_lib.runner.session import kernel_environment
 from tools.notebook_lint import lint_notebook
@@ -55,8 +55,7 @@ def test_a_notebook_runs_with_parameters_given(tmp_path):
     notebook = NOTEBOOKS[0]
     given = {p.name: p.default for p in notebook_parameters(notebook) if p.type in ("int", "float", "bool")}
     assert given
-    options = RunOptions(profile="quick", parameters=given, runs=tmp_path)
-    folder, [result] = run_notebooks([notebook], options, lambda line: None)
+    folder, [result] = run_notebooks([notebook], parameters=given, runs=tmp_path)
     assert result.status == "ok", result.error_line()
     assert (folder / f"{notebook.stem}.html").exists()
     assert set(result.parameters) == set(given)

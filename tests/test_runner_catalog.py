@@ -20,8 +20,7 @@ from course_lib.runner.catalog import (
     parse_value,
     split_assignments,
 )
-from course_lib.runner.session import portable, write_text_atomically
-from course_lib.runner.worker import read_executed
+from course_lib.runner.session import NotebookResult, portable, store_run, write_text_atomically
 
 
 @pytest.fixture
@@ -141,14 +140,9 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_half(tmp_path, monkeypatch)
     with pytest.raises(OSError, match="No space"):
         write_text_atomically(path, "new")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
-    path.write_text('{"cells": [')
-    assert read_executed(path) is None
 
 
 def test_storing_refuses_a_notebook_that_changed_meanwhile(folder, tmp_path):
-    from course_lib.runner.session import store_run
-    from course_lib.runner.worker import NotebookResult
-
     notebook = Notebook(folder / "10_tenth.ipynb")
     executed = tmp_path / "10_tenth.ipynb"
     node = nbformat.read(notebook.path, as_version=4)

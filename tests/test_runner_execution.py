@@ -16,9 +16,8 @@ import pytest
 from conftest import PIXEL_PNG, code, text
 
 from course_lib import paths
-from course_lib.runner import Notebook, RunOptions, run_notebooks
-from course_lib.runner.session import store_run, stored_picture
-from course_lib.runner.worker import _only_shutdown_race, run_worker, unexecuted_cells
+from course_lib.runner import Notebook, run_notebooks
+from course_lib.runner.session import _only_shutdown_race, store_run, stored_picture
 
 PARAMETERS = code("parameters", "steps: int = 3  # how often\nname: str = 'a'  # whom", "parameters")
 
@@ -51,9 +50,8 @@ def runs(tmp_path_factory):
         node = nbformat.v4.new_notebook(cells=cells)
         nbformat.write(node, folder / f"{stem}.ipynb")
     lines: list[str] = []
-    options = RunOptions(jobs=2, cell_timeout=4, runs=folder / "runs")
     chosen = [Notebook(folder / f"{stem}.ipynb") for stem in notebooks]
-    run_folder, results = run_notebooks(chosen, options, lines.append)
+    run_folder, results = run_notebooks(chosen, jobs=2, cell_timeout=4, runs=folder / "runs", tell=lines.append)
     return run_folder, {result.notebook: result for result in results}, lines, folder
 
 
@@ -143,7 +141,7 @@ def test_broken_notebooks_fail_by_themselves_and_hide_nothing(make_notebook, tmp
     twin = shutil.copy(good, good.parent / "other/50_good.ipynb")
     chosen = [Notebook(path) for path in (*sorted(good.parent.glob("1*.ipynb")), good, Path(twin))]
     lines = []
-    folder, results = run_notebooks(chosen, RunOptions(runs=tmp_path / "runs"), lines.append)
+    folder, results = run_notebooks(chosen, runs=tmp_path / "runs", tell=lines.append)
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["status"] == "failed" and len(summary["notebooks"]) == len(chosen) == len(BROKEN) + 3
     states = {result.notebook: (result.status, (result.error or {}).get("name")) for result in results}
@@ -158,8 +156,8 @@ def test_parameters_reach_the_kernel_and_such_a_run_is_not_stored(make_notebook,
     from course_lib.errors import CourseError
 
     path = make_notebook("00_small.ipynb", PARAMETERS, code("show", "print(steps + 1, name)"))
-    options = RunOptions(parameters={"steps": "41", "name": '"b" it\'s \\\\n "c"'}, runs=tmp_path / "runs")
-    folder, [result] = run_notebooks([Notebook(path)], options, lambda line: None)
+    given = {"steps": "41", "name": '"b" it\'s \\\\n "c"'}
+    folder, [result] = run_notebooks([Notebook(path)], parameters=given, runs=tmp_path / "runs")
     node = nbformat.read(folder / "00_small.ipynb", as_version=4)
     assert node.cells[-1].outputs[0].text == '42 "b" it\'s \\\\n "c"\n'
     with pytest.raises(CourseError, match="default parameters"):
@@ -178,8 +176,7 @@ def test_an_interrupt_ends_the_kernel_and_is_reported(make_notebook, tmp_path):
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt_when_running, daemon=True).start()
-    options = RunOptions(runs=tmp_path / "runs")
-    folder, results = run_notebooks([Notebook(path) for path in files], options, lambda line: None)
+    folder, results = run_notebooks([Notebook(path) for path in files], runs=tmp_path / "runs")
     assert [result.status for result in results] == ["interrupted", "interrupted"]
     assert json.loads((folder / "summary.json").read_text())["status"] == "failed"
     assert "kept" in (folder / "00_wait.ipynb").read_text()
@@ -210,22 +207,6 @@ def wait_until(condition, seconds=30):
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.1)
-
-
-def test_a_worker_that_breaks_is_reported_with_its_log(tmp_path):
-    job = {"input": "nowhere.ipynb"}
-    log = tmp_path / "x.log"
-    result, _, _ = run_worker(job, dict(os.environ), log, threading.Event())
-    assert result["status"] == "died" and "x.log" in result["error"]["value"]
-    assert "KeyError" in log.read_text()
-
-
-def test_a_cell_without_count_is_noticed():
-    node = nbformat.v4.new_notebook(
-        cells=[code("ran", "1"), code("not-run", "2"), code("left-out", "3", "skip-execution")]
-    )
-    node.cells[0].execution_count = 1
-    assert unexecuted_cells(node) == [{"cell_id": "not-run", "cell_number": 2}]
 
 
 def test_run_folders_never_collide(tmp_path, monkeypatch):

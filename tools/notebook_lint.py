@@ -154,7 +154,7 @@ def tags_are_known(draft: Draft) -> Iterator[str]:
 
 @rule
 def skips_are_complete(draft: Draft) -> Iterator[str]:
-    """papermill obeys ``skip-execution``, nbval obeys ``nbval-skip``: one without the other runs the cell somewhere."""
+    """nbclient obeys ``skip-execution``, nbval obeys ``nbval-skip``: one without the other runs the cell somewhere."""
     for cell in draft.node.cells:
         if ("skip-execution" in tags(cell)) != ("nbval-skip" in tags(cell)):
             yield f"cell '{cell.id}' needs both tags, skip-execution and nbval-skip, or neither"

@@ -6,6 +6,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "catalog": ["Notebook", "all_notebooks", "find_notebooks"],
-        "session": ["RunOptions", "run_notebooks"],
+        "session": ["run_notebooks"],
     },
 )

@@ -55,6 +55,15 @@ class Notebook:
             raise CourseError(f"{self.path} is not a readable notebook ({reason}): repair or remove it.") from error
 
     @property
+    def problem(self) -> str:
+        """Why the file is no notebook; empty if it is one."""
+        try:
+            self.node  # noqa: B018 - read once, here
+        except CourseError as error:
+            return str(error)
+        return ""
+
+    @property
     def title(self) -> str:
         """The first heading, without its marks."""
         for cell in self.node.cells:
@@ -78,24 +87,15 @@ def find_notebooks(names: list[str], folder: Path | None = None) -> list[Noteboo
     known = all_notebooks(folder)
     found: dict[Path, Notebook] = {}
     for name in names:
-        for notebook in known if name == "all" else [_find_one(name, known)]:
-            found.setdefault(notebook.path.resolve(), notebook)
-    if not found:
-        raise CourseError(f"no notebooks in {folder or paths.NOTEBOOKS}")
+        wanted = f"{int(name):02d}" if name.isdecimal() else name.removesuffix(".ipynb")
+        chosen = known if name == "all" else [one for one in known if wanted in (one.stem, one.number)]
+        if not chosen and name.endswith(".ipynb") and Path(name).is_file():
+            chosen = [Notebook(Path(name).resolve())]
+        if not chosen:
+            listing = ", ".join(one.stem for one in known) or "none yet"
+            raise CourseError(f"there is no notebook '{name}'; choose by number, name or path, or 'all': {listing}")
+        found.update({one.path.resolve(): one for one in chosen})
     return list(found.values())
-
-
-def _find_one(name: str, known: list[Notebook]) -> Notebook:
-    for notebook in known:
-        if name in (notebook.stem, notebook.number, f"{notebook.stem}.ipynb"):
-            return notebook
-        if name.isdecimal() and notebook.number and int(name) == int(notebook.number):
-            return notebook
-    path = Path(name)
-    if path.suffix == ".ipynb" and path.is_file():
-        return Notebook(path.resolve())
-    listing = ", ".join(notebook.stem for notebook in known) or "none yet"
-    raise CourseError(f"there is no notebook '{name}'; choose by number, name or path, or 'all': {listing}")
 
 
 @dataclass(frozen=True)
@@ -128,10 +128,8 @@ def notebook_parameters(notebook: Notebook) -> list[Parameter]:
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     notebook.node  # noqa: B018 - a broken file gets its own message before papermill reads it
-    found = papermill.inspect_notebook(str(notebook.path))
-    return [
-        Parameter(name, entry["inferred_type_name"], entry["default"], entry["help"]) for name, entry in found.items()
-    ]
+    found = papermill.inspect_notebook(str(notebook.path)).values()
+    return [Parameter(one["name"], one["inferred_type_name"], one["default"], one["help"]) for one in found]
 
 
 def split_assignments(assignments: list[str]) -> dict[str, str]:
@@ -149,9 +147,7 @@ def split_assignments(assignments: list[str]) -> dict[str, str]:
 
 
 def parse_value(text: str, kind: str, low: float = -math.inf, high: float = math.inf) -> bool | int | float | str:
-    """What was typed as a value of a type.
-
-    A ``str`` is taken as it is, with any quotes in it; the range of a number includes its ends.
+    """What was typed as a value of a type; a ``str`` is taken as it is, the range of a number includes its ends.
 
     Raises:
         ValueError: it is none; the message says why, to be put behind the text.
@@ -181,7 +177,8 @@ def parse_value(text: str, kind: str, low: float = -math.inf, high: float = math
 
 
 def check_parameters(notebook: Notebook, given: dict[str, str]) -> dict[str, bool | int | float | str]:
-    """Typed values for one notebook. A data set is looked at, too; a relative path of it holds from where we are.
+    """Typed values for one notebook. A data set is looked at, too; a relative path of it holds from where we are, or
+    else from the notebook's folder.
 
     Raises:
         CourseError: unknown name, wrong type or range; a data set that is not there, or a folder of unclear layout.
@@ -200,18 +197,11 @@ def check_parameters(notebook: Notebook, given: dict[str, str]) -> dict[str, boo
             message = f"{notebook.stem}: {text!r} {error} for the parameter '{name}'; valid: {listing}"
             raise CourseError(message) from None
     if "dataset" in values:
-        values["dataset"] = _checked_dataset(values["dataset"], notebook.path.parent)
+        from course_lib.data.published import check_dataset
+
+        name, _, path = values["dataset"].partition(":")
+        if path:
+            here, there = (folder / Path(path).expanduser() for folder in (Path.cwd(), notebook.path.absolute().parent))
+            values["dataset"] = f"{name}:{there if there.exists() and not here.exists() else here}"
+        check_dataset(values["dataset"])
     return values
-
-
-def _checked_dataset(dataset: str, home: Path) -> str:
-    """With the path from here, or else from the notebook's folder, made absolute."""
-    from course_lib.data.published import check_dataset
-
-    name, colon, path = dataset.partition(":")
-    if colon and path:
-        place = Path(path).expanduser()
-        here, there = place.absolute(), (home / place).absolute()
-        dataset = f"{name}:{there if there.exists() and not here.exists() else here}"
-    check_dataset(dataset)
-    return dataset

@@ -1,4 +1,4 @@
-"""Runs several notebooks, goes on after a failure, and leaves a folder with everything that came out.
+"""Runs several notebooks, each in a kernel of its own, goes on after a failure, and leaves a folder with what came out.
 
 Storing is how authors refresh what readers see: sources, tags and ids stay as they are in the file; only outputs,
 execution counts, widget state and measured numbers change.
@@ -7,30 +7,32 @@ execution counts, widget state and measured numbers change.
 import base64
 import html
 import json
+import logging
 import os
 import platform
 import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from importlib.metadata import distributions
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import psutil
 
 from course_lib import paths
-from course_lib.errors import CourseError
+from course_lib.errors import CourseError, explain
 from course_lib.runner.catalog import Notebook, check_parameters
-from course_lib.runner.worker import NotebookResult, read_executed, run_worker
 
-__all__ = ["RunOptions", "kernel_environment", "portable", "restart_with_settings", "run_notebooks", "store_run"]
-__all__ += ["stored_picture", "write_page", "write_text_atomically"]
+__all__ = ["NotebookResult", "execute", "kernel_environment", "portable", "restart_with_settings", "run_notebooks"]
+__all__ += ["store_run", "stored_picture", "write_page", "write_text_atomically"]
 
 _PICTURE = re.compile(r'<img alt="([^"]*)" src="data:(image/(?:png|jpeg));base64,([\w+/=]+)">')
 _KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -38,6 +40,7 @@ _CELL_TIMEOUT = {"quick": 600, "cpu": 6 * 3600, "gpu": 2 * 3600}
 """Seconds one cell may take: a laptop evening is longer than a GPU's hour."""
 _RESTARTED = "COURSE_ENVIRONMENT_SET"
 _PACKAGES = ("ipywidgets", "lightning", "nbclient", "numpy", "papermill", "torch", "torchvision")
+_RACE = "ERROR:tornado.general:Uncaught exception in ZMQStream callback"
 
 
 def kernel_environment(profile: str, jobs: int = 1) -> dict[str, str]:
@@ -66,105 +69,206 @@ def restart_with_settings() -> None:
         os.execve(sys.executable, [sys.executable, "-m", "course_lib.cli", *sys.argv[1:]], environment)
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    """How to run.
+# --- one notebook -----------------------------------------------------------------------------------------------------
 
-    Attributes:
-        jobs: notebooks at a time.
-        cell_timeout: seconds per cell; ``None`` takes the profile's.
-        parameters: name to text, as typed; every chosen notebook must have them.
-        runs: folder in which the folder of this run is made; ``None`` takes the course's ``runs/``.
+
+@dataclass(frozen=True)
+class NotebookResult:
+    """How one notebook went.
+
+    ``status`` is ``ok``, ``failed`` (a cell raised), ``timeout``, ``died`` (the kernel ended) or ``interrupted``;
+    ``peak_memory_mb`` counts the resident memory of the kernel and all its children.
     """
 
-    profile: str = "quick"
-    jobs: int = 1
-    cell_timeout: int | None = None
-    parameters: dict[str, str] = field(default_factory=dict)
-    runs: Path | None = None
+    notebook: str
+    title: str
+    status: str
+    seconds: float = 0.0
+    peak_memory_mb: int = 0
+    error: dict[str, Any] | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    def error_line(self) -> str:
+        """Notebook, cell and error in one line."""
+        error = self.error or {}
+        cell = f"cell {error['cell_number']} '{error['cell_id']}'" if error.get("cell_number") else "before any cell"
+        return f"{self.notebook}, {cell}: {error.get('name', self.status)}: {error.get('value', '')}"
 
 
-@dataclass(frozen=True)
-class _Task:
-    """A notebook, its name in the folder of the run, and its parameters, or else what is wrong with the file."""
+def execute(
+    node: nbformat.NotebookNode,
+    copy: Path,
+    home: Path,
+    environment: dict[str, str],
+    stop: threading.Event,
+    **options: Any,
+) -> tuple[str, dict[str, Any] | None, int]:
+    """Run a notebook in place.
 
-    notebook: Notebook
-    name: str
-    parameters: dict[str, Any]
-    unreadable: str = ""
+    Args:
+        node: the notebook.
+        copy: file that it is written to whenever a cell begins, and at the end. What the kernel prints outside the
+            notebook is kept in a ``.log`` beside it.
+        home: folder in which the kernel starts.
+        environment: of the kernel.
+        stop: set it to end the run early.
+        options: of ``nbclient.NotebookClient``, such as ``timeout``, the seconds a cell may take.
 
-    def run(self, options: RunOptions, folder: Path, stop: threading.Event) -> NotebookResult:
-        title = self.name if self.unreadable else self.notebook.title
-        if stop.is_set():
-            return NotebookResult(
-                self.name, title, "interrupted", error={"name": "Interrupted", "value": "not started"}
-            )
-        if self.unreadable:
-            return NotebookResult(self.name, title, "failed", error={"name": "Unreadable", "value": self.unreadable})
-        job = {
-            "input": str(self.notebook.path.resolve()),
-            "output": str((folder / f"{self.name}.ipynb").resolve()),
-            "parameters": self.parameters,
-            "cell_timeout": options.cell_timeout or _CELL_TIMEOUT[options.profile],
-        }
-        environment = kernel_environment(options.profile, options.jobs) | {"COURSE_RUN_FOLDER": str(folder.resolve())}
-        result, seconds, peak = run_worker(job, environment, folder / f"{self.name}.log", stop)
-        cost = (round(seconds, 1), peak)
-        return NotebookResult(self.name, title, result["status"], *cost, result["error"], self.parameters)
+    Returns:
+        ``status`` as in the result above, ``error`` (None, or ``cell_id``, ``cell_number``, ``name``, ``value``), peak
+        megabytes.
+    """
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # as in the kernel's environment, but this process looks
+    logging.getLogger("traitlets").setLevel(logging.CRITICAL)
+    for cell in node.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    place = {"cell_id": "", "cell_number": 0}
+
+    def begin(cell: nbformat.NotebookNode, cell_index: int) -> None:
+        before = sum(one.cell_type == "code" for one in node.cells[:cell_index])
+        place.update(cell_id=cell.get("id", ""), cell_number=before + 1)
+        nbformat.write(node, copy)
+
+    # The kernel itself logs a slow shutdown as an error; cells are not touched by the level of its log.
+    fixed = {"kernel_name": "python3", "iopub_timeout": 120, "extra_arguments": ["--log-level=CRITICAL"]}
+    fixed["resources"] = {"metadata": {"path": str(home)}}
+    client = NotebookClient(node, on_cell_execute=begin, raise_on_iopub_timeout=True, **fixed, **options)
+    log, ended = copy.with_suffix(".log"), threading.Event()
+    status, name, value = "ok", "", ""
+    with log.open("wb") as stream, ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(_watch, client, stop, ended)
+        try:
+            client.execute(env=environment, stdout=stream, stderr=stream)
+            nbformat.write(node, copy)
+        except CellExecutionError as error:
+            number = re.match(r"\[Errno (\d+)\] ([^:]*)(?:: '(.*)')?$", error.evalue)
+            value = explain(OSError(int(number[1]), number[2], number[3])) if number else error.evalue
+            status, name = "failed", error.ename
+        except CellTimeoutError:
+            status, name, value = "timeout", "Timeout", f"the cell took longer than {options['timeout']} seconds"
+        except DeadKernelError:
+            value = "the kernel ended without a word; the usual reason is that the memory did not suffice"
+            status, name = "died", "KernelDied"
+        except Exception as error:  # whatever else stops a notebook belongs into the summary
+            value = explain(error) if isinstance(error, OSError) else str(error)
+            status, name = "failed", type(error).__name__
+        finally:
+            ended.set()
+    if log.stat().st_size == 0 or (status == "ok" and _only_shutdown_race(log)):
+        log.unlink()
+    if status == "ok":
+        return status, None, watching.result()
+    with suppress(OSError):
+        nbformat.write(node, copy)
+    if stop.is_set():
+        status, name, value = "interrupted", "Interrupted", "stopped before the end"
+    lines = value.strip().splitlines() or [""]
+    return status, {**place, "name": name, "value": lines[0][:500]}, watching.result()
+
+
+def _watch(client: Any, stop: threading.Event, ended: threading.Event) -> int:
+    """Wait for the end, or bring it about; return the peak memory of the kernel and all below it, in megabytes."""
+    peak = 0
+    while not ended.wait(0.1):
+        tree: list[psutil.Process] = []
+        with suppress(psutil.Error, AttributeError, TypeError):  # not started yet, or gone
+            kernel = psutil.Process(client.km.provisioner.pid)
+            tree = [*kernel.children(recursive=True), kernel]
+        memory = 0
+        for process in tree:
+            with suppress(psutil.Error):
+                memory += process.memory_info().rss
+                if stop.is_set():
+                    process.kill()
+        peak = max(peak, memory)
+    return round(peak / 2**20)
+
+
+def _only_shutdown_race(log: Path) -> bool:
+    """Whether all that was said is that ipykernel, while it ended, flushed into a socket that it had closed itself."""
+    text = log.read_text(errors="replace").strip()
+    return text.startswith(_RACE) and text.count(_RACE) == 1 and text.endswith("Socket operation on non-socket")
+
+
+# --- several notebooks ------------------------------------------------------------------------------------------------
 
 
 def run_notebooks(
-    notebooks: list[Notebook], options: RunOptions, tell: Callable[[str], None] = print
+    notebooks: list[Notebook],
+    profile: str = "quick",
+    jobs: int = 1,
+    cell_timeout: int | None = None,
+    parameters: dict[str, str] | None = None,
+    runs: Path | None = None,
+    tell: Callable[[str], None] = print,
 ) -> tuple[Path, list[NotebookResult]]:
-    """Execute notebooks, each in its own process, and write pages, index and ``summary.json``.
+    """Execute notebooks and write pages, index and ``summary.json``; a file that is no notebook fails by itself.
 
-    A file that is no notebook fails by itself; the others run. ``tell`` receives one line when a notebook starts and
-    one when it ends. The run's folder and the results in the order of ``notebooks`` are returned.
+    Args:
+        notebooks: in the order of the results.
+        profile: ``quick``, ``cpu`` or ``gpu``.
+        jobs: notebooks at a time.
+        cell_timeout: seconds per cell; the profile's by default.
+        parameters: name to text, as typed; every notebook must have them.
+        runs: folder in which the folder of this run is made; the course's ``runs/`` by default.
+        tell: takes one line when a notebook starts and one when it ends.
+
+    Returns:
+        The run's folder, and the results.
 
     Raises:
         CourseError: a parameter is unknown or of the wrong type, there is no such data set or GPU, or nothing can be
             written; nothing has run then.
     """
+    from papermill.iorw import load_notebook_node
+    from papermill.parameterize import parameterize_notebook
+
     from course_lib.profiles import Profile
 
-    tasks = _tasks(notebooks, options.parameters)
-    Profile(options.profile).device  # noqa: B018 - a missing GPU is reported before a kernel starts
+    tasks: dict[str, Notebook] = {}
+    for notebook in notebooks:
+        twins = sum(task.stem == notebook.stem for task in tasks.values())
+        tasks[f"{notebook.stem}-{twins + 1}" if twins else notebook.stem] = notebook
+    values = {name: check_parameters(task, parameters or {}) for name, task in tasks.items() if not task.problem}
+    Profile(profile).device  # noqa: B018 - a missing GPU is reported before a kernel starts
     paths.cache_dir()
-    folder = paths.new_run_folder(options.runs or paths.RUNS)
-    results: dict[str, NotebookResult] = {}
+    folder = paths.new_run_folder(runs or paths.RUNS)
+    environment = kernel_environment(profile, jobs) | {"COURSE_RUN_FOLDER": str(folder.resolve())}
     stop = threading.Event()
 
-    def one(task: _Task) -> NotebookResult:
-        if not (stop.is_set() or task.unreadable):
-            tell(f"{task.name} ...")
-        return task.run(options, folder, stop)
+    def one(name: str) -> tuple[NotebookResult, nbformat.NotebookNode | None]:
+        task = tasks[name]
+        if task.problem:
+            return NotebookResult(name, name, "failed", error={"name": "Unreadable", "value": task.problem}), None
+        if stop.is_set():
+            error = {"name": "Interrupted", "value": "not started"}
+            return NotebookResult(name, task.title, "interrupted", error=error), None
+        tell(f"{name} ...")
+        started, node = time.monotonic(), load_notebook_node(str(task.path))
+        if values[name]:
+            node = parameterize_notebook(node, values[name], kernel_name="python3", language="python")
+        copy, limit = folder / f"{name}.ipynb", cell_timeout or _CELL_TIMEOUT[profile]
+        status, error, peak = execute(node, copy, task.path.parent, environment, stop, timeout=limit)
+        seconds = round(time.monotonic() - started, 1)
+        return NotebookResult(name, task.title, status, seconds, peak, error, values[name]), node
 
-    with _stop_on_signal(stop), ThreadPoolExecutor(max(1, options.jobs)) as pool:
-        futures = {pool.submit(one, task): task for task in tasks}
-        for future in as_completed(futures):
-            task, result = futures[future], future.result()
-            results[task.name] = result
+    results: dict[str, NotebookResult] = {}
+    with _stop_on_signal(stop), ThreadPoolExecutor(jobs) as pool:
+        for future in as_completed([pool.submit(one, name) for name in tasks]):
+            result, node = future.result()
+            results[result.notebook] = result
             ending = "" if result.status == "ok" else f"\n  {result.error_line()}"
-            tell(f"{task.name}: {result.status} ({result.seconds:.0f} s, {result.peak_memory_mb} MB){ending}")
-            if node := read_executed(folder / f"{task.name}.ipynb"):
-                write_page(node, folder / f"{task.name}.html", result.title, task.notebook.path.parent)
+            tell(f"{result.notebook}: {result.status} ({result.seconds:.0f} s, {result.peak_memory_mb} MB){ending}")
+            if node:
+                home = tasks[result.notebook].path.parent
+                write_page(node, folder / f"{result.notebook}.html", result.title, home)
             # Written again after each notebook: whatever ends the run, the summary of what was done is there.
-            _write_report(folder, [results[one.name] for one in tasks if one.name in results], options.profile)
-    return folder, [results[task.name] for task in tasks]
-
-
-def _tasks(notebooks: list[Notebook], parameters: dict[str, str]) -> list[_Task]:
-    tasks: list[_Task] = []
-    for notebook in notebooks:
-        twins = sum(task.notebook.stem == notebook.stem for task in tasks)
-        name = f"{notebook.stem}-{twins + 1}" if twins else notebook.stem
-        try:
-            notebook.node  # noqa: B018 - read once, here
-        except CourseError as error:
-            tasks.append(_Task(notebook, name, {}, str(error)))
-        else:
-            tasks.append(_Task(notebook, name, check_parameters(notebook, parameters)))
-    return tasks
+            _write_report(folder, [results[name] for name in tasks if name in results], profile)
+    return folder, [results[name] for name in tasks]
 
 
 @contextmanager
@@ -174,9 +278,8 @@ def _stop_on_signal(stop: threading.Event) -> Iterator[None]:
     Only the main thread may listen to signals; elsewhere this does nothing.
     """
     main = threading.current_thread() is threading.main_thread()
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if main}
-    for number in kept:
-        signal.signal(number, lambda *_: stop.set())
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if main else ()
+    kept = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
     try:
         yield
     finally:
@@ -186,25 +289,24 @@ def _stop_on_signal(stop: threading.Event) -> Iterator[None]:
 
 def _write_report(folder: Path, results: list[NotebookResult], profile: str) -> None:
     """``summary.json`` for machines and ``index.html`` for people, for a run that is over or so far."""
-    found = {one.metadata["Name"]: one.version for one in distributions()}
     passed = sum(result.status == "ok" for result in results)
     summary = {
         "profile": profile,
         "status": "ok" if passed == len(results) else "failed",
         "seconds": round(sum(result.seconds for result in results), 1),
         "written": datetime.now().isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version()} | {name: found[name] for name in _PACKAGES},
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
         "notebooks": [asdict(result) for result in results],
     }
     write_text_atomically(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-    rows = ["| notebook | how it went | seconds | MB |", "|---|---|---|---|"]
+    head = f"# Course run\n\n{passed} of {len(results)} notebooks passed · profile {profile} · {summary['written']}"
+    lines = [head, "", "| notebook | how it went | seconds | MB |", "|---|---|---|---|"]
     for result in results:
         title, page = _literal(result.title), folder / f"{result.notebook}.html"
         ending = f"**{result.status}**: {_literal(result.error_line())}" if result.error else result.status
         title = f"[{title}]({page.name})" if page.exists() else title
-        rows.append(f"| {title} | {ending} | {result.seconds:.0f} | {result.peak_memory_mb} |")
-    head = f"# Course run\n\n{passed} of {len(results)} notebooks passed · profile {profile} · {summary['written']}"
-    text = "\n".join([head, "", *rows, "", "[summary.json](summary.json)"])
+        lines.append(f"| {title} | {ending} | {result.seconds:.0f} | {result.peak_memory_mb} |")
+    text = "\n".join([*lines, "", "[summary.json](summary.json)"])
     node = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
     write_page(node, folder / "index.html", "Course run", folder)
 
@@ -214,7 +316,7 @@ def _literal(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()#+!|<>$~&])", r"\\\1", " ".join(text.split()))
 
 
-# --- what is kept of a run ----------------------------------------
+# --- what is kept of a run --------------------------------------------------------------------------------------------
 
 
 def stored_picture(output: dict[str, Any]) -> tuple[bytes, str, str] | None:
@@ -252,9 +354,7 @@ def write_page(node: nbformat.NotebookNode, page: Path, title: str, links_from: 
 
 
 def store_run(notebook: Notebook, result: NotebookResult, profile: str, executed: Path | None = None) -> None:
-    """Write what a run in this profile cost into the notebook's file, and its outputs.
-
-    Without ``executed``, the copy that papermill wrote, outputs stay as they are.
+    """Write what a run in this profile cost into the notebook's file, and the outputs of the ``executed`` copy, if any.
 
     Raises:
         CourseError: the run did not pass, had parameters, or the notebook was edited meanwhile.
@@ -276,10 +376,13 @@ def _take_outputs(node: nbformat.NotebookNode, done: nbformat.NotebookNode, stem
         if cell.id not in cells or cells[cell.id].source != cell.source:
             raise CourseError(f"{stem}: cell '{cell.id}' was changed during the run; run it again to store it")
         if cell.cell_type == "code":
-            cell.execution_count = cells[cell.id].execution_count
-            cell.outputs = [_clean(output) for output in cells[cell.id].outputs]
+            cell.execution_count, cell.outputs = cells[cell.id].execution_count, cells[cell.id].outputs
+            for output in cell.outputs:
+                texts = output.get("data", output)
+                for kind, value in texts.items():
+                    if (kind.startswith("text/") or kind == "text") and isinstance(value, str):
+                        texts[kind] = portable(value)
     node.metadata["kernelspec"] = dict(_KERNEL)
-    node.metadata.pop("papermill", None)
     node.metadata.pop("widgets", None)
     if state := done.metadata.get("widgets"):
         node.metadata["widgets"] = state
@@ -291,12 +394,3 @@ def portable(text: str) -> str:
     text = re.sub(root + r"/(?=[\w.])", "", text)
     text = re.sub(root + r"(?![\w.-])", ".", text)
     return re.sub(home + r"(?![\w.-])", "~", text) if len(home) > 1 else text
-
-
-def _clean(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    if output.output_type == "stream":
-        output.text = portable(output.text)
-    for kind, value in output.get("data", {}).items():
-        if kind.startswith("text/") and isinstance(value, str):
-            output.data[kind] = portable(value)
-    return output
