@@ -2,7 +2,7 @@
 classifiers (notebook 06), and the judge, which only ever scores."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from ..training.method import Loss, Method
 from .recipe import Job, data_hash, on_held_out, publish
 
 __all__ = ["AutoencoderLoss", "AutoencoderMethod", "ClassifierMethod", "SegmenterMethod", "accuracy", "label_cells"]
-__all__ += ["psnr", "segmentation_scores"]
+__all__ += ["measured", "psnr", "segmentation_scores", "with_mean"]
 __all__ += ["train_autoencoder", "train_biased", "train_classifier", "train_judge", "train_segmenter"]
 
 Change = Callable[[Tensor, torch.Generator], Tensor]
@@ -45,6 +45,11 @@ def _shift(images: Tensor, generator: torch.Generator, pixels: int) -> Tensor:
     return padded[:, :, dy : dy + size, dx : dx + size].contiguous(memory_format=torch.channels_last)
 
 
+def _evenly(sets: Sequence[ImageSet], count: int, size: int) -> Tensor:
+    """About ``count`` pictures of each set, evenly spaced, ``(N, 3, size, size)``."""
+    return torch.cat([one.batch(torch.arange(0, len(one), max(1, len(one) // count)), size) for one in sets])
+
+
 def _sets() -> tuple[ImageSet, ImageSet]:
     """People, whose style is also their kind, and the thirty other kinds."""
     people, kinds = load_people(), load_kinds()
@@ -57,11 +62,8 @@ def _sets() -> tuple[ImageSet, ImageSet]:
 
 
 class ClassifierMethod(Method):
-    """Cross-entropy over all heads; with a projection head also a contrastive loss between two styles of one
-    picture.
-
-    The contrastive term (InfoNCE, van den Oord et al. 2018) makes the judge's features agree on what is shown whatever
-    the style, which retrieval across styles needs and class labels alone do not give.
+    """Cross-entropy over all heads; with a projection head also a contrastive loss between two styles of one picture
+    (InfoNCE, van den Oord et al. 2018), so that features agree on what is shown whatever the style.
 
     Args:
         data: training pictures; with a projection they have a label ``style`` and are ordered style by style.
@@ -92,7 +94,7 @@ class ClassifierMethod(Method):
         self.length = len(data) // len(data.classes["style"]) if config.projection else len(data)
 
     def _labels(self, data: ImageSet) -> Tensor:
-        """``int64 (N, heads)``, −1 where the set lacks the label."""
+        """``(N, heads)``, −1 where the set lacks the label."""
         missing = torch.full((len(data),), -1)
         return torch.stack([data.labels.get(name, missing) for name in self.config.heads], 1)
 
@@ -151,6 +153,12 @@ def accuracy(net: Classifier, data: ImageSet, batch_size: int = 250) -> dict[str
     }
 
 
+def with_mean(found: dict[str, float]) -> dict[str, float]:
+    """What :func:`accuracy` found and its mean, under the names that cards have."""
+    named = {f"{head} accuracy": value for head, value in found.items()}
+    return named | {"mean accuracy": sum(found.values()) / len(found)}
+
+
 def _train_heads(job: Job, name: str, width: int, projection: int, change: Change | None, notes: str) -> Card:
     people, kinds = _sets()
     heads = {"kind": len(kinds.classes["kind"])} | {key: len(values) for key, values in ATTRIBUTES.items()}
@@ -164,8 +172,7 @@ def _train_heads(job: Job, name: str, width: int, projection: int, change: Chang
     def score(part: str) -> dict[str, float]:
         found = accuracy(net, people.part(part))
         found["kind"] = (found["kind"] + accuracy(net, kinds.part(part))["kind"]) / 2
-        mean = sum(found.values()) / len(found)
-        return {f"{head} accuracy": value for head, value in found.items()} | {"mean accuracy": mean}
+        return with_mean(found)
 
     card = Card(name, "classifier", vars(config), {"batch_size": size}, data=data_hash(people), notes=notes)
     card.metrics = on_held_out(score)
@@ -310,11 +317,9 @@ class AutoencoderLoss:
     """Weights of the loss.
 
     Attributes:
-        kl: of the divergence between posterior and N(0, I). 1 would be the evidence lower bound; the published 1e-6
-            leaves the latent space without shape. Ours lies between: sharp pictures, and latents that a flow or a
-            generator can fill.
-        noise: standard deviation of further noise on the latents of half of a batch, so that the decoder also draws
-            what does not come from the encoder.
+        kl: of the divergence between posterior and N(0, I). 1 is the evidence lower bound; the published 1e-6 leaves
+            the latent space without shape. Between them pictures are sharp and a flow can fill the latents.
+        noise: standard deviation of further noise on the latents of half of a batch: what a flow draws is never exact.
     """
 
     kl: float = 0.1
@@ -322,8 +327,8 @@ class AutoencoderLoss:
 
 
 class AutoencoderMethod(Method):
-    """Absolute error with a learned scale, and the divergence of the posterior: a variational autoencoder.
-    ``others``, pictures of other things, make up three eighths of a batch."""
+    """A variational autoencoder: absolute error with a learned scale. ``others``, pictures of other things, make up
+    three eighths of a batch."""
 
     moved = ("data", "others")
 
@@ -337,9 +342,7 @@ class AutoencoderMethod(Method):
         super().__init__()
         self.data, self.others, self.config, self.weights, self.length = data, others, config, weights, len(data)
         net = GridAutoencoder(config)
-        sets = [data] if others is None else [data, others]
-        some = [one.batch(torch.arange(0, len(one), max(1, len(one) // 2000)), config.size) for one in sets]
-        net.start_from_pca(torch.cat(some))
+        net.start_from_pca(_evenly([data] if others is None else [data, others], 2000, config.size))
         # log b: the scale of the Laplace distribution whose likelihood the absolute error is.
         net.register_parameter("log_scale", nn.Parameter(torch.zeros(())))
         self.modules = {"autoencoder": net.to(memory_format=torch.channels_last)}
@@ -347,7 +350,7 @@ class AutoencoderMethod(Method):
         self.ema = {"autoencoder": 0.998}
 
     def batch(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """Pictures, the batch as a whole moved by up to two pixels: otherwise all hair ends at the same cell's edge."""
+        """The whole batch moves by up to two pixels: otherwise all hair ends at the same cell's edge."""
         images = self.data.batch(index, self.config.size)
         if self.others is not None:
             more = torch.randint(len(self.others), (len(index) * 3 // 5,), generator=generator)
@@ -393,13 +396,11 @@ class _Decoder(nn.Module):
 
 
 class DecoderMethod(Method):
-    """The decoder alone, on noisy latents of the frozen encoder: what generators and flows draw is never exact.
-    ``net`` is trained, its channels measured; for the data see :class:`AutoencoderMethod`."""
+    """The decoder of a measured ``net`` alone, on noisy latents of the frozen encoder."""
 
     moved = ("sets", "latents")
     most, clean = 0.4, 0.15
-    """Largest standard deviation of the noise, in :class:`LatentSpace`, each picture has its own, up to that; and the
-    share of the pictures without noise."""
+    """Largest standard deviation of a picture's noise in :class:`LatentSpace`, and the share of pictures without."""
 
     def __init__(self, net: GridAutoencoder, data: ImageSet, others: ImageSet):
         super().__init__()
@@ -438,6 +439,15 @@ def psnr(images: Tensor, others: Tensor) -> float:
     return (10 * (4.0 / mse).log10()).mean().item()
 
 
+def measured(trained: GridAutoencoder, sets: Sequence[ImageSet]) -> GridAutoencoder:
+    """A copy on the CPU without the loss's scale, whose channels are measured on some pictures of ``sets``."""
+    net = GridAutoencoder(trained.config)
+    net.load_state_dict({key: value for key, value in trained.state_dict().items() if key != "log_scale"})
+    centre, scale = measure_latents(net.eval(), _evenly(sets, 250, net.config.size))
+    net.config = replace(net.config, centre=centre, scale=scale)
+    return net
+
+
 def train_autoencoder(job: Job) -> Card:
     """The grid autoencoder: people and other kinds at 64 pixels, 8×8 cells of 16 numbers; then its decoder alone."""
     seed_everything(job.seed)
@@ -445,14 +455,8 @@ def train_autoencoder(job: Job) -> Card:
     method = AutoencoderMethod(people.part("train"), GridAutoencoderConfig(channels=16), kinds.part("train"))
     steps = job.profile.pick(quick=60, cpu=16000, gpu=80000)
     before = job.run("avatar-autoencoder", method, 20, steps, precision="bf16-mixed")
-    net = before.averaged["autoencoder"].eval()
-    state = {key: value for key, value in net.state_dict().items() if key != "log_scale"}
-    net = GridAutoencoder(net.config)
-    net.load_state_dict(state)
     parts = [data.part("train") for data in (people, kinds)]
-    some = [part.batch(torch.arange(0, len(part), max(1, len(part) // 250)), net.config.size) for part in parts]
-    centre, scale = measure_latents(net.eval(), torch.cat(some))
-    net.config = replace(net.config, centre=centre, scale=scale)
+    net = measured(before.averaged["autoencoder"], parts)
     # Three hundred pictures a kind are learned by heart in a few minutes: fresh ones as well.
     fresh = fresh_kinds(job.profile.pick(quick=1, cpu=400, gpu=2000), 4, tuple(KINDS))
     method = DecoderMethod(net, parts[0], concatenate([parts[1], fresh]))

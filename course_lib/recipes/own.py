@@ -1,9 +1,8 @@
 """Recipes on another data set: ``course train NAME -p dataset=folder:PATH -p size=128``.
 
 CelebA with its attributes, FFHQ, AFHQ, COCO with its captions or a folder of one's own train the same networks by the
-same losses and amounts as the shipped checkpoints. One place opens the data, :func:`course_lib.data.own_pictures`; one
-sizes the networks, :func:`own_config` and :func:`own_source`. Results lie in a folder of their own in ``runs/own``,
-unless ``out=`` says otherwise, under the names of the shipped checkpoints, which stay as they are.
+same losses and amounts as the shipped checkpoints. Results lie in a folder of their own in ``runs/own``, unless
+``out=`` says otherwise, under the names of the shipped checkpoints, which stay as they are.
 """
 
 import hashlib
@@ -11,31 +10,32 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..cinn.embedder import FINE_WEIGHTS
 from ..data.changes import grey, grey_square
 from ..data.image_set import ImageSet
 from ..data.own import check_size, own_pictures
 from ..data.published import check_dataset
 from ..errors import CourseError
-from ..experts.autoencoder import GridAutoencoder, GridAutoencoderConfig, GridExpert, measure_latents
+from ..experts.autoencoder import GridAutoencoder, GridAutoencoderConfig, GridExpert
 from ..experts.classifier import ClassifierConfig
 from ..experts.conditions import LabelExpert, SentenceExpert
 from ..experts.protocol import SourceExpert, load_expert
 from ..paths import CHECKPOINTS
 from ..profiles import seed_everything
 from ..training.files import Card, load_card
+from ..training.method import History
 from ..translation.domains import DomainTranslator, LabelMethod, encode_labelled, label_flow, reconstruction_psnr
 from ..translation.scores import explained
 from ..translation.shipped import load_flow
 from ..translation.training import LATENT_NOISE, FlowMethod, Pairs, choice_flow, encode_pairs, held_out_nats
 from ..translation.translator import LowResolution, TransformedExpert, Translator
-from .experts import AutoencoderMethod, ClassifierMethod, accuracy
+from .experts import AutoencoderMethod, ClassifierMethod, accuracy, measured, with_mean
 from .recipe import Job, on_held_out, publish
 from .translators import TRANSLATORS
 
@@ -44,6 +44,8 @@ __all__ = ["OWN_RECIPES", "check_own", "load_own_translator", "own_config", "own
 _AUTOENCODER = "avatar-autoencoder"
 _SCORED = 300
 """Most pictures of a part that scores are computed on."""
+
+Parts = dict[str, ImageSet]
 
 
 def own_job(job: Job) -> Job:
@@ -79,11 +81,7 @@ def own_source(name: str, target: GridAutoencoder) -> SourceExpert:
 
 
 def _labels_of(data: ImageSet) -> dict[str, list[str]]:
-    """Labels that tell pictures apart, the domain or class first: those with two values or more, each once.
-
-    Raises:
-        CourseError: there is none.
-    """
+    """Labels that tell pictures apart, the domain or class first: those with two values or more, each once."""
     found: dict[str, list[str]] = {}
     for name in sorted(data.classes, key=lambda one: one != "domain"):
         values = data.labels[name]
@@ -98,9 +96,27 @@ def _labels_of(data: ImageSet) -> dict[str, list[str]]:
     return found
 
 
-def _no_captions(data: ImageSet) -> None:
-    if not data.captions:
-        raise CourseError(f"{data.name!r} has no captions: take coco:PATH, or another recipe.")
+def _label_expert(classes: dict[str, list[str]]) -> LabelExpert:
+    return LabelExpert({label: len(values) for label, values in classes.items()})
+
+
+def _parts(data: ImageSet) -> Parts:
+    """All of the training part, evenly spaced pictures of the others."""
+    parts = {name: data.part(name) for name in ("train", "val", "test")}
+    for name in ("val", "test"):
+        count = len(parts[name])
+        parts[name] = parts[name].subset(torch.linspace(0, count - 1, min(count, _SCORED)).long())
+    return parts
+
+
+def _publish_own(
+    job: Job, card: Card, network: nn.Module, history: History, data: ImageSet, primary: str, higher: bool = False
+) -> Card:
+    card.data = {"name": job.dataset.partition(":")[0] + f":{data.name}", "sha256": data.content_hash()}
+    card.notes = f"Trained on {data.name} at {job.size} pixels, not on the course's pictures."
+    card = publish(job, card, network.state_dict(), history, primary, higher, bits=16)
+    print(f"its folder: {job.out}")
+    return card
 
 
 # --- experts ----------------------------------------------------------------------------------------------------------
@@ -123,49 +139,34 @@ class _OwnAutoencoderMethod(AutoencoderMethod):
 
 
 def _train_own_autoencoder(job: Job, name: str, data: ImageSet) -> Card:
-    train, config = data.part("train"), own_config(job.size)
-    method = _OwnAutoencoderMethod(train, config)
-    start = reconstruction_psnr(method.modules["autoencoder"].eval(), _some(data.part("val")))
+    parts = _parts(data)
+    method = _OwnAutoencoderMethod(parts["train"], own_config(job.size))
+    start = reconstruction_psnr(method.modules["autoencoder"].eval(), parts["val"])
     steps = job.profile.pick(quick=60, cpu=6000, gpu=60000)
     history = job.run(name, method, 16, steps, last=True, precision="bf16-mixed")
-    state = {key: one for key, one in history.averaged["autoencoder"].state_dict().items() if key != "log_scale"}
-    net = GridAutoencoder(config).to(next(iter(state.values())).device)
-    net.load_state_dict(state)
-    some = train.batch(torch.arange(0, len(train), max(1, len(train) // 250)))
-    centre, scale = measure_latents(net.eval(), some)
-    net.config = replace(config, centre=centre, scale=scale)
+    net = measured(history.averaged["autoencoder"], [parts["train"]]).to(job.profile.device)
     card = Card(name, "grid autoencoder", vars(net.config), {"batch_size": 16, "start": "the shipped one"})
-    card.metrics = on_held_out(lambda part: {"PSNR (dB)": reconstruction_psnr(net, _some(data.part(part)))})
+    card.metrics = on_held_out(lambda part: {"PSNR (dB)": reconstruction_psnr(net, parts[part])})
     card.metrics["PSNR (dB) of the start on val"] = start
-    return _publish_own(job, card, net.state_dict(), history, data, "PSNR (dB) on val", higher=True)
+    return _publish_own(job, card, net, history, data, "PSNR (dB) on val", higher=True)
 
 
 def _train_own_classifier(job: Job, name: str, data: ImageSet) -> Card:
-    config = ClassifierConfig({label: len(values) for label, values in _labels_of(data).items()}, 24)
+    classes = _labels_of(data)
+    config = ClassifierConfig({label: len(values) for label, values in classes.items()}, 24)
     method = ClassifierMethod(data.part("train"), config, mirrored=True)
     history = job.run(name, method, 64, job.profile.pick(quick=60, cpu=2500, gpu=20000), True, precision="bf16-mixed")
     net = history.averaged["classifier"].eval()
-
-    def score(part: str) -> dict[str, float]:
-        found = accuracy(net, data.part(part))
-        return {f"{head} accuracy": value for head, value in found.items()} | {
-            "mean accuracy": sum(found.values()) / len(found)
-        }
-
-    card = Card(name, "classifier", vars(config), {"batch_size": 64, "classes": _labels_of(data)})
-    card.metrics = on_held_out(score)
-    return _publish_own(job, card, net.state_dict(), history, data, "mean accuracy on val", higher=True)
+    card = Card(name, "classifier", vars(config), {"batch_size": 64, "classes": classes})
+    card.metrics = on_held_out(lambda part: with_mean(accuracy(net, data.part(part))))
+    return _publish_own(job, card, net, history, data, "mean accuracy on val", higher=True)
 
 
 # --- translators ------------------------------------------------------------------------------------------------------
 
 
 def _own_autoencoder(job: Job) -> GridAutoencoder:
-    """Trained on the same data before.
-
-    Raises:
-        CourseError: it was not.
-    """
+    """Trained on the same data before."""
     try:
         return load_expert(_AUTOENCODER, job.profile.device, job.out)
     except CourseError as error:
@@ -178,114 +179,95 @@ def _own_autoencoder(job: Job) -> GridAutoencoder:
         ) from error
 
 
-def _fit_flow(job: Job, name: str, method: FlowMethod, steps: int) -> tuple[nn.Module, object]:
+def _fit(
+    job: Job,
+    card: Card,
+    data: ImageSet,
+    method: FlowMethod,
+    steps: int,
+    make: Callable[[nn.Module], Translator],
+    parts: Parts,
+    pairs: dict[str, Pairs],
+) -> Card:
+    """Trains the flow of ``method``, scores the translator that ``make`` gives for it, and publishes the flow."""
     every = max(100, steps // 40)
-    history = job.run(name, method, 64, steps, last=True, log_every=every, precision="bf16-mixed")
-    return history.averaged["flow"].eval(), history
+    method.held, method.held_every = pairs["val"], every
+    history = job.run(card.name, method, 64, steps, last=True, log_every=every, precision="bf16-mixed")
+    translator = make(history.averaged["flow"].eval())
 
+    def score(part: str) -> dict[str, float]:
+        held = pairs[part]
+        real = parts[part].batch(torch.arange(len(parts[part]))).to(held.mean.device)
+        drawn = []
+        for seed in (0, 1):
+            draws = torch.Generator().manual_seed(seed)
+            drawn.append(translator.decode(translator.flow.sample(held.condition, 1.0, draws)))
+        found = {
+            "nats per picture": held_out_nats(translator.flow, held),
+            "PSNR (dB)": (10 * (4.0 / (drawn[0] - real).square().mean().clamp_min(1e-10)).log10()).item(),
+            "spread of two answers": (drawn[0] - drawn[1]).square().mean().sqrt().item(),
+        }
+        if card.name in TRANSLATORS:  # their sources look at pictures
+            found["consistency"] = explained(held.condition.flatten(1), translator.source.encode(drawn[0]).flatten(1))
+        return found
 
-def _own_metrics(translator: Translator, held: Pairs, data: ImageSet, again: bool) -> dict[str, float]:
-    """Scores of a part. Consistency needs a source that takes pictures (``again``)."""
-    real = data.batch(torch.arange(len(data))).to(held.mean.device)
-    drawn = []
-    for seed in (0, 1):
-        draws = torch.Generator().manual_seed(seed)
-        drawn.append(translator.decode(translator.flow.sample(held.condition, 1.0, draws)))
-    found = {
-        "nats per picture": held_out_nats(translator.flow, held),
-        "PSNR (dB)": (10 * (4.0 / (drawn[0] - real).square().mean().clamp_min(1e-10)).log10()).item(),
-        "spread of two answers": (drawn[0] - drawn[1]).square().mean().sqrt().item(),
-    }
-    if again:
-        found["consistency"] = explained(held.condition.flatten(1), translator.source.encode(drawn[0]).flatten(1))
-    return found
+    card.config, card.metrics = translator.flow.config.to_dict(), on_held_out(score)
+    card.recipe |= {"batch_size": 64, "noise": LATENT_NOISE}
+    return _publish_own(job, card, translator.flow, history, data, "nats per picture on val")
 
 
 def _train_own_translator(job: Job, name: str, data: ImageSet) -> Card:
-    spec, target = TRANSLATORS[name], _own_autoencoder(job)
+    spec, target, parts = TRANSLATORS[name], _own_autoencoder(job), _parts(data)
     source = own_source(name, target)
-
-    def pairs_of(part: ImageSet) -> Pairs:
-        return encode_pairs(part, source.encode, target, LATENT_NOISE)
-
-    pairs, parts = pairs_of(data.part("train")), {part: _some(data.part(part)) for part in ("val", "test")}
-    held = {part: pairs_of(one) for part, one in parts.items()}
-    flow = choice_flow(pairs, target, job.seed, spec.ridge, **spec.sizes)
-    method = FlowMethod(
-        pairs, flow, 2e-3, spec.weight_decay, held["val"], max(100, job.profile.pick(*spec.steps) // 40)
-    )
-    flow, history = _fit_flow(job, name, method, job.profile.pick(*spec.steps))
-    translator = Translator(source, flow, target)
-    card = Card(name, "grid flow", flow.config.to_dict(), {"batch_size": 64, "noise": LATENT_NOISE})
-    card.metrics = on_held_out(lambda part: _own_metrics(translator, held[part], parts[part], True))
-    return _publish_own(job, card, flow.state_dict(), history, data, "nats per picture on val", fine=FINE_WEIGHTS)
+    pairs = {part: encode_pairs(one, source.encode, target, LATENT_NOISE) for part, one in parts.items()}
+    flow = choice_flow(pairs["train"], target, job.seed, spec.ridge, **spec.sizes)
+    method = FlowMethod(pairs["train"], flow, 2e-3, spec.weight_decay)
+    make, steps = partial(Translator, source, target=target), job.profile.pick(*spec.steps)
+    return _fit(job, Card(name, "grid flow", {}), data, method, steps, make, parts, pairs)
 
 
 def _train_own_labels(job: Job, name: str, data: ImageSet) -> Card:
     """Unpaired translation: the first label is the domain."""
-    classes, target = _labels_of(data), _own_autoencoder(job)
-    expert = LabelExpert({label: len(values) for label, values in classes.items()})
-    parts = {part: _some(data.part(part)) for part in ("val", "test")}
-    pairs = encode_labelled(data.part("train"), target, expert, LATENT_NOISE)
-    held = {part: encode_labelled(one, target, expert, LATENT_NOISE) for part, one in parts.items()}
-    flow = label_flow(pairs, target, expert, job.seed, hidden_dim=64, blocks=8, embedding_dim=16)
-    steps = job.profile.pick(quick=60, cpu=16000, gpu=80000)
-    rates = {"rate": 2e-3, "weight_decay": 0.02, "held": held["val"], "held_every": max(100, steps // 40)}
-    flow, history = _fit_flow(job, name, LabelMethod(pairs, flow, expert, **rates), steps)
-    translator = DomainTranslator(classes, flow, target, expert)
-    card = Card(name, "grid flow", flow.config.to_dict(), {"batch_size": 64, "noise": LATENT_NOISE, "classes": classes})
-    card.metrics = on_held_out(lambda part: _own_metrics(translator, held[part], parts[part], False))
-    return _publish_own(job, card, flow.state_dict(), history, data, "nats per picture on val", fine=FINE_WEIGHTS)
+    classes, target, parts = _labels_of(data), _own_autoencoder(job), _parts(data)
+    expert = _label_expert(classes)
+    pairs = {part: encode_labelled(one, target, expert, LATENT_NOISE) for part, one in parts.items()}
+    flow = label_flow(pairs["train"], target, expert, job.seed, hidden_dim=64, blocks=8, embedding_dim=16)
+    method, steps = LabelMethod(pairs["train"], flow, expert, 2e-3, 0.02), job.profile.pick(60, 16000, 80000)
+    card, make = Card(name, "grid flow", {}, {"classes": classes}), partial(DomainTranslator, classes)
+    return _fit(job, card, data, method, steps, lambda flow: make(flow, target, expert), parts, pairs)
 
 
 def _train_own_text(job: Job, name: str, data: ImageSet) -> Card:
     """Captions to pictures: the condition is the embedding of one caption a picture, drawn once."""
-    _no_captions(data)
+    if not data.captions:
+        raise CourseError(f"{data.name!r} has no captions: take coco:PATH, or another recipe.")
     target, memory = _own_autoencoder(job), SentenceExpert(device=job.profile.device)
     draws = torch.Generator().manual_seed(job.seed)
     texts = [several[int(torch.randint(len(several), (), generator=draws))] for several in data.captions]
-    embeddings = memory.learn(texts)
-
-    def pairs_of(part: ImageSet, condition: Tensor) -> Pairs:
-        encoded = encode_pairs(part, lambda images: images.new_zeros(len(images), 1), target, LATENT_NOISE)
-        return replace(encoded, condition=condition.to(encoded.mean))
-
-    numbers = {part: (data.split == k).nonzero()[:, 0] for k, part in enumerate(("train", "val", "test"))}
-    numbers |= {part: numbers[part][_spread(len(numbers[part]))] for part in ("val", "test")}
-    parts = {part: data.subset(rows) for part, rows in numbers.items()}
-    pairs = {part: pairs_of(one, embeddings[numbers[part].to(embeddings.device)]) for part, one in parts.items()}
-    sizes = {"hidden_dim": 64, "blocks": 8, "embedding_dim": 48}
-    flow = choice_flow(pairs["train"], target, job.seed, 1e-2, **sizes)
-    steps = job.profile.pick(quick=60, cpu=16000, gpu=80000)
-    method = FlowMethod(pairs["train"], flow, 2e-3, 0.05, pairs["val"], max(100, steps // 40))
-    flow, history = _fit_flow(job, name, method, steps)
-    translator = Translator(memory, flow, target)
-    card = Card(name, "grid flow", flow.config.to_dict(), {"batch_size": 64, "noise": LATENT_NOISE})
-    card.metrics = on_held_out(lambda part: _own_metrics(translator, pairs[part], parts[part], False))
-    return _publish_own(job, card, flow.state_dict(), history, data, "nats per picture on val", fine=FINE_WEIGHTS)
+    memory.learn(texts)
+    parts, pairs = _parts(replace(data, captions=[[text] for text in texts])), {}
+    for part, one in parts.items():
+        encoded = encode_pairs(one, lambda images: images.new_zeros(len(images), 1), target, LATENT_NOISE)
+        condition = memory.encode([text for (text,) in one.captions])
+        pairs[part] = replace(encoded, condition=condition.to(encoded.mean))
+    flow = choice_flow(pairs["train"], target, job.seed, 1e-2, hidden_dim=64, blocks=8, embedding_dim=48)
+    method, steps = FlowMethod(pairs["train"], flow, 2e-3, 0.05), job.profile.pick(60, 16000, 80000)
+    make = partial(Translator, memory, target=target)
+    return _fit(job, Card(name, "grid flow", {}), data, method, steps, make, parts, pairs)
 
 
 def load_own_translator(name: str, folder: Path, device: str | torch.device = "cpu") -> Translator:
-    """A translator that a recipe trained on another data set, with the autoencoder beside it.
-
-    Args:
-        name: of the recipe.
-        folder: where it wrote, which it prints.
-        device: where to put the networks.
-
-    Raises:
-        CourseError: missing or damaged files.
-    """
+    """What the recipe called ``name`` trained on another data set, with the autoencoder beside it in ``folder``, which
+    the recipe prints; a CourseError for missing or damaged files."""
     target, flow = load_expert(_AUTOENCODER, device, folder), load_flow(name, device, folder)
     if name == "people-labels":
         classes = load_card(name, folder).recipe["classes"]
-        expert = LabelExpert({label: len(values) for label, values in classes.items()})
-        return DomainTranslator(classes, flow, target, expert)
+        return DomainTranslator(classes, flow, target, _label_expert(classes))
     source = SentenceExpert(device=device) if name == "text-to-people" else own_source(name, target)
     return Translator(source, flow, target)
 
 
-# --- what they share --------------------------------------------------------------------------------------------------
+# --- by name ----------------------------------------------------------------------------------------------------------
 
 OWN_RECIPES: dict[str, Callable[[Job, str, ImageSet], Card]] = {
     _AUTOENCODER: _train_own_autoencoder,
@@ -298,15 +280,10 @@ OWN_RECIPES: dict[str, Callable[[Job, str, ImageSet], Card]] = {
 
 
 def check_own(job: Job, name: str) -> None:
-    """What can be known before any picture is opened: name, size, files, folders, the autoencoder of a translator.
-
-    Raises:
-        CourseError: one of them is wrong; the sentence says which.
-    """
+    """What can be known before any picture is opened: name, size, files, folders, the autoencoder of a translator; a
+    CourseError says which is wrong."""
     if not job.dataset:
-        if job.size != 64:
-            raise CourseError("size= goes with dataset=: the bundled pictures have 64 pixels.")
-        return
+        raise CourseError("size= goes with dataset=: the bundled pictures have 64 pixels.")
     if name not in OWN_RECIPES:
         raise CourseError(f"{name} trains on the bundled pictures only; dataset= is for {', '.join(OWN_RECIPES)}.")
     check_size(job.dataset, job.size)
@@ -317,38 +294,7 @@ def check_own(job: Job, name: str) -> None:
 
 
 def train_own(job: Job, name: str) -> Card:
-    """Trains a key of :data:`OWN_RECIPES` on ``job.dataset`` at ``job.size`` pixels; returns its card.
-
-    Raises:
-        CourseError: see :func:`check_own` and :func:`course_lib.data.own_pictures`.
-    """
-    check_own(job, name)
+    """Trains a key of :data:`OWN_RECIPES`, checked before, on ``job.dataset`` at ``job.size`` pixels."""
     data = own_pictures(job.dataset, job.size, colour=name == "colourisation")
     seed_everything(job.seed)
     return OWN_RECIPES[name](own_job(job), name, data)
-
-
-def _spread(count: int) -> Tensor:
-    """Up to :data:`_SCORED` numbers below ``count``, evenly spaced."""
-    return torch.linspace(0, count - 1, min(count, _SCORED)).long()
-
-
-def _some(data: ImageSet) -> ImageSet:
-    return data.subset(_spread(len(data)))
-
-
-def _publish_own(
-    job: Job,
-    card: Card,
-    tensors: dict[str, Tensor],
-    history: object,
-    data: ImageSet,
-    primary: str,
-    higher: bool = False,
-    fine: tuple[str, ...] = (),
-) -> Card:
-    card.data = {"name": job.dataset.partition(":")[0] + f":{data.name}", "sha256": data.content_hash()}
-    card.notes = f"Trained on {data.name} at {job.size} pixels, not on the course's pictures."
-    card = publish(job, card, tensors, history, primary, higher, bits=16, fine=fine)
-    print(f"its folder: {job.out}")
-    return card
