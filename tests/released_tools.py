@@ -23,7 +23,7 @@ from course_lib.released.net2net_experts import (
     GeneratorConfig,
 )
 from course_lib.released.strict import export_state
-from course_lib.released.stylegan import HyperSizes, class_layout, hyper_layout
+from course_lib.released.stylegan import class_layout, hyper_layout
 
 MANIFESTS = Path(__file__).parent / "manifests"
 
@@ -109,6 +109,7 @@ def export_transfer(network):
 def export_hyper(network):
     """A hyper-modulated generator under the released names, as a self-aligned file holds them."""
     rows, width = network.classes.table.shape
-    sizes = HyperSizes(network.source.config, width, rows, sum(1 for _ in network.classes.layers) // 2)
-    generator, task = export_state(network, hyper_layout(sizes)), export_state(network.classes, class_layout(sizes))
+    layout = class_layout(rows, width, sum(1 for _ in network.classes.layers) // 2)
+    generator = export_state(network, hyper_layout(network.source.config, width))
+    task = export_state(network.classes, layout)
     return {"generator": generator, "task": task}

@@ -11,7 +11,6 @@ from course_lib.gans.stylegan import FFHQ1024, StyleGAN, StyleGANConfig, StyleGA
 from course_lib.hypermod import HyperGenerator
 from course_lib.released.strict import export_state
 from course_lib.released.stylegan import (
-    HyperSizes,
     class_layout,
     discriminator_layout,
     hyper_layout,
@@ -29,9 +28,9 @@ FULL = {
     "base_discriminator_fromrgbact": discriminator_layout(FFHQ1024),
     "base_discriminator_nofromrgbact": discriminator_layout(FFHQ1024, activated=False),
     "discriminator_classes3": discriminator_layout(FFHQ1024, 3),
-    "generator_task64": hyper_layout(HyperSizes(FFHQ1024)),
-    "task64_classes1": class_layout(HyperSizes(FFHQ1024, classes=1)),
-    "task64_classes3": class_layout(HyperSizes(FFHQ1024, classes=3)),
+    "generator_task64": hyper_layout(FFHQ1024),
+    "task64_classes1": class_layout(1),
+    "task64_classes3": class_layout(3),
 }
 
 
@@ -77,7 +76,7 @@ def test_what_trains_is_what_the_authors_train():
     published = read_manifest("hypermod_generator_freeze_map")
     with torch.device("meta"):
         network = HyperGenerator(StyleGAN(FFHQ1024), 1, start="random", published=True)
-    layout = hyper_layout(HyperSizes(FFHQ1024))
+    layout = hyper_layout(FFHQ1024)
     trained = {name for name, p in network.named_parameters() if p.requires_grad}
     assert {name for name, entry in layout.items() if entry.ours in trained} == set(published["trainable"])
     buffers = dict(network.named_buffers())

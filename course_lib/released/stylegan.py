@@ -6,7 +6,7 @@ ours there. Every file holds nine blocks, whatever resolution they were trained 
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,11 +15,11 @@ from torch import Tensor
 from ..errors import CourseError
 from ..experts.protocol import freeze
 from ..gans.stylegan import FFHQ1024, StyleGAN, StyleGANConfig, StyleGANCritic
-from ..hypermod.generator import HyperGenerator
+from ..hypermod.generator import ClassNetwork, HyperGenerator
 from .reading import State, read_file
 from .strict import Entry, Kind, blurs, count_below, fill, layout_of, pick
 
-__all__ = ["KINDS", "HyperSizes", "class_layout", "cut_stylegan", "discriminator_layout", "hyper_layout"]
+__all__ = ["KINDS", "class_layout", "discriminator_layout", "hyper_layout"]
 __all__ += ["load_released_hypermod", "load_stylegan", "load_stylegan_discriminator", "stylegan_layout"]
 
 _FUSED_FROM = 128
@@ -57,49 +57,43 @@ def stylegan_layout(config: StyleGANConfig) -> dict[str, Entry]:
     return layout
 
 
-@dataclass(frozen=True)
-class HyperSizes:
-    """Sizes of a hyper-modulated generator."""
+def hyper_layout(source: StyleGANConfig, width: int = 64) -> dict[str, Entry]:
+    """All tensors of a hyper-modulated generator over ``source`` with class vectors of ``width`` numbers, but those of
+    its class network."""
 
-    source: StyleGANConfig
-    width: int = 64  # of the class vector
-    classes: int = 1  # rows of the class network's table; self-aligned files have one
-    layers: int = 4  # of the class network
+    def place(index: str) -> str:
+        block = (int(index) + 1) // 2
+        first = f"conv1.{int(source.sizes[block] < source.fused_from)}"
+        return f"generator.progression.{block}." + (first if int(index) % 2 else "conv2")
 
-
-def hyper_layout(sizes: HyperSizes) -> dict[str, Entry]:
-    """All tensors of a hyper-modulated generator; ours are those of :class:`course_lib.hypermod.HyperGenerator`."""
-    layout: dict[str, Entry] = {}
-    count = 0
-    for name, entry in stylegan_layout(sizes.source).items():
-        place = re.fullmatch(
-            r"(generator\.progression\.\d+\.conv[12](?:\.\d)?)(?:\.conv)?\.(weight|weight_orig|bias)", name
-        )
-        if entry.ours is None or not place:
-            ours = entry.ours and f"source.{entry.ours}"
-            layout[name.replace(".conv1.input", ".conv1.0.input")] = replace(entry, ours=ours)
-        elif place[2] != "bias":
-            fused, shape, at = place[2] == "weight", entry.shape, place[1]
-            outputs, width = shape[1 if fused else 0], sizes.width
-            layout[f"{at}.W"] = Entry(f"convs.{count}.weight", shape)
-            layout[f"{at}.b"] = Entry(f"convs.{count}.bias", (outputs,))
-            layout |= _linear(f"{at}.task", f"heads.{count}.kernel", (2 * shape[0] * shape[1], width))
-            layout |= _linear(f"{at}.task_bias_beta", f"heads.{count}.bias", (outputs, width))
-            count += 1
-    return layout
+    rules = (
+        (r"^source\.", ""),
+        *_GENERATOR_RULES,
+        (r"\.conv1\.input", ".conv1.0.input"),
+        (r"^convs\.(\d+)\.weight", lambda found: f"{place(found[1])}.W"),
+        (r"^convs\.(\d+)\.bias", lambda found: f"{place(found[1])}.b"),
+        (r"^heads\.(\d+)\.kernel", lambda found: f"{place(found[1])}.task.linear"),
+        (r"^heads\.(\d+)\.bias", lambda found: f"{place(found[1])}.task_bias_beta.linear"),
+        _ORIG,
+    )
+    layout = layout_of(lambda: HyperGenerator(StyleGAN(source), 1, width, start="random", published=True), rules)
+    # The source's own convolutions and what follows from them are not in the files.
+    layout = {
+        name: entry
+        for name, entry in layout.items()
+        if not re.match(r"source\.synthesis\.blocks\.\d+\.conv|convs\.\d+\.source_|classes\.", entry.ours)
+    }
+    return layout | {name: entry for name, entry in stylegan_layout(source).items() if entry.ours is None}
 
 
-def _linear(released: str, ours: str, weight: tuple[int, ...]) -> dict[str, Entry]:
-    names = f"{released}.linear.bias", f"{released}.linear.weight_orig"
-    return {names[0]: Entry(f"{ours}.bias", weight[:1]), names[1]: Entry(f"{ours}.weight", weight)}
-
-
-def class_layout(sizes: HyperSizes) -> dict[str, Entry]:
-    """All tensors of the class network; ours are those of :class:`course_lib.hypermod.ClassNetwork`."""
-    layout = {"task.0.weight_orig": Entry("table", (sizes.classes, sizes.width))}
-    for layer in range(sizes.layers):
-        layout |= _linear(f"task.{2 * layer + 1}", f"layers.{2 * layer}", (sizes.width, sizes.width))
-    return layout
+def class_layout(classes: int, width: int = 64, layers: int = 4) -> dict[str, Entry]:
+    """All tensors of the class network."""
+    rules = (
+        (r"^table", "task.0.weight_orig"),
+        (r"^layers\.(\d+)\.", lambda found: f"task.{int(found[1]) + 1}.linear."),
+        _ORIG,
+    )
+    return layout_of(lambda: ClassNetwork(classes, width, layers), rules)
 
 
 def discriminator_layout(config: StyleGANConfig, classes: int = 0, activated: bool = True) -> dict[str, Entry]:
@@ -134,14 +128,16 @@ def _stylegan_sizes(state: State) -> StyleGANConfig:
     """Of a generator, base or hyper-modulated; the discriminator is taken to be as wide."""
     blocks = range(count_below(state, "generator.to_rgb."))
     channels = tuple(state[f"generator.to_rgb.{k}.conv.weight_orig"].shape[1] for k in blocks)
-    latent = len(state["style.1.linear.weight_orig"])
     mapping = sum(name.startswith("style.") and name.endswith("weight_orig") for name in state)
-    return StyleGANConfig(channels, channels, latent, mapping, _FUSED_FROM)
+    return StyleGANConfig(channels, channels, len(state["style.1.linear.weight_orig"]), mapping, _FUSED_FROM)
 
 
-def _class_sizes(state: State) -> HyperSizes:
-    rows, width = state["task.0.weight_orig"].shape
-    return HyperSizes(FFHQ1024, width, rows, sum(name.endswith(".linear.bias") for name in state))
+def _hyper_sizes(state: State) -> tuple[StyleGANConfig, int]:
+    return _stylegan_sizes(state), state["generator.progression.0.conv2.task.linear.weight_orig"].shape[1]
+
+
+def _class_sizes(state: State) -> tuple[int, int, int]:
+    return (*state["task.0.weight_orig"].shape, sum(name.endswith(".linear.bias") for name in state))
 
 
 def _discriminator_sizes(state: State) -> tuple[StyleGANConfig, int, bool]:
@@ -152,49 +148,36 @@ def _discriminator_sizes(state: State) -> tuple[StyleGANConfig, int, bool]:
     return StyleGANConfig(channels, channels, fused_from=_FUSED_FROM), classes, activated
 
 
-def _trained_blocks(state: State, blocks: int) -> int:
+def _trained_blocks(state: State, config: StyleGANConfig) -> int:
     """How many of a generator's blocks have been trained.
 
     The biases of convolutions begin at zero, and Hyper-Modulation's code standardises them, which makes zeros NaN:
     both say that a block never got a gradient.
     """
-    for index in reversed(range(blocks)):
+    for index in reversed(range(len(config.channels))):
         block = f"generator.progression.{index}.conv2."
         bias = state.get(block + "conv.bias", state.get(block + "b"))
         if bias is not None and not bias.is_meta and bias.isfinite().all() and bias.any():
             return index + 1
-    return blocks
-
-
-def _blocks_for(size: int | None, state: State, config: StyleGANConfig) -> int:
-    if size is None:
-        return _trained_blocks(state, len(config.channels))
-    if size not in config.sizes[1:]:
-        raise CourseError(f"the file draws {', '.join(map(str, config.sizes[1:]))} pixels, not {size}.")
-    return config.sizes.index(size) + 1
-
-
-def _without_later_blocks(state: State, blocks: int) -> dict[str, Tensor]:
-    found = {name: re.match(r"generator\.(?:progression|to_rgb)\.(\d+)", name) for name in state}
-    return {name: state[name] for name, place in found.items() if not (place and int(place[1]) >= blocks)}
+    return len(config.channels)
 
 
 def _cut(config: StyleGANConfig, blocks: int) -> StyleGANConfig:
     return replace(config, channels=config.channels[:blocks], critic=config.critic[:blocks])
 
 
-def cut_stylegan(network: StyleGAN, blocks: int) -> StyleGAN:
-    """A generator without the blocks after the first ``blocks``: a copy, unless it has no more."""
-    if blocks >= len(network.config.channels):
-        return network
-    smaller = StyleGAN(_cut(network.config, blocks))
-    kept = network.state_dict()
-    smaller.load_state_dict({name: kept[name] for name in smaller.state_dict()})
-    return freeze(smaller.to(next(network.parameters())))
+def _first_blocks(state: State, config: StyleGANConfig, size: int | None) -> tuple[StyleGANConfig, dict[str, Tensor]]:
+    """Without the blocks that were not trained or, where it is given, those that draw more than ``size`` pixels."""
+    if size is not None and size not in config.sizes[1:]:
+        raise CourseError(f"the file draws {', '.join(map(str, config.sizes[1:]))} pixels, not {size}.")
+    blocks = _trained_blocks(state, config) if size is None else config.sizes.index(size) + 1
+    found = {name: re.match(r"generator\.(?:progression|to_rgb)\.(\d+)", name) for name in state}
+    kept = {name: state[name] for name, place in found.items() if not (place and int(place[1]) >= blocks)}
+    return _cut(config, blocks), kept
 
 
 def _say(config: StyleGANConfig, state: State) -> str:
-    trained = config.sizes[_trained_blocks(state, len(config.channels)) - 1]
+    trained = config.sizes[_trained_blocks(state, config) - 1]
     return f"{config.size} pixels" + (f", trained to {trained}" if trained != config.size else "")
 
 
@@ -218,22 +201,20 @@ _HYPER = Kind(
     "hyper-modulated generator",
     "generator.progression.0.conv1.0.input",
     "course_lib.released.stylegan.load_released_hypermod",
-    lambda state: HyperSizes(
-        _stylegan_sizes(state), state["generator.progression.0.conv2.task.linear.weight_orig"].shape[1]
-    ),
-    hyper_layout,
-    {"FFHQ": HyperSizes(FFHQ1024)},
+    _hyper_sizes,
+    lambda sizes: hyper_layout(*sizes),
+    {"FFHQ": (FFHQ1024, 64)},
     ("g_running", "generator"),
-    say=lambda sizes, state: _say(sizes.source, state),
+    say=lambda sizes, state: _say(sizes[0], state),
 )
 _CLASSES = Kind(
     "class network",
     "task.0.weight_orig",
     "course_lib.released.stylegan.load_released_hypermod",
     _class_sizes,
-    class_layout,
+    lambda sizes: class_layout(*sizes),
     places=("t_running_g", "task_g", "task"),
-    say=lambda sizes, _: f"{sizes.classes} rows of {sizes.width}",
+    say=lambda sizes, _: f"{sizes[0]} rows of {sizes[1]}",
 )
 _DISCRIMINATOR = Kind(
     "StyleGAN discriminator",
@@ -264,10 +245,8 @@ def load_stylegan(
     """
     state = pick(path, _GENERATOR, _GENERATOR.places if averaged else ("generator",))
     config, state, _ = _GENERATOR.fit(state, config)
-    blocks = _blocks_for(size, state, config)
-    network = StyleGAN(_cut(config, blocks))
-    kept = _without_later_blocks(state, blocks)
-    return freeze(fill(network, kept, stylegan_layout(network.config), "this StyleGAN generator"))
+    config, state = _first_blocks(state, config, size)
+    return freeze(fill(StyleGAN(config), state, stylegan_layout(config), "this StyleGAN generator"))
 
 
 def load_stylegan_discriminator(path: str | Path) -> StyleGANCritic:
@@ -300,23 +279,26 @@ def load_released_hypermod(
         size: as in :func:`load_stylegan`.
     """
     contents = read_file(path)
-    found, state, _ = _HYPER.fit(pick(contents, _HYPER, _HYPER.places if averaged else ("generator",)))
+    (config, width), state, _ = _HYPER.fit(pick(contents, _HYPER, _HYPER.places if averaged else ("generator",)))
     places = _CLASSES.places if averaged else ("task_g", "task")
     sizes, classes, _ = _CLASSES.fit(pick(contents, _CLASSES, places))
-    blocks = _blocks_for(size, state, found.source)
-    sizes = replace(sizes, source=_cut(found.source, blocks), width=found.width)
-    state = _without_later_blocks(state, blocks)
-    config = sizes.source
-    source = cut_stylegan(base, blocks) if isinstance(base, StyleGAN) else load_stylegan(base, size=config.size)
+    config, state = _first_blocks(state, config, size)
+    source = base if isinstance(base, StyleGAN) else load_stylegan(base, size=config.size)
+    blocks = len(config.channels)
+    if len(source.config.channels) > blocks:
+        whole, kept = source, source.state_dict()
+        source = StyleGAN(_cut(whole.config, blocks))
+        source.load_state_dict({name: kept[name] for name in source.state_dict()})
+        source.to(next(whole.parameters()))
     if source.config.channels != config.channels or source.config.latent != config.latent:
         raise CourseError(f"{contents.path.name} has channels {config.channels}: give the base it was made of.")
-    network = HyperGenerator(source, sizes.classes, sizes.width, start="random", published=True)
-    ours, layout = network.state_dict(), hyper_layout(sizes)
+    network = HyperGenerator(source, sizes[0], width, start="random", published=True)
+    ours, layout = network.state_dict(), hyper_layout(config, width)
     for name, entry in layout.items():
         # The file's standardised kernels must be those that the base gives.
         comparable = name.endswith((".W", ".b")) and name in state and state[name].shape == entry.shape
         if comparable and not torch.allclose(state[name].float(), ours[entry.ours], atol=1e-3):
             raise CourseError(f"{name} was not made of this base: give the generator that the file was made of.")
     fill(network, state, layout, "this hyper-modulated generator")
-    fill(network.classes, classes, class_layout(sizes), "this class network")
+    fill(network.classes, classes, class_layout(*sizes), "this class network")
     return freeze(network)
