@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from course_lib.errors import CourseError
 from course_lib.experts import fingerprint
 from course_lib.gans.alae import ALAE, MLPALAE, PUBLISHED_ALAE, ALAEConfig, MLPALAEConfig
-from course_lib.released.alae import ALAE_PARTS, alae_layouts, load_alae, mlp_alae_layouts
+from course_lib.released.alae import ALAE_PARTS, alae_layouts, load_alae
 from course_lib.released.reading import read_file
 from course_lib.released.strict import describe_file, export_state
 
@@ -32,8 +32,8 @@ def flat(parts):
     return {f"{part}/{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
 
 
-def export_alae(network, layouts=alae_layouts):
-    return {part: export_state(network, layout) for part, layout in layouts(network.config).items()}
+def export_alae(network):
+    return {part: export_state(network, layout) for part, layout in alae_layouts(network.config).items()}
 
 
 @pytest.mark.parametrize("name", PUBLISHED_ALAE)
@@ -163,7 +163,7 @@ def digits_alae():
 
 
 def test_the_version_without_convolutions_has_the_names_of_the_authors_branch():
-    layouts = mlp_alae_layouts(MLPALAEConfig())
+    layouts = alae_layouts(MLPALAEConfig())
     found = {name: entry.shape for name, entry in flat(layouts).items()}
     ends = {
         "discriminator": ((1024, 784), (1024, 1024), (50, 1024)),
@@ -178,7 +178,7 @@ def test_the_version_without_convolutions_has_the_names_of_the_authors_branch():
 
 @pytest.mark.parametrize("mean", [True, False])
 def test_the_version_without_convolutions_opens_from_a_file(tmp_path, digits_alae, mean):
-    models = export_alae(digits_alae, mlp_alae_layouts)
+    models = export_alae(digits_alae)
     models["dlatent_avg"]["buff"] = models["dlatent_avg"]["buff"].repeat(6, 1)  # one for each slot of a styled decoder
     if not mean:  # early revisions keep none
         del models["dlatent_avg"]

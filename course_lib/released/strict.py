@@ -23,6 +23,7 @@ __all__ = ["Entry", "Kind", "Layout", "blurs", "check_state", "count_below", "de
 __all__ += ["identify", "known_kinds", "layout_of", "pick", "take"]
 
 N = TypeVar("N", bound=nn.Module)
+T = TypeVar("T")
 _SHOWN = 40
 
 
@@ -131,8 +132,8 @@ def export_state(network: nn.Module, layout: Layout) -> dict[str, Tensor]:
     }
 
 
-def take(state: State, prefix: str) -> dict[str, Tensor]:
-    """The tensors whose name begins with ``prefix``, without it."""
+def take(state: Mapping[str, T], prefix: str) -> dict[str, T]:
+    """The tensors, or entries, whose name begins with ``prefix``, without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
