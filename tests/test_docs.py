@@ -6,18 +6,16 @@ import re
 import shlex
 import sys
 import tomllib
-from collections import defaultdict
 from pathlib import Path
 
 import pytest
 import typer
 
 from course_lib.cli import app
-from course_lib.paths import CHECKPOINTS, NOTEBOOKS, ROOT
+from course_lib.paths import NOTEBOOKS, ROOT
 from course_lib.runner import all_notebooks, find_notebooks
 from course_lib.runner.catalog import check_parameters, split_assignments
 from course_lib.runner.session import stored_picture
-from course_lib.training.files import load_card
 from tools import first_cell
 
 PACKAGE = ROOT / "course_lib"
@@ -175,21 +173,10 @@ def table_rows(text):
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
 
 
-def test_the_results_are_those_of_the_cards():
-    shown, name = defaultdict(dict), ""
-    for first, *_, metric, value in table_rows(read("docs/RESULTS.md")):
-        name = first.strip("`") or name
-        shown[name][metric] = value
-    cards = {path.stem: load_card(path.stem) for path in CHECKPOINTS.glob("*.json")}
-    cards = {name: card for name, card in cards.items() if (CHECKPOINTS / f"{name}.safetensors").exists()}
-    assert set(shown) == set(cards), "run docs/refresh.py"
-    for name, card in cards.items():
-        wanted = {key: value for key, value in card.metrics.items() if key.endswith("on test")} or card.metrics
-        if card.kind == "comparison":  # one line, and how many more there are
-            first, more = next(iter(wanted)), len(wanted) - 1
-            wanted = {f"{first} (and {more} more in the card)": wanted[first]}
-        values = {key: f"{value:.3g}" for key, value in wanted.items()} or {"not scored": ""}
-        assert shown[name] == values, f"{name}: run docs/refresh.py"
+@pytest.mark.parametrize("name", refresh.TABLES)
+def test_generated_tables_are_those_of_cards_and_notebooks(name):
+    document = ROOT / ("" if name == "README.md" else "docs") / name
+    assert document.read_text(encoding="utf-8") == refresh.refreshed(document), "run docs/refresh.py"
 
 
 def test_a_card_without_weights_is_passed_over_and_a_new_one_is_picked_up(monkeypatch, tmp_path):
@@ -206,42 +193,19 @@ def test_a_card_without_weights_is_passed_over_and_a_new_one_is_picked_up(monkey
     assert "half" not in text and "cGANTransfer" not in text
 
 
-def test_the_notebook_table_says_what_there_is_and_what_it_costs():
-    listed = {number: (title, measured) for number, title, _, measured, _ in rows(read("README.md"), "notebooks")}
-    assert sorted(listed) == [f"{number:02}" for number in range(13)]
-    written = {notebook.number: notebook for notebook in all_notebooks()}
-    for number, (title, measured) in listed.items():
-        assert (measured == "planned") == (number not in written), f"{number}: run docs/refresh.py"
-        if number in written:
-            cost = written[number].measured.get("quick")
-            wanted = f"{cost['seconds']} s, {cost['memory_mb'] / 1024:.1f} GB" if cost else "not yet measured"
-            assert measured == wanted, f"{number}: run docs/refresh.py"
-            assert f"({written[number].path.relative_to(ROOT).as_posix()})" in title
-
-
 def test_badges_and_hosted_notebooks_lead_to_the_address_of_the_project():
     address = tomllib.loads(read("pyproject.toml"))["project"]["urls"]["Repository"]
     name = address.removeprefix("https://github.com/")
     text = read("README.md")
-    for notebook in all_notebooks():
-        path = notebook.path.relative_to(ROOT).as_posix()
-        assert f"https://colab.research.google.com/github/{name}/blob/main/{path}" in text, "run docs/refresh.py"
     hosts = re.findall(r"https://(?:colab|kaggle|mybinder)[^)\s]*", text)
     assert all(name in url for url in hosts if not url.endswith(".svg"))
     assert f'"{address}"' in first_cell.CELL
 
 
 @pytest.mark.parametrize("notebook", all_notebooks(), ids=lambda notebook: notebook.stem)
-def test_the_syllabus_has_every_exercise_with_its_minutes(notebook):
-    tasks = refresh.exercises_of(notebook)
+def test_every_exercise_states_difficulty_and_minutes(notebook):
     stubs = [cell for cell in notebook.node.cells if "exercise" in cell.metadata.get("tags", [])]
-    assert len(tasks) == len([cell for cell in stubs if cell.cell_type == "code"])
-    listed = next(
-        row
-        for row in rows(read("docs/SYLLABUS.md").split("## Minutes")[0] + "<!-- end syllabus -->", "syllabus")
-        if row[0] == notebook.number
-    )
-    assert listed[3] == f"{len(tasks)}, {sum(minutes for *_, minutes in tasks)} min", "run docs/refresh.py"
+    assert len(refresh.exercises_of(notebook)) == len([cell for cell in stubs if cell.cell_type == "code"])
 
 
 def test_the_first_notebook_promises_what_it_keeps():
