@@ -1,5 +1,6 @@
 """New classes for a trained generator: what they begin at, what trains in which stage, and the training itself."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -27,22 +28,18 @@ __all__ += ["stage_table", "transfer_discriminator", "with_old"]
 
 
 def fit_mixtures(new: Tensor, old: Tensor, spread: Tensor | None = None, ridge: float = 0.1) -> Tensor:
-    """Weights of old classes, not negative and with the sum 1, whose mixture of feature means is nearest to each
-    new.
+    """Weights of old classes ``(new, old)``, not negative and with the sum 1, whose mixture of mean features ``(old,
+    F)`` is nearest to each of the new ones, ``(new, F)``.
 
     Args:
-        new, old: ``(classes, F)`` mean features.
+        new, old: mean features of each class, of one network.
         spread: ``(F,)``: the unit of distances; by default the standard deviation over the old classes.
         ridge: shrinks the weights towards each other, in units of an old class's mean squared length.
-
-    Raises:
-        CourseError: features of different lengths.
     """
     if new.shape[1] != old.shape[1]:
         raise CourseError(f"features have different lengths, {new.shape[1]} and {old.shape[1]}: use one network.")
     scale = (old.std(0) if spread is None else spread).double().clamp_min(1e-8)
-    center = old.double().mean(0)
-    x, y = ((old.double() - center) / scale).numpy(), ((new.double() - center) / scale).numpy()
+    x, y = (((part.double() - old.double().mean(0)) / scale).numpy() for part in (old, new))
     length = np.sqrt(np.square(x).sum(1).mean())
     # Two kinds of rows are added to the least squares: small weights, and, with a large factor, the sum 1.
     rows = np.concatenate([x.T, length * np.sqrt(ridge) * np.eye(len(x)), 1e3 * length * np.ones((1, len(x)))])
@@ -59,36 +56,65 @@ def similar_mixtures(source: SourceModel, latents: Tensor, labels: Tensor) -> Te
     pictures of the new classes.
     """
     old = few_per_class(kind_classes(source.classes).part("train"), 20)
-    device = next(source.discriminator.parameters()).device
-    seen = [
-        torch.cat([source.discriminator.features(part.float().to(device)).cpu() for part in one.split(250)])
-        for one in (latents, source.encode(old))
-    ]
-    owners = labels, old.labels["class"]
-    means = [
-        torch.stack([one[owner == k].mean(0) for k in range(int(owner.max()) + 1)])
-        for one, owner in zip(seen, owners, strict=True)
-    ]
-    spread = (seen[1] - means[1][old.labels["class"]]).std(0)
-    return fit_mixtures(*means, spread)
+    device, pairs = next(source.discriminator.parameters()).device, []
+    for some, owner in ((latents, labels), (source.encode(old), old.labels["class"])):
+        seen = torch.cat([source.discriminator.features(part.float().to(device)).cpu() for part in some.split(250)])
+        means = torch.stack([seen[owner == k].mean(0) for k in range(int(owner.max()) + 1)])
+        pairs.append((means, seen - means[owner]))
+    (new, _), (known, around) = pairs
+    return fit_mixtures(new, known, around.std(0))
+
+
+def _for_classes(network: nn.Module, classes: int) -> nn.Module:
+    """A trainable copy for another number of classes, on the CPU, whose class table begins at random."""
+    copy = type(network)(replace(network.config, classes=classes))
+    state = {
+        name: tensor for name, tensor in network.state_dict().items() if not name.startswith(("embed.", "shared."))
+    }
+    copy.load_state_dict(copy.state_dict() | state)
+    return copy
 
 
 @torch.no_grad()
 def transfer_discriminator(source: Discriminator, classes: int, mixtures: Tensor | None = None) -> Discriminator:
     """A trainable discriminator with copies of the old one's layers, and an embedding of new classes that begin at
-    mixtures ``(new, old)`` of old embeddings; without mixtures at random, as published.
-
-    Raises:
-        CourseError: mixtures of another shape.
-    """
-    discriminator = Discriminator(replace(source.config, classes=classes))
+    mixtures ``(new, old)`` of old embeddings; without mixtures at random, as published."""
+    discriminator = _for_classes(source, classes)
     start_weights(discriminator.embed)
-    state = {name: tensor for name, tensor in source.state_dict().items() if not name.startswith("embed.")}
-    discriminator.load_state_dict(discriminator.state_dict() | state)
     if mixtures is not None:
         check_mixtures(mixtures, classes, source.config.classes)
         discriminator.embed.weight.copy_(mixtures.to(source.embed.weight) @ source.embed.weight)
     return discriminator.to(next(source.parameters()).device)
+
+
+@torch.no_grad()
+def _fine_tuned(source: Generator, classes: int, mixtures: Tensor | None) -> Generator:
+    """A trainable copy with embeddings of new classes: mixtures of the old ones, or distributed like them."""
+    if source.config.embedding is None:
+        raise CourseError("fine-tuning is made for generators with class embeddings: this one keeps tables.")
+    generator, old = _for_classes(source, classes), source.shared.weight
+    fresh = torch.randn(classes, old.shape[1]).to(old) * old.std(0) + old.mean(0)
+    generator.shared.weight.copy_(fresh if mixtures is None else mixtures.to(old) @ old)
+    return generator.to(old.device)
+
+
+@torch.no_grad()
+def with_old(source: SourceModel, count: int, seed: int = 0) -> SourceModel:
+    """The same with only ``count`` of the old classes, drawn at random: how much do many of them help?
+
+    In the discriminator σ rescales what is left of its table. A CourseError where there are not so many, or the
+    generator keeps tables.
+    """
+    if not 1 <= count <= len(source.classes) or source.generator.config.embedding is None:
+        raise CourseError(f"choose from 1 to {len(source.classes)} old classes of a generator with embeddings.")
+    index = torch.randperm(len(source.classes), generator=torch.Generator().manual_seed(seed))[:count].sort().values
+    generator, discriminator = (_for_classes(network, count) for network in (source.generator, source.discriminator))
+    generator.shared.weight.copy_(source.generator.shared.weight[index])
+    table = source.discriminator.embed
+    discriminator.embed.load_state_dict({"weight": table.weight[index], "u0": table.u0[:, index], "sv0": table.sv0})
+    place = {"device": table.weight.device, "memory_format": torch.channels_last}
+    networks = (freeze(network.to(**place)) for network in (generator, discriminator))
+    return SourceModel(source.name, *networks, source.space, tuple(source.classes[k] for k in index.tolist()))
 
 
 # --- stages -----------------------------------------------------------------------------------------------------------
@@ -97,48 +123,41 @@ STAGES = ("bn", "ft", "free")
 """``bn``: only what belongs to the batch norms. ``ft``: then everything but the mixtures. ``free``: the baseline whose
 gains and biases are learned freely: as ``bn``, but mixtures stay as they began and only the residuals learn."""
 
+_KEPT = "old tables, embedding and output norm"
 _PARTS = {
-    "mixing weights A": lambda part: [part.mixing.weight],
-    "their offsets a0": lambda part: [part.mixing.bias],
-    "old classes P": lambda part: list((part.table if hasattr(part, "table") else part.update).parameters()),
-    "noise map Z, z0": lambda part: [] if part.noise is None else list(part.noise.parameters()),
-    "residuals R": lambda part: [part.residual.weight],
+    "mixing weights A": (r"\.mixing\.weight", "bn"),
+    "their offsets a0": (r"\.mixing\.bias", "bn"),
+    "old classes P": (r"\.(table|update)\.", "bn"),
+    "noise map Z, z0": (r"\.noise\.", "bn ft free"),
+    "residuals R": (r"\.residual\.", "bn ft free"),
+    "output norm": (r"^target\.output_layer\.0\.", "ft"),
+    _KEPT: (r"$^", ""),  # no name: it is told by what the target draws with
+    "convolutions, first layer, attention": (r"", "ft"),
 }
-_TRAINED = {
-    "bn": {"mixing weights A", "their offsets a0", "old classes P", "noise map Z, z0", "residuals R"},
-    "ft": {"noise map Z, z0", "residuals R", "convolutions, first layer, attention", "output norm"},
-    "free": {"noise map Z, z0", "residuals R"},
-}
+"""What a generator consists of → pattern of the parameters' names, and the stages that train it. The first five belong
+to the batch norms of new classes."""
 
 
 def _groups(generator: TransferGenerator) -> dict[str, list[nn.Parameter]]:
-    """Every parameter once, by what it is; the first five belong to the batch norms of new classes."""
-    parts = list(generator.propagations())
-    groups = {name: [p for part in parts for p in select(part)] for name, select in _PARTS.items()}
-    groups["output norm"] = list(generator.target.output_layer[0].parameters())
-    known = {id(p) for group in groups.values() for p in group}
-    drawn = {id(p) for p in generator.target.parameters()}
-    kept = [p for p in generator.source.parameters() if not generator.shared or id(p) not in drawn]
-    groups["old tables, embedding and output norm"] = kept
-    known |= {id(p) for p in kept}
-    groups["convolutions, first layer, attention"] = [p for p in generator.target.parameters() if id(p) not in known]
+    """Every parameter once, by part; what ``target`` does not draw with is kept of the old network."""
+    drawn = {id(parameter) for parameter in generator.target.parameters()}
+    groups: dict[str, list[nn.Parameter]] = {part: [] for part in _PARTS}
+    for name, parameter in generator.named_parameters():
+        part = next(part for part, (pattern, _) in _PARTS.items() if re.search(pattern, name))
+        groups[part if id(parameter) in drawn else _KEPT].append(parameter)
     return groups
 
 
 def set_stage(generator: TransferGenerator, stage: str) -> TransferGenerator:
     """Sets in place which parameters train; the source never does, and ``ft`` gives the generator its own
-    convolutions.
-
-    Raises:
-        CourseError: there is no such stage.
-    """
+    convolutions. A CourseError where there is no such stage."""
     if stage not in STAGES:
         raise CourseError(f"there is no stage {stage!r}: choose one of {', '.join(STAGES)}.")
     if stage == "ft":
         generator.unshare()
-    for name, group in _groups(generator).items():
+    for part, group in _groups(generator).items():
         for parameter in group:
-            parameter.requires_grad_(name in _TRAINED[stage])
+            parameter.requires_grad_(stage in _PARTS[part][1].split())
     return generator
 
 
@@ -170,39 +189,21 @@ trains all of the old generator, with new class embeddings; ``scratch`` trains a
 
 @dataclass(frozen=True)
 class PropagationSettings:
-    """How new classes are learned.
+    """How new classes are learned."""
 
-    Attributes:
-        method: one of :data:`METHODS`.
-        init: ``mixture``: classes begin at mixtures of old ones; ``mean``: all at the mean old class; ``random``: as
-            published.
-        variant: of the propagation.
-        batch_size, schedule: see :class:`course_lib.gan_training.GANSchedule`.
-        own_rate: factor on the generator's learning rates for what belongs to single classes, mixing weights and
-            residuals, whose gradients come from the pictures of one class each. Published: 1.
-        l1, l2: weights of the penalties, see :func:`penalty`.
-        critic_steps: discriminator's steps for each of the generator. Published: 1.
-        ft_from: step at which the second stage begins; None for the first stage alone.
-        constant: whether learning rates stay as they are, as published, or fall over the last 30 % of the steps.
-        adam_eps, beta2: Adam's. Published: 1e-6 at 128 pixels and 1e-8 at 32; 0.999.
-
-    Raises:
-        CourseError: there is no such method or start.
-    """
-
-    method: str = "propagation"
-    init: str = "mixture"
-    variant: str = "additive"
+    method: str = "propagation"  # one of METHODS
+    init: str = "mixture"  # classes begin at a mixture of old ones, at the mean old class, or random, as published
+    variant: str = "additive"  # one of PROPAGATIONS
     batch_size: int = 32
     schedule: GANSchedule = field(default_factory=GANSchedule)
-    own_rate: float = 1.0
-    l1: float = 0.01
+    own_rate: float = 1.0  # factor on the rates of A and R, whose gradients come from one class each; published: 1
+    l1: float = 0.01  # weights of the two penalties, see penalty()
     l2: float = 0.01
-    critic_steps: int = 1
-    ft_from: int | None = None
-    constant: bool = False
-    adam_eps: float = 1e-8
-    beta2: float = 0.99
+    critic_steps: int = 1  # discriminator's steps for each of the generator; published: 1
+    ft_from: int | None = None  # step at which the second stage begins; None for the first stage alone
+    constant: bool = False  # learning rates stay as they are, as published, or fall over the last 30 % of the steps
+    adam_eps: float = 1e-8  # published: 1e-6 at 128 pixels, 1e-8 at 32
+    beta2: float = 0.99  # published: 0.999
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -222,29 +223,25 @@ class PropagationSettings:
 
         ``imagenet``: on eight processes (2,048 pictures a step). ``cifar``: the code adds the losses of four batches in
         one step of the discriminator; here they are four steps, as its generator had been trained.
-
-        Raises:
-            CourseError: another variant.
         """
-        own = {
-            "imagenet": {"batch_size": 256, "l2": 0.1, "adam_eps": 1e-6},
-            "cifar": {"batch_size": 50, "critic_steps": 4},
+        found = {
+            "imagenet": ((1e-4, 4e-4), {"batch_size": 256, "l2": 0.1, "adam_eps": 1e-6}),
+            "cifar": ((2e-4, 2e-4), {"batch_size": 50, "critic_steps": 4}),
         }
-        if variant not in own:
+        if variant not in found:
             raise CourseError(f"published are 'imagenet' and 'cifar', not {variant!r}.")
-        rates = {"rate": 1e-4, "critic_rate": 4e-4} if variant == "imagenet" else {"rate": 2e-4, "critic_rate": 2e-4}
-        schedule = GANSchedule(decode=0, lead=0, reconstruction=0.0, code_noise=1.0, averaging=0.0, **rates)
-        return cls("propagation", "random", variant, schedule=schedule, constant=True, beta2=0.999, **own[variant])
+        (rate, critic_rate), own = found[variant]
+        schedule = GANSchedule(
+            0, 0, rate=rate, critic_rate=critic_rate, reconstruction=0.0, code_noise=1.0, averaging=0.0
+        )
+        return cls("propagation", "random", variant, schedule=schedule, constant=True, beta2=0.999, **own)
 
 
 class PropagationMethod(HingeMethod):
     """BigGAN's training on new classes, with the penalties of propagation.
 
     It trains any class-conditional generator, so baselines are trained by the same code: a :class:`TransferGenerator`
-    trains by stages, of a plain one everything does. See :func:`new_class_data` and :func:`make_networks`.
-
-    Raises:
-        CourseError: the networks have another number of classes than the data.
+    trains by stages, of a plain one everything does. Networks with another number of classes than the data are refused.
     """
 
     def __init__(
@@ -276,10 +273,10 @@ class PropagationMethod(HingeMethod):
         if name == "critic" or not self.propagated:
             return super().groups(name, rate)
         # As published, the optimiser has what trains in any stage; what has no gradient now does not move.
-        ends = {self.settings.stage(step) for step in (0, self.settings.ft_from or 0)}
-        trained = set().union(*(_TRAINED[stage] for stage in ends))
-        groups = {key: group for key, group in _groups(self.modules["generator"]).items() if key in trained}
-        own = [p for key in ("mixing weights A", "residuals R") for p in groups.pop(key, [])]
+        stages = {self.settings.stage(step) for step in (0, self.settings.ft_from or 0)}
+        groups = _groups(self.modules["generator"])
+        groups = {part: groups[part] for part, (_, trained) in _PARTS.items() if stages & set(trained.split())}
+        own = [p for part in ("mixing weights A", "residuals R") for p in groups.pop(part, [])]
         shared = [p for group in groups.values() for p in group]
         return [{"params": shared}, {"params": own, "lr": rate * self.settings.own_rate}]
 
@@ -319,34 +316,6 @@ def new_class_data(source: SourceModel, data: ImageSet, codes: CodeSpace) -> GAN
     return GANData(latents, codes.codes(latents.flatten(1).float(), labels), labels)
 
 
-def with_old(source: SourceModel, count: int, seed: int = 0) -> SourceModel:
-    """The same with only ``count`` of the old classes, drawn at random: how much do many of them help?
-
-    Raises:
-        CourseError: there are not so many, or the generator keeps tables.
-    """
-    if not 1 <= count <= len(source.classes) or source.generator.config.embedding is None:
-        raise CourseError(f"choose from 1 to {len(source.classes)} old classes of a generator with embeddings.")
-    index = torch.randperm(len(source.classes), generator=torch.Generator().manual_seed(seed))[:count].sort().values
-    return replace(
-        source,
-        generator=_rows(source.generator, "shared", index),
-        discriminator=_rows(source.discriminator, "embed", index),
-        classes=tuple(source.classes[k] for k in index.tolist()),
-    )
-
-
-def _rows(network: nn.Module, table: str, index: Tensor) -> nn.Module:
-    """The same frozen network with some rows of its class table (in the discriminator σ rescales what is left)."""
-    fewer = type(network)(replace(network.config, classes=len(index)))
-    state = network.state_dict()
-    state[f"{table}.weight"] = state[f"{table}.weight"][index]
-    if f"{table}.u0" in state:
-        state[f"{table}.u0"] = state[f"{table}.u0"][:, index]
-    fewer.load_state_dict(state)
-    return freeze(fewer.to(next(network.parameters()).device, memory_format=torch.channels_last))
-
-
 @torch.no_grad()
 def make_networks(
     source: SourceModel, settings: PropagationSettings, mixtures: Tensor, seed: int = 0
@@ -357,14 +326,13 @@ def make_networks(
     start only their size counts.
     """
     classes, device = len(mixtures), next(source.generator.parameters()).device
-    if settings.init == "mean":
-        mixtures = torch.full_like(mixtures, 1 / mixtures.shape[1])
-    begin = None if settings.init == "random" else mixtures
+    starts = {"mixture": mixtures, "mean": torch.full_like(mixtures, 1 / mixtures.shape[1]), "random": None}
+    begin = starts[settings.init]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if settings.method == "scratch":
-            new = (Generator, source.generator), (Discriminator, source.discriminator)
-            generator, discriminator = (kind(replace(old.config, classes=classes)) for kind, old in new)
+            old = (source.generator, source.discriminator)
+            generator, discriminator = (type(one)(replace(one.config, classes=classes)) for one in old)
             start_weights(generator)
             start_weights(discriminator)
             return generator.to(device), discriminator.to(device)
@@ -372,41 +340,28 @@ def make_networks(
         if settings.method == "fine-tuning":
             return _fine_tuned(source.generator, classes, begin), discriminator
         generator = TransferGenerator(source.generator, classes, settings.variant)
-        generator.old_names = list(source.classes)
-        if begin is not None:
-            generator.init_at(begin)
-        elif settings.method == "free":
-            # Without mixtures: nothing but its own gains and biases, at random.
-            for part in generator.propagations():
-                part.mixing.weight.zero_()
-                part.mixing.bias.zero_()
-        return set_stage(generator, settings.stage(0)), discriminator
+    generator.old_names = list(source.classes)
+    if begin is not None:
+        generator.init_at(begin)
+    elif settings.method == "free":
+        # Without mixtures: nothing but its own gains and biases, at random.
+        for part in generator.propagations():
+            nn.init.zeros_(part.mixing.weight)
+            nn.init.zeros_(part.mixing.bias)
+    return set_stage(generator, settings.stage(0)), discriminator
 
 
 @torch.no_grad()
-def _fine_tuned(source: Generator, classes: int, mixtures: Tensor | None) -> Generator:
-    """A trainable copy with embeddings of new classes: mixtures of the old ones, or distributed like them."""
-    if source.config.embedding is None:
-        raise CourseError("fine-tuning is made for generators with class embeddings: this one keeps tables.")
-    generator, old = Generator(replace(source.config, classes=classes)), source.shared.weight
-    fresh = torch.randn(classes, old.shape[1]).to(old) * old.std(0) + old.mean(0)
-    state = source.state_dict() | {"shared.weight": fresh if mixtures is None else mixtures.to(old) @ old}
-    generator.load_state_dict(state)
-    return generator.to(old.device)
-
-
-@torch.no_grad()
-def recalibrate_batchnorm(generator: nn.Module, passes: int = 8, batch_size: int = 100, seed: int = 0) -> nn.Module:
+def recalibrate_batchnorm(generator: nn.Module, passes: int = 8, batch_size: int = 100) -> nn.Module:
     """Puts a trained generator in evaluation mode with standing statistics of evenly drawn classes."""
-    generator.eval()
-    device, noise = next(generator.parameters()).device, torch.Generator().manual_seed(seed)
+    device, noise = next(generator.parameters()).device, torch.Generator().manual_seed(0)
 
     def forward() -> None:
         labels = torch.randint(generator.config.classes, (batch_size,), generator=noise)
         z = torch.randn(batch_size, generator.config.noise, generator=noise)
         generator(z.to(device), generator.embed(labels.to(device)))
 
-    standing_statistics(generator, forward, passes)
+    standing_statistics(generator.eval(), forward, passes)
     return generator
 
 
