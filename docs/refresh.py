@@ -87,15 +87,14 @@ def badges() -> str:
 
 def notebooks() -> str:
     """All notebooks; time and memory are those that ``course run --store`` measured."""
-    lines = ["| no. | title | system | quick profile, measured | last run | open in |", "|---|---|---|---|---|---|"]
+    lines = ["| no. | title | system | quick profile, measured | open in |", "|---|---|---|---|---|"]
     for notebook in all_notebooks():
         cost = notebook.measured.get("quick")
         measured = f"{cost['seconds']} s, {cost['memory_mb'] / 1024:.1f} GB" if cost else "not yet measured"
-        run = f"{cost['date']}, torch {cost['torch']}" if cost else ""
         path = notebook.path.relative_to(ROOT).as_posix()
         links = " · ".join(f"[{name}]({address})" for name, address in hosted(path).items() if name != "Binder")
         system = SYSTEMS.get(notebook.number, "Net2Net")
-        lines.append(f"| {notebook.number} | [{notebook.title}]({path}) | {system} | {measured} | {run} | {links} |")
+        lines.append(f"| {notebook.number} | [{notebook.title}]({path}) | {system} | {measured} | {links} |")
     return "\n".join(lines)
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from datetime import date, datetime
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -366,7 +366,6 @@ def store_run(notebook: Notebook, result: NotebookResult, profile: str, executed
         _take_outputs(node, nbformat.read(executed, as_version=4), notebook.stem)
     measured = node.metadata.setdefault("course", {}).setdefault("measured", {})
     measured[profile] = {"seconds": round(result.seconds), "memory_mb": result.peak_memory_mb}
-    measured[profile] |= {"date": date.today().isoformat(), "torch": version("torch")}
     nbformat.validate(node)
     write_text_atomically(notebook.path, nbformat.writes(node) + "\n")
 
