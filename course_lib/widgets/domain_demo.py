@@ -34,25 +34,23 @@ def read_upload(content: bytes, size: int) -> Tensor:
     try:
         with Image.open(io.BytesIO(bytes(content))) as file:
             picture = ImageOps.exif_transpose(file).convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     except Exception as error:  # decoders raise a dozen unrelated types on damaged bytes
-        message = (
-            "this file is no picture that can be read: upload a PNG, JPEG, WebP or GIF file, or move the examples."
-        )
-        raise CourseError(message) from error
+        known = "upload a PNG, JPEG, WebP or GIF file, or move the examples"
+        raise CourseError(f"this file is no picture that can be read: {known}.") from error
+    picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     padded = ImageOps.pad(picture, (size, size), Image.Resampling.LANCZOS, color="white")
     return to_float(torch.from_numpy(np.array(padded)).permute(2, 0, 1).contiguous())
 
 
 def save_film(frames: Tensor, path: Path) -> Path:
     """Writes two or more pictures ``(F, 3, S, S)`` in [−1, 1] as a looping ``.webp`` or ``.gif``; returns its path."""
-    options = {".webp": {"format": "WEBP", "quality": 80}, ".gif": {"format": "GIF"}}.get(path.suffix)
-    if options is None or len(frames) < 2:
+    if path.suffix not in (".webp", ".gif") or len(frames) < 2:
         raise CourseError(f"a film has two frames or more and is saved as .webp or .gif, not as {path.name}.")
     pictures = [Image.open(io.BytesIO(png_bytes(frame[None], enlarge=3))).convert("RGB") for frame in frames]
+    options = {"append_images": pictures[1:], "duration": _MILLISECONDS, "loop": 0, "quality": 80}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=_MILLISECONDS, loop=0, **options)
+        pictures[0].save(path, save_all=True, **options)
     except OSError as error:
         raise CourseError(f"{path} cannot be written ({error.strerror}): choose another folder.") from error
     return path
@@ -70,6 +68,8 @@ class Edition:
 class DomainDemo:
     """Everything that the demo shows, as functions of its controls.
 
+    ``picked`` stands for an ``upload`` with its ``domain``, and for attributes to change, such as ``hair="green"``.
+
     Args:
         editions: name → edition, one or more.
         folder: where animations are saved.
@@ -85,35 +85,33 @@ class DomainDemo:
     ) -> tuple[DomainTranslator, Tensor, int, dict[str, int]]:
         """What the controls choose: translator, picture ``(3, S, S)`` beside it, its domain, attribute → class number.
 
-        An upload takes the domain given. Attributes that this edition lacks, or that are to stay, are left out.
+        Attributes that this edition lacks, or that are to stay, are left out.
         """
         one = self.editions[edition]
-        translator, names, classes = one.translator, one.translator.names, one.translator.classes
+        translator, names = one.translator, one.translator.names
         if upload:
             picture, own = read_upload(upload[-1]["content"], one.examples.shape[-1]), names.index(domain or names[0])
         else:
             example = min(example, len(one.examples) - 1)
             picture, own = one.examples[example], int(one.domains[example])
-        wanted = {name: value for name, value in changed.items() if name in classes and value != _READ}
-        for name, value in wanted.items():
-            if value not in classes[name]:
-                raise CourseError(f"{name} is never {value!r}: choose one of {', '.join(classes[name])}.")
-        numbers = {name: classes[name].index(value) for name, value in wanted.items()}
+        numbers = {}
+        for name, value in changed.items():
+            if (values := translator.classes.get(name)) and value != _READ:
+                if value not in values:
+                    raise CourseError(f"{name} is never {value!r}: choose one of {', '.join(values)}.")
+                numbers[name] = values.index(value)
         return translator, picture.to(next(translator.flow.parameters()).device), own, numbers
 
     def translations(self, edition: str, example: int, **picked: Any) -> Tensor:
-        """``(1 + K, 3, S, S)``: the input, then the picture under every label.
-
-        ``picked``: an ``upload`` with its ``domain``, and attributes to change, such as ``hair="green"``.
-        """
+        """``(1 + K, 3, S, S)``: the input, then the picture under every label."""
         translator, picture, own, changed = self._asked(edition, example, **picked)
         values = {name: torch.tensor([value]) for name, value in changed.items()}
         columns = translator.under_every_label(picture[None], torch.tensor([own]), values)[0]
         return torch.cat([picture[None], columns]).cpu()
 
     def samples(self, edition: str, example: int, count: int, seed: int, spread: float = 0.3, **picked: Any) -> Tensor:
-        """``(count, K, 3, S, S)``: samples around the picture, one row each, one column per label; a row shares its
-        ``v``, see :meth:`DomainTranslator.vary`. ``picked`` as for :meth:`translations`."""
+        """``(count, K, 3, S, S)``: samples around the picture, one column per label; a row shares its ``v``, see
+        :meth:`DomainTranslator.vary`."""
         translator, picture, own, changed = self._asked(edition, example, **picked)
         return translator.vary(picture, own, count, spread, torch.Generator().manual_seed(seed), changed).cpu()
 
@@ -140,13 +138,16 @@ class DomainDemo:
         return _DemoView(self)
 
 
+def _wrapping(children: list[widgets.Widget]) -> widgets.HBox:
+    return widgets.HBox(children, layout=widgets.Layout(flex_flow="row wrap"))
+
+
 class _DemoView(widgets.VBox):
     """Controls beside the pictures where the page is wide enough, else above them; below, the film."""
 
     def __init__(self, demo: DomainDemo):
         self.demo = demo
-        names = list(demo.editions)
-        self.edition = widgets.Dropdown(options=names, value=names[0], description="edition")
+        self.edition = widgets.Dropdown(options=list(demo.editions), description="edition")
         self.example, self.upload = slider("example", 0, 0, 1), widgets.FileUpload(accept="image/*", multiple=False)
         self.upload.description = "upload a picture"
         self.domain = widgets.Dropdown(description="label of an upload")
@@ -174,17 +175,16 @@ class _DemoView(widgets.VBox):
         for text, action in actions.items():
             self.buttons[text].on_click(action)
         pictures = widgets.VBox([self.header, self.main.picture, self.main.label, self.main.message])
-        sides = [widgets.VBox(list(controls.values())), pictures]
-        whole = widgets.HBox(sides, layout=widgets.Layout(flex_flow="row wrap"))
-        row = widgets.HBox([*self.buttons.values(), self.target], layout=widgets.Layout(flex_flow="row wrap"))
+        whole = _wrapping([widgets.VBox(list(controls.values())), pictures])
+        row = _wrapping([*self.buttons.values(), self.target])
         super().__init__([whole, row, self.film, self.note, self.link])
 
     def _follow(self, change: Any = None) -> None:
         """Labels, examples and attributes of the chosen edition."""
         one = self.demo.editions[self.edition.value]
         self.example.max = len(one.examples) - 1
-        self.domain.options = self.target.options = one.translator.names
-        self.domain.value, self.target.value = one.translator.names[0], one.translator.names[-1]
+        self.domain.options = self.target.options = names = one.translator.names
+        self.domain.value, self.target.value = names[0], names[-1]
         for name, control in self.changed.items():
             control.options = [_READ, *one.translator.classes.get(name, [])]
             control.value = _READ
@@ -203,11 +203,9 @@ class _DemoView(widgets.VBox):
         seed.value = (seed.value + 1) % 10000
 
     def _animate(self, button: Any) -> None:
+        picked = {name: value for name, value in self.main.values().items() if name not in ("count", "spread", "seed")}
         try:
-            kept = {
-                name: self.main.values()[name] for name in ("edition", "example", "upload", "domain", *self.changed)
-            }
-            path = self.demo.animate(other=self.target.value, **kept)
+            path = self.demo.animate(other=self.target.value, **picked)
         except CourseError as error:
             self.note.value = str(error)
             return
@@ -222,23 +220,20 @@ class _DemoView(widgets.VBox):
 
     def _offer(self, path: Path) -> None:
         """A link that downloads a saved file, for readers whose kernel runs on another machine."""
-        content = base64.b64encode(path.read_bytes()).decode()
+        address = f"data:application/octet-stream;base64,{base64.b64encode(path.read_bytes()).decode()}"
         self.note.value = f"saved as {path.name} in {path.parent.name}"
-        self.link.value = (
-            f'<a download="{path.name}" href="data:application/octet-stream;base64,{content}">download</a>'
-        )
+        self.link.value = f'<a download="{path.name}" href="{address}">download</a>'
 
 
 def people_edition(device: str | torch.device = "cpu", examples: int = 12) -> Edition:
     """The six styles of people with the shipped flow, and some test people, each in one of the styles."""
     people = load_people()
     test, classes = people.part("test"), people.classes
-    names = classes["style"]
-    experts = [load_expert(name, device) for name in ("avatar-autoencoder", "avatar-classifier")]
-    translator = DomainTranslator(
-        classes, load_flow("people-labels", device), experts[0], people_expert(classes), experts[1]
-    )
-    count, domains = len(test) // len(names), torch.arange(examples) % len(names)
+    target, classifier = (load_expert(name, device) for name in ("avatar-autoencoder", "avatar-classifier"))
+    flow = load_flow("people-labels", device)
+    translator = DomainTranslator(classes, flow, target, people_expert(classes), classifier)
+    styles = len(classes["style"])
+    count, domains = len(test) // styles, torch.arange(examples) % styles
     return Edition(translator, test.batch(domains * count + torch.linspace(0, count - 1, examples).long()), domains)
 
 

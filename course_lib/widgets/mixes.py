@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 import torch
-from ipywidgets import BoundedIntText, Checkbox, Widget
+from ipywidgets import BoundedIntText, Checkbox
 from torch import Tensor
 
 from ..errors import CourseError
@@ -17,20 +17,16 @@ from .picture_view import PictureView, slider
 
 __all__ = ["ClassMix", "MixingDemo"]
 
-MOST = 6
-"""Classes that fit under one picture."""
+MOST = 6  # classes whose sliders fit above one picture
 
 
 class ClassMix:
     """Pictures of mixtures of classes: the mixture of their class vectors, drawn at one z and one noise.
 
-    A hyper-modulated generator makes the kernels of a mixture once and keeps them while z walks.
-
     Args:
-        generator: that draws.
+        generator: that draws; a hyper-modulated one keeps the kernels of a mixture while z walks.
         classes: names of two to six classes; the first ones by default.
-        samples: how many z are offered to walk between.
-        seed: of these, and of the noise, which never changes.
+        samples: how many z are offered to walk between; ``seed`` draws them, and the noise, which never changes.
     """
 
     def __init__(
@@ -38,9 +34,8 @@ class ClassMix:
     ):
         self.names = list(generator.classes[:MOST] if classes is None else classes)
         if not 2 <= len(self.names) <= MOST or samples < 2:
-            raise CourseError(
-                f"mixing takes two to {MOST} classes and at least two samples, not {len(self.names)} and {samples}."
-            )
+            found = f"{len(self.names)} and {samples}"
+            raise CourseError(f"mixing takes two to {MOST} classes and at least two samples, not {found}.")
         self.generator = generator
         self.vectors = generator.vectors_of(self.names)
         self.latents, self.noise = generator.latents(samples, seed), generator.noise(1, seed)
@@ -50,8 +45,7 @@ class ClassMix:
         if unknown := sorted(set(weights) - set(self.names)):
             raise CourseError(f"{unknown[0]!r} is not among the classes to mix: {', '.join(self.names)}.")
         parts = torch.tensor([float(weights.get(name, 0.0)) for name in self.names])
-        if not parts.any():
-            parts = torch.ones(len(parts))
+        parts = parts if parts.any() else torch.ones(len(parts))
         if parts.sum().abs() < 1e-6:
             raise CourseError("weights that cancel out are no mixture: let their sum differ from 0.")
         return (parts / parts.sum()) @ self.vectors
@@ -65,8 +59,8 @@ class ClassMix:
 
     def strip(self, mixtures: Sequence[Mapping[str, float]], start: int = 0, end: int = 1) -> Tensor:
         """``(3, len(mixtures), 3, S, S)``: each mixture at the start, half-way and at the end: the static twin."""
-        rows = [[self.picture(mix, start, end, way) for mix in mixtures] for way in (0.0, 0.5, 1.0)]
-        return torch.stack([torch.stack(row) for row in rows])
+        drawn = [self.picture(mix, start, end, way) for way in (0.0, 0.5, 1.0) for mix in mixtures]
+        return torch.stack(drawn).unflatten(0, (3, -1))
 
     def render(self, start: int, end: int, way: float, truncation: float, **weights: float) -> bytes:
         """PNG of the picture."""
@@ -74,7 +68,7 @@ class ClassMix:
         return png_bytes(picture[None], enlarge=max(1, 256 // self.generator.size))
 
     def view(self) -> PictureView:
-        """A slider for each class, and the walk, above the picture; half and half, so that each slider has a say."""
+        """The widget; it begins half and half, so that each slider has a say."""
         last = len(self.latents) - 1
         controls = {name: slider(name, 0.5 * (name in self.names[:2]), 0.0, 1.0, 0.05) for name in self.names} | {
             "start": BoundedIntText(0, min=0, max=last, description=f"from sample (0 to {last})"),
@@ -108,8 +102,8 @@ class MixingDemo:
             raise CourseError("there is nobody to borrow from: name at least one old class.")
         if unknown := [name for name in offered if name not in classes]:
             raise CourseError(f"there is no old class {unknown[0]!r}: choose among {', '.join(classes[:8])}, …")
-        self.generator, self.classes, self.offered, self.z = generator, list(classes), list(offered), z
-        self.space = space
+        self.generator, self.z, self.space = generator, z, space
+        self.classes, self.offered = list(classes), list(offered)
 
     def embedding(self, weights: Mapping[str, float]) -> Tensor:
         """``(E,)``: the weighted sum of embeddings; all zeros where nothing is borrowed."""
@@ -120,17 +114,15 @@ class MixingDemo:
 
     @torch.no_grad()
     def pictures(self, weights: Mapping[str, float], whole: bool = False) -> Tensor:
-        """``(N, 3, S, S)`` in [−1, 1] on the CPU.
+        """``(N, 3, S, S)`` in [−1, 1] on the CPU, for old class → how much of it.
 
-        Args:
-            weights: old class → how much of it.
-            whole: mixes γ instead of γ − 1, a mistake worth seeing: every channel is multiplied by the sum of weights.
+        ``whole`` mixes γ instead of γ − 1, a mistake worth seeing: every channel is multiplied by the sum of weights.
         """
         extra = sum(weights.values()) - 1
+        norms = [module for module in self.generator.modules() if whole and isinstance(module, ClassNorm)]
         with ExitStack() as hooks:
-            for norm in (module for module in self.generator.modules() if isinstance(module, ClassNorm)):
-                if whole:
-                    hooks.enter_context(norm.gain.register_forward_hook(lambda layer, inputs, gain: gain + extra))
+            for norm in norms:
+                hooks.enter_context(norm.gain.register_forward_hook(lambda layer, inputs, gain: gain + extra))
             drawn = self.generator(self.z, self.embedding(weights).expand(len(self.z), -1))
         return (drawn if self.space is None else self.space.decode(drawn)).cpu()
 
@@ -139,10 +131,8 @@ class MixingDemo:
         return png_bytes(self.pictures(weights, whole), enlarge=2)
 
     def view(self) -> PictureView:
-        """A slider for the weight of each class offered, above the pictures."""
-        controls: dict[str, Widget] = {
-            name: slider(name, float(name == self.offered[0]), -1.0, 1.5, 0.05) for name in self.offered
-        }
+        """The widget."""
+        controls = {name: slider(name, float(name == self.offered[0]), -1.0, 1.5, 0.05) for name in self.offered}
         controls["whole"] = Checkbox(False, description="mix γ instead of γ − 1", indent=False)
         alt = f"{len(self.z)} pictures of a class with these mixing weights, each with its own noise."
         return PictureView(self.render, controls, alt)

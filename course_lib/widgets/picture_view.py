@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets as widgets
+from IPython import display
 from PIL import Image
 
 from ..figures import picture_html
@@ -21,10 +22,8 @@ SLOW = 0.2
 
 
 def slider(description: str, value: float, low: float, high: float, step: float = 1) -> widgets.Widget:
-    """A slider that waits for the mouse to be released, so that a slow picture is not drawn for every place between.
-
-    It gives whole numbers where ``value`` is one.
-    """
+    """A slider of whole numbers where ``value`` is one; it waits for the mouse to be released, so that a slow picture
+    is not drawn for every place between."""
     kind = widgets.IntSlider if isinstance(value, int) else widgets.FloatSlider
     return kind(value, min=low, max=high, step=step, description=description, continuous_update=False)
 
@@ -34,13 +33,10 @@ def choice(options: Sequence[str], value: str | None = None, description: str = 
 
     Not a drop-down: with one focused, JupyterLab takes the arrow keys and letters for its own commands.
     """
-    options = list(options)
-    start = options[0] if value is None else value
-    if len(options) <= 6 and sum(map(len, options)) <= 60:
-        buttons = widgets.ToggleButtons(options=options, value=start, description=description)
-        buttons.style.button_width = "auto"
-        return buttons
-    return widgets.SelectionSlider(options=options, value=start, description=description, continuous_update=False)
+    settings = {"options": list(options), "value": options[0] if value is None else value, "description": description}
+    if len(options) > 6 or sum(map(len, options)) > 60:
+        return widgets.SelectionSlider(**settings, continuous_update=False)
+    return widgets.ToggleButtons(**settings, style={"button_width": "auto"})
 
 
 class PictureView:
@@ -55,8 +51,7 @@ class PictureView:
     def __init__(self, render: Callable[..., bytes], controls: dict[str, widgets.Widget], alt: str):
         self.render, self.controls = render, controls
         for name, control in controls.items():
-            if not control.description:
-                control.description = name.replace("_", " ")
+            control.description = control.description or name.replace("_", " ")
             control.observe(self._update, names="value")
         # One width for all labels, so that the controls stand in line and no label is cut off; beside it every control
         # keeps 300 pixels, or its slider would have no track.
@@ -66,8 +61,7 @@ class PictureView:
             if not isinstance(control, widgets.ToggleButtons):
                 control.layout.width = f"calc({widest + 1}ch + 300px)"
         self.picture = widgets.Image(format="png")
-        self.label, self.message = widgets.Label(alt), widgets.Label("")
-        self.seconds = 0.0
+        self.label, self.message, self.seconds = widgets.Label(alt), widgets.Label(""), 0.0
         self._render()
         width, height = Image.open(io.BytesIO(self.picture.value)).size
         # Of its own size: a box would stretch it to the width of the page.
@@ -96,9 +90,6 @@ class PictureView:
         return widgets.VBox([*self.controls.values(), self.picture, self.label, self.message])
 
     def show(self) -> None:
-        """Displays it. Where no widget can live, as in a notebook that is not trusted yet, the first picture stands in
-        its place."""
-        from IPython.display import display
-
-        found = self.box()._repr_mimebundle_()
-        display(found | {"text/html": picture_html(self.picture.value, self.label.value)}, raw=True)
+        """Displays it; where no widget can live, as in a notebook that is not trusted yet, its first picture."""
+        instead = {"text/html": picture_html(self.picture.value, self.label.value)}
+        display.display(self.box()._repr_mimebundle_() | instead, raw=True)

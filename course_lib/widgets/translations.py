@@ -56,7 +56,7 @@ class TextBox:
     def view(
         self, sentence: str = "a smiling person with long pink hair", other: str = "a sad person with long pink hair"
     ) -> PictureView:
-        """Controls above the pictures, which wait until a sentence is complete (Enter, or leaving the box)."""
+        """The widget; its pictures wait until a sentence is complete (Enter, or leaving the box)."""
         controls = {
             "sentence": Text(sentence, continuous_update=False),
             "other": Text(other, description="second sentence", continuous_update=False),
@@ -73,13 +73,12 @@ class TextBox:
 class SourceView:
     """One picture, several sources: what the chosen source leaves open differs from sample to sample.
 
-    The same residuals are used for every source and input.
+    The same residuals, drawn from ``seed``, are used for every source and input.
 
     Args:
         sources: name → (translator, ``(N, *condition_shape)``); all translators have one target.
         pictures: ``(N, 3, S, S)`` in [−1, 1], the inputs.
         samples: translations shown.
-        seed: of their residuals.
     """
 
     def __init__(
@@ -104,7 +103,7 @@ class SourceView:
         return png_bytes(self.strip(source, index, temperature), enlarge=2)
 
     def view(self) -> PictureView:
-        """Controls above the picture."""
+        """The widget."""
         last = len(self.pictures) - 1
         controls = {
             "source": SelectionSlider(options=list(self.sources), continuous_update=False),
@@ -120,9 +119,7 @@ class CrossView:
 
     Args:
         translator: trained.
-        pictures: ``(N, 3, S, S)``.
-        latent: ``(N, D)`` of them.
-        condition: ``(N, *condition_shape)`` of them.
+        pictures, latent, condition: ``(N, 3, S, S)``, ``(N, D)`` and ``(N, *condition_shape)``.
     """
 
     @torch.no_grad()
@@ -144,7 +141,7 @@ class CrossView:
         return png_bytes(self.strip(residual_of, condition_of), enlarge=3)
 
     def view(self) -> PictureView:
-        """Controls above the picture."""
+        """The widget."""
         last = len(self.pictures) - 1
         controls = {
             "residual_of": slider("residual v from", 0, 0, last),

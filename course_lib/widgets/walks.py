@@ -1,5 +1,6 @@
 """Walks between pictures: through the residuals of a translator, the styles of a StyleGAN, the codes of a transferred
-GAN, the latents of an autoencoder. A walk that is not possible is a ``CourseError``."""
+GAN, the latents of an autoencoder. A walk that is not possible is a ``CourseError``; each strip is the static twin of
+its widget."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,8 +20,6 @@ from .picture_view import PictureView, choice, slider
 
 __all__ = ["CodeWalk", "ResidualWalk", "StyleWalk", "latent_mix_view"]
 
-_WIDTH = 160  # pixels of a small picture on the screen
-
 
 def _check_walk(samples: int, space: str = "w") -> None:
     if samples < 2:
@@ -30,7 +29,6 @@ def _check_walk(samples: int, space: str = "w") -> None:
 
 
 def _walk_controls(samples: int, truncation: float) -> dict[str, Widget]:
-    """Two samples, the space, the way between them, truncation."""
     return {
         "first": slider("left sample", 0, 0, samples - 1),
         "second": slider("right sample", 1, 0, samples - 1),
@@ -41,7 +39,8 @@ def _walk_controls(samples: int, truncation: float) -> dict[str, Widget]:
 
 
 def _enlarged(pictures: Tensor) -> bytes:
-    return png_bytes(pictures, enlarge=max(1, _WIDTH // pictures.shape[-1]))
+    """PNG in which each picture is about 160 pixels wide."""
+    return png_bytes(pictures, enlarge=max(1, 160 // pictures.shape[-1]))
 
 
 class ResidualWalk:
@@ -53,8 +52,7 @@ class ResidualWalk:
         translator: its source has ``shrink`` and ``size`` as :class:`course_lib.translation.LowResolution` has; they
             show what the input keeps of a picture.
         inputs: name → picture ``(3, S, S)`` in [−1, 1].
-        stops: random residuals on the path, two or more.
-        seed: of these.
+        stops: random residuals on the path, two or more, drawn from ``seed``.
     """
 
     def __init__(self, translator: Translator, inputs: dict[str, Tensor], stops: int = 9, seed: int = 0):
@@ -88,17 +86,13 @@ class ResidualWalk:
         return png_bytes(torch.cat([small[:1], picture, small[1:]]), enlarge=4)
 
     def view(self, alt: str = "") -> PictureView:
-        """Controls above the picture; it is fast enough to follow the mouse.
-
-        ``alt`` says what is to be seen where the source is no low resolution.
-        """
-        last = float(len(self.stops) - 1)
+        """The widget, fast enough to follow the mouse; ``alt`` where the source is no low resolution."""
+        last, size = float(len(self.stops) - 1), self.translator.source.size
         controls = {
             "name": choice(self.names, description="face"),
             "position": FloatSlider(0.0, min=0.0, max=last, step=0.1, description="walk through v"),
             "temperature": FloatSlider(1.0, min=0.0, max=1.5, step=0.1, description="temperature"),
         }
-        size = self.translator.source.size
         low = f"Left: the {size}-pixel input. Middle: the answer for this v. Right: the answer shrunk to {size} pixels."
         return PictureView(self.render, controls, alt or low)
 
@@ -108,17 +102,16 @@ class StyleWalk:
 
     Args:
         source: a generator of one style a picture.
+        samples: how many samples can be chosen; ``seed`` draws their z and the noise maps.
         space: decodes what it draws, where that is latents.
-        samples: how many samples can be chosen.
-        seed: of their z, and of the noise maps.
     """
 
     def __init__(self, source: StyleGAN, samples: int = 12, seed: int = 0, space: LatentSpace | None = None):
         _check_walk(samples)
         self.source, self.seed, self.space = source, seed, space
-        draws = torch.Generator().manual_seed(seed)
         # Computed once: a step is then one pass of the synthesis network.
         self.mean = source.mean_style()
+        draws = torch.Generator().manual_seed(seed)
         self.z = torch.randn(samples, source.config.latent, generator=draws).to(self.mean)
         self.blocks = len(source.synthesis.blocks)
 
@@ -127,6 +120,7 @@ class StyleWalk:
         """Styles ``(1, blocks, latent)`` between the samples of numbers ``first`` (way 0) and ``second`` (way 1).
 
         Args:
+            first, second, way: see above.
             space: ``z`` goes along an arc before the mapping network, ``w`` along a straight line behind it.
             truncation: 1 keeps styles, 0 gives the mean style.
             cut: blocks from this number on take the style of the second sample; the number of blocks means none.
@@ -134,11 +128,11 @@ class StyleWalk:
         _check_walk(len(self.z), space)
         ends = self.z[[first, second]]
         if space == "z":
-            styles = self.source.mapping(torch.cat([slerp(ends[:1], ends[1:], way), ends[1:]]))
+            walked, other = self.source.mapping(torch.cat([slerp(ends[:1], ends[1:], way), ends[1:]]))
         else:
-            styles = self.source.mapping(ends)
-            styles = torch.cat([torch.lerp(styles[:1], styles[1:], way), styles[1:]])
-        walked, other = torch.lerp(self.mean, styles, truncation)[:, None]
+            start, other = self.source.mapping(ends)
+            walked = torch.lerp(start, other, way)
+        walked, other = (torch.lerp(self.mean, style, truncation).view(1, -1) for style in (walked, other))
         return torch.stack([walked if index < cut else other for index in range(self.blocks)], 1)
 
     @torch.no_grad()
@@ -151,7 +145,7 @@ class StyleWalk:
 
     def strip(self, first: int, second: int, ways: Sequence[float], space: str = "w", truncation: float = 0.7,
               cut: int | None = None) -> Tensor:  # fmt: skip
-        """``(len(ways), 3, S, S)``: the static twin of the widget."""
+        """``(len(ways), 3, S, S)``; arguments as for :meth:`style`."""
         cut = self.blocks if cut is None else cut
         return self.pictures(torch.cat([self.style(first, second, way, space, truncation, cut) for way in ways]))
 
@@ -166,7 +160,7 @@ class StyleWalk:
         return ["nowhere", *(f"block {number} on" for number in range(self.blocks, 1, -1))]
 
     def view(self) -> PictureView:
-        """Controls above the picture."""
+        """The widget."""
         controls = _walk_controls(len(self.z), 0.7) | {
             "cut": choice(self._cuts(), description="right style rules from"),
             "noise": slider("noise maps", 0, 0, 9),
@@ -182,24 +176,22 @@ class CodeWalk:
 
     Args:
         gans: name → transferred GAN with a mean code; several targets can be compared.
-        samples: how many samples can be chosen.
-        seed: of their noise.
+        samples: how many samples can be chosen; ``seed`` draws their noise.
     """
 
     def __init__(self, gans: dict[str, TransferredGAN], samples: int = 12, seed: int = 0):
         _check_walk(samples)
         if not gans:
             raise CourseError("a walk needs a transferred GAN.")
-        self.gans = gans
+        self.gans, self.samples = gans, samples
         self.noise = {name: gan.noise(samples, seed) for name, gan in gans.items()}
 
     @torch.no_grad()
     def strip(self, target: str, first: int, second: int, ways: Sequence[float], space: str = "w",
               truncation: float = 1.0) -> Tensor:  # fmt: skip
-        """``(len(ways), 3, S, S)`` on the CPU: the static twin. Arguments as in :meth:`StyleWalk.style`."""
-        gan, ends = self.gans[target], self.noise[target][[first, second]]
-        _check_walk(len(self.noise[target]), space)
-        share = torch.tensor(list(ways))[:, None]
+        """``(len(ways), 3, S, S)`` on the CPU; arguments as for :meth:`StyleWalk.style`."""
+        _check_walk(self.samples, space)
+        gan, ends, share = self.gans[target], self.noise[target][[first, second]], torch.tensor(list(ways))[:, None]
         if space == "z":
             codes = gan.codes(torch.lerp(ends[:1], ends[1:], share), truncation)
         else:
@@ -212,9 +204,8 @@ class CodeWalk:
         return _enlarged(self.strip(target, first, second, (0.0, way, 1.0), space, truncation))
 
     def view(self) -> PictureView:
-        """Controls above the picture."""
-        samples = len(next(iter(self.noise.values())))
-        controls = {"target": choice(list(self.gans), description="target")} | _walk_controls(samples, 1.0)
+        """The widget."""
+        controls = {"target": choice(list(self.gans), description="target")} | _walk_controls(self.samples, 1.0)
         return PictureView(self.render, controls, "Left and right: two samples. Middle: the picture between them.")
 
 
@@ -231,13 +222,13 @@ def latent_mix_view(
     """
     if len(latents) < 2 or not directions:
         raise CourseError("the mixer needs two pictures or more and at least one direction.")
-    names = list(latents)
 
     def render(first: str, second: str, amount: float, attribute: str, strength: float) -> bytes:
         start, end = latents[first], latents[second]
         middle = torch.lerp(start, end, amount) + strength * directions[attribute]
         return png_bytes(decode(torch.stack([start, middle, end])).float().cpu(), enlarge=3)
 
+    names = list(latents)
     controls = {
         "first": choice(names, description="left"),
         "second": choice(names, names[1], "right"),
