@@ -1,8 +1,5 @@
-"""Files of training, written so that a crash at any instant leaves whole ones behind: the state of a run, and shipped
-weights with their cards.
-
-A run resumes only with the settings and the data that it was started with: those stand in its state, too. Shipped
-weights are a ``.safetensors`` file and, beside it, a JSON card that says where it comes from.
+"""Files of training, written so that a crash at any instant leaves whole ones behind: shipped weights, each with a JSON
+card that says where it comes from, and the state of a run, which resumes only with its own settings and data.
 """
 
 import hashlib
@@ -26,26 +23,21 @@ from ..paths import CHECKPOINTS
 from .method import History, Method
 
 __all__ = ["Card", "Snapshot", "atomic_write", "data_of", "flatten_optimizer", "folder_of", "load_card", "load_weights"]
-__all__ += ["read_state", "save_weights", "settings_of", "unflatten_optimizer", "write_state", "write_together"]
+__all__ += ["read_state", "save_weights", "settings_of", "unflatten_optimizer", "write_state"]
 
 
-def atomic_write(path: Path, write: Callable[[Path], Any]) -> None:
+def atomic_write(path: Path, write: Callable[[Path], Any], *more: tuple[Path, Callable[[Path], Any]]) -> None:
     """Calls ``write(temporary)`` beside ``path``, flushes to disk, then renames: readers never see half a file.
 
+    What belongs to it (``more``) is written after it, and all is on the disk before the first is renamed.
+
     Raises:
-        CourseError: the disk is full or not writable; the old file is untouched and no part is left.
+        CourseError: the disk is full or not writable; the old files are untouched and no part is left.
     """
-    write_together([(path, write)])
-
-
-def write_together(files: list[tuple[Path, Callable[[Path], Any]]]) -> None:
-    """Like :func:`atomic_write` for files that belong together, written in this order: all are on the disk before the
-    first is renamed."""
+    files = [(path, write), *more]
     parts = [path.with_name(f".{path.name}.{os.getpid()}.part") for path, _ in files]
-    name = files[0][0].name
     try:
         for (path, write), part in zip(files, parts, strict=True):
-            name = path.name
             path.parent.mkdir(parents=True, exist_ok=True)
             write(part)
             # safetensors makes files that only their owner may read.
@@ -57,7 +49,7 @@ def write_together(files: list[tuple[Path, Callable[[Path], Any]]]) -> None:
             _flush_folder(path.parent)
     except (OSError, SafetensorError) as error:
         reason = explain(error) if isinstance(error, OSError) else str(error)
-        raise CourseError(f"{name} could not be written; nothing was overwritten ({reason}).") from error
+        raise CourseError(f"{path.name} could not be written; nothing was overwritten ({reason}).") from error
     finally:
         for part in parts:
             with suppress(OSError):
@@ -65,7 +57,7 @@ def write_together(files: list[tuple[Path, Callable[[Path], Any]]]) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Makes a rename survive a power cut. Some systems have no such thing for folders; the rename itself is done."""
+    """Makes a rename survive a power cut, on systems that have such a thing for folders."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -82,14 +74,12 @@ class Card:
     """What a checkpoint is, how it was made and how good it is.
 
     Attributes:
-        name: file name without suffix.
-        kind: which class reads it, for example ``classifier``.
+        name, kind: file name without suffix, and which class reads it, for example ``classifier``.
         config: constructor arguments of that class.
-        recipe: arguments of the recipe that trained it.
-        steps, seconds, device, seed: of the training run.
+        recipe, steps, seconds, device, seed: of the training run.
         data: data set name and hash of its files.
         metrics: measured on held-out data; every name says on which part and with which features.
-        curve: step → logged values, so that a quick run can draw the whole learning curve beside its own.
+        curve: logged values, so that a quick run can draw the whole learning curve beside its own.
         sha256: of the weight file.
         notes: anything a user must know.
     """
@@ -120,7 +110,7 @@ _SCALE = "//scale"
 """What is added to a tensor's name for the scales of its rows, where it is stored in 8 bits."""
 
 
-def _stored(name: str, tensor: Tensor, bits: int, fine: tuple[str, ...] = ()) -> dict[str, Tensor]:
+def _stored(name: str, tensor: Tensor, bits: int, fine: tuple[str, ...]) -> dict[str, Tensor]:
     tensor = tensor.detach().cpu().contiguous().clone()
     if not tensor.is_floating_point() or bits == 32 or not tensor.numel():
         return {name: tensor}
@@ -133,13 +123,10 @@ def _stored(name: str, tensor: Tensor, bits: int, fine: tuple[str, ...] = ()) ->
 
 
 def _loaded(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    scales = {name.removesuffix(_SCALE): t for name, t in tensors.items() if name.endswith(_SCALE)}
-    loaded = {}
-    for name, tensor in tensors.items():
-        if name in scales:
-            loaded[name] = tensor.float() * scales[name].view(-1, *[1] * (tensor.ndim - 1))
-        elif not name.endswith(_SCALE):
-            loaded[name] = tensor.float() if tensor.dtype == torch.float16 else tensor
+    loaded = {name: t.float() if t.dtype == torch.float16 else t for name, t in tensors.items()}
+    for name in [name for name in tensors if name.endswith(_SCALE)]:
+        scale, rows = loaded.pop(name), loaded[name.removesuffix(_SCALE)]
+        loaded[name.removesuffix(_SCALE)] = rows.float() * scale.view(-1, *[1] * (rows.ndim - 1))
     return loaded
 
 
@@ -149,27 +136,23 @@ def save_weights(
     """Writes a state dict and its card, into which the file's hash goes.
 
     Args:
-        bits: how floating-point tensors are stored. 16 is half precision. 8 keeps large matrices and kernels as whole
-            numbers with one scale a row, about 0.4 % of the row's largest value: nothing that a deep network shows.
-            32 keeps all.
+        bits: of floating-point tensors. 16 is half precision, 32 keeps all. 8 keeps large matrices and kernels as whole
+            numbers with one scale a row, about 0.4 % of the row's largest value.
         fine: endings of the names of tensors for which 8 bits are too coarse: they get 16.
 
     Raises:
         CourseError: the disk is full; an older checkpoint of that name is kept.
     """
     path, card_path = _paths(card.name, folder)
-    stored: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        stored |= _stored(name, tensor, bits, fine)
+    stored = {key: one for name, t in tensors.items() for key, one in _stored(name, t, bits, fine).items()}
 
     def write_weights(part: Path) -> None:
         save_file(stored, part)
         card.sha256 = hashlib.sha256(part.read_bytes()).hexdigest()
 
-    def write_card(part: Path) -> None:
-        part.write_text(json.dumps(asdict(card), indent=1) + "\n")
-
-    write_together([(path, write_weights), (card_path, write_card)])
+    atomic_write(
+        path, write_weights, (card_path, lambda part: part.write_text(json.dumps(asdict(card), indent=1) + "\n"))
+    )
     return path
 
 
@@ -186,9 +169,8 @@ def load_card(name: str, folder: Path = CHECKPOINTS) -> Card:
                 f"{weights} is there and its card {path.name} is missing: put the card that was written with it beside."
             )
         known = ", ".join(sorted(p.stem for p in folder.glob("*.safetensors") if p.with_suffix(".json").is_file()))
-        where = f"there is no checkpoint {name!r} in {folder} (there: {known or 'none'})"
-        train = f"train it with `make train NAME={name}`"
-        raise CourseError(f"{where}: {train if folder == CHECKPOINTS else 'check the name and the folder'}.")
+        advice = f"train it with `make train NAME={name}`" if folder == CHECKPOINTS else "check the name and the folder"
+        raise CourseError(f"there is no checkpoint {name!r} in {folder} (there: {known or 'none'}): {advice}.")
     try:
         return Card(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
@@ -196,15 +178,14 @@ def load_card(name: str, folder: Path = CHECKPOINTS) -> Card:
 
 
 def _restore(folder: Path) -> str:
-    """What to do about a damaged file."""
-    if folder == CHECKPOINTS:
-        return "restore it with `git checkout checkpoints`"
-    return f"copy it into {folder} again, or train it again"
+    shipped = folder == CHECKPOINTS
+    return (
+        "restore it with `git checkout checkpoints`" if shipped else f"copy it into {folder} again, or train it again"
+    )
 
 
 def folder_of(name: str, folder: Path) -> Path:
-    """``folder`` if the checkpoint lies there, else that of the shipped ones: a run of your own starts at a shipped
-    one."""
+    """``folder`` if the checkpoint lies there, else that of the shipped ones, at which a run of your own starts."""
     return folder if _paths(name, folder)[1].is_file() else CHECKPOINTS
 
 
@@ -255,11 +236,7 @@ def write_state(path: Path, tensors: dict[str, Tensor], plain: dict) -> None:
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """Reads what :func:`write_state` wrote; nothing in it is ever executed.
-
-    Raises:
-        CourseError: the file is missing, truncated or of another kind.
-    """
+    """Reads what :func:`write_state` wrote; a CourseError where the file is missing, truncated or of another kind."""
     try:
         with safe_open(path, framework="pt") as file:
             plain = json.loads((file.metadata() or {})["state"])
@@ -274,7 +251,7 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict]:
 
 # --- what a resumed run must share with its beginning -----------------------------------------------------------------
 
-_SPEED = {"params", "fused", "foreach", "capturable", "differentiable"}
+_FREE = {"params", "lr", "fused", "foreach", "capturable", "differentiable"}
 """What an optimiser's groups hold that does not change what it computes, or stands elsewhere."""
 
 
@@ -285,13 +262,12 @@ def settings_of(method: Method) -> dict[str, Any]:
     # From the end, so that a method that remembers how far it is remembers the beginning.
     found["learning-rate schedule"] = [round(method.learning_rate(k / 4), 6) for k in (4, 3, 2, 1, 0)]
     for name, optimizer in method.optimizers.items():
-        groups = [{key: value for key, value in one.items() if key not in _SPEED} for one in optimizer.param_groups]
-        found[f"learning rate of {name}"] = [float(one.pop("lr")) for one in groups]
+        groups = [{key: value for key, value in one.items() if key not in _FREE} for one in optimizer.param_groups]
+        found[f"learning rate of {name}"] = [float(one["lr"]) for one in optimizer.param_groups]
         found[f"optimiser of {name}"] = [type(optimizer).__name__, groups]
     for name, value in vars(method).items():
         # What stands in a frozen dataclass does not change while the method trains; other attributes may.
-        told = is_dataclass(value) and type(value).__dataclass_params__.frozen and not hasattr(value, "content_hash")
-        if told:
+        if is_dataclass(value) and type(value).__dataclass_params__.frozen and not hasattr(value, "content_hash"):
             plain = {one.name: getattr(value, one.name) for one in fields(value)}
             found |= {f"{name}.{key}": one for key, one in plain.items() if isinstance(one, (bool, int, float, str))}
     return json.loads(json.dumps(found, default=str))
@@ -301,19 +277,25 @@ def data_of(method: Method) -> dict[str, list]:
     """What a method trains on, in a few numbers each: tensors with one row for each item, and image sets.
 
     Whole numbers count bit for bit. Floats may come from a network, whose last digits differ between machines: of them
-    the mean, the mean size and a mean that tells rows apart are kept, and compared with a tolerance.
+    the mean, the mean size and a mean that tells rows apart are compared with a tolerance.
     """
     found: dict[str, list] = {}
 
     def visit(name: str, value: Any, depth: int) -> None:
+        members: Any = ()
         if isinstance(value, Tensor):
             if value.ndim and len(value) == method.length:
                 found[name] = _digest(value)
         elif hasattr(value, "content_hash"):
             found[name] = [value.content_hash()]
-        elif depth < 3:
-            for key, one in _members(value):
-                visit(f"{name}.{key}", one, depth + 1)
+        elif is_dataclass(value) and not isinstance(value, type):
+            members = [(one.name, getattr(value, one.name)) for one in fields(value)]
+        elif isinstance(value, dict):
+            members = value.items()
+        elif isinstance(value, list | tuple) and len(value) <= 64:
+            members = enumerate(value)
+        for key, one in members if depth < 3 else ():
+            visit(f"{name}.{key}", one, depth + 1)
 
     for name, value in vars(method).items():
         if name not in ("modules", "optimizers", "plain", "ema"):
@@ -321,21 +303,10 @@ def data_of(method: Method) -> dict[str, list]:
     return found
 
 
-def _members(value: Any) -> list[tuple[Any, Any]]:
-    if is_dataclass(value) and not isinstance(value, type):
-        return [(one.name, getattr(value, one.name)) for one in fields(value)]
-    if isinstance(value, dict):
-        return list(value.items())
-    return list(enumerate(value)) if isinstance(value, list | tuple) and len(value) <= 64 else []
-
-
 def _digest(rows: Tensor) -> list:
-    rows = rows.detach().flatten(1) if rows.ndim > 1 else rows.detach()[:, None]
+    rows = rows.detach().reshape(len(rows), -1)
     if not rows.is_floating_point():
-        check = 0
-        for part in rows.split(4096):
-            check = zlib.crc32(part.cpu().contiguous().view(torch.uint8).numpy(), check)
-        return [list(rows.shape), check]
+        return [list(rows.shape), zlib.crc32(rows.cpu().contiguous().view(torch.uint8).numpy())]
     means = torch.cat([part.double().mean(1) for part in rows.split(4096)])
     size = torch.cat([part.double().abs().mean(1) for part in rows.split(4096)]).mean()
     place = torch.cos(0.7 * torch.arange(len(means), dtype=torch.float64, device=means.device))
@@ -357,61 +328,49 @@ def _shown(value: Any) -> str:
 
 def _differences(plain: dict[str, Any], settings: dict[str, Any], data: dict[str, list]) -> list[str]:
     """What a resumed run would change, in words; a file of an older course says nothing of it."""
-    old, found = plain.get("settings", {"seed": plain["seed"]}), []
-    for name in old:
-        now = settings.get(name)
-        if old[name] != now:
-            found.append(f"{name} {_shown(old[name])}, not {_shown(now)}")
-    known = plain.get("data", data)
-    if any(name not in data or not _same_data(known[name], data[name]) for name in known) or set(data) - set(known):
+    old, known = plain.get("settings", {"seed": plain["seed"]}), plain.get("data", data)
+    found = [
+        f"{name} {_shown(value)}, not {_shown(settings.get(name))}"
+        for name, value in old.items()
+        if value != settings.get(name)
+    ]
+    if set(known) != set(data) or not all(_same_data(known[name], data[name]) for name in data):
         found.append("other data")
     return found
 
 
+@dataclass
 class Snapshot:
     """The state file of one run: weights, averages, optimisers, loss scale, the learning curve, and how it was made.
 
     Random numbers and data order are functions of seed and step, so there is nothing of theirs to keep.
 
-    Args:
+    Attributes:
         folder: of the run.
-        modules, averages, optimizers: the trained networks, their moving averages, and optimisers, by name.
+        networks: ``module/NAME`` and ``ema/NAME`` → trained networks and their moving averages.
+        optimizers: by name.
         precision: Fabric's precision plugin; under ``16-mixed`` it carries the loss scale.
         settings, data: of the run, see :func:`settings_of` and :func:`data_of`; it resumes only with its own.
     """
 
-    file_name = "state.safetensors"
+    folder: Path
+    networks: dict[str, nn.Module]
+    optimizers: dict[str, torch.optim.Optimizer]
+    precision: Any
+    settings: dict[str, Any]
+    data: dict[str, list]
 
-    def __init__(
-        self,
-        folder: Path,
-        modules: dict[str, nn.Module],
-        averages: dict[str, nn.Module],
-        optimizers: dict[str, torch.optim.Optimizer],
-        precision: Any,
-        settings: dict[str, Any],
-        data: dict[str, list],
-    ):
-        self.folder, self.path = folder, folder / self.file_name
-        self.kinds = {"module": modules, "ema": averages}
-        self.optimizers, self.precision, self.settings, self.data = optimizers, precision, settings, data
-
-    def exists(self) -> bool:
-        """Whether there is a state to continue from."""
-        return self.path.is_file()
-
-    def discard_parts(self) -> None:
-        """Removes the half-written files of processes that were killed while they saved."""
-        for part in self.folder.glob(f".{self.file_name}.*.part"):
-            part.unlink(missing_ok=True)
+    @property
+    def path(self) -> Path:
+        return self.folder / "state.safetensors"
 
     def save(self, history: History, sums: dict[str, list[float]]) -> None:
         """Writes the state after ``history.steps`` steps; ``sums`` are values since the last point of the curve."""
-        tensors: dict[str, Tensor] = {}
-        for kind, modules in self.kinds.items():
-            for name, module in modules.items():
-                tensors |= {f"{kind}/{name}/{key}": value for key, value in module.state_dict().items()}
-        plain: dict[str, Any] = {
+        parts = {place: network.state_dict() for place, network in self.networks.items()}
+        optimizers = {}
+        for name, optimizer in self.optimizers.items():
+            parts[f"optimizer/{name}"], optimizers[name] = flatten_optimizer(optimizer.state_dict())
+        plain = {
             "step": history.steps,
             "seconds": history.seconds,
             "curve": history.curve,
@@ -420,33 +379,36 @@ class Snapshot:
             "settings": self.settings,
             "data": self.data,
             "precision": self.precision.state_dict(),
-            "optimizers": {},
+            "optimizers": optimizers,
         }
-        for name, optimizer in self.optimizers.items():
-            flat, plain["optimizers"][name] = flatten_optimizer(optimizer.state_dict())
-            tensors |= {f"optimizer/{name}/{key}": value for key, value in flat.items()}
+        tensors = {f"{place}/{key}": value for place, part in parts.items() for key, value in part.items()}
         write_state(self.path, tensors, plain)
 
     def restore(self, history: History) -> dict[str, list[float]]:
-        """Loads the state into modules, averages, optimisers and ``history``; returns the ``sums`` of :meth:`save`.
+        """Loads the state into networks, optimisers and ``history``; returns the ``sums`` of :meth:`save`.
 
         Raises:
             CourseError: the file is damaged, of other settings or data, or of another method or size.
         """
         tensors, plain = read_state(self.path)
+        parts: dict[str, dict[str, Tensor]] = {}
         try:
-            self._check_names(tensors, plain)
+            for key, value in tensors.items():
+                kind, name, inside = key.split("/", 2)
+                parts.setdefault(f"{kind}/{name}", {})[inside] = value
+            # What the state lacks is found when it is loaded.
+            if unknown := set(parts) - set(self.networks) - {f"optimizer/{name}" for name in self.optimizers}:
+                raise ValueError(f"it holds {', '.join(sorted(unknown)).replace('/', ' ')}")
             if different := _differences(plain, self.settings, self.data):
                 raise CourseError(
                     f"the run in {self.folder} was made with {'; '.join(different)}: resume it with what it was made "
                     "with, or start in another folder."
                 )
-            for kind, modules in self.kinds.items():
-                for name, module in modules.items():
-                    module.load_state_dict(_part(tensors, f"{kind}/{name}/"))
+            for place, network in self.networks.items():
+                network.load_state_dict(parts.get(place, {}))
             for name, optimizer in self.optimizers.items():
-                state = unflatten_optimizer(_part(tensors, f"optimizer/{name}/"), plain["optimizers"][name])
-                optimizer.load_state_dict(state)
+                own = unflatten_optimizer(parts.get(f"optimizer/{name}", {}), plain["optimizers"][name])
+                optimizer.load_state_dict(own)
                 _match_layout(optimizer)
             self.precision.load_state_dict(plain.get("precision", {}))
             history.steps, history.seconds, history.curve = plain["step"], plain["seconds"], plain["curve"]
@@ -457,24 +419,12 @@ class Snapshot:
                 f"the checkpoint in {self.folder} is of another method or size ({first}): start in another folder."
             ) from error
 
-    def _check_names(self, tensors: dict[str, Tensor], plain: dict) -> None:
-        """Refuses a state that holds more than this run has; what it lacks is found when it is loaded."""
-        for kind, known in (*self.kinds.items(), ("optimizer", self.optimizers)):
-            found = {key.split("/")[1] for key in tensors if key.startswith(f"{kind}/")}
-            if unknown := sorted(found - set(known)):
-                raise ValueError(f"it holds {kind} {', '.join(unknown)}")
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
 
 def _match_layout(optimizer: torch.optim.Optimizer) -> None:
     """Gives every per-parameter tensor the strides of its parameter.
 
-    Files hold contiguous tensors. Fused optimisers walk over parameter, gradient and moments by address, so with
-    channels-last parameters and contiguous moments they would pair the wrong elements, without a word. They read past
-    the end of moments that are too small, so parameters in another order are refused here.
+    Files hold contiguous tensors, and fused optimisers walk over parameter and moments by address: with channels-last
+    parameters they would pair the wrong elements, and read past the end of moments that are too small, without a word.
     """
     for parameter, slots in optimizer.state.items():
         for slot, value in slots.items():

@@ -1,8 +1,8 @@
 """The one training loop of the course, on Lightning Fabric.
 
 It knows no method: see :class:`~course_lib.training.method.Method` for what a method gives. Every random number of step
-``s`` comes from seeds made of (seed, s, rank), and so do the data indices. That is why a run that was killed and
-resumed ends in the same bits as one that was not: no generator state or data position could get out of step.
+``s`` and the data indices come from (seed, s, rank). That is why a run that was killed and resumed ends in the same
+bits as one that was not.
 """
 
 import logging
@@ -37,11 +37,7 @@ def is_first_process() -> bool:
 
 
 def launch(accelerator: str, precision: str) -> "Fabric":
-    """Fabric on this process's device; ``torchrun`` says how many processes there are, here and on other machines.
-
-    Raises:
-        CourseError: there is no such device or precision.
-    """
+    """Fabric on this process's device; ``torchrun`` says how many processes there are, here and on other machines."""
     if accelerator == "cpu" and precision.startswith("16"):
         # Fabric would take bfloat16 instead, with a warning that scrolls by.
         raise CourseError(f"precision {precision} needs a GPU: use bf16-mixed or 32-true here.")
@@ -56,9 +52,8 @@ def launch(accelerator: str, precision: str) -> "Fabric":
     nodes = max(1, int(os.environ.get("WORLD_SIZE", "1")) // devices) if "LOCAL_WORLD_SIZE" in os.environ else 1
     strategy = "ddp" if devices * nodes > 1 else "auto"
     try:
-        fabric = Fabric(
-            accelerator=accelerator, devices=devices, num_nodes=nodes, precision=precision, strategy=strategy
-        )
+        options = {"accelerator": accelerator, "strategy": strategy, "precision": precision}
+        fabric = Fabric(devices=devices, num_nodes=nodes, **options)
     except (ValueError, RuntimeError, MisconfigurationException) as error:
         raise CourseError(f"training cannot start with these settings: {str(error).splitlines()[0]}") from error
     fabric.launch()
@@ -92,16 +87,9 @@ class _Prepared:
 
 
 class ShuffledIndices:
-    """Epochs of shuffled indices, addressed by batch number.
+    """Epochs of shuffled indices below ``length``, addressed by batch number.
 
-    Args:
-        length: number of items; at least one.
-        batch_size: items per batch of one process.
-        seed: of the permutations; epoch ``e`` uses its own.
-        rank, world: this process and how many there are; processes take disjoint slices of each global batch.
-
-    Raises:
-        CourseError: there are no items.
+    ``batch_size`` is that of one process; process ``rank`` of ``world`` takes its own slice of each global batch.
     """
 
     def __init__(self, length: int, batch_size: int, seed: int = 0, rank: int = 0, world: int = 1):
@@ -121,46 +109,6 @@ class ShuffledIndices:
             generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
             self._epoch, self._order = epoch, torch.randperm(self.length, generator=generator)
         return self._order
-
-
-class _Meter:
-    """Collects the scalars of each step in ``sums``: name → values since the last :meth:`means`.
-
-    ``eager`` reads each number at once. On a GPU reading waits for the device, so there it is left to :meth:`read`,
-    which the loop calls before it logs or saves.
-    """
-
-    def __init__(self, eager: bool):
-        self.eager = eager
-        self.sums: dict[str, list[float]] = {}
-        self.pending: list[tuple[int, dict]] = []
-
-    def add(self, step: int, loss: Loss) -> None:
-        """Records one phase of ``step``."""
-        self.pending.append((step, {f"loss/{loss.optimizer}": loss.value, **loss.scalars}))
-        if self.eager:
-            self.read()
-
-    def read(self) -> None:
-        """Reads what is pending.
-
-        Raises:
-            CourseError: a number is not finite; names it and the step.
-        """
-        for step, scalars in self.pending:
-            for name, value in scalars.items():
-                number = float(value.detach()) if isinstance(value, Tensor) else float(value)
-                if not math.isfinite(number):
-                    raise CourseError(f"{name} became {number} at step {step}: lower the learning rate.")
-                self.sums.setdefault(name, []).append(number)
-        self.pending.clear()
-
-    def means(self) -> dict[str, float]:
-        """Mean of each number since the last call."""
-        self.read()
-        means = {name: sum(values) / len(values) for name, values in self.sums.items()}
-        self.sums = {}
-        return means
 
 
 @contextmanager
@@ -184,16 +132,6 @@ def _interruptible() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, signal.default_int_handler if previous is None else previous)
 
 
-def _open_board(folder: Path, step: int) -> "SummaryWriter":
-    """TensorBoard; points that an interrupted run logged from ``step`` on are hidden."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    try:
-        return SummaryWriter(str(folder), purge_step=step)
-    except OSError as error:
-        raise CourseError(f"the curves could not be written ({explain(error)}).") from error
-
-
 def train(
     method: Method,
     budget: Budget,
@@ -215,10 +153,9 @@ def train(
     Args:
         batch_size: items per process and micro-batch; one step sees ``batch_size · accumulate · processes``.
         folder: where checkpoints and TensorBoard files go; None keeps nothing.
-        resume: continue from the checkpoint in ``folder`` if there is one. On the same machine the result has the same
-            bits as an uninterrupted run with the same budget in steps.
+        resume: continue from the checkpoint in ``folder`` if there is one; on the same machine to the same bits.
         seed: of data order, augmentation and noise.
-        accumulate: micro-batches whose gradients make one step: large batches in little memory.
+        accumulate: micro-batches whose gradients make one step.
         precision: as Fabric names it: ``32-true``, ``bf16-mixed``, ``16-mixed``.
         accelerator: ``cpu`` or ``cuda``.
 
@@ -236,8 +173,7 @@ def train(
     # Layers draw their noise from the global generators, which every step seeds; the caller's state comes back.
     cuda = [fabric.device] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
-        run = _Run(fabric, method, budget, batch_size, accumulate, seed, Path(folder) if folder else None)
-        run.settings["precision"] = precision
+        run = _Run(fabric, method, budget, batch_size, accumulate, seed, Path(folder) if folder else None, precision)
         try:
             run.start(resume)
             return run.loop(log_every, checkpoint_every, preview_every, progress)
@@ -257,18 +193,19 @@ class _Run:
         accumulate: int,
         seed: int,
         folder: Path | None,
+        precision: str,
     ):
-        self.accumulate = accumulate
         self.fabric, self.method, self.budget, self.seed, self.folder = fabric, method, budget, seed, folder
-        self.history, self.meter = History(), _Meter(eager=fabric.device.type == "cpu")
+        self.accumulate, self.history, self.originals = accumulate, History(), dict(method.modules)
         self.indices = ShuffledIndices(method.length, batch_size, seed, fabric.global_rank, fabric.world_size)
-        self.originals = dict(method.modules)
         self.base_rates = {n: [g["lr"] for g in one.param_groups] for n, one in method.optimizers.items()}
-        self.optimizers, self.averages = {}, {}
+        # Values of each number since the last point of the curve, and those that wait on the device to be read.
+        self.sums: dict[str, list[float]] = {}
+        self.pending: list[tuple[int, dict[str, Tensor | float]]] = []
         self.snapshot: Snapshot | None = None
         self.settings = settings_of(method) | {"seed": seed, "batch size": batch_size, "processes": fabric.world_size}
         # Gradient clipping is a choice of older runs, in their states.
-        self.settings |= {"accumulation": accumulate, "gradient clipping": None}
+        self.settings |= {"accumulation": accumulate, "gradient clipping": None, "precision": precision}
 
     def start(self, resume: bool) -> None:
         """Hands the networks to Fabric and, if asked, loads where an earlier run stopped."""
@@ -285,23 +222,36 @@ class _Run:
         }
         if self.folder is None:
             return
-        networks = self.originals, self.averages, method.optimizers
-        self.snapshot = Snapshot(self.folder, *networks, fabric.strategy.precision, self.settings, data)
-        if fabric.is_global_zero:
-            self.snapshot.discard_parts()
-        if resume and self.snapshot.exists():
-            self.meter.sums = self.snapshot.restore(self.history)
+        networks = {f"module/{name}": module for name, module in self.originals.items()}
+        networks |= {f"ema/{name}": average for name, average in self.averages.items()}
+        precision = fabric.strategy.precision
+        self.snapshot = Snapshot(self.folder, networks, method.optimizers, precision, self.settings, data)
+        if fabric.is_global_zero:  # of processes that were killed while they saved
+            for part in self.folder.glob(f".{self.snapshot.path.name}.*.part"):
+                part.unlink(missing_ok=True)
+        if resume and self.snapshot.path.is_file():
+            self.sums = self.snapshot.restore(self.history)
 
     def release(self) -> None:
         """Gives the method its own networks and learning rates back."""
         self.method.modules, self.method.plain = dict(self.originals), {}
         self.method.autocast = nullcontext
-        self._set_rates(self.method.optimizers, 1.0)
+        self._set_rates(1.0)
 
-    def _set_rates(self, optimizers: dict[str, torch.optim.Optimizer], factor: float) -> None:
-        for name, optimizer in optimizers.items():
+    def _set_rates(self, factor: float) -> None:
+        for name, optimizer in self.method.optimizers.items():
             for group, rate in zip(optimizer.param_groups, self.base_rates[name], strict=True):
                 group["lr"] = rate * factor
+
+    def _read(self) -> None:
+        """Reads the numbers that are pending; a CourseError names one that is not finite, and the step."""
+        for step, scalars in self.pending:
+            for name, value in scalars.items():
+                number = float(value.detach()) if isinstance(value, Tensor) else float(value)
+                if not math.isfinite(number):
+                    raise CourseError(f"{name} became {number} at step {step}: lower the learning rate.")
+                self.sums.setdefault(name, []).append(number)
+        self.pending.clear()
 
     def _generator(self, *parts: int) -> torch.Generator:
         """Seeds the global generators (dropout) and returns one, all from seed, rank and ``parts``: step, micro-batch
@@ -318,7 +268,7 @@ class _Run:
 
     def _step(self, step: int) -> None:
         method = self.method
-        self._set_rates(self.optimizers, method.learning_rate(self.budget.progress(step, self.history.seconds)))
+        self._set_rates(method.learning_rate(self.budget.progress(step, self.history.seconds)))
         batches = []
         for micro in range(self.accumulate):
             generator = self._generator(step, micro, 0)
@@ -349,7 +299,9 @@ class _Run:
                     for optimizer in optimizers:
                         optimizer.zero_grad(set_to_none=True)
                 self.fabric.backward(loss.value / self.accumulate)
-            self.meter.add(step, loss)
+            self.pending.append((step, {f"loss/{loss.optimizer}": loss.value, **loss.scalars}))
+            if self.fabric.device.type == "cpu":  # on a GPU reading waits for the device: left until it logs or saves
+                self._read()
         if shared:
             self._average_gradients(optimizers)
         for optimizer in optimizers:
@@ -365,12 +317,8 @@ class _Run:
             gradient.copy_(part.view_as(gradient))
 
     def save(self, step: int) -> None:
-        """Checks the weights and writes the state, on process zero; the others wait for it.
-
-        Raises:
-            CourseError: a weight is not finite, which a finite loss can hide for one step; the last checkpoint is kept.
-        """
-        self.meter.read()
+        """Checks the weights, which a finite loss can leave not finite, and writes the state, on process zero."""
+        self._read()
         for name, module in self.originals.items():
             if not all(parameter.isfinite().all() for parameter in module.parameters()):
                 raise CourseError(
@@ -378,13 +326,13 @@ class _Run:
                 )
         if self.snapshot is not None:
             if self.fabric.is_global_zero:
-                self.snapshot.save(self.history, self.meter.sums)
+                self.snapshot.save(self.history, self.sums)
             self.fabric.barrier()
 
     def loop(self, log_every: int, checkpoint_every: int, preview_every: int, progress: bool) -> History:
         """Steps until the budget is used or the user interrupts."""
         step, history, zero = self.history.steps, self.history, self.fabric.is_global_zero
-        board = _open_board(self.folder, step + 1) if self.folder and zero else None
+        board = self._board(step + 1) if self.folder and zero else None
         bar = progress_bar(progress and zero, total=self.budget.steps, initial=step, unit="step")
         started = time.perf_counter() - history.seconds
         try:
@@ -400,14 +348,14 @@ class _Run:
                         self._show_preview(step, board)
                     if checkpoint_every and step % checkpoint_every == 0:
                         self.save(step)
-                if self.meter.sums or self.meter.pending:
+                if self.sums or self.pending:
                     self._log(step, board, bar)
                 self.save(step)
             if interrupted.is_set():
                 where = f"; continue with resume=True from {self.folder}" if self.folder else ""
                 print(f"Stopped after step {step}{where}.")
         except CourseError as error:
-            if self.snapshot is None or not self.snapshot.exists():
+            if self.snapshot is None or not self.snapshot.path.is_file():
                 raise
             raise CourseError(f"{error} The last checkpoint is in {self.folder}.") from error
         finally:
@@ -417,6 +365,15 @@ class _Run:
         history.averaged = {name: average.module for name, average in self.averages.items()}
         return history
 
+    def _board(self, step: int) -> "SummaryWriter":
+        """TensorBoard; points that an interrupted run logged from ``step`` on are hidden."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        try:
+            return SummaryWriter(str(self.folder), purge_step=step)
+        except OSError as error:
+            raise CourseError(f"the curves could not be written ({explain(error)}).") from error
+
     def _finished(self, step: int, interrupted: threading.Event) -> bool:
         stop = interrupted.is_set() or self.budget.progress(step, self.history.seconds) >= 1.0
         if self.fabric.world_size > 1:
@@ -425,8 +382,11 @@ class _Run:
         return stop
 
     def _log(self, step: int, board: "SummaryWriter | None", bar: Any) -> None:
-        means = self.meter.means()
-        self.history.log(step, means)
+        self._read()
+        means = {name: sum(values) / len(values) for name, values in self.sums.items()}
+        self.sums = {}
+        for name, value in {"step": step, **means}.items():
+            self.history.curve.setdefault(name, []).append(value)
         for name, value in means.items() if board else ():
             board.add_scalar(name, value, step)
         bar.set_postfix({name.split("/")[-1]: f"{value:.3g}" for name, value in list(means.items())[:3]})

@@ -17,11 +17,7 @@ __all__ = ["Budget", "History", "Loss", "Method", "frozen"]
 
 @dataclass(frozen=True)
 class Budget:
-    """When to stop: after ``steps``, or after ``seconds`` of training (earlier runs of a resumed training included).
-
-    Raises:
-        CourseError: neither is given, or one is negative, not finite or no number.
-    """
+    """When to stop: after ``steps``, or after ``seconds`` of training (earlier runs of a resumed training included)."""
 
     steps: int | None = None
     seconds: float | None = None
@@ -54,27 +50,15 @@ class History:
     curve: dict[str, list[float]] = field(default_factory=dict)
     averaged: dict[str, nn.Module] = field(default_factory=dict)
 
-    def log(self, step: int, scalars: dict[str, float]) -> None:
-        """Appends one point."""
-        for name, value in {"step": step, **scalars}.items():
-            self.curve.setdefault(name, []).append(value)
-
 
 @dataclass
 class Loss:
-    """One phase of a step: minimise ``value`` with the optimiser called ``optimizer``.
-
-    Attributes:
-        optimizer: its name.
-        value: what is minimised.
-        scalars: more numbers for the curve.
-        also: names of further optimisers that step on the same gradients.
-    """
+    """One phase of a step: minimise ``value`` with the optimiser called ``optimizer``."""
 
     optimizer: str
     value: Tensor
-    scalars: dict[str, Tensor | float] = field(default_factory=dict)
-    also: tuple[str, ...] = ()
+    scalars: dict[str, Tensor | float] = field(default_factory=dict)  # more numbers for the curve
+    also: tuple[str, ...] = ()  # further optimisers that step on the same gradients
 
 
 class Method:
@@ -112,16 +96,13 @@ class Method:
                 setattr(self, name, [x.to(device) for x in value] if isinstance(value, list) else value.to(device))
 
     def batch(self, index: Tensor, generator: torch.Generator) -> Any:
-        """The training items ``index: (B,)`` as tensors on ``self.device``; random augmentation must draw from
-        ``generator`` (CPU) alone, or a resumed run sees other pictures."""
+        """The training items ``index: (B,)`` as tensors on ``self.device``; augmentation draws from ``generator`` (CPU)
+        alone, or a resumed run sees other pictures."""
         raise TypeError(f"{type(self).__name__} must define batch()")
 
     def losses(self, batch: Any, generator: torch.Generator, step: int) -> Iterator[Loss]:
-        """Yields one :class:`Loss` per optimiser phase.
-
-        The loop back-propagates and steps that optimiser before it asks for the next phase, so a critic's phase sees
-        the generator that has just been updated.
-        """
+        """Yields one :class:`Loss` per optimiser phase; the loop steps that optimiser before it asks for the next, so a
+        critic's phase sees the generator that has just been updated."""
         raise TypeError(f"{type(self).__name__} must define losses()")
 
     def learning_rate(self, progress: float) -> float:
