@@ -21,7 +21,7 @@ from ..figures import png_bytes
 from ..paths import RUNS
 from ..translation.domains import DomainTranslator, people_expert
 from ..translation.shipped import load_flow
-from .picture_view import PictureView, slider
+from .picture_view import PictureView, choice, slider
 
 __all__ = ["DomainDemo", "Edition", "people_demo", "people_edition", "read_upload", "save_film"]
 
@@ -142,18 +142,22 @@ def _wrapping(children: list[widgets.Widget]) -> widgets.HBox:
     return widgets.HBox(children, layout=widgets.Layout(flex_flow="row wrap"))
 
 
+def _one_of(description: str) -> widgets.SelectionSlider:
+    """A control whose names change with the edition; :func:`choice` says why it is no drop-down."""
+    return widgets.SelectionSlider(options=[_READ], description=description, continuous_update=False)
+
+
 class _DemoView(widgets.VBox):
     """Controls beside the pictures where the page is wide enough, else above them; below, the film."""
 
     def __init__(self, demo: DomainDemo):
         self.demo = demo
-        self.edition = widgets.Dropdown(options=list(demo.editions), description="edition")
+        self.edition = choice(list(demo.editions), description="edition")
         self.example, self.upload = slider("example", 0, 0, 1), widgets.FileUpload(accept="image/*", multiple=False)
         self.upload.description = "upload a picture"
-        self.domain = widgets.Dropdown(description="label of an upload")
-        self.target = widgets.Dropdown(description="animate to label", style={"description_width": "initial"})
+        self.domain, self.target = _one_of("label of an upload"), _one_of("animate to label")
         attributes = [name for one in demo.editions.values() for name in list(one.translator.classes)[1:]]
-        self.changed = {name: widgets.Dropdown(options=[_READ], description=name) for name in dict.fromkeys(attributes)}
+        self.changed = {name: _one_of(name) for name in dict.fromkeys(attributes)}
         # Registered before the view's own observers, which so never see labels of another edition or an old upload.
         self.edition.observe(self._follow, names="value")
         self.example.observe(self._forget_upload, names="value")
