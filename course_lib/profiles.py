@@ -66,12 +66,8 @@ def seed_everything(seed: int) -> None:
 
 
 def setup(profile: str | None = None, seed: int = 0) -> Profile:
-    """What the first code cell of every notebook calls: profile, seeds and machine settings.
-
-    Deterministic kernels are asked for, so that the same run on the same machine gives the same bits. Matrix products
-    on the CPU take whichever library is faster *at full float32 accuracy*, see :func:`matmul_precision`; with a GPU
-    they stay at torch's most exact setting. Precision is never lowered here.
-    """
+    """What the first code cell of every notebook calls: profile, seeds, deterministic kernels, on the CPU the faster
+    library for matrix products *at full float32 accuracy*, see :func:`matmul_precision`."""
     import torch
 
     chosen = current(profile)
@@ -91,39 +87,34 @@ class Products(NamedTuple):
 
 @functools.cache
 def measure_products() -> dict[str, Products]:
-    """Accuracy and speed of one CPU product under torch's settings ``highest`` and ``medium``.
-
-    Done once per process, in 20 ms; the setting in force and all random states stay as they were.
-    """
+    """Accuracy and speed of one CPU product under torch's settings ``highest`` and ``medium``, measured once, in 20 ms;
+    the setting in force and all random states stay as they were."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(_SIZE, _SIZE, generator=generator) for _ in range(2))
     exact = a.double() @ b.double()
-    found: dict[str, list[Products]] = {"highest": [], "medium": []}
+    found = {"highest": Products(0.0, float("inf")), "medium": Products(0.0, float("inf"))}
     before = torch.get_float32_matmul_precision()
-    try:
-        for setting in list(found) * 5:  # in turn, so that another program's load meets both
-            torch.set_float32_matmul_precision(setting)
-            start = time.perf_counter()
-            product = a @ b
-            seconds = time.perf_counter() - start
-            found[setting].append(Products(((product - exact).norm() / exact.norm()).item(), seconds))
-    finally:
-        torch.set_float32_matmul_precision(before)
-    return {setting: min(all_of_it, key=lambda one: one.seconds) for setting, all_of_it in found.items()}
+    for setting in list(found) * 5:  # in turn, so that another program's load meets both
+        torch.set_float32_matmul_precision(setting)
+        start = time.perf_counter()
+        product = a @ b
+        seconds = time.perf_counter() - start
+        if seconds < found[setting].seconds:
+            found[setting] = Products(((product - exact).norm() / exact.norm()).item(), seconds)
+    torch.set_float32_matmul_precision(before)
+    return found
 
 
 def matmul_precision() -> str:
     """``highest`` or ``medium``: the faster of torch's settings for float32 products whose result is as exact.
 
-    By default torch multiplies with MKL, which on AMD processors leaves the wide vector units idle; ``medium`` selects
-    oneDNN. There that is still true float32, but processors with bfloat16 units would round their inputs to 8 bits. No
-    list of processors tells: both are measured, and ``medium`` is taken only where its error is that of float32 and a
-    product takes at most 80 % of the time. The margin keeps the choice the same from run to run.
+    By default torch multiplies with MKL, which leaves the wide vector units of AMD processors idle; ``medium`` selects
+    oneDNN, which is as exact there, but rounds to 8 bits where a processor has bfloat16 units. Both are measured; the
+    margin of 20 % keeps the choice the same from run to run.
     """
-    products = measure_products()
-    default, other = products["highest"], products["medium"]
+    default, other = measure_products().values()
     as_exact = other.error <= 4 * default.error
     return "medium" if as_exact and other.seconds <= 0.8 * default.seconds else "highest"
 
@@ -131,9 +122,9 @@ def matmul_precision() -> str:
 def process_environment() -> dict[str, str]:
     """Environment variables that must be set before a process starts; the Makefile, runner and kernels use them.
 
-    By default glibc returns every large block to the system when it is freed, and the next training step faults the
-    same pages in again: large thresholds keep them. Threads that wait for work spin for some microseconds, then sleep:
-    a step that takes 41 ms so takes 112 if they sleep at once, and 709 beside another process if they spin for long.
+    By default glibc gives large blocks back when they are freed, and the next training step faults the same pages in
+    again. Threads that wait for work spin briefly: a step is slower if they sleep at once, much slower beside another
+    process if they spin for long.
     """
     if platform.system() != "Linux":
         return {}
@@ -175,11 +166,9 @@ def environment_report() -> dict[str, str]:
 
 # --- what a run costs, beside the compute table of the Net2Net paper (its table 2) ------------------------------------
 
-EUR_PER_KWH, KG_CO2_PER_KWH = 0.216, 0.296
-"""Price and emissions of electricity that the paper assumes."""
+EUR_PER_KWH, KG_CO2_PER_KWH = 0.216, 0.296  # as the paper assumes
 CPU_CORE_WATTS, GPU_WATTS = 10.0, 600.0
-"""Assumed power of one busy CPU core with its share of memory and supply (a 250 W server has about 25 of them), and of
-a machine with one busy GPU, the paper's figure for its Titan X system."""
+"""Assumed power of one busy CPU core (a 250 W server has about 25), and of a machine with one busy GPU (the paper)."""
 PAPER = {
     "cINN (paper, at most)": (24.0, 0.6),
     "BigGAN (paper)": (15 * 24.0, 3.5),

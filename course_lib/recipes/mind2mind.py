@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -46,18 +46,11 @@ DISTANCE, READ = "Fréchet distance", "read as the target"
 
 @dataclass(frozen=True)
 class Target:
-    """What a shipped MindGAN draws.
+    """What a shipped MindGAN draws, and how it is trained."""
 
-    Attributes:
-        kind: of :func:`load_kinds`; a people style has its 2,544 training pictures of :func:`load_people`.
-        source: the frozen expert.
-        directions: main directions of its codes that are kept; 0 for the codes themselves.
-        sizes, batch_size, steps: of MindGAN and its training.
-    """
-
-    kind: str
-    source: str
-    directions: int
+    kind: str  # of the kinds, or a style of people
+    source: str  # the frozen expert
+    directions: int  # main directions of its codes that are kept; 0 for the codes themselves
     sizes: MindConfig
     batch_size: int
     steps: int
@@ -71,18 +64,13 @@ class Target:
 
     def unseen(self) -> ImageSet:
         """Pictures that are in no file, drawn for scores: 792 people or 400 things."""
-        return _unseen(self.kind)
+        people = self.kind in load_people().classes["style"]
+        return fresh_people(1, 9, (self.kind,)) if people else fresh_kinds(400, 9, (self.kind,))
 
     def expert(self, device: str = "cpu") -> TargetExpert:
         """The frozen halves."""
         expert = load_halves(self.source, device)
         return MainDirections.fit(expert, self.train(), self.directions) if self.directions else expert
-
-
-@cache
-def _unseen(kind: str) -> ImageSet:
-    people = kind in load_people().classes["style"]
-    return fresh_people(1, 9, (kind,)) if people else fresh_kinds(400, 9, (kind,))
 
 
 TARGETS = {
@@ -110,16 +98,11 @@ def train_mindgan(job: Job, name: str) -> Card:
     seen = Judge.load().predict(gan.sample(len(unseen), job.seed), "kind")
     config = {"source": target.source, "target": target.kind, "networks": target.sizes.to_dict()}
     card = Card(name, mindgan.MIND_KIND, config, recipe, data=data_hash(data))
-    card.metrics = {
-        DISTANCE: found["Mind2Mind"],
-        f"{DISTANCE} of the ceiling": found["ceiling"],
-        f"{DISTANCE} of a Gaussian of the codes": found["Gaussian"],
-        f"{DISTANCE} of codes": found["codes"],
-        READ: (seen == load_kinds().classes["kind"].index(target.kind)).float().mean().item(),
-    }
-    card.notes = (
-        f"Generator (moving average) and critic between the frozen halves of {target.source}, which are not in it."
-    )
+    names = {"Mind2Mind": "", "ceiling": " of the ceiling", "Gaussian": " of a Gaussian of the codes"}
+    card.metrics = {f"{DISTANCE}{end}": found[key] for key, end in (names | {"codes": " of codes"}).items()}
+    card.metrics[READ] = (seen == load_kinds().classes["kind"].index(target.kind)).float().mean().item()
+    where = f"the frozen halves of {target.source}, which are not in it."
+    card.notes = f"Generator (moving average) and critic between {where}"
     return publish(job, card, mindgan.mindgan_tensors(gan), history, DISTANCE, bits=16)
 
 
@@ -141,7 +124,7 @@ def _trainable(expert: StyleExpert, seed: int | None) -> StyleExpert:
 class _Composite(nn.Module):
     """A MindGAN network and image layers whose batch norms may keep their running statistics in training."""
 
-    def __init__(self, small: nn.Module, large: StyleExpert, batch_statistics: bool):
+    def __init__(self, small: nn.Module, large: StyleExpert, batch_statistics: bool = False):
         super().__init__()
         self.small, self.large, self.batch_statistics = small, large, batch_statistics
 
@@ -170,15 +153,14 @@ class _WholeCritic(_Composite):
 class WholeMethod(mindgan.WassersteinMethod):
     """MindGAN's game, every layer trained, on pictures: g = g₁ ∘ g₀ against c = c₀ ∘ c₁, the penalty by pixels.
 
-    Image layers have the settings of Gulrajani et al. 2017 for pictures, Adam 1e-4, (0, 0.9); g₀ and c₀, which start
-    from random weights in any case, MindGAN's rate. Batch norms of the critic never look at the batch, for the penalty
-    is on the gradient of each picture by itself. Those of the generator do unless it starts from an expert, whose
-    statistics belong to it.
+    Image layers have the settings of Gulrajani et al. 2017 for pictures, Adam 1e-4, (0, 0.9). Batch norms of the critic
+    never look at the batch, for the penalty is on the gradient of each picture by itself; those of the generator do
+    unless it starts from an expert, whose statistics belong to it.
 
     Args:
         data: target pictures.
         expert: gives the image layers; it is copied, and stays as it is.
-        config: of the MindGAN part.
+        config: of the MindGAN part, which starts from random weights.
         fine_tuned, seed: start the image layers from the expert's weights; else from random ones of ``seed``.
         rate, small_rate: Adam's learning rates of image layers and MindGAN part.
         game: of :class:`WassersteinMethod`.
@@ -208,17 +190,14 @@ class WholeMethod(mindgan.WassersteinMethod):
             for name in names:
                 delattr(network.autoencoder, name)
         whole = _WholeGenerator(mindgan.MindGenerator(config), generator, not fine_tuned)
-        super().__init__(whole, _WholeCritic(mindgan.MindCritic(config), critic, False), config, **game)
+        super().__init__(whole, _WholeCritic(mindgan.MindCritic(config), critic), config, **game)
         self.data, self.size, self.length = data, expert.config.size, len(data)
         for name, network in self.modules.items():
-            groups = [
-                {"params": list(network.large.parameters()), "lr": rate},
-                {"params": list(network.small.parameters()), "lr": small_rate},
-            ]
+            parts = (network.large, rate), (network.small, small_rate)
+            groups = [{"params": list(part.parameters()), "lr": its_rate} for part, its_rate in parts]
             self.optimizers[name] = torch.optim.Adam(groups, betas=(0.0, 0.9), fused=True)
 
     def batch(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """Pictures ``(B, 3, S, S)`` in [−1, 1]."""
         return self.data.batch(index, self.size)
 
     @staticmethod
@@ -237,11 +216,7 @@ _PUBLISHED = 128
 
 
 def config_at(size: int) -> ALAEConfig:
-    """ALAE's FFHQ model at the level of detail of ``size`` pixels.
-
-    Raises:
-        CourseError: it has no such level.
-    """
+    """ALAE's FFHQ model at the level of detail of ``size`` pixels; a CourseError where it has none."""
     published = PUBLISHED_ALAE["ffhq"]
     level = size.bit_length() - 2
     if size != 2 ** (level + 1) or not 2 <= level <= len(published.channels):
@@ -282,7 +257,7 @@ def mind_iteration(config: MindConfig, batch_size: int) -> Callable[[], None]:
 
 
 def method_iteration(method: Method, batch: Any) -> Callable[[], None]:
-    """The same for any method: all its phases on one ``batch``, which lies where its networks are."""
+    """The same for any method: all its phases on one ``batch``."""
     draws = torch.Generator().manual_seed(0)
 
     def run() -> None:
@@ -308,18 +283,14 @@ class _Counter(TorchDispatchMode):
 
 
 def count_flops(run: Callable[[], Any]) -> int:
-    """Floating-point operations of one call, forward and backward: products and convolutions only, a product and its
-    sum are two."""
+    """Floating-point operations of one call: products and convolutions only, a product and its sum are two."""
     with _Counter() as counter:
         run()
     return counter.total
 
 
 def iteration_flops(size: int) -> tuple[int, int]:
-    """Operations of one iteration a picture: ALAE at ``size`` pixels, and the published MindGAN on its codes.
-
-    Counted on tensors without memory, so that 1024 pixels fit on a laptop.
-    """
+    """Operations of one iteration a picture: ALAE at ``size`` pixels, the published MindGAN on its codes."""
     with torch.device("meta"):
         run = alae_iteration(ALAE(config_at(size)), torch.empty(1, 3, size, size))
     return count_flops(run), count_flops(mind_iteration(MindConfig(), 1))
@@ -331,7 +302,7 @@ def iteration_seconds(
     precision: torch.dtype | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """The shortest of ``repeats`` timed calls of ``run`` after one that warms up, in seconds of ``clock``.
+    """The shortest of ``repeats`` calls of ``run`` after one that warms up, in seconds of ``clock``.
 
     ``precision`` is that of autocast on the CPU; None for float32.
     """
@@ -347,14 +318,12 @@ def iteration_seconds(
 def measure_step(size: int, rounds: int = 3, clock: Callable[[], float] = time.perf_counter) -> dict[str, float]:
     """Seconds and operations of one step of a whole GAN and of MindGAN, both with random weights, published shapes.
 
-    The whole GAN is ALAE's FFHQ model at the level of detail of ``size`` pixels, a key of :data:`BATCHES`; its step is
-    measured in float32 and in bfloat16 autocast, and the faster one counts. MindGAN's step is measured with as many
-    codes and, as published, with 128. The fastest of ``rounds`` counts.
+    The whole GAN is ALAE's FFHQ model at the level of detail of ``size`` pixels, a key of :data:`BATCHES`; the faster
+    of float32 and bfloat16 autocast counts. MindGAN's step is measured with as many codes and, as published, with 128.
 
     Returns:
         ``batch``; seconds a step ``whole, float32``, ``whole, bfloat16``, ``MindGAN`` (as many codes), ``MindGAN at
-        128``; the ratios ``ratio a step`` and ``ratio a picture``; operations a picture ``whole: operations`` and
-        ``MindGAN: operations``.
+        128``; ``ratio a step``, ``ratio a picture``; a picture's ``whole: operations``, ``MindGAN: operations``.
     """
     batch, found = BATCHES[size], {}
     with torch.random.fork_rng(devices=[]):
@@ -383,15 +352,9 @@ def warm_up(device: str) -> None:
 NAME = "avatar-mind2mind-comparison"
 _RIVAL = {"batch_size": 16, "stops": (6, 12, 25, 50, 100, 200, 400, 800, 1200, 1600), "precision": "bf16-mixed"}
 _RIVAL |= {"average": 0.98, "seeds": 1}
+_OURS = {"batch_size": 128, "stops": tuple(16 * 2**k for k in range(9)), "precision": "32-true"}
 WAYS: dict[str, dict[str, Any]] = {
-    "MindGAN": {
-        "fine_tuned": None,
-        "batch_size": 128,
-        "stops": tuple(16 * 2**k for k in range(9)),
-        "precision": "32-true",
-        "average": 0.99,
-        "seeds": 3,
-    },
+    "MindGAN": {"fine_tuned": None, **_OURS, "average": 0.99, "seeds": 3},
     "whole GAN, fine-tuned": {"fine_tuned": True, **_RIVAL},
     "whole GAN, from scratch": {"fine_tuned": False, **_RIVAL},
 }
@@ -401,12 +364,7 @@ et al. 2017, but for the batch: 16 instead of 64 pictures give them four times a
 
 
 def train_mind2mind_comparison(job: Job) -> Card:
-    """All ways side by side on one machine, see :func:`~course_lib.recipes.recipe.compare`.
-
-    The card's curves have, for every way, ``WAY: Fréchet distance`` and ``WAY: read as the target`` (the share of
-    samples in which the judge sees the target), means over seeds; ``WAY: seconds`` of training and ``WAY: operations``,
-    MindGAN's with what encoding took; ``WAY: steps`` of the generator.
-    """
+    """All ways side by side on one machine; seconds and operations of MindGAN include what encoding took."""
     device, target = job.profile.device, TARGETS["avatar-mind2mind"]
     expert, judge, data = load_halves(SOURCE, device), Judge.load(), target.train()
     config, kind = replace(SIZES, latent=expert.latent_dim), data.classes["style"].index("micah")
@@ -440,11 +398,9 @@ def train_mind2mind_comparison(job: Job) -> Card:
     encoding = kept(job.work / NAME / "encoding.json", lambda: _encoding(job, expert, data))
     card = Card(NAME, "comparison", {"source": SOURCE, "target": "micah", **config.to_dict()}, metrics=dict(encoding))
     some = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[: len(real)]
-    others = torch.cat(list(data.subset(some).batches(250)))
-    for name, pictures in {
-        "ceiling": expert.decode(encode_set(expert, data)[some]),
-        "training pictures": others,
-    }.items():
+    shown = {"ceiling": expert.decode(encode_set(expert, data)[some])}
+    shown["training pictures"] = torch.cat(list(data.subset(some).batches(250)))
+    for name, pictures in shown.items():
         card.metrics |= {f"{name}: {key}": value for key, value in score(pictures).items()}
     card.metrics |= kept(job.work / NAME / "by-size.json", lambda: _by_size(job))
     for one in contenders:
