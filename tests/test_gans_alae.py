@@ -158,7 +158,7 @@ def test_it_is_a_target_expert_whose_decoder_is_a_function(network, tmp_path):
     assert network.encode(pictures).shape == (3, 5)
     with pytest.raises(CourseError, match="resize"):
         network.encode(torch.zeros(1, 3, 8, 8))
-    save_weights(network.state_dict(), Card("a", "alae", SMALL.to_dict()), tmp_path, bits=32)
+    save_weights(network.state_dict(), Card("a", "alae", vars(SMALL)), tmp_path, bits=32)
     loaded = load_expert("a", folder=tmp_path)
     torch.testing.assert_close(loaded.decode(w), pictures)
 

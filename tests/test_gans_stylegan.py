@@ -136,7 +136,7 @@ def test_blocks_after_the_last_doubling_keep_the_size():
 def test_a_trained_pair_opens_as_an_expert(tmp_path, network):
     critic = StyleGANCritic(SMALL)
     for name, kind, module in (("g", "stylegan", network), ("d", "stylegan critic", critic)):
-        save_weights(module.state_dict(), Card(name, kind, SMALL.to_dict()), tmp_path, bits=32)
+        save_weights(module.state_dict(), Card(name, kind, vars(SMALL)), tmp_path, bits=32)
     z, noise = torch.randn(2, 6), network.synthesis.noise(2)
     pictures = network(z, noise)
     assert torch.allclose(load_expert("g", folder=tmp_path)(z, noise), pictures, atol=1e-5)

@@ -311,7 +311,7 @@ def test_one_parallel_pair_does_not_straighten_the_others():
 
 def test_generators_open_by_name_and_by_path(tmp_path):
     network = big().network
-    card = Card("toy", "biggan generator", BIG.to_dict(), {"classes": NAMES})
+    card = Card("toy", "biggan generator", vars(BIG), {"classes": NAMES})
     save_weights(network.state_dict(), card, tmp_path, bits=32)
     for place in (tmp_path / "toy", str(tmp_path / "toy.safetensors"), tmp_path / "toy.json"):
         generator = open_generator(place)
@@ -328,7 +328,7 @@ def test_generators_open_by_name_and_by_path(tmp_path):
 
 def test_an_unconditional_generator_opens(tmp_path):
     network = source()
-    save_weights(network.state_dict(), Card("plain", "stylegan", STYLE.to_dict()), tmp_path, bits=32)
+    save_weights(network.state_dict(), Card("plain", "stylegan", vars(STYLE)), tmp_path, bits=32)
     generator = open_generator(tmp_path / "plain")
     assert generator.classes == [] and generator.blocks == 3
     z = torch.randn(2, 12)

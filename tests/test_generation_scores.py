@@ -47,7 +47,7 @@ def network(seed):
 def folder(tmp_path):
     """Three checkpoints of one run, out of order, beside something that is no generator."""
     for seed, steps in ((1, 200), (2, 100), (3, 300)):
-        card = Card(f"run-{steps}", "biggan generator", BIG.to_dict(), {"classes": NAMES}, steps)
+        card = Card(f"run-{steps}", "biggan generator", vars(BIG), {"classes": NAMES}, steps)
         save_weights(network(seed).state_dict(), card, tmp_path / "run", bits=32)
     save_weights({"w": torch.zeros(3)}, Card("other", "flow", {}), tmp_path / "run")
     return tmp_path / "run"
@@ -165,7 +165,7 @@ def test_an_interrupted_run_goes_on_and_changed_weights_are_scored_again(folder,
     SEEN.clear()
     before = score_folder(folder, evaluation, out, tell=lines.append, network=NETWORK)
     assert SEEN == [20, 20]
-    card = Card("run-200", "biggan generator", BIG.to_dict(), {"classes": NAMES}, 200)
+    card = Card("run-200", "biggan generator", vars(BIG), {"classes": NAMES}, 200)
     save_weights(network(9).state_dict(), card, folder, bits=32)
     SEEN.clear()
     after = score_folder(folder, evaluation, out, tell=lines.append, network=NETWORK)

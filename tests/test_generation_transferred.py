@@ -21,7 +21,7 @@ NAMES = ["cat", "dog", "owl"]
 def test_a_hyper_modulated_generator_opens(tmp_path):
     config = StyleGANConfig((16, 16, 8), (16, 16, 8), latent=12, mapping=2)
     source = StyleGAN(config)
-    save_weights(source.state_dict(), Card("faces", "stylegan", config.to_dict()), tmp_path, bits=32)
+    save_weights(source.state_dict(), Card("faces", "stylegan", vars(config)), tmp_path, bits=32)
     network = HyperGenerator(freeze(source), 3, width=8)
     for head in network.heads:
         torch.nn.init.normal_(head.kernel.weight, std=0.2)
@@ -65,7 +65,7 @@ def test_an_alae_opens_and_mixes_styles(tmp_path):
     config = ALAEConfig((16, 16, 8), latent=12, mapping=2)
     network = ALAE(config)
     network.generator.set_mean()
-    save_weights(network.state_dict(), Card("faces", "alae", config.to_dict()), tmp_path, bits=32)
+    save_weights(network.state_dict(), Card("faces", "alae", vars(config)), tmp_path, bits=32)
     generator = open_generator(tmp_path / "faces")
     assert (generator.size, generator.blocks, generator.classes) == (16, 6, [])
     z, noise = torch.randn(2, 12), generator.noise(2, 1)
@@ -80,7 +80,7 @@ def test_new_classes_of_a_biggan_open_and_mix(tmp_path):
     config = BigGANConfig(4, (16, 16, 8), (8, 8), 2, 12, 6, ())
     source = Generator(config)
     start_weights(source)
-    card = Card("old", "biggan generator", config.to_dict(), {"classes": ["a", "b", "c", "d"]})
+    card = Card("old", "biggan generator", vars(config), {"classes": ["a", "b", "c", "d"]})
     save_weights(source.state_dict(), card, tmp_path, bits=32)
     made = TransferGenerator(freeze(source), 3).eval()
     made.init_at(torch.eye(4)[[2, 0, 1]])

@@ -414,7 +414,7 @@ def test_class_styles_begin_at_nothing_and_then_move_what_kernels_cannot(source)
 
 @pytest.mark.parametrize(("rank", "finetune"), [(None, False), (2, True)])
 def test_a_saved_hyper_generator_draws_as_before_over_its_source(source, critic, data, rank, finetune, tmp_path):
-    save_weights(source.state_dict(), Card("base", "stylegan", SMALL.to_dict()), tmp_path, 32)
+    save_weights(source.state_dict(), Card("base", "stylegan", vars(SMALL)), tmp_path, 32)
     method = build(source, critic, data, HyperGenerator(source, 3, 5, rank, finetune=finetune, class_styles=finetune))
     train(method, Budget(2), 6, **QUIET)
     hyper, labels = method.modules["generator"], torch.tensor([0, 1, 2, 1])

@@ -363,9 +363,9 @@ def gan(alae):
 
 
 def test_what_is_stored_comes_back(gan, tmp_path):
-    alae_card = Card("some-alae", "alae", gan.expert.config.to_dict())
+    alae_card = Card("some-alae", "alae", vars(gan.expert.config))
     save_weights(gan.expert.state_dict(), alae_card, tmp_path, bits=32)
-    card = Card("some", MIND_KIND, {"source": "some-alae", "target": "tiny", "networks": SMALL.to_dict()})
+    card = Card("some", MIND_KIND, {"source": "some-alae", "target": "tiny", "networks": vars(SMALL)})
     save_weights(mindgan_tensors(gan), card, tmp_path, bits=32)
     opened = open_transferred("some", folder=tmp_path)
     torch.testing.assert_close(opened.draw(gan.noise(4)), gan.draw(gan.noise(4)))

@@ -6,9 +6,8 @@ identity on styles, E and G are an autoencoder as well. Source: Pidhorskyi et al
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,9 +47,6 @@ class ALAEConfig:
     def slots(self) -> int:
         """Styles that a decoder reads: two a block."""
         return 2 * len(self.channels)
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 PUBLISHED_ALAE: dict[str, ALAEConfig] = {
@@ -119,6 +115,10 @@ class Decoder(nn.Module):
         """Fresh noise, two maps ``(count, 2, H, W)`` a block; drawn on the CPU: a seed means the same everywhere."""
         device = self.constant.device
         return [torch.randn(count, 2, b.size, b.size, generator=generator).to(device) for b in self.blocks]
+
+    def same_noise(self, count: int) -> list[Tensor]:
+        """The same noise for every picture and every call, so that decoding is a function."""
+        return [one.expand(count, -1, -1, -1) for one in self.noise(1, torch.Generator().manual_seed(0))]
 
     def forward(self, w: Tensor, noise: Sequence[Tensor]) -> Tensor:
         """Pictures ``(B, colours, S, S)``, about [−1, 1], unbounded, of noise as :meth:`noise` gives it and styles
@@ -266,14 +266,11 @@ class ALAE(nn.Module):
 
     @torch.no_grad()
     def decode(self, latent: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
-        """Pictures in [−1, 1], or unbounded latents: ``(B, colours, S, S)``, of styles ``(B, latent)``, or one a slot.
-
-        The same noise for every picture and every call unless it is given, so that decoding is a function.
+        """Pictures in [−1, 1], or unbounded latents: ``(B, colours, S, S)``, of styles ``(B, latent)``, or one a slot;
+        by default with the noise of :meth:`Decoder.same_noise`.
         """
-        if noise is None:
-            one = self.generator.decoder.noise(1, torch.Generator().manual_seed(0))
-            noise = [part.expand(len(latent), -1, -1, -1) for part in one]
-        drawn = self.generator.decoder(latent, noise)
+        decoder = self.generator.decoder
+        drawn = decoder(latent, decoder.same_noise(len(latent)) if noise is None else noise)
         return drawn.clamp(-1.0, 1.0) if self.config.bounded else drawn
 
 

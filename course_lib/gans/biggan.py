@@ -4,7 +4,7 @@ Source: Brock et al. 2019 and the authors' PyTorch code, whose names of tensors 
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -52,9 +52,6 @@ class BigGANConfig:
     def chunk(self) -> int:
         """Length of the part of z that each layer gets."""
         return self.noise if self.embedding is None else self.noise // len(self.generator)
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 IMAGENET128 = BigGANConfig(

@@ -6,7 +6,7 @@ switch between blocks, √(2 / fan-in) everywhere, no activation after to-RGB.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import Any
 
@@ -48,9 +48,6 @@ class StyleGANConfig:
     @property
     def size(self) -> int:
         return self.sizes[-1]
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 _PUBLISHED = (512, 512, 512, 512, 256, 128, 64, 32, 16)

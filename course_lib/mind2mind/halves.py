@@ -22,9 +22,8 @@ __all__ = ["MainDirections", "StyleExpert", "encode_set", "expert_device", "load
 
 
 class StyleExpert(nn.Module):
-    """Pictures ↔ styles of length ``latent_dim``: an ALAE on the scaled latents of a grid autoencoder.
-
-    The autoencoder's channels are measured; ``config`` is its own, so ``config.size`` is the side of a picture.
+    """Pictures ``(B, 3, S, S)`` in [−1, 1] ↔ styles ``(B, latent_dim)``: an ALAE on the scaled latents of a grid
+    autoencoder whose channels are measured; ``config`` is the autoencoder's.
     """
 
     def __init__(self, alae: ALAE, autoencoder: GridAutoencoder):
@@ -36,7 +35,7 @@ class StyleExpert(nn.Module):
             self.register_buffer(name, getattr(LatentSpace(autoencoder), name), persistent=False)
 
     def read(self, images: Tensor) -> Tensor:
-        """c₁ with gradients: styles ``(B, latent)`` of pictures ``(B, 3, S, S)`` in [−1, 1]."""
+        """c₁ with gradients: styles of pictures."""
         grid = self.autoencoder.posterior(images).mean.view(-1, *self.shape)
         return self.alae.encoder((grid - self.centre) / self.scale)
 
@@ -46,28 +45,21 @@ class StyleExpert(nn.Module):
         ``fresh`` draws noise maps for every picture, as in training; else all get the same, so that this is a function.
         """
         decoder = self.alae.generator.decoder
-        if fresh:
-            noise = decoder.noise(len(styles))
-        else:
-            one = decoder.noise(1, torch.Generator().manual_seed(0))
-            noise = [part.expand(len(styles), -1, -1, -1) for part in one]
-        grid = decoder(styles, noise)
+        grid = decoder(styles, decoder.noise(len(styles)) if fresh else decoder.same_noise(len(styles)))
         return self.autoencoder.render((grid.float() * self.scale + self.centre).flatten(1))
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Styles ``(B, latent)``."""
         return torch.cat([self.read(part) for part in images.split(250)])
 
     @torch.no_grad()
     def decode(self, styles: Tensor) -> Tensor:
-        """Pictures ``(B, 3, S, S)`` in [−1, 1]."""
         return torch.cat([self.render(part).clamp(-1, 1) for part in styles.split(100)])
 
 
 class MainDirections(nn.Module):
-    """Pictures ↔ a few numbers: the latents of a grid autoencoder along their main directions in one set of
-    pictures.
+    """Pictures in [−1, 1] ↔ codes ``(B, k)``: the latents of a grid autoencoder along their main directions in one set
+    of pictures.
 
     Ours: a grid has a thousand numbers, and a MindGAN for all of them takes ten times as long. So the frozen halves get
     one linear layer more, the principal components of the target's scaled latents, which training does not move either.
@@ -89,33 +81,27 @@ class MainDirections(nn.Module):
     def fit(cls, autoencoder: GridAutoencoder, data: ImageSet, count: int) -> "MainDirections":
         """The ``count`` main directions of ``data``, frozen."""
         latents = LatentSpace(autoencoder).encode_set(data).flatten(1).double()
-        mean = latents.mean(0)
         values, vectors = torch.linalg.eigh(torch.cov(latents.T))
         length = values[-count:].mean().sqrt()
-        return freeze(cls(autoencoder, mean.float(), (length * vectors[:, -count:]).float()))
+        return freeze(cls(autoencoder, latents.mean(0).float(), (length * vectors[:, -count:]).float()))
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Codes ``(B, k)`` of pictures in [−1, 1]."""
         return (self.space.encode(images).flatten(1) - self.mean) @ torch.linalg.pinv(self.directions).T
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """Pictures ``(B, 3, S, S)`` in [−1, 1]."""
         return self.space.decode((self.mean + codes @ self.directions.T).view(-1, *self.space.shape))
 
 
 def load_halves(name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> TargetExpert:
-    """A shipped expert that reads and draws pictures, frozen; an ALAE of latents comes with its autoencoder.
-
-    Raises:
-        CourseError: missing or damaged files, or a network that cannot decode.
-    """
+    """A shipped expert that reads and draws pictures, frozen; an ALAE of latents comes with its autoencoder. A
+    CourseError for a network that cannot decode."""
     expert = load_expert(name, device, folder)
     space = load_card(name, folder).recipe.get("space")
     if isinstance(expert, ALAE) and space:
         expert = freeze(StyleExpert(expert, load_expert(space, device, folder)))
-    if not (hasattr(expert, "encode") and hasattr(expert, "decode")):
+    if not isinstance(expert, TargetExpert):
         raise CourseError(f"{name!r} does not decode: choose an ALAE or an autoencoder, such as avatar-alae.")
     return expert
 
@@ -131,14 +117,13 @@ def encode_set(expert: TargetExpert, data: ImageSet, folder: Path | None = None,
     They are kept in ``folder``, the cache folder by default, under a name made of the hashes of the pictures and of the
     expert, so a second call reads them.
     """
-    size, device = expert.config.size, expert_device(expert)
-    bar = progress_bar(progress, total=len(data), desc="encoding", unit="picture", delay=1)
+    device = expert_device(expert)
 
     def encode(images: Tensor) -> Tensor:
         codes = expert.encode(images.to(device)).cpu()
         bar.update(len(images))
         return codes
 
-    with bar:
+    with progress_bar(progress, total=len(data), desc="encoding", unit="picture", delay=1) as bar:
         network = FeatureNetwork("codes", fingerprint(expert), encode, encode)
-        return real_features(data, network, size, folder)
+        return real_features(data, network, expert.config.size, folder)

@@ -5,7 +5,7 @@ Source: Frégier and Gouray 2021 (Mind2Mind) and their code. The same game can b
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,18 +25,9 @@ from ..training.loop import train
 from ..training.method import Budget, History, Loss, Method, frozen
 from .halves import MainDirections, encode_set, expert_device, load_halves
 
-__all__ = [
-    "DIGITS",
-    "MIND_KIND",
-    "MindConfig",
-    "MindCritic",
-    "MindGenerator",
-    "MindMethod",
-    "Transferred",
-    "TransferredGAN",
-]
-__all__ += ["WassersteinMethod", "decoded_distance", "draw_gaussian", "gradient_penalty", "mindgan_tensors"]
-__all__ += ["open_transferred", "score_transfer", "transfer_gan", "uniform_noise"]
+__all__ = ["DIGITS", "MIND_KIND", "MindConfig", "MindCritic", "MindGenerator", "MindMethod", "Transferred"]
+__all__ += ["TransferredGAN", "WassersteinMethod", "decoded_distance", "draw_gaussian", "gradient_penalty"]
+__all__ += ["mindgan_tensors", "open_transferred", "score_transfer", "transfer_gan", "uniform_noise"]
 
 MIND_KIND = "mindgan"
 
@@ -45,31 +36,20 @@ MIND_KIND = "mindgan"
 
 @dataclass(frozen=True)
 class MindConfig:
-    """Sizes; the defaults are the published ones at 1024 pixels.
+    """Sizes; the defaults are the published ones at 1024 pixels."""
 
-    Attributes:
-        latent, noise: length of a code, 512 for the ALAE that they use, and of z.
-        generator, critic: widths of their hidden layers.
-        batch_norm: in the generator, as published at 28 pixels only.
-        tanh: at the generator's end, where the encoder ends in one too (28 pixels).
-    """
-
-    latent: int = 512
-    noise: int = 128
-    generator: tuple[int, ...] = (128, 256, 512)
+    latent: int = 512  # length of a code: that of the ALAE that they use
+    noise: int = 128  # length of z
+    generator: tuple[int, ...] = (128, 256, 512)  # widths of the hidden layers
     critic: tuple[int, ...] = (512, 256, 128)
-    batch_norm: bool = False
-    tanh: bool = False
+    batch_norm: bool = False  # in the generator, as published at 28 pixels only
+    tanh: bool = False  # at the generator's end, where the encoder ends in one too (28 pixels)
 
     def __post_init__(self) -> None:
         for name in ("generator", "critic"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if min(self.latent, self.noise, *self.generator, *self.critic) < 1:
             raise CourseError(f"MindGAN needs positive sizes, not {self}.")
-
-    def to_dict(self) -> dict[str, Any]:
-        """For a checkpoint card."""
-        return asdict(self)
 
 
 DIGITS = MindConfig(256, 128, (512, 512), (256, 256), batch_norm=True, tanh=True)
@@ -81,7 +61,7 @@ def uniform_noise(count: int, config: MindConfig, generator: torch.Generator) ->
     return 2 * torch.rand(count, config.noise, generator=generator) - 1
 
 
-def _chain(widths: list[int], batch_norm: bool) -> nn.Sequential:
+def _chain(widths: list[int], batch_norm: bool = False) -> nn.Sequential:
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), *([nn.BatchNorm1d(outputs)] if batch_norm else []), nn.ReLU()]
@@ -89,7 +69,7 @@ def _chain(widths: list[int], batch_norm: bool) -> nn.Sequential:
 
 
 class MindGenerator(nn.Module):
-    """g₀: noise ``(B, noise)`` → codes ``(B, latent)``."""
+    """g₀: noise ``(B, noise)`` → codes ``(B, latent)``, without activation at the end unless ``config.tanh``."""
 
     def __init__(self, config: MindConfig):
         super().__init__()
@@ -97,7 +77,6 @@ class MindGenerator(nn.Module):
         self.model = _chain([config.noise, *config.generator, config.latent], config.batch_norm)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Codes, without activation at the end unless ``config.tanh``."""
         codes = self.model(z)
         return codes.tanh() if self.config.tanh else codes
 
@@ -107,11 +86,9 @@ class MindCritic(nn.Module):
 
     def __init__(self, config: MindConfig):
         super().__init__()
-        self.config = config
-        self.model = _chain([config.latent, *config.critic, 1], False)
+        self.model = _chain([config.latent, *config.critic, 1])
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Scores."""
         return self.model(codes)[:, 0]
 
 
@@ -137,12 +114,13 @@ class WassersteinMethod(Method):
     is E c(x) − E c(g(z)): without the penalties the critic's estimate of the distance between the two laws.
 
     Args:
-        generator, critic: noise → x ``(B, …)`` → scores ``(B,)``.
-        config: gives the noise.
-        penalty, drift: weights.
-        critic_steps: to one step of the generator.
+        generator, critic, config: the networks, and the sizes that noise is drawn for.
+        penalty: weight of the gradient penalty; 0 leaves it without effect.
         average: decay of the generator's moving average; None for none, as published.
     """
+
+    drift = 0.01
+    critic_steps = 5
 
     def __init__(
         self,
@@ -150,12 +128,10 @@ class WassersteinMethod(Method):
         critic: nn.Module,
         config: MindConfig,
         penalty: float = 10.0,
-        drift: float = 0.01,
-        critic_steps: int = 5,
         average: float | None = None,
     ):
         super().__init__()
-        self.config, self.penalty, self.drift, self.critic_steps = config, penalty, drift, critic_steps
+        self.config, self.penalty = config, penalty
         self.modules = {"generator": generator, "critic": critic}
         self.ema = {} if average is None else {"generator": average}
 
@@ -187,18 +163,14 @@ class WassersteinMethod(Method):
 
 
 class MindMethod(WassersteinMethod):
-    """The game on codes. Adam, 1e-3, (0, 0.5), as published.
+    """The game on codes ``(N, D)``, the encoded target set. Adam, 1e-3, (0, 0.5), as published.
 
     Args:
-        codes: ``(N, D)``, the encoded target set.
-        config: sizes.
+        codes, config: what is learned, and sizes, whose ``latent`` must be D.
         held: codes that are never trained on.
         rate: Adam's learning rate.
         held_every: steps between two Fréchet distances. Let ``log_every`` of the loop be the same or a multiple.
         game: of :class:`WassersteinMethod`.
-
-    Raises:
-        CourseError: codes of another length than ``config.latent``.
     """
 
     moved = ("codes",)
@@ -233,10 +205,9 @@ class MindMethod(WassersteinMethod):
         if self.held is None or (step + 1) % self.held_every:
             return {}
         network = self.unwrapped("generator").eval()
-        z = uniform_noise(len(self.held), self.config, torch.Generator().manual_seed(0)).to(self.device)
-        value = frechet_distance(self.held, network(z).cpu())
+        drawn = network(self._noise(len(self.held), torch.Generator().manual_seed(0))).cpu()
         network.train()
-        return {"Fréchet distance of codes": value}
+        return {"Fréchet distance of codes": frechet_distance(self.held, drawn)}
 
 
 # --- between the frozen halves ----------------------------------------------------------------------------------------
@@ -247,12 +218,9 @@ class TransferredGAN:
 
     Args:
         generator: g₀, trained.
-        expert: (c₁, g₁), frozen: anything with ``encode`` and ``decode``.
+        expert: (c₁, g₁), frozen: anything with ``encode`` and ``decode`` for codes of that length.
         critic: c₀, where pictures are to be scored.
         codes: of the target set; their mean is where truncation pulls to.
-
-    Raises:
-        CourseError: generator and expert have codes of different lengths.
     """
 
     def __init__(self, generator: MindGenerator, expert: TargetExpert, critic: MindCritic | None = None,
@@ -270,11 +238,7 @@ class TransferredGAN:
     @torch.no_grad()
     def codes(self, z: Tensor, truncation: float = 1.0) -> Tensor:
         """Codes ``(B, D)`` of noise ``(B, noise)`` in [−1, 1]; at truncation 1 as they are, at 0 the mean code of
-        the target.
-
-        Raises:
-            CourseError: truncation, and the codes of the target set were not given.
-        """
+        the target."""
         found = self.generator(z.to(expert_device(self.expert)))
         if truncation == 1.0:
             return found
@@ -291,28 +255,20 @@ class TransferredGAN:
         return self.expert.decode(self.codes(z, truncation))
 
     def mix(self, z: Tensor, other: Tensor, seed: int = 0) -> Tensor:
-        """Pictures whose fine layers follow a second code, from a layer drawn by chance on.
-
-        Raises:
-            CourseError: the expert reads its code in one place.
-        """
+        """Pictures whose fine layers follow a second code, from a layer drawn by chance on; for an ALAE alone."""
         slots = getattr(getattr(self.expert, "alae", self.expert).config, "slots", None)
         if slots is None:
             raise CourseError("only a decoder that reads a style in every layer, an ALAE, can mix two.")
         draws = torch.Generator().manual_seed(seed)
         return self.expert.decode(mix_styles(self.codes(z), self.codes(other), slots, draws))
 
-    def sample(self, count: int, seed: int = 0, truncation: float = 1.0) -> Tensor:
+    def sample(self, count: int, seed: int = 0) -> Tensor:
         """``(count, 3, S, S)`` pictures on the CPU."""
-        return torch.cat([self.draw(part, truncation).cpu() for part in self.noise(count, seed).split(250)])
+        return torch.cat([self.draw(part).cpu() for part in self.noise(count, seed).split(250)])
 
     @torch.no_grad()
     def score(self, images: Tensor) -> Tensor:
-        """c₀(c₁(x)) ``(B,)`` of pictures ``(B, 3, S, S)`` in [−1, 1]: the transferred critic.
-
-        Raises:
-            CourseError: no critic was given.
-        """
+        """c₀(c₁(x)) ``(B,)`` of pictures ``(B, 3, S, S)`` in [−1, 1]: the transferred critic."""
         if self.critic is None:
             raise CourseError("there is no critic to score with: pass critic= to TransferredGAN.")
         return self.critic(self.expert.encode(images.to(expert_device(self.expert)))).cpu()
@@ -326,14 +282,14 @@ class Transferred:
     gan: TransferredGAN
     history: History
     codes: Tensor
-    parameters: int = 0
+    parameters: int
 
 
 def transfer_gan(
     expert: TargetExpert,
     data: ImageSet,
     steps: int,
-    config: MindConfig | None = None,
+    config: MindConfig = MindConfig(),
     held: ImageSet | None = None,
     batch_size: int = 128,
     seed: int = 0,
@@ -345,25 +301,21 @@ def transfer_gan(
 
     Args:
         expert: frozen.
-        data: training pictures of the target.
+        data: training pictures of the target, at least two.
         steps: of the generator.
-        config: sizes; the published ones by default. Its ``latent`` is set to the expert's.
+        config: sizes; ``latent`` is set to the expert's.
         held: pictures that are not trained on; their codes are what the Fréchet distance of codes is measured to.
         batch_size: codes a step, at most as many as there are.
         seed: of weights, order and noise.
         average: decay of the generator's moving average, which is then what draws; None for none, as published.
         folder: of cached codes.
         options: of :class:`MindMethod`.
-
-    Raises:
-        CourseError: fewer than two pictures.
     """
     if len(data) < 2:
         raise CourseError(f"{len(data)} pictures are no set to learn from: give at least two.")
-    config = replace(config or MindConfig(), latent=expert.latent_dim)
     codes = encode_set(expert, data, folder, progress=False)
     others = None if held is None else encode_set(expert, held, folder, progress=False)
-    every, threads = max(1, steps // 12), torch.get_num_threads()
+    every, threads, config = max(1, steps // 12), torch.get_num_threads(), replace(config, latent=expert.latent_dim)
     quiet = {"log_every": every, "checkpoint_every": 0, "preview_every": 0, "progress": False}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -381,15 +333,10 @@ def transfer_gan(
 
 
 def mindgan_tensors(gan: TransferredGAN) -> dict[str, Tensor]:
-    """For a file: what was trained, the mean code, main directions; the frozen halves stay where they are.
-
-    Raises:
-        CourseError: the critic or the mean is missing.
-    """
+    """For a file: what was trained, the mean code, main directions; the frozen halves stay where they are."""
     if gan.critic is None or gan.mean is None:
         raise CourseError("a shipped MindGAN has its critic and its mean code: give critic= and codes=.")
-    parts = {"generator": gan.generator, "critic": gan.critic}
-    found = {f"{part}.{name}": t for part, module in parts.items() for name, t in module.state_dict().items()}
+    found = nn.ModuleDict({"generator": gan.generator, "critic": gan.critic}).state_dict()
     if isinstance(gan.expert, MainDirections):
         found |= {f"expert.{name}": getattr(gan.expert, name) for name in ("mean", "directions")}
     return found | {"mean": gan.mean}
@@ -397,24 +344,18 @@ def mindgan_tensors(gan: TransferredGAN) -> dict[str, Tensor]:
 
 def open_transferred(name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> TransferredGAN:
     """A shipped transferred GAN, for example ``avatar-mind2mind``, frozen; its expert, in ``folder`` too, is named
-    in the card.
-
-    Raises:
-        CourseError: missing or foreign files, or a card of another kind.
-    """
+    in the card. A CourseError for a card of another kind."""
     tensors, card = load_weights(name, folder)
     if card.kind != MIND_KIND:
         raise CourseError(f"checkpoint {name!r} is a {card.kind}, not a MindGAN: choose avatar-mind2mind.")
     config = MindConfig(**card.config["networks"])
-    networks = {"generator": MindGenerator(config), "critic": MindCritic(config)}
-    for part, network in networks.items():
-        prefix = f"{part}."
-        network.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
-        freeze(network.to(device))
+    networks = nn.ModuleDict({"generator": MindGenerator(config), "critic": MindCritic(config)})
+    networks.load_state_dict({key: t for key, t in tensors.items() if key.startswith(("generator.", "critic."))})
     expert = load_halves(card.config["source"], device, folder)
     if "expert.directions" in tensors:
         expert = freeze(MainDirections(expert, tensors["expert.mean"], tensors["expert.directions"]))
-    return TransferredGAN(**networks, expert=expert, codes=tensors["mean"][None])
+    generator, critic = (freeze(network) for network in networks.values())
+    return TransferredGAN(generator, expert, critic, tensors["mean"][None])
 
 
 # --- scores -----------------------------------------------------------------------------------------------------------
@@ -426,9 +367,8 @@ def decoded_distance(
     """Fréchet distance of decoded codes ``(N, D)`` to real pictures, in the features of ``network``.
 
     With codes of *other* real pictures of the target this is the **ceiling**: a perfect g₀ draws codes of the target's
-    law, so it is what that would score. Measure it before anything is trained. Pictures against their own
-    reconstructions would score better than any generator can, for both show the same few things. Features are cached in
-    ``folder``.
+    law, so it is what that would score. Pictures against their own reconstructions would score better than any
+    generator can, for both show the same few things. Features are cached in ``folder``.
     """
     real, device = real_features(data, network, expert.config.size, folder), expert_device(expert)
     parts = [network.features(expert.decode(part.to(device)).cpu()) for part in codes.split(250)]
@@ -446,18 +386,10 @@ def draw_gaussian(codes: Tensor, count: int, seed: int = 0) -> Tensor:
 def score_transfer(
     gan: TransferredGAN, codes: Tensor, data: ImageSet, network: FeatureNetwork, seed: int = 0
 ) -> dict[str, float]:
-    """Fréchet distances to real target pictures that were not trained on, all of about as many.
+    """Fréchet distances to held-out target pictures ``data``, at least two, of about as many.
 
-    Args:
-        gan: what is scored.
-        codes: of its training pictures.
-        data: held-out target pictures, at least two.
-        network: gives the features.
-        seed: of all draws.
-
-    Returns:
-        ``Mind2Mind``: samples; ``ceiling``; ``Gaussian``: of :func:`draw_gaussian`; ``codes``: of generated codes to
-            held-out ones, in latent space.
+    ``codes`` are those of the training pictures. The result has ``Mind2Mind``: samples; ``ceiling``; ``Gaussian``: of
+    :func:`draw_gaussian`; ``codes``: of generated codes to held-out ones, in latent space.
     """
     count, found = len(data), gan.codes(gan.noise(len(data), seed)).cpu()
     some = codes[torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))[:count]]

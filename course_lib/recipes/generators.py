@@ -320,7 +320,7 @@ def train_stylegan(job: Job) -> Card:
     config = StyleGANConfig((96,) * 3, (96,) * 3, 64, 4, colours=space.shape[0], doublings=1)
     data, known = people_data(space, config.latent, job.profile.pick(quick=0, cpu=6, gpu=30))
     method = StyleGANMethod(known, config, space=space)
-    card = Card("avatar-stylegan", "stylegan", config.to_dict())
+    card = Card("avatar-stylegan", "stylegan", vars(config))
     history = _fit(job, card, method, 32, 60000, 150000, data)
     network, judge = history.averaged["generator"].eval(), Judge.load().to(job.profile.device)
 
@@ -343,7 +343,7 @@ def train_alae(job: Job) -> Card:
     judge = Judge.load().to(device)
     config = ALAEConfig((128, 128), 64, 4, colours=space.shape[0], bounded=False)
     data, known = people_data(space, config.latent, job.profile.pick(quick=0, cpu=6, gpu=30))
-    network, card = ALAE(config), Card("avatar-alae", "alae", config.to_dict())
+    network, card = ALAE(config), Card("avatar-alae", "alae", vars(config))
     method = ALAEMethod(known, network, space=space)
     history = _fit(job, card, method, 32, 60000, 150000, data, redrawing=method.redrawing)
     network.generator.load_state_dict(history.averaged["generator"].state_dict())
@@ -380,7 +380,7 @@ def train_biggan(job: Job) -> Card:
     sizes = {"colours": space.shape[0], "doublings": 1, "bounded": False}
     config = BigGANConfig(len(names), channels, channels, 1, 64, 48, (), **sizes)
     method = BigGANMethod(_kinds_data(job, space, config.noise), config, space=space)
-    card = Card("avatar-biggan", "biggan generator", config.to_dict())
+    card = Card("avatar-biggan", "biggan generator", vars(config))
     history = _fit(job, card, method, 64, 20000, 100000, data, classes=names)
     network, judge = history.averaged["generator"].eval(), Judge.load().to(device)
     draws = torch.Generator().manual_seed(job.seed)

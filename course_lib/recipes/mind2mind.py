@@ -96,7 +96,7 @@ def train_mindgan(job: Job, name: str) -> Card:
     gan = mindgan.TransferredGAN(history.averaged["generator"], expert, method.modules["critic"], codes)
     found = mindgan.score_transfer(gan, codes, unseen, judge_features(), job.seed)
     seen = Judge.load().predict(gan.sample(len(unseen), job.seed), "kind")
-    config = {"source": target.source, "target": target.kind, "networks": target.sizes.to_dict()}
+    config = {"source": target.source, "target": target.kind, "networks": vars(target.sizes)}
     card = Card(name, mindgan.MIND_KIND, config, recipe, data=data_hash(data))
     names = {"Mind2Mind": "", "ceiling": " of the ceiling", "Gaussian": " of a Gaussian of the codes"}
     card.metrics = {f"{DISTANCE}{end}": found[key] for key, end in (names | {"codes": " of codes"}).items()}
@@ -396,7 +396,7 @@ def train_mind2mind_comparison(job: Job) -> Card:
         contenders.append(line)
     results = compare(job, NAME, contenders, shown=12)
     encoding = kept(job.work / NAME / "encoding.json", lambda: _encoding(job, expert, data))
-    card = Card(NAME, "comparison", {"source": SOURCE, "target": "micah", **config.to_dict()}, metrics=dict(encoding))
+    card = Card(NAME, "comparison", {"source": SOURCE, "target": "micah", **vars(config)}, metrics=dict(encoding))
     some = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[: len(real)]
     shown = {"ceiling": expert.decode(encode_set(expert, data)[some])}
     shown["training pictures"] = torch.cat(list(data.subset(some).batches(250)))
