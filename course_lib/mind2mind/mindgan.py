@@ -86,6 +86,7 @@ class MindCritic(nn.Module):
 
     def __init__(self, config: MindConfig):
         super().__init__()
+        self.config = config
         self.model = _chain([config.latent, *config.critic, 1])
 
     def forward(self, codes: Tensor) -> Tensor:
