@@ -29,7 +29,6 @@ __all__ = ["DOWNLOADS", "RemoteFile", "Source", "fetch", "fetch_command"]
 
 TRIES = 4
 TIMEOUT = (15, 60)  # seconds to connect, and between two pieces
-RECORD = "fetched.json"
 _DAMAGED = (tarfile.TarError, shutil.ReadError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile)
 
 
@@ -41,16 +40,6 @@ class RemoteFile:
     url: str
     hash: str | None = None
     unpack: bool = False
-
-    @property
-    def host(self) -> str:
-        """Of its address."""
-        return urlsplit(self.url).hostname or ""
-
-    @property
-    def right(self) -> str:
-        """Which file is the right one."""
-        return "the published file" if self.hash else "the formerly downloaded file"
 
 
 @dataclass(frozen=True)
@@ -81,24 +70,19 @@ def fetch_command(name: str | None, to: Path | None = None, yes: bool = False) -
     if name is None:
         width = max(map(len, DOWNLOADS))
         for key, source in DOWNLOADS.items():
-            typer.echo(f"{key:{width}}  {source.about} · licence: {source.licence}")
+            print(f"{key:{width}}  {source.about} · licence: {source.licence}")
         return
 
     def agree(question: str) -> bool:
-        typer.echo(question)
+        print(question)
         if not yes and not sys.stdin.isatty():
             raise CourseError("nobody is here to agree to these terms: read them, then add --yes.")
         return yes or typer.confirm("Agree, and download?")
 
-    fetch(name, to, agree, typer.echo)
+    fetch(name, to, agree)
 
 
-def fetch(
-    name: str,
-    to: Path | None = None,
-    agree: Callable[[str], bool] = lambda question: True,
-    tell: Callable[[str], None] = print,
-) -> Path:
+def fetch(name: str, to: Path | None = None, agree: Callable[[str], bool] = lambda question: True) -> Path:
     """Makes everything of a source lie in its folder, whole and with the right hash; what is there stays.
 
     Args:
@@ -106,7 +90,6 @@ def fetch(
         to: folder for the files, which is returned; by default ``downloads/NAME`` in the course or in
             ``COURSE_DOWNLOADS``.
         agree: is shown source, size and licence before anything is downloaded; ``False`` ends without a download.
-        tell: takes lines on what happens.
 
     Raises:
         CourseError: unknown name; no network; an address that is gone or answers with a web page; a hash that is not
@@ -125,44 +108,56 @@ def fetch(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _disk_trouble(error, folder) from error
-    record = _read_record(folder)
+    noted = folder / "fetched.json"
+    try:
+        record = json.loads(noted.read_text(encoding="utf-8")) if noted.exists() else {}
+    except ValueError as error:
+        raise CourseError(f"{noted} is damaged: delete it and run again.") from error
     wanted = [file for file in source.files if not _is_there(file, folder, record)]
     new = [file for file in wanted if not (folder / file.name).exists()]
     if new and not agree(_terms(name, source, new)):
         raise CourseError("nothing was downloaded.")
     for file in wanted:
-        record[file.name] = _fetch_file(file, folder, source, record.get(file.name, {}))
-        (folder / f".{RECORD}").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        os.replace(folder / f".{RECORD}", folder / RECORD)
-        tell(f"{file.name}: {_amount(record[file.name]['bytes'])}, SHA-256 {record[file.name]['sha256']}")
-    tell(f"{name} is in {folder}")
-    tell(f"next: {source.use.format(folder=folder)}")
+        entry = record[file.name] = _fetch_file(file, folder, source, record.get(file.name, {}))
+        noted.with_name(".fetched.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        os.replace(noted.with_name(".fetched.json"), noted)
+        print(f"{file.name}: {_amount(entry['bytes'])}, SHA-256 {entry['sha256']}")
+    print(f"{name} is in {folder}\nnext: {source.use.format(folder=folder)}")
     return folder
 
 
+def _is_there(file: RemoteFile, folder: Path, record: dict[str, Any]) -> bool:
+    """Whether an earlier run fetched the file and it still lies there (unpacked, or byte by byte)."""
+    import pooch
+
+    entry, path = record.get(file.name), folder / file.name
+    if entry is None:
+        return False
+    if "unpacked" in entry:
+        return all((path.parent / name).exists() for name in entry["unpacked"])
+    return path.exists() and pooch.file_hash(str(path)) == entry["sha256"]
+
+
 def _terms(name: str, source: Source, files: list[RemoteFile]) -> str:
-    """What a reader should know before a download; asks the servers for the size."""
-    sizes = [_remote_size(file, source) for file in files]
+    """What a reader should know before a download; asks the servers for the size, and fails where they would fail."""
+    import requests
+
+    sizes = []
+    for file in files:
+        try:
+            with requests.head(file.url, allow_redirects=True, timeout=TIMEOUT) as answer:
+                if answer.status_code in (404, 410):
+                    _check_answer(answer, file, source)
+                length = answer.headers.get("Content-Length", "")
+                sizes.append(int(length) if answer.ok and length.isdigit() else 0)
+        except requests.RequestException as error:
+            raise _unreachable(file, error) from error
     size = _amount(sum(sizes)) if all(sizes) else "not told by the server"
-    hosts = ", ".join(dict.fromkeys(file.host for file in files))
+    hosts = ", ".join(dict.fromkeys(urlsplit(file.url).hostname or "" for file in files))
     return (
         f"{name}: {source.about}\nfrom:    {hosts}, as named by {source.page}\nsize:    {size}, {len(files)} file(s)\n"
         f"licence: {source.licence}"
     )
-
-
-def _remote_size(file: RemoteFile, source: Source) -> int:
-    """Bytes, 0 where the server does not say it; fails at once where a download would fail."""
-    import requests
-
-    try:
-        with requests.head(file.url, allow_redirects=True, timeout=TIMEOUT) as answer:
-            if answer.status_code in (404, 410):
-                _check_answer(answer, file, source)
-            length = answer.headers.get("Content-Length", "")
-            return int(length) if answer.ok and length.isdigit() else 0
-    except requests.RequestException as error:
-        raise _unreachable(file, error) from error
 
 
 def _fetch_file(file: RemoteFile, folder: Path, source: Source, recorded: dict[str, Any]) -> dict[str, Any]:
@@ -170,17 +165,17 @@ def _fetch_file(file: RemoteFile, folder: Path, source: Source, recorded: dict[s
     import pooch
 
     pooch.get_logger().setLevel(logging.WARNING)
-    path = folder / file.name
+    path, right = folder / file.name, "the published file" if file.hash else "the formerly downloaded file"
     wanted = file.hash or (f"sha256:{recorded['sha256']}" if "sha256" in recorded else None)
     if path.exists() and wanted and not pooch.hashes.hash_matches(str(path), wanted):
-        raise CourseError(f"{path} is there, and is not {file.right}: move it away and run again.")
+        raise CourseError(f"{path} is there, and is not {right}: move it away and run again.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         pooch.retrieve(file.url, wanted, path.name, path.parent, downloader=_Resuming(file, path, source, wanted))
     except ValueError as error:
         raise CourseError(
-            f"what came from {file.url} is not {file.right} (another {wanted.partition(':')[0].upper()}), so it "
-            f"was deleted: run again, and if that does not help look at {source.page}."
+            f"what came from {file.url} is not {right} (another {wanted.partition(':')[0].upper()}), so it was "
+            f"deleted: run again, and if that does not help look at {source.page}."
         ) from error
     except OSError as error:
         raise _disk_trouble(error, path) from error
@@ -200,13 +195,11 @@ class _Resuming:
     """
 
     def __init__(self, file: RemoteFile, path: Path, source: Source, known_hash: str | None) -> None:
-        self.file, self.source, self.known_hash = file, source, known_hash
+        self.file, self.source, self.known_hash, self.total = file, source, known_hash, 0
         self.part = path.with_name(f".{path.name}.part")
         self.tag = path.with_name(f".{path.name}.part.tag")
-        self.total: int | None = None
 
     def __call__(self, url: str, output_file: str, pooch: object) -> None:
-        """Fill ``output_file``; called by pooch."""
         import requests
 
         for left in reversed(range(TRIES)):
@@ -220,10 +213,10 @@ class _Resuming:
                     raise _unreachable(self.file, error) from error
                 if not left or have == before:
                     total = f" of {_amount(self.total)}" if self.total else ""
-                    message = (
-                        f"the download broke off at {_amount(have)}{total}: run the same command again, it goes on"
-                    )
-                    raise CourseError(f"{message} from there.") from error
+                    raise CourseError(
+                        f"the download broke off at {_amount(have)}{total}: run the same command again, it goes on "
+                        "from there."
+                    ) from error
         os.replace(self.part, output_file)
         self.tag.unlink(missing_ok=True)
 
@@ -233,35 +226,35 @@ class _Resuming:
     def _stream(self, url: str) -> None:
         import requests
 
-        tag = self.tag.read_text() if self.tag.exists() else ""
+        have, tag = self._have(), self.tag.read_text() if self.tag.exists() else ""
         headers = {"Accept-Encoding": "identity"}
-        if self._have() and (tag or self.known_hash):
-            headers |= {"Range": f"bytes={self._have()}-"} | ({"If-Range": tag} if tag else {})
+        if have and (tag or self.known_hash):
+            headers |= {"Range": f"bytes={have}-"} | ({"If-Range": tag} if tag else {})
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
             if answer.status_code == 416:  # the part is as long as the file or longer: it cannot be continued
                 self.part.unlink()
                 return self._stream(url)
             _check_answer(answer, self.file, self.source)
-            resumed = answer.headers.get("Content-Range", "").startswith(f"bytes {self._have()}-")
-            have = self._have() if answer.status_code == 206 and resumed else 0
-            length = answer.headers.get("Content-Length", "")
-            self.total = have + int(length) if length.isdigit() else None
-            self._require_space((self.total or have) - have)
+            if answer.status_code != 206 or not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+                have = 0
+            length, free = answer.headers.get("Content-Length", ""), shutil.disk_usage(self.part.parent).free
+            needed = int(length) if length.isdigit() else 0
+            self.total = have + needed if needed else 0
+            if needed > free:
+                raise CourseError(
+                    f"{_amount(needed)} are still to come and {self.part.parent} has {_amount(free)} free: free some, "
+                    "or choose another folder with --to."
+                )
             etag = answer.headers.get("ETag", "")
             self.tag.write_text(answer.headers.get("Last-Modified", "") if etag[:2] in ("", "W/") else etag)
-            bar = progress_bar(total=self.total, initial=have, desc=self.file.name, unit="B", unit_scale=True)
+            total = self.total or None
+            bar = progress_bar(total=total, initial=have, desc=self.file.name, unit="B", unit_scale=True)
             with bar, self.part.open("ab" if have else "wb") as file:
                 for piece in answer.iter_content(2**16):
                     file.write(piece)
                     bar.update(len(piece))
-        if self.total is not None and self._have() != self.total:
+        if self.total and self._have() != self.total:
             raise requests.ConnectionError("the server closed before the end")
-
-    def _require_space(self, needed: int) -> None:
-        free = shutil.disk_usage(self.part.parent).free
-        if needed > free:
-            message = f"{_amount(needed)} are still to come and {self.part.parent} has {_amount(free)} free"
-            raise CourseError(f"{message}: free some, or choose another folder with --to.")
 
 
 def _check_answer(answer: Any, file: RemoteFile, source: Source) -> None:
@@ -282,8 +275,8 @@ def _check_answer(answer: Any, file: RemoteFile, source: Source) -> None:
 
 
 def _unreachable(file: RemoteFile, error: Exception) -> CourseError:
-    name = type(error).__name__
-    return CourseError(f"{file.host} cannot be reached ({name}): is there a network, and a proxy to be set?")
+    host, name = urlsplit(file.url).hostname, type(error).__name__
+    return CourseError(f"{host} cannot be reached ({name}): is there a network, and a proxy to be set?")
 
 
 def _disk_trouble(error: OSError, path: Path) -> CourseError:
@@ -314,27 +307,6 @@ def _unpack(archive: Path) -> list[str]:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return found
-
-
-def _is_there(file: RemoteFile, folder: Path, record: dict[str, Any]) -> bool:
-    """Whether an earlier run fetched the file and it still lies there (unpacked, or byte by byte)."""
-    import pooch
-
-    entry, path = record.get(file.name), folder / file.name
-    if entry is None:
-        return False
-    if "unpacked" in entry:
-        return all((path.parent / name).exists() for name in entry["unpacked"])
-    return path.exists() and pooch.file_hash(str(path)) == entry["sha256"]
-
-
-def _read_record(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise CourseError(f"{folder / RECORD} is damaged: delete it and run again.") from error
 
 
 def _amount(count: int) -> str:

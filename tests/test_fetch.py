@@ -90,7 +90,7 @@ def offer(monkeypatch, server, tmp_path):
         file = RemoteFile(name, server.url(name), hash, **options)
         source = Source("a thing", "none", "https://example.org", "use {folder}", (file,))
         monkeypatch.setitem(DOWNLOADS, "thing", source)
-        return tmp_path / "got", lambda **how: fetch("thing", tmp_path / "got", tell=lambda line: None, **how)
+        return tmp_path / "got", lambda **how: fetch("thing", tmp_path / "got", **how)
 
     return make
 
@@ -293,7 +293,7 @@ def test_idx_files_are_unpacked_to_where_the_loader_wants_them(server, monkeypat
         server.files[file.name] = content
         files.append(RemoteFile(file.name, server.url(file.name), md5(content), unpack=True))
     monkeypatch.setitem(DOWNLOADS, "kmnist", Source("", "", "", "", tuple(files)))
-    fetch("kmnist", tmp_path, tell=lambda line: None)
+    fetch("kmnist", tmp_path)
     assert len(load(f"kmnist:{tmp_path}", size=28)) == 8
 
 
