@@ -136,9 +136,3 @@ def test_concatenation_refuses_other_sizes_and_nothing():
         concatenate([make("a"), make("b", size=4)])
     with pytest.raises(CourseError, match="nothing to concatenate"):
         concatenate([])
-
-
-def test_captions_wrap_around_and_their_absence_is_explained():
-    assert make().caption(2, 3) == "again"
-    with pytest.raises(CourseError, match="no captions"):
-        ImageSet("plain", torch.zeros(1, 3, 2, 2, dtype=torch.uint8)).caption(0)

@@ -342,8 +342,8 @@ def test_coco_captions(coco):
     assert data.split.tolist() == [0, 0, 0, 1, 1]
     assert (data.images[:, 0, 4, 4].int() - torch.tensor([100, 107, 114, 100, 107])).abs().max() <= 3
     assert all(len(captions) == 5 for captions in data.captions)
-    assert data.caption(1, 3) == "A picture number 107, said in way 3."
-    assert data.part("val").caption(0) == "A picture number 100, said in way 0."
+    assert data.captions[1][3] == "A picture number 107, said in way 3."
+    assert data.part("val").captions[0][0] == "A picture number 100, said in way 0."
 
 
 def test_coco_with_one_part_only_and_without_any(coco):

@@ -8,10 +8,9 @@ import os
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,18 +62,6 @@ def _decoded(path: Path) -> Image.Image:
         raise
 
 
-def _as_rgb(source: Path | io.BytesIO) -> Image.Image:
-    with Image.open(source) as image:
-        arguments = image.tile[0].args if image.tile else ""
-        layout = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
-        image.load()
-        try:
-            upright = ImageOps.exif_transpose(image)
-        except Exception:  # A damaged tag says nothing; what the parser raises differs with the damage.
-            upright = image
-        return _on_white(upright, str(layout), image.format, getattr(image, "tag_v2", {}))
-
-
 def _pixels_of_png(content: bytes) -> bytes:
     """The file without text, time and colour profile: such a chunk, damaged or huge, says nothing of the pixels."""
     kept, place = [_PNG_START], len(_PNG_START)
@@ -86,8 +73,20 @@ def _pixels_of_png(content: bytes) -> bytes:
     return b"".join(kept)
 
 
+def _as_rgb(source: Path | io.BytesIO) -> Image.Image:
+    with Image.open(source) as image:
+        # How the file packs its samples, as Pillow calls it.
+        arguments = image.tile[0].args if image.tile else ""
+        layout = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+        image.load()
+        try:
+            upright = ImageOps.exif_transpose(image)
+        except Exception:  # A damaged tag says nothing; what the parser raises differs with the damage.
+            upright = image
+        return _on_white(upright, str(layout), image.format, getattr(image, "tag_v2", {}))
+
+
 def _on_white(image: Image.Image, layout: str, form: str | None, tags: Mapping[int, Any]) -> Image.Image:
-    """8-bit RGB; ``layout`` is how the file packs its samples, as Pillow calls it, ``tags`` are those of a TIFF."""
     key = image.info.get("transparency")
     # The transparent colour stands in the file's own scale, the pixels in that of 8 bits.
     if image.mode == "L" and isinstance(key, int) and layout in ("L;2", "L;4"):
@@ -99,34 +98,16 @@ def _on_white(image: Image.Image, layout: str, form: str | None, tags: Mapping[i
     if image.mode == "I" and form not in ("PPM", "PNG"):
         raise ValueError("its samples are 32-bit numbers, whose range is unknown: save it with 8 or 16 bits")
     if image.mode.startswith("I"):
-        image = _scaled(image, 4095 if layout == "I;12" else 65535, inverted=tags.get(262) == 0)
+        # Grey levels up to 65535, which Pillow would cut off at 255.
+        largest, levels = 4095 if layout == "I;12" else 65535, np.asarray(image).astype(np.int64)
+        shown = (largest - levels if tags.get(262) == 0 else levels) * 255 / largest
+        image = Image.fromarray(shown.clip(0, 255).round().astype(np.uint8))
+        if isinstance(key, int):
+            image.putalpha(Image.fromarray(np.where(levels == key, 0, 255).astype(np.uint8)))
     if image.has_transparency_data:
         image = image.convert("LA" if image.mode == "La" else image.mode).convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
-
-
-def _scaled(image: Image.Image, largest: int, inverted: bool) -> Image.Image:
-    """Grey levels 0 to ``largest`` as 0 to 255; Pillow would cut them off. What is transparent gets an alpha of 0."""
-    levels, key = np.asarray(image).astype(np.int64), image.info.get("transparency")
-    shown = (largest - levels if inverted else levels) * 255 / largest
-    grey = Image.fromarray(shown.clip(0, 255).round().astype(np.uint8))
-    if isinstance(key, int):
-        grey.putalpha(Image.fromarray(np.where(levels == key, 0, 255).astype(np.uint8)))
-    return grey
-
-
-@contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise CourseError(f"the image {path} is missing: put it back, or unpack the data set again.") from error
-    except Exception as error:  # Decoders raise a dozen unrelated types on damaged bytes.
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:300] or type(error).__name__
-        raise CourseError(
-            f"{path} cannot be read as an image ({reason}): replace it, or move it out of the folder."
-        ) from error
 
 
 def read_image(path: Path, size: int, crop: int | None = None) -> Tensor:
@@ -144,8 +125,15 @@ def read_image(path: Path, size: int, crop: int | None = None) -> Tensor:
     Raises:
         CourseError: the file is missing, is no image, is damaged, or has samples without a fixed range.
     """
-    with _damage_named(path):
+    try:
         image = _from_array(path) if path.suffix.lower() == ".npy" else _decoded(path)
+    except FileNotFoundError as error:
+        raise CourseError(f"the image {path} is missing: put it back, or unpack the data set again.") from error
+    except Exception as error:  # Decoders raise a dozen unrelated types on damaged bytes.
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:300] or type(error).__name__
+        raise CourseError(
+            f"{path} cannot be read as an image ({reason}): replace it, or move it out of the folder."
+        ) from error
     side = min(*image.size, crop or max(image.size))
     left, top = (image.width - side) // 2, (image.height - side) // 2
     filtering = Image.Resampling.BOX if size < side else Image.Resampling.BICUBIC
@@ -176,20 +164,17 @@ def evenly_spaced(count: int, at_most: int | None) -> Tensor:
 
 
 @dataclass(frozen=True)
-class FileSet:
-    """A data set whose pictures still lie in files; the other fields are those of an ``ImageSet``.
+class FileSet(ImageSet):
+    """A data set whose pictures still lie in files: ``images`` are their paths.
 
-    Attributes:
-        crop: side of the centred square that is cut out before resizing; None takes the shortest side.
+    ``crop`` is the side of the centred square that is cut out before resizing; None takes the shortest side.
     """
 
-    name: str
-    files: list[Path]
-    labels: dict[str, Tensor] = field(default_factory=dict)
-    classes: dict[str, list[str]] = field(default_factory=dict)
-    captions: list[list[str]] = field(default_factory=list)
-    split: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    images: list[Path]
     crop: int | None = None
+
+    def _images_at(self, index: Tensor) -> list[Path]:
+        return [self.images[k] for k in index.tolist()]
 
     def summary(self) -> str:
         """Name, classes and counts in one line, with those of each part."""
@@ -200,7 +185,7 @@ class FileSet:
         parts = self.split.bincount(minlength=3).tolist() if len(self.split) else []
         split = "; " + ", ".join(f"{part} {count}" for part, count in zip(SPLITS, parts, strict=False)) if parts else ""
         kinds = "1 class" if len(names) == 1 else f"{len(names)} classes"
-        return f"{self.name}: {len(self.files)} pictures, {kinds} ({listed}{more}){split}"
+        return f"{self.name}: {len(self)} pictures, {kinds} ({listed}{more}){split}"
 
     def load(self, size: int, max_images: int | None = None) -> ImageSet:
         """Decodes the files into memory, ``3 · size²`` bytes each: 12 kB at 64 px, 48 kB at 128 px.
@@ -208,22 +193,20 @@ class FileSet:
         At most ``max_images`` are taken, evenly spaced over the sorted files, so that every class stays in. A
         CourseError where a file is no image, or memory is short.
         """
-        chosen = evenly_spaced(len(self.files), max_images)
-        check_room(len(chosen), size, self.name)
+        index = evenly_spaced(len(self), max_images)
+        check_room(len(index), size, self.name)
+        chosen = self.subset(index)
         images = torch.empty(len(chosen), 3, size, size, dtype=torch.uint8)
         pool = ThreadPoolExecutor(os.cpu_count())  # Pillow decodes outside the interpreter lock.
         try:
-            decoded = pool.map(lambda k: read_image(self.files[k], size, self.crop), chosen.tolist())
+            decoded = pool.map(lambda path: read_image(path, size, self.crop), chosen.images)
             many = len(chosen) >= PROGRESS_FROM
             bar = progress_bar(many, iterable=decoded, desc=self.name, total=len(chosen), unit=" images")
             for k, image in enumerate(bar):
                 images[k] = image
         finally:
             pool.shutdown(cancel_futures=True)
-        labels = {name: values[chosen] for name, values in self.labels.items()}
-        captions = [self.captions[k] for k in chosen.tolist()] if self.captions else []
-        split = self.split[chosen] if len(self.split) else self.split
-        return ImageSet(self.name, images, labels, self.classes, captions, split)
+        return ImageSet(self.name, images, chosen.labels, self.classes, chosen.captions, chosen.split)
 
 
 # --- folders of your own ----------------------------------------
@@ -271,9 +254,8 @@ def _images_below(folder: Path, above: tuple[Path, ...] = ()) -> list[Path]:
     folders, found = _entries(folder)
     for file in found:
         if file.suffix.lower() not in SUFFIXES:
-            raise CourseError(
-                f"{file} is not an image ({', '.join(suffix[1:] for suffix in SUFFIXES)}): move it out of the folder."
-            )
+            known = ", ".join(suffix[1:] for suffix in SUFFIXES)
+            raise CourseError(f"{file} is not an image ({known}): move it out of the folder.")
         if file.exists() and not file.is_file():
             raise CourseError(f"{file} is no file but a device or pipe: move it out of the folder.")
     for sub in folders:
@@ -399,15 +381,17 @@ def find_folder(path: Path | str, name: str | None = None) -> FileSet:
     folder = folder.resolve() if not folder.name else folder  # "." has no name of its own
     groups = _groups_of(folder)
     classes = sorted({label for files in groups.values() for label in files})
-    files, label, split = [], [], []
-    for part, by_class in groups.items():
-        for class_name, found in by_class.items():
-            files += found
-            label += [classes.index(class_name)] * len(found)
-            split += [SPLITS.index(part)] * len(found) if part else []
+    rows = [
+        (file, classes.index(label), SPLITS.index(part) if part else 0)
+        for part, by_class in groups.items()
+        for label, files in by_class.items()
+        for file in files
+    ]
+    files, label, split = (list(column) for column in zip(*rows, strict=True))
     labels = dict.fromkeys(("class", "domain"), torch.tensor(label))
     names = dict.fromkeys(("class", "domain"), classes)
-    return FileSet(name or folder.name, files, labels, names, split=torch.tensor(split, dtype=torch.int64))
+    parts = torch.tensor([] if "" in groups else split, dtype=torch.int64)
+    return FileSet(name or folder.name, files, labels, names, split=parts)
 
 
 def load_folder(found: FileSet | Path | str, size: int, max_images: int | None = None) -> ImageSet:

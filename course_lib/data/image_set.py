@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -79,23 +80,26 @@ class ImageSet:
             digest.update(json.dumps([values, self.classes, self.split.tolist()], sort_keys=True).encode())
         return digest.hexdigest()
 
-    def subset(self, index: Tensor | Sequence[int]) -> "ImageSet":
+    def _images_at(self, index: Tensor) -> Tensor:
+        return self.images[index.to(self.images.device)]
+
+    def subset(self, index: Tensor | Sequence[int]) -> Self:
         """The images at ``index``, in that order; a boolean mask works too."""
         index = torch.as_tensor(index)
         index = index.nonzero()[:, 0] if index.dtype == torch.bool else index.to(torch.int64)
         return replace(
             self,
-            images=self.images[index.to(self.images.device)],
+            images=self._images_at(index),
             labels={name: values[index] for name, values in self.labels.items()},
             captions=[self.captions[i] for i in index.tolist()] if self.captions else [],
             split=self.split[index] if len(self.split) else self.split,
         )
 
-    def relabelled(self, labels: dict[str, Tensor], classes: dict[str, list[str]]) -> "ImageSet":
+    def relabelled(self, labels: dict[str, Tensor], classes: dict[str, list[str]]) -> Self:
         """The same images under other labels."""
         return replace(self, labels=labels, classes=classes)
 
-    def part(self, split: str) -> "ImageSet":
+    def part(self, split: str) -> Self:
         """The fixed ``train``, ``val`` or ``test`` part; a CourseError where the set has none."""
         if split not in SPLITS:
             raise CourseError(f"there is no split {split!r}: choose one of {', '.join(SPLITS)}.")
@@ -109,7 +113,7 @@ class ImageSet:
             )
         return self.subset(mask)
 
-    def random_split(self, seed: int = 0) -> "ImageSet":
+    def random_split(self, seed: int = 0) -> Self:
         """The same set with a random 80/10/10 split, for data that came without one; it needs three images."""
         if len(self) < 3:
             raise CourseError(f"{self.name!r} has {len(self)} images and a split needs at least 3: add some.")
@@ -119,22 +123,27 @@ class ImageSet:
         split[order[:tenth]], split[order[tenth : 2 * tenth]] = 1, 2
         return replace(self, split=split)
 
-    def _check_label(self, name: str) -> None:
+    def label(self, name: str) -> Tensor:
+        """The label of this name; a CourseError says which there are."""
         if name not in self.labels:
             raise CourseError(f"{self.name!r} has no label {name!r}: it has {', '.join(self.labels) or 'none'}.")
+        return self.labels[name]
 
-    def where(self, **labels: str) -> "ImageSet":
+    def value_index(self, name: str, value: str) -> int:
+        """The number that stands for a value of a label; a CourseError says which values there are."""
+        self.label(name)
+        if value not in self.classes[name]:
+            raise CourseError(f"{name!r} has no value {value!r}: it is one of {', '.join(self.classes[name][:12])}, …")
+        return self.classes[name].index(value)
+
+    def where(self, **labels: str) -> Self:
         """The images whose labels have these values, for example ``where(style="noto")``."""
         mask = torch.ones(len(self), dtype=torch.bool)
         for name, value in labels.items():
-            self._check_label(name)
-            if value not in self.classes[name]:
-                known = ", ".join(self.classes[name][:12])
-                raise CourseError(f"{name!r} has no value {value!r}: it is one of {known}, …")
-            mask &= self.labels[name] == self.classes[name].index(value)
+            mask &= self.label(name) == self.value_index(name, value)
         return self.subset(mask)
 
-    def to(self, device: torch.device | str) -> "ImageSet":
+    def to(self, device: torch.device | str) -> Self:
         """The set with its images on ``device``, so that batches are made there. Labels stay on the CPU."""
         return replace(self, images=self.images.to(device))
 
@@ -143,50 +152,44 @@ class ImageSet:
 
         ``flip``, ``bool (B,)``, says which to mirror left to right.
         """
-        images = to_float(self.images[index.to(self.images.device)])
+        images = to_float(self._images_at(index))
         if flip is not None:
             images = torch.where(flip.to(images.device)[:, None, None, None], images.flip(-1), images)
         return images if size is None else resize(images, size)
 
     def batches(self, batch_size: int, size: int | None = None) -> Iterator[Tensor]:
         """All images in order, as float batches: for encoding and for evaluation."""
-        for start in range(0, len(self), batch_size):
-            yield self.batch(torch.arange(start, min(start + batch_size, len(self))), size)
-
-    def caption(self, i: int, variant: int = 0) -> str:
-        """Caption number ``variant`` (modulo how many there are) of image ``i``."""
-        if not self.captions:
-            raise CourseError(f"the data set {self.name!r} has no captions: use `people` or a COCO folder.")
-        return self.captions[i][variant % len(self.captions[i])]
+        for index in torch.arange(len(self)).split(batch_size):
+            yield self.batch(index, size)
 
 
 def concatenate(sets: Sequence[ImageSet]) -> ImageSet:
-    """Joins sets of one size; the label ``domain`` tells from which set an image came.
+    """Joins sets of one size, for an unpaired translator; the label ``domain`` tells from which set an image came.
 
     Only labels that mean the same in all sets survive; ``domain`` is set anew (its values are the names of the sets,
-    numbered where they repeat). This is what an unpaired translator trains on.
+    numbered where they repeat).
     """
     if not sets:
         raise CourseError("there is nothing to concatenate: give at least one data set.")
     if len({one.size for one in sets}) > 1:
         sizes = ", ".join(f"{one.name} {one.size} px" for one in sets)
         raise CourseError(f"sets of different sizes cannot be joined ({sizes}): load them with one `size=`.")
-    shared = [
-        name
-        for name in sets[0].labels
-        if name != "domain" and all(one.classes.get(name) == sets[0].classes[name] for one in sets)
-    ]
-    names = [one.name for one in sets]
+    first, names = sets[0], [one.name for one in sets]
+    classes = {
+        name: values
+        for name, values in first.classes.items()
+        if name != "domain" and all(one.classes.get(name) == values for one in sets)
+    }
+    labels = {name: torch.cat([one.labels[name] for one in sets]) for name in classes}
     if len(set(names)) < len(names):  # `where(domain=…)` must find each of them
         names = [f"{name} {k + 1}" for k, name in enumerate(names)]
-    domain = torch.cat([torch.full((len(one),), k, dtype=torch.int64) for k, one in enumerate(sets)])
     return ImageSet(
         name="+".join(one.name for one in sets),
         images=torch.cat([one.images for one in sets]),
-        labels={name: torch.cat([one.labels[name] for one in sets]) for name in shared} | {"domain": domain},
-        classes={name: sets[0].classes[name] for name in shared} | {"domain": names},
+        labels=labels | {"domain": torch.arange(len(sets)).repeat_interleave(torch.tensor([len(s) for s in sets]))},
+        classes=classes | {"domain": names},
         captions=list(chain.from_iterable(one.captions for one in sets)) if all(one.captions for one in sets) else [],
-        split=torch.cat([one.split for one in sets]) if all(len(one.split) for one in sets) else sets[0].split[:0],
+        split=torch.cat([one.split for one in sets]) if all(len(one.split) for one in sets) else first.split[:0],
     )
 
 
@@ -199,39 +202,34 @@ def regroup(data: ImageSet, groups: Mapping[str, Sequence[str]], label: str) -> 
     ``groups`` maps the name of a class to values of ``label``. A CourseError where the set has no such label, the label
     no such value, or a value stands in two groups.
     """
-    data._check_label(label)
-    known, owner = data.classes[label], torch.full((len(data.classes[label]),), -1)
-    for number, (name, values) in enumerate(groups.items()):
+    given = data.label(label)
+    owner = torch.full((len(data.classes[label]),), -1)
+    for number, values in enumerate(groups.values()):
         for value in values:
-            if value not in known:
-                raise CourseError(
-                    f"{label!r} has no value {value!r}: group {name!r} can take {', '.join(known[:12])}, …"
-                )
-            if owner[known.index(value)] >= 0:
+            index = data.value_index(label, value)
+            if owner[index] >= 0:
                 raise CourseError(f"{value!r} is in two groups: give it to one.")
-            owner[known.index(value)] = number
-    found = owner[data.labels[label]]
+            owner[index] = number
+    found = owner[given]
     kept = data.subset(found >= 0)
-    labels, classes = kept.labels | {"class": found[found >= 0]}, kept.classes | {"class": list(groups)}
-    return replace(kept, labels=labels, classes=classes)
+    return kept.relabelled(kept.labels | {"class": found[found >= 0]}, kept.classes | {"class": list(groups)})
 
 
 def few_per_class(data: ImageSet, count: int, seed: int = 0, label: str = "class") -> ImageSet:
     """At most ``count`` random pictures of each class; with one seed, fewer pictures are part of more pictures."""
-    data._check_label(label)
-    return data.subset(_few(data.labels[label], count, seed))
+    return data.subset(_few(data, torch.arange(len(data)), count, seed, label))
 
 
 def few_training_pictures(data: ImageSet, per_class: int, seed: int = 0) -> ImageSet:
     """As :func:`few_per_class` in the training part; the other parts of ``data`` stay whole."""
-    train = (data.split == 0).nonzero()[:, 0]
-    few = train[_few(data.labels["class"][train], per_class, seed)]
+    few = _few(data, (data.split == 0).nonzero()[:, 0], per_class, seed, "class")
     return data.subset(torch.cat([few, (data.split != 0).nonzero()[:, 0]]))
 
 
-def _few(labels: Tensor, count: int, seed: int) -> Tensor:
+def _few(data: ImageSet, among: Tensor, count: int, seed: int, label: str) -> Tensor:
+    """Indices of at most ``count`` pictures of each class, of those at ``among``."""
     if count < 1:
         raise CourseError(f"a class needs at least one picture, not {count}.")
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    shuffled = labels[order]
-    return torch.cat([order[shuffled == value][:count] for value in labels.unique()]).sort().values
+    order = torch.randperm(len(among), generator=torch.Generator().manual_seed(seed))
+    shuffled = data.label(label)[among[order]]
+    return among[torch.cat([order[shuffled == value][:count] for value in shuffled.unique()]).sort().values]

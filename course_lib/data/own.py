@@ -14,30 +14,26 @@ from PIL import Image
 
 from ..errors import CourseError
 from .files import FileSet, find_folder
-from .image_set import SPLITS, ImageSet
+from .image_set import ImageSet
 from .published import check_dataset, load
 
-__all__ = ["FEWEST", "OWN_SIZES", "check_size", "own_pictures", "write_photographs"]
+__all__ = ["check_size", "own_pictures", "write_photographs"]
 
-FEWEST = 50
+_FEWEST = 50
 """Training pictures without which no recipe starts; the linear start of an autoencoder needs 42 at 64 pixels."""
-OWN_SIZES = (64, 128)
+_SIZES = (64, 128)
 """Sides in pixels that recipes build networks for."""
 
 
 def check_size(dataset: str, size: int) -> None:
-    """Whether networks for pictures of this side can be built.
-
-    Raises:
-        CourseError: a side that no recipe knows, or bundled pictures at another than their own.
-    """
-    if size not in OWN_SIZES:
-        raise CourseError(f"size={size} is not possible: choose {' or '.join(map(str, OWN_SIZES))}.")
+    """A CourseError unless networks for pictures of this side can be built, and the set has such pictures."""
+    if size not in _SIZES:
+        raise CourseError(f"size={size} is not possible: choose {' or '.join(map(str, _SIZES))}.")
     if dataset in ("people", "kinds") and size != 64:
         raise CourseError(f"{dataset} are drawn at 64 pixels: leave out size={size}.")
 
 
-def own_pictures(dataset: str, size: int = 64, colour: bool = False, max_images: int | None = None) -> ImageSet:
+def own_pictures(dataset: str, size: int = 64, colour: bool = False) -> ImageSet:
     """A data set with parts train, val and test, or one sentence on why it cannot be trained on.
 
     Pictures of a folder that are smaller than ``size`` are left out, since enlarging would blur them. A part that the
@@ -47,7 +43,6 @@ def own_pictures(dataset: str, size: int = 64, colour: bool = False, max_images:
         dataset: as for :func:`course_lib.data.load`.
         size: 64 or 128; pictures are cropped to the centred square and resized.
         colour: whether colour is what is to be learnt.
-        max_images: take at most so many, evenly spaced.
 
     Raises:
         CourseError: no such set, a file that is no picture, too few or only small pictures, only grey ones where
@@ -59,16 +54,17 @@ def own_pictures(dataset: str, size: int = 64, colour: bool = False, max_images:
     if dataset.startswith("folder:"):
         found = find_folder(dataset.removeprefix("folder:"))
         large = _large_enough(found, size)
-        left_out = len(found.files) - len(large.files)
+        left_out = len(found) - len(large)
         said = large.summary() + (f"; {left_out} smaller than {size} px left out" if left_out else "")
-        data = large.load(size, max_images)
+        data = large.load(size)
     else:
-        data = load(dataset, size, max_images)
+        data = load(dataset, size)
     data = _with_all_parts(data)
     count = int((data.split == 0).sum())
-    if count < FEWEST:
-        raise CourseError(f"{data.name!r} has {count} training pictures, at least {FEWEST} are needed: add some.")
-    if colour and _is_grey(data):
+    if count < _FEWEST:
+        raise CourseError(f"{data.name!r} has {count} training pictures, at least {_FEWEST} are needed: add some.")
+    some = data.images[:: max(1, len(data) // 100)].to(torch.int16)
+    if colour and (some.amax(1) - some.amin(1)).float().mean() < 1.0:
         raise CourseError(
             f"the pictures of {data.name!r} have no colour, so colourisation has nothing to learn: take "
             "super-resolution or inpainting, or pictures in colour."
@@ -88,43 +84,27 @@ def _large_enough(found: FileSet, size: int) -> FileSet:
             return True
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        kept = torch.tensor(list(pool.map(large, found.files)), dtype=torch.bool)
+        kept = torch.tensor(list(pool.map(large, found.images)))
     if not kept.any():
         raise CourseError(f"no picture of {found.name!r} has {size} pixels on its shortest side: take larger ones.")
-    return replace(
-        found,
-        files=[path for path, keep in zip(found.files, kept.tolist(), strict=True) if keep],
-        labels={name: values[kept] for name, values in found.labels.items()},
-        split=found.split[kept] if len(found.split) else found.split,
-    )
+    return found.subset(kept)
 
 
 def _with_all_parts(data: ImageSet) -> ImageSet:
     """Missing parts of the split are drawn from the training pictures, with a fixed seed."""
     if not len(data.split):
         return data.random_split()
-    split = data.split.clone()
-    order = (split == 0).nonzero()[:, 0]
+    split, order = data.split.clone(), (data.split == 0).nonzero()[:, 0]
     order = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(0))]
     tenth = max(1, len(order) // 10)
     for part in (1, 2):
         if not (split == part).any():
-            taken, order = order[:tenth], order[tenth:]
-            split[taken] = part
-    if not len(order):
-        raise CourseError(f"{data.name!r} has no training pictures left: add some to the part {SPLITS[0]!r}.")
+            split[order[:tenth]], order = part, order[tenth:]
     return replace(data, split=split)
 
 
-def _is_grey(data: ImageSet) -> bool:
-    """Whether red, green and blue are nearly equal in a hundred of the pictures."""
-    some = data.images[:: max(1, len(data) // 100)].to(torch.int16)
-    return bool((some.amax(1) - some.amin(1)).float().mean() < 1.0)
+# --- a stand-in ----------------------------------------
 
-
-# --- a stand-in -----------------------------------------------------------------------------------------------------
-
-_SIDE = 128
 _STRIPS = {"temple": (245, 350), "flower": (345, 450)}
 """Name of a photograph → first and last column of the strip that is held out."""
 
@@ -136,12 +116,7 @@ def write_photographs(folder: Path, train: int = 400, test: int = 60) -> Path:
     crop is a random square of 96 to 192 pixels, stored at 128. Test pictures come from a strip that no training
     picture touches. The same files come out every time; what is there already stays.
 
-    Args:
-        folder: where ``train`` and ``test`` are to lie.
-        train, test: crops of each photograph.
-
-    Returns:
-        The folder.
+    ``train`` and ``test`` are crops of each photograph, and the folders in ``folder``, which is returned.
     """
     from sklearn.datasets import load_sample_images
 
@@ -154,7 +129,7 @@ def write_photographs(folder: Path, train: int = 400, test: int = 60) -> Path:
                 path = folder / part / f"{name}-{number:03}.jpg"
                 crop = photograph.crop(_box(random, photograph.size, low, high, part == "test"))
                 if not path.exists():
-                    crop.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC).save(path, quality=92)
+                    crop.resize((128, 128), Image.Resampling.BICUBIC).save(path, quality=92)
     return folder
 
 

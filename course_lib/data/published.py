@@ -98,13 +98,13 @@ def _opener(dataset: str, size: int = 64, max_images: int | None = None) -> Call
             f"{', '.join(f'{known}:PATH' for known in SOURCES)}."
         )
     folder = existing_folder(path)
+    if name in _ARRAYS:
+        return lambda: _load_arrays(name, folder, size, max_images)
     if name == "folder":
         found = find_folder(path)
         return lambda: load_folder(found, size, max_images)
-    if name in _ARRAYS:
-        return lambda: _load_arrays(name, folder, size, max_images)
     found = _FILES[name](folder)
-    if not found.files:
+    if not len(found):
         raise _missing(name, folder)
     return lambda: found.load(size, max_images)
 
@@ -147,8 +147,7 @@ def target_classes(
         size: pixels, of sets from files.
 
     Raises:
-        CourseError: the set cannot be opened, has no classes or lacks one of ``names``, or a class has no training
-            picture.
+        CourseError: the set has no classes or lacks one of ``names``, or a class has no training picture.
     """
     data = load(dataset, size)
     label = "kind" if dataset == "kinds" else "class"
