@@ -165,8 +165,8 @@ def small(tmp_path, monkeypatch):
     persons, _ = table.people()
     monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(module, "FOLDER", tmp_path / "data")
-    jobs = [(person, style) for style in ("personas", "micah") for person in persons[:4]]
-    monkeypatch.setitem(module.BLOCKS, "people", (module._draw_people, lambda: jobs, 3))
+    jobs = module._people_jobs(persons[:4], ("personas", "micah"))
+    monkeypatch.setitem(module.BLOCKS, "people", (module._draw_pictures, lambda: jobs, 3))
     for block in ("kinds", "parts"):
         monkeypatch.delitem(module.BLOCKS, block)
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from course_lib.data import check_dataset, load, resize, to_float
-from course_lib.data.files import FileSet, evenly_spaced, load_folder, read_image
+from course_lib.data.files import FileSet, load_folder, read_image
+from course_lib.data.image_set import evenly_spaced
 from course_lib.errors import CourseError
 
 

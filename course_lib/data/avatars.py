@@ -16,6 +16,7 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from ..errors import CourseError, progress_bar
 from ..paths import DATA, cache_dir
-from .image_set import ImageSet, few_training_pictures, regroup
+from .image_set import ImageSet, evenly_spaced, few_training_pictures, regroup
 from .people import (
     ATTRIBUTES,
     CLOTHES,
@@ -32,9 +33,9 @@ from .people import (
     Person,
     captions,
     clothes_of,
-    draw,
     draw_parts,
     on_white,
+    options_of,
     people,
     render,
 )
@@ -69,49 +70,44 @@ KINDS = OLD_KINDS | NEW_KINDS
 
 _ALL_KINDS = [*STYLES, *KINDS]
 
-Job = tuple[str, dict] | tuple[Person, str] | tuple[int, tuple[Person, str]]
+# --- drawing ----------------------------------------
 
 
-def _draw_kinds(jobs: Sequence[Job]) -> bytes:
+def _draw_pictures(jobs: Sequence[tuple[str, dict]]) -> bytes:
+    """Of jobs (style, options)."""
     return b"".join(on_white(render(style, options, SIZE)).transpose(2, 0, 1).tobytes() for style, options in jobs)
 
 
-def _draw_people(jobs: Sequence[Job]) -> bytes:
-    return b"".join(draw(person, style, SIZE).transpose(2, 0, 1).tobytes() for person, style in jobs)
-
-
-def _draw_parts(jobs: Sequence[Job]) -> bytes:
+def _draw_parts(jobs: Sequence[tuple[int, tuple[Person, str]]]) -> bytes:
+    """Of jobs (row among the people, (person, style))."""
     pictures = np.memmap(_path("people", _manifest()), np.uint8, "r").reshape(-1, 3, SIZE, SIZE)
     return b"".join(draw_parts(*job, pictures[row].transpose(1, 2, 0)).tobytes() for row, job in jobs)
 
 
-def _people_jobs() -> list[Job]:
-    return [(person, style) for style in STYLES for person in people()[0]]
+def _people_jobs(persons: Sequence[Person], styles: Sequence[str] = tuple(STYLES)) -> list[tuple[str, dict]]:
+    return [(style, options_of(person, style)) for style in styles for person in persons]
 
 
-def _kinds_jobs() -> list[Job]:
-    return [(kind, one | {"seed": f"{kind}-{number}"}) for kind, one in KINDS.items() for number in range(PER_KIND)]
+def _kinds_jobs(kinds: Sequence[str], count: int, name: str = "") -> list[tuple[str, dict]]:
+    return [(kind, KINDS[kind] | {"seed": f"{kind}-{name}{number}"}) for kind in kinds for number in range(count)]
 
 
-BLOCKS: dict[str, tuple[Callable[[Sequence[Job]], bytes], Callable[[], list[Job]], int]] = {
-    "people": (_draw_people, _people_jobs, 3),
-    "kinds": (_draw_kinds, _kinds_jobs, 3),
-    "parts": (_draw_parts, lambda: list(enumerate(_people_jobs())), 1),
+BLOCKS: dict[str, tuple[Callable[[Sequence[Any]], bytes], Callable[[], list[Any]], int]] = {
+    "people": (_draw_pictures, lambda: _people_jobs(people()[0]), 3),
+    "kinds": (_draw_pictures, lambda: _kinds_jobs(tuple(KINDS), PER_KIND), 3),
+    "parts": (_draw_parts, lambda: list(enumerate((one, style) for style in STYLES for one in people()[0])), 1),
 }
 """File of the cache → how a batch of it is drawn, what is drawn, channels."""
 
 
-_FEW = 1000  # pictures that are drawn before a second process has started
-
-
 def _in_parallel(
-    work: Callable[[Sequence[Job]], bytes], jobs: list[Job], write: Callable[[bytes], object], label: str
+    work: Callable[[Sequence[Any]], bytes], jobs: list[Any], write: Callable[[bytes], object], label: str
 ) -> None:
     """Draws ``jobs`` in order, many of them on all cores, and hands every batch to ``write``; with a progress bar."""
     chunks = [jobs[start : start + 120] for start in range(0, len(jobs), 120)]
     with progress_bar(total=len(jobs), desc=label, unit=" pictures") as bar, ExitStack() as stack:
         run: Callable[..., Iterable[bytes]] = map
-        if len(jobs) > _FEW:
+        if len(jobs) > 1000:  # fewer are drawn before a second process has started
             # Spawned, not forked: a fork of a process that has used torch's threads can hang.
             pool = ProcessPoolExecutor(os.cpu_count() or 1, mp_context=get_context("spawn"))
             stack.callback(pool.shutdown, cancel_futures=True)
@@ -119,6 +115,13 @@ def _in_parallel(
         for chunk, drawn in zip(chunks, run(work, chunks), strict=True):
             write(drawn)
             bar.update(len(chunk))
+
+
+def _fresh(jobs: list[tuple[str, dict]]) -> Tensor:
+    """``uint8 (len(jobs), 3, 64, 64)``, drawn now."""
+    drawn: list[bytes] = []
+    _in_parallel(_draw_pictures, jobs, drawn.append, "drawing avatars")
+    return torch.frombuffer(bytearray(b"".join(drawn)), dtype=torch.uint8).view(-1, 3, SIZE, SIZE)
 
 
 def fresh_people(each: int, seed: int = 1, styles: Sequence[str] = tuple(STYLES)) -> ImageSet:
@@ -130,32 +133,20 @@ def fresh_people(each: int, seed: int = 1, styles: Sequence[str] = tuple(STYLES)
     known, split = people()
     trained = dict.fromkeys(replace(one, seed="") for one, part in zip(known, split, strict=True) if part == 0)
     persons = [replace(one, seed=f"fresh-{seed}-{k}-{n}") for k, one in enumerate(trained) for n in range(each)]
-    images = _fresh(_draw_people, [(one, style) for style in styles for one in persons])
-    return _people_set("fresh people", persons, [0] * len(persons), images, styles)
+    return _people_set("fresh people", persons, [0] * len(persons), _fresh(_people_jobs(persons, styles)), styles)
 
 
 def fresh_kinds(each: int, seed: int = 1, kinds: Sequence[str] = tuple(OLD_KINDS)) -> ImageSet:
     """Pictures of kinds that are in no file: ``each`` new ones of each, besides the six people styles.
 
-    Drawn anew at every call, on all cores. Labels as in :func:`load_kinds`.
-
-    Another ``seed`` gives other pictures.
+    Drawn anew at every call, on all cores. Labels as in :func:`load_kinds`. Another ``seed`` gives other pictures.
     """
-    jobs = [(kind, KINDS[kind] | {"seed": f"{kind}-fresh-{seed}-{k}"}) for kind in kinds for k in range(each)]
+    images = _fresh(_kinds_jobs(kinds, each, f"fresh-{seed}-"))
     label = torch.tensor([_ALL_KINDS.index(kind) for kind in kinds]).repeat_interleave(each)
-    return _kinds_set("fresh kinds", _fresh(_draw_kinds, jobs), label, torch.zeros(len(label), dtype=torch.int64))
+    return _kinds_set("fresh kinds", images, label, torch.zeros(len(label), dtype=torch.int64))
 
 
-def _fresh(work: Callable[[Sequence[Job]], bytes], jobs: list[Job]) -> Tensor:
-    """``uint8 (len(jobs), 3, 64, 64)``, drawn now."""
-    drawn: list[bytes] = []
-    _in_parallel(work, jobs, drawn.append, "drawing avatars")
-    return torch.frombuffer(bytearray(b"".join(drawn)), dtype=torch.uint8).view(-1, 3, SIZE, SIZE)
-
-
-def _kinds_set(name: str, images: Tensor, label: Tensor, split: Tensor) -> ImageSet:
-    names = ("kind", "class", "domain")
-    return ImageSet(name, images, dict.fromkeys(names, label), dict.fromkeys(names, _ALL_KINDS), split=split)
+# --- the cache ----------------------------------------
 
 
 def _manifest() -> dict:
@@ -209,12 +200,6 @@ def _path(block: str, manifest: dict) -> Path:
     return cache_dir() / f"avatars-{block}-{manifest['sha256'][block][:12]}.u8"
 
 
-def _mark(path: Path) -> str:
-    """What stands beside a file that was checked: its size and the time of its last change."""
-    stat = path.stat()
-    return json.dumps({"size": stat.st_size, "changed": stat.st_mtime_ns})
-
-
 def _draw_block(block: str, path: Path) -> None:
     """Draws a block beside ``path`` and moves it there when it is whole."""
     if block == "parts":
@@ -247,11 +232,16 @@ def build(block: str, again: bool = False) -> Path:
         CourseError: a package of another version, no room, an interruption, or pictures that are not the course's.
     """
     manifest = _manifest()
+
+    def mark() -> str:
+        """What stands beside a file that was checked: its size and the time of its last change."""
+        return json.dumps({"size": path.stat().st_size, "changed": path.stat().st_mtime_ns})
+
     try:
         path = _path(block, manifest)
         checked = path.with_suffix(".json")
         if not again and path.is_file():
-            if checked.is_file() and checked.read_bytes() == _mark(path).encode():
+            if checked.is_file() and checked.read_bytes() == mark().encode():
                 return path
             again = not _is_right(path, block, manifest)
             if again:
@@ -265,7 +255,7 @@ def build(block: str, again: bool = False) -> Path:
                     f"the {block} drawn here are not the course's pictures: make the environment anew "
                     "(`make clean setup`)."
                 )
-        checked.write_text(_mark(path))
+        checked.write_text(mark())
         return path
     except OSError as error:
         raise CourseError(
@@ -284,11 +274,9 @@ def check_recipe() -> None:
 
 def check() -> dict[str, str]:
     """What the cache holds, every byte looked at: block → ``right``, ``missing`` or ``damaged``. Draws nothing."""
-    manifest, found = _manifest(), {}
+    manifest, found = _manifest(), dict.fromkeys(BLOCKS, "missing")
     for block in BLOCKS:
-        path = _path(block, manifest)
-        found[block] = "missing"
-        if path.is_file():
+        if (path := _path(block, manifest)).is_file():
             found[block] = "right" if _is_right(path, block, manifest) else "damaged"
     return found
 
@@ -296,11 +284,8 @@ def check() -> dict[str, str]:
 def record() -> None:
     """Draws everything and writes manifest and thumbnails anew: for maintainers, after a change of what is drawn."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    manifest: dict[str, dict] = {
-        "packages": {name: version(name) for name in ("dicebear-core", "dicebear-styles", "resvg-py")},
-        "count": {},
-        "sha256": {},
-    }
+    packages = {name: version(name) for name in ("dicebear-core", "dicebear-styles", "resvg-py")}
+    manifest: dict[str, dict] = {"packages": packages, "count": {}, "sha256": {}}
     for block, (_, jobs, _) in BLOCKS.items():
         path = cache_dir() / f"avatars-{block}-new.u8"
         _draw_block(block, path)
@@ -312,10 +297,13 @@ def record() -> None:
 
 
 def _mapped(block: str) -> Tensor:
-    channels, path = BLOCKS[block][2], build(block)
     # A private mapping: pages are shared between kernels until someone writes, and writes never reach the file.
+    path = build(block)
     flat = torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8)
-    return flat.view(-1, channels, SIZE, SIZE)
+    return flat.view(-1, BLOCKS[block][2], SIZE, SIZE)
+
+
+# --- the sets ----------------------------------------
 
 
 @lru_cache(maxsize=1)
@@ -335,25 +323,19 @@ def _people_set(
     images: Tensor,
     styles: Sequence[str] = tuple(STYLES),
 ) -> ImageSet:
-    every = list(STYLES)
     values = {"person": torch.arange(len(persons))}
     classes = {"person": [person.seed for person in persons]}
     for label, known in ATTRIBUTES.items():
         values[label] = torch.tensor([known.index(getattr(person, label)) for person in persons])
         classes[label] = list(known)
-    values["clothes"] = torch.tensor([list(CLOTHES).index(clothes_of(person)) for person in persons])
     classes["clothes"] = list(CLOTHES)
+    values["clothes"] = torch.tensor([classes["clothes"].index(clothes_of(person)) for person in persons])
     labels = {label: value.repeat(len(styles)) for label, value in values.items()}
-    numbers = torch.tensor([every.index(style) for style in styles])
+    classes["style"] = classes["domain"] = list(STYLES)
+    numbers = torch.tensor([classes["style"].index(style) for style in styles])
     labels["style"] = labels["domain"] = numbers.repeat_interleave(len(persons))
-    return ImageSet(
-        name=name,
-        images=images,
-        labels=labels,
-        classes=classes | {"style": every, "domain": every},
-        captions=[captions(person) for person in persons] * len(styles),
-        split=torch.tensor(split).repeat(len(styles)),
-    )
+    texts = [captions(person) for person in persons] * len(styles)
+    return ImageSet(name, images, labels, classes, texts, torch.tensor(split).repeat(len(styles)))
 
 
 def people_parts() -> Tensor:
@@ -368,17 +350,20 @@ def load_kinds() -> ImageSet:
     Of every kind 320 pictures are train, 40 val and 40 test. :data:`NEW_KINDS` are kept from generators that transfers
     start from. Errors as for :func:`build`.
     """
-    persons = load_people()
+    persons, count = load_people(), len(people()[0])
     counts = (PER_KIND * 8 // 10, PER_KIND // 10, PER_KIND // 10)
-    of_style = []
-    for part, count in enumerate(counts):
-        rows = (persons.split[: len(people()[0])] == part).nonzero()[:, 0]
-        # Neighbours share their attributes, so the first ones would all have one skin.
-        of_style.append(rows[torch.arange(count) * len(rows) // count])
-    chosen = torch.cat([torch.cat(of_style) + style * len(people()[0]) for style in range(len(STYLES))])
+    rows = [(persons.split[:count] == part).nonzero()[:, 0] for part in range(3)]
+    # Evenly spaced: neighbours share their attributes, so the first ones would all have one skin.
+    of_style = torch.cat([row[evenly_spaced(len(row), wanted)] for row, wanted in zip(rows, counts, strict=True)])
+    chosen = torch.cat([of_style + style * count for style in range(len(STYLES))])
     label = torch.arange(len(_ALL_KINDS)).repeat_interleave(PER_KIND)
     split = torch.repeat_interleave(torch.arange(3), torch.tensor(counts)).repeat(len(_ALL_KINDS))
     return _kinds_set("kinds", torch.cat([persons.images[chosen], _mapped("kinds")]), label, split)
+
+
+def _kinds_set(name: str, images: Tensor, label: Tensor, split: Tensor) -> ImageSet:
+    names = ("kind", "class", "domain")
+    return ImageSet(name, images, dict.fromkeys(names, label), dict.fromkeys(names, _ALL_KINDS), split=split)
 
 
 def kind_classes(names: Sequence[str], per_class: int | None = None, seed: int = 0) -> ImageSet:

@@ -21,10 +21,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..errors import CourseError, progress_bar
-from .image_set import SPLITS, ImageSet
+from .image_set import SPLITS, ImageSet, evenly_spaced
 
-__all__ = ["SUFFIXES", "FileSet", "check_room", "evenly_spaced", "existing_folder", "find_folder", "load_folder"]
-__all__ += ["read_image"]
+__all__ = ["SUFFIXES", "FileSet", "check_room", "existing_folder", "find_folder", "load_folder", "read_image"]
 
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jp2"),
@@ -152,15 +151,6 @@ def check_room(count: int, size: int, name: str) -> None:
             f"{name!r} has {count:,} images, {needed / 2**30:.1f} GiB at {size} px, and {free / 2**30:.1f} GiB of "
             f"memory are free: take fewer with `max_images={fit}`, or a smaller `size`."
         )
-
-
-def evenly_spaced(count: int, at_most: int | None) -> Tensor:
-    """Up to ``at_most`` indices below ``count``, evenly spaced and rising."""
-    if at_most is not None and at_most < 1:
-        raise CourseError(f"max_images={at_most} leaves no image: give a positive number, or None for all.")
-    if at_most is None or at_most >= count:
-        return torch.arange(count)
-    return torch.arange(at_most) * count // at_most
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from ..errors import CourseError
 
-__all__ = ["SPLITS", "ImageSet", "concatenate", "few_per_class", "few_training_pictures", "regroup", "resize"]
-__all__ += ["to_float", "to_uint8"]
+__all__ = ["SPLITS", "ImageSet", "concatenate", "evenly_spaced", "few_per_class", "few_training_pictures", "regroup"]
+__all__ += ["resize", "to_float", "to_uint8"]
 
 SPLITS = ("train", "val", "test")
 """Names of the fixed parts of a set."""
@@ -41,6 +41,15 @@ def resize(images: Tensor, size: int) -> Tensor:
     if size < images.shape[-1]:
         return F.interpolate(images, (size, size), mode="area")
     return F.interpolate(images, (size, size), mode="bicubic", align_corners=False).clamp(-1, 1)
+
+
+def evenly_spaced(count: int, at_most: int | None) -> Tensor:
+    """Up to ``at_most`` indices below ``count``, evenly spaced and rising."""
+    if at_most is not None and at_most < 1:
+        raise CourseError(f"max_images={at_most} leaves no image: give a positive number, or None for all.")
+    if at_most is None or at_most >= count:
+        return torch.arange(count)
+    return torch.arange(at_most) * count // at_most
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
 from itertools import product
@@ -22,30 +22,14 @@ import numpy as np
 from PIL import Image
 
 __all__ = ["ADDITIONS", "ATTRIBUTES", "CLOTHES", "PARTS", "STYLES", "WORDINGS", "PeopleStyle", "Person", "captions"]
-__all__ += ["clothes_of", "combinations", "draw", "draw_parts", "on_white", "partial_caption", "people", "render"]
+__all__ += ["clothes_of", "combinations", "draw", "draw_parts", "on_white", "options_of", "partial_caption", "people"]
+__all__ += ["render"]
 
 SKIN = {"pale": "#ffe3cc", "light": "#f0be95", "tan": "#d0955f", "brown": "#a4673b", "dark": "#5f3c28"}
-HAIR = {
-    "black": "#211c1a",
-    "brown": "#6f3c17",
-    "blond": "#e8c46a",
-    "red": "#cf4520",
-    "grey": "#b3b3b3",
-    "blue": "#3f74d8",
-    "pink": "#f07fb2",
-    "green": "#3fa65a",
-}
-CLOTHES = {
-    "red": "#e4572e",
-    "orange": "#f2a93b",
-    "cream": "#f6e0a4",
-    "green": "#76b041",
-    "teal": "#17806d",
-    "blue": "#2e86ab",
-    "purple": "#5b4b8a",
-    "rose": "#d1495b",
-    "grey": "#4a4a55",
-}
+HAIR = {"black": "#211c1a", "brown": "#6f3c17", "blond": "#e8c46a", "red": "#cf4520", "grey": "#b3b3b3"}
+HAIR |= {"blue": "#3f74d8", "pink": "#f07fb2", "green": "#3fa65a"}
+CLOTHES = {"red": "#e4572e", "orange": "#f2a93b", "cream": "#f6e0a4", "green": "#76b041", "teal": "#17806d"}
+CLOTHES |= {"blue": "#2e86ab", "purple": "#5b4b8a", "rose": "#d1495b", "grey": "#4a4a55"}
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "skin": tuple(SKIN),
     "hair": ("none", *HAIR),
@@ -71,136 +55,85 @@ class Person:
     seed: str = "0"
 
 
+def _variants(component: str, also: Mapping[str, Any] | None = None, **of: str | list[str]) -> dict[str, dict]:
+    """Attribute value → the option that chooses these variants of ``component``, with further options."""
+    return {value: {f"{component}Variant": variant} | dict(also or {}) for value, variant in of.items()}
+
+
+def _glasses(component: str = "glasses", **of: Any) -> dict[str, dict]:
+    """The options with and without glasses, where these are a component of their own."""
+    return {"no": {f"{component}Probability": 0}, "yes": {f"{component}Probability": 100} | of}
+
+
 @dataclass(frozen=True)
 class PeopleStyle:
     """How one DiceBear style draws a person.
 
     Attributes:
         fixed: options that hold for everybody (no hats, no beards, where the picture is cut).
+        cut, mouth, glasses: attribute value → options. A list leaves the choice to the seed.
         skin, hair, clothes: names of the style's colours that show this part.
-        cut, glasses, mouth: attribute value → options. A list leaves the choice to the seed.
     """
 
     fixed: dict
-    skin: tuple[str, ...]
-    hair: tuple[str, ...]
-    clothes: tuple[str, ...]
     cut: dict[str, dict]
-    glasses: dict[str, dict]
     mouth: dict[str, dict]
-
-
-def _variants(component: str, **of: str | list[str]) -> dict[str, dict]:
-    """Attribute value → the option that chooses these variants of ``component``."""
-    return {value: {f"{component}Variant": variant} for value, variant in of.items()}
+    glasses: dict[str, dict] = field(default_factory=_glasses)
+    skin: tuple[str, ...] = ("skin",)
+    hair: tuple[str, ...] = ("hair",)
+    clothes: tuple[str, ...] = ("clothing",)
 
 
 STYLES: dict[str, PeopleStyle] = {
     "personas": PeopleStyle(
-        fixed={
-            "facialHairProbability": 0,
-            "clothesVariant": ["checkered", "rounded", "squared"],
-            "scale": 1.1,
-            "translateY": 4,
-        },
-        skin=("skin",),
-        hair=("hair",),
-        clothes=("clothing",),
+        {"facialHairProbability": 0, "clothesVariant": ["checkered", "rounded", "squared"]}
+        | {"scale": 1.1, "translateY": 4},
         cut=_variants("hair", bald="bald", short="shortCombover", curly="curly", mohawk="mohawk", long="extraLong"),
-        glasses=_variants("eyes", no=["happy", "open", "sleep", "wink"], yes="glasses"),
         mouth=_variants("mouth", smile="smile", laugh="bigSmile", sad="frown"),
+        glasses=_variants("eyes", no=["happy", "open", "sleep", "wink"], yes="glasses"),
     ),
     "micah": PeopleStyle(
-        fixed={
-            "facialHairProbability": 0,
-            "earringsProbability": 0,
-            "hairProbability": 100,
-            "glassesColor": "#1a1a1a",
-            "eyesVariant": ["eyes", "round", "smiling"],
-            "eyeShadowColor": "#ffffff",
-        },
-        skin=("base",),
-        hair=("hair",),
-        clothes=("shirt",),
+        {"facialHairProbability": 0, "earringsProbability": 0, "hairProbability": 100, "glassesColor": "#1a1a1a"}
+        | {"eyesVariant": ["eyes", "round", "smiling"], "eyeShadowColor": "#ffffff"},
         cut=_variants("hair", bald="mrClean", short="fonze", curly="curly", mohawk="mrT", long="full"),
-        glasses={"no": {"glassesProbability": 0}, "yes": {"glassesProbability": 100}},
         mouth=_variants("mouth", smile="smile", laugh="laughing", sad="frown"),
+        skin=("base",),
+        clothes=("shirt",),
     ),
     "big-smile": PeopleStyle(
-        fixed={"eyesVariant": ["cheery", "normal", "sleepy", "starstruck", "winking"]},
-        skin=("skin",),
-        hair=("hair",),
-        clothes=(),
-        cut=_variants(
-            "hair", bald="none", short="shortHair", curly="curlyShortHair", mohawk="mohawk", long="straightHair"
-        ),
-        glasses={
-            "no": {"accessoriesProbability": 0},
-            "yes": {"accessoriesProbability": 100, "accessoriesVariant": "glasses"},
-        },
+        {"eyesVariant": ["cheery", "normal", "sleepy", "starstruck", "winking"]},
+        cut=_variants("hair", bald="none", short="shortHair", curly="curlyShortHair", mohawk="mohawk")
+        | _variants("hair", long="straightHair"),
         mouth=_variants("mouth", smile="teethSmile", laugh="openedSmile", sad="openSad"),
+        glasses=_glasses("accessories", accessoriesVariant="glasses"),
+        clothes=(),
     ),
     "pixel-art": PeopleStyle(
-        fixed={
-            "accessoriesProbability": 0,
-            "beardProbability": 0,
-            "hatProbability": 0,
-            "mouthColor": "#c4302b",
-            "clothesVariant": [f"variant{k:02d}" for k in (1, 3, 4, 6, 8, 11, 12, 13, 23)],
-        },
-        skin=("skin",),
-        hair=("hair",),
-        clothes=("clothing",),
+        {"accessoriesProbability": 0, "beardProbability": 0, "hatProbability": 0, "mouthColor": "#c4302b"}
+        | {"clothesVariant": [f"variant{k:02d}" for k in (1, 3, 4, 6, 8, 11, 12, 13, 23)]},
         cut=_variants("hair", bald="none", short="short16", curly="long15", mohawk="mohawk", long="long12"),
-        glasses={
-            "no": {"glassesProbability": 0},
-            "yes": {"glassesProbability": 100, "glassesVariant": ["light05", "light06"], "glassesColor": "#191919"},
-        },
         mouth=_variants("mouth", smile="happy09", laugh="happy12", sad="sad01"),
+        glasses=_glasses(glassesVariant=["light05", "light06"], glassesColor="#191919"),
     ),
     "voxel-art": PeopleStyle(
-        fixed={
-            "backgroundColor": [],
-            "animationVariant": "none",
-            "beardProbability": 0,
-            "cheeksProbability": 0,
-            "eyesVariant": ["open", "soft", "happy", "side", "closed", "wide"],
-            "scale": 1.35,
-            "translateY": 14,
-        },
-        skin=("skin",),
-        hair=("hair",),
-        clothes=("shirt", "pants", "shoes", "jacket"),
+        {"backgroundColor": [], "animationVariant": "none", "beardProbability": 0, "cheeksProbability": 0}
+        | {"eyesVariant": ["open", "soft", "happy", "side", "closed", "wide"], "scale": 1.35, "translateY": 14},
         cut={"bald": {"topProbability": 0}}
-        | {
-            value: option | {"topProbability": 100}
-            for value, option in _variants(
-                "top", short="short", curly="afro", mohawk="mohawk", long="longStraight"
-            ).items()
-        },
-        glasses={
-            "no": {"glassesProbability": 0},
-            "yes": {"glassesProbability": 100, "glassesVariant": ["round", "square"]},
-        },
+        | _variants("top", {"topProbability": 100}, short="short", curly="afro", mohawk="mohawk", long="longStraight"),
         mouth=_variants("mouth", smile="wideSmile", laugh="laugh", sad="frown"),
+        glasses=_glasses(glassesVariant=["round", "square"]),
+        clothes=("shirt", "pants", "shoes", "jacket"),
     ),
     "toon-head": PeopleStyle(
-        fixed={"beardProbability": 0, "eyesVariant": ["bow", "happy", "humble", "wide", "wink"]},
-        skin=("skin",),
-        hair=("hair",),
-        clothes=("clothes",),
-        cut={
-            "bald": {"hairProbability": 0, "rearHairProbability": 0},
-            "long": {"hairVariant": "sideComed", "rearHairProbability": 100, "rearHairVariant": "longStraight"},
-        }
-        | {
-            value: option | {"rearHairProbability": 0}
-            for value, option in _variants("hair", short="sideComed", curly="curly", mohawk="mohawk").items()
-        },
-        glasses={"no": {"glassesProbability": 0}, "yes": {"glassesProbability": 100}},
+        {"beardProbability": 0, "eyesVariant": ["bow", "happy", "humble", "wide", "wink"]},
+        cut={"bald": {"hairProbability": 0, "rearHairProbability": 0}}
+        | _variants("hair", {"rearHairProbability": 0}, short="sideComed", curly="curly", mohawk="mohawk")
+        | _variants("hair", {"rearHairProbability": 100, "rearHairVariant": "longStraight"}, long="sideComed"),
         mouth=_variants("mouth", smile="smile", laugh="laugh", sad="sad"),
+        clothes=("clothes",),
     ),
 }
+"""What draws each attribute value in each style; a style more is an entry more."""
 
 
 def _element(name: str, **attributes: object) -> dict:
@@ -215,12 +148,11 @@ def _curls(x: float, y: float, radius: float, curl: float, start: int, stop: int
     """A head of curls: outlined circles on an arc around (x, y), and a filled inside."""
 
     def circles(distance: float, size: float, step: int, **style: object) -> list[dict]:
-        angles = [math.radians(angle) for angle in range(start, stop + 1, step)]
-        places = [(x + distance * math.cos(a), y - distance * math.sin(a)) for a in angles]
-        return [
-            _element("circle", cx=f"{cx:.1f}", cy=f"{cy:.1f}", r=f"{size:.1f}", fill=_HAIR, **style)
-            for cx, cy in places
-        ]
+        found = []
+        for angle in map(math.radians, range(start, stop + 1, step)):
+            cx, cy = x + distance * math.cos(angle), y - distance * math.sin(angle)
+            found.append(_element("circle", cx=f"{cx:.1f}", cy=f"{cy:.1f}", r=f"{size:.1f}", fill=_HAIR, **style))
+        return found
 
     outline = circles(radius, curl, 25, stroke="black", stroke_width=str(line))
     return outline + circles(0.9 * radius, 0.9 * curl, 25) + circles(0.62 * radius, 0.75 * curl, 30)
@@ -233,6 +165,7 @@ def _toon_glasses() -> list[dict]:
     return [*rims, _element("path", d="M118 50q13-12 26 0M6 48l-40-12M256 48l40-12", **line)]
 
 
+_TOON_MOHAWK = "M176 262C158 190 152 110 178 34q48-26 96 0c26 76 20 156 2 228q-50-34-100 0Z"
 ADDITIONS: dict[str, dict[str, dict[str, list[dict]]]] = {
     "micah": {"hair": {"curly": _curls(148, 98, 74, 28, 5, 215, 4)}},
     "big-smile": {"hair": {"none": []}},
@@ -240,14 +173,7 @@ ADDITIONS: dict[str, dict[str, dict[str, list[dict]]]] = {
     "toon-head": {
         "hair": {
             "curly": _curls(226, 320, 178, 62, -5, 185, 1),
-            "mohawk": [
-                _element(
-                    "path",
-                    d="M176 262C158 190 152 110 178 34q48-26 96 0c26 76 20 156 2 228q-50-34-100 0Z",
-                    fill=_HAIR,
-                    stroke="black",
-                )
-            ],
+            "mohawk": [_element("path", d=_TOON_MOHAWK, fill=_HAIR, stroke="black")],
         },
         "glasses": {"round": _toon_glasses()},
     },
@@ -321,7 +247,7 @@ def clothes_of(person: Person) -> str:
     return list(CLOTHES)[int.from_bytes(hashlib.sha256(person.seed.encode()).digest()[:2]) % len(CLOTHES)]
 
 
-def _options_of(person: Person, style: str) -> dict:
+def options_of(person: Person, style: str) -> dict:
     """The generator's options for this person in this style; what they leave open follows from the seed."""
     table = STYLES[style]
     options = {"seed": person.seed} | table.fixed | table.cut[person.cut]
@@ -334,12 +260,7 @@ def _options_of(person: Person, style: str) -> dict:
 
 def draw(person: Person, style: str, size: int = 64) -> np.ndarray:
     """``uint8 (size, size, 3)``: the person in this style, on white."""
-    return on_white(render(style, _options_of(person, style), size))
-
-
-def _changed(colour: str, channel: int) -> str:
-    """The colour with one channel moved by half of its range."""
-    return f"#{int(colour[1:], 16) ^ (0x800000 >> (8 * channel)):06x}"
+    return on_white(render(style, options_of(person, style), size))
 
 
 def draw_parts(person: Person, style: str, picture: np.ndarray) -> np.ndarray:
@@ -350,9 +271,11 @@ def draw_parts(person: Person, style: str, picture: np.ndarray) -> np.ndarray:
 
     ``picture`` is ``uint8 (S, S, 3)``, what :func:`draw` gives for them.
     """
-    table, options = STYLES[style], _options_of(person, style)
+    table, options = STYLES[style], options_of(person, style)
     for channel, names in enumerate((table.skin, table.hair, table.clothes)):
-        options |= {f"{name}Color": _changed(options[f"{name}Color"], channel) for name in names}
+        for name in names:
+            colour = int(options[f"{name}Color"][1:], 16)
+            options[f"{name}Color"] = f"#{colour ^ (0x800000 >> (8 * channel)):06x}"  # by half of the channel's range
     recoloured = render(style, options, len(picture))
     share = np.abs(on_white(recoloured).astype(np.float32) - picture) / 128
     opacity = recoloured[..., 3] / 255

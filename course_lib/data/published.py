@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ..errors import CourseError
 from .avatars import NEW_KINDS, load_kinds, load_people
-from .files import FileSet, check_room, evenly_spaced, existing_folder, find_folder, load_folder
-from .image_set import ImageSet, few_training_pictures, regroup, resize, to_float, to_uint8
+from .files import FileSet, check_room, existing_folder, find_folder, load_folder
+from .image_set import ImageSet, evenly_spaced, few_training_pictures, regroup, resize, to_float, to_uint8
 
 __all__ = ["SOURCES", "check_dataset", "load", "load_digits", "target_classes"]
 

@@ -19,8 +19,8 @@ from ..hypermod.generator import ClassNetwork, HyperGenerator
 from .reading import State, read_file
 from .strict import Entry, Kind, blurs, count_below, fill, layout_of, pick
 
-__all__ = ["KINDS", "class_layout", "discriminator_layout", "hyper_layout"]
-__all__ += ["load_released_hypermod", "load_stylegan", "load_stylegan_discriminator", "stylegan_layout"]
+__all__ = ["KINDS", "class_layout", "discriminator_layout", "hyper_layout", "load_released_hypermod", "load_stylegan"]
+__all__ += ["load_stylegan_discriminator", "stylegan_layout"]
 
 _FUSED_FROM = 128
 """Side in pixels from which the port fuses resampling and convolution."""
