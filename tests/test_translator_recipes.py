@@ -27,9 +27,9 @@ def test_every_recipe_is_a_function_that_takes_what_is_given():
     for name, (module, function, *arguments) in RECIPES.items():
         trainer = getattr(import_module(f"course_lib.recipes.{module}"), function)
         inspect.signature(trainer).bind(None, *arguments)
-        if function in ("train_translator", "train_baseline"):
-            (flow,) = arguments
-            assert flow in translators.TRANSLATORS and name == flow + ("-mlp" if function == "train_baseline" else "")
+        if function == "train_translator":
+            flow, *mlp = arguments
+            assert flow in translators.TRANSLATORS and name == flow + ("-mlp" if mlp else "")
     assert set(SOURCES) <= set(translators.TRANSLATORS)
 
 
@@ -54,6 +54,6 @@ def test_what_a_recipe_trains_opens_again(job, monkeypatch, name):
 
 
 def test_a_baseline_sees_the_pairs_of_its_flow(job):
-    card = translators.train_baseline(job, "superresolution-8")
+    card = translators.train_translator(job, "superresolution-8", mlp=True)
     assert load_regressor("superresolution-8-mlp", folder=job.out).width == 96
     assert {"psnr on val", "error on test"} <= set(card.metrics)

@@ -27,7 +27,7 @@ RECIPES = {
     "avatar-biggan": ("generators", "train_biggan"),
     "avatar-alae": ("generators", "train_alae"),
     **{name: ("translators", "train_translator", name) for name in _FLOWS},
-    **{f"{name}-mlp": ("translators", "train_baseline", name) for name in _BASELINES},
+    **{f"{name}-mlp": ("translators", "train_translator", name, True) for name in _BASELINES},
     "layer-comparison": ("translators", "train_layers"),
     "people-labels": ("labels_text", "train_labels"),
     "text-to-people": ("labels_text", "train_text_to_people"),

@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +23,7 @@ from ..translation import text as sentences
 from ..translation.domains import DomainTranslator, LabelMethod, LinearStart, encode_labelled, label_flow, people_expert
 from ..translation.scores import read_as_asked
 from ..translation.shipped import load_flow, text_tensors
-from ..translation.training import (
-    LATENT_NOISE,
-    Pairs,
-    held_out_nats,
-)
+from ..translation.training import LATENT_NOISE, Pairs, held_out_nats
 from ..translation.translator import Translator
 from .recipe import Job, data_hash, on_held_out, publish
 
@@ -51,8 +46,7 @@ def train_labels(job: Job) -> Card:
     recipe = {"batch_size": 64, "pairs": len(pairs), "rate": 2e-3, "weight_decay": 0.02, "noise": LATENT_NOISE}
     steps = job.profile.pick(quick=60, cpu=16000, gpu=80000)
     every = max(100, steps // 40)
-    rates = {"rate": recipe["rate"], "weight_decay": recipe["weight_decay"], "held": held, "held_every": every}
-    method = LabelMethod(pairs, flow, expert, **rates)
+    method = LabelMethod(pairs, flow, expert, recipe["rate"], recipe["weight_decay"], held, every)
     options = {"log_every": every, "precision": "bf16-mixed"}
     history = job.run("people-labels", method, recipe["batch_size"], steps, last=True, **options)
     flow = history.averaged["flow"].eval()
@@ -67,13 +61,15 @@ def train_labels(job: Job) -> Card:
         (", style alone", alone),
         (", linear start", DomainTranslator(data.classes, LinearStart(flow), target, expert, classifier)),
     ):
-        found = _translation_metrics(translator, paired)
-        card.metrics |= {f"{key}{words} on test": value for key, value in found.items()}
+
+        def translate(pictures: Tensor, own: int, other: int, translator: DomainTranslator = translator) -> Tensor:
+            domain = torch.full((len(pictures),), own, device=device)
+            return translator.edit(pictures.to(device), domain, {translator.domain: torch.full_like(domain, other)})
+
+        card.metrics |= {f"{key}{words} on test": value for key, value in paired.score_all(translate).items()}
     # One picture drawn for the labels of each.
-    latent = flow.sample(
-        alone.code({name: test.labels[name] for name in alone.classes}), 1.0, torch.Generator().manual_seed(0)
-    )
-    pictures = alone.decode(latent).cpu()
+    code = alone.code({name: test.labels[name] for name in alone.classes})
+    pictures = alone.decode(flow.sample(code, 1.0, torch.Generator().manual_seed(0))).cpu()
     for name in ATTRIBUTES:
         right = (judge.predict(pictures, name) == test.labels[name]).float().mean().item()
         card.metrics[f"{name} read in samples on test"] = right
@@ -81,17 +77,6 @@ def train_labels(job: Job) -> Card:
         "Condition: labels and their products with the style. Attributes of a picture are read by avatar-classifier."
     )
     return publish(job, card, flow.state_dict(), history, primary, fine=FINE_WEIGHTS)
-
-
-def _translation_metrics(translator: DomainTranslator, paired: PairedPictures) -> dict[str, float]:
-    """Every picture into every other style."""
-    device = next(translator.flow.parameters()).device
-
-    def translate(pictures: Tensor, own: int, other: int) -> Tensor:
-        domain = torch.full((len(pictures),), own, device=device)
-        return translator.edit(pictures.to(device), domain, {translator.domain: torch.full_like(domain, other)})
-
-    return paired.score_all(translate)
 
 
 # --- sentences --------------------------------------------------------------------------------------------------------
@@ -102,9 +87,9 @@ _TEXT_NOTES = (
 
 
 def train_text_to_people(job: Job) -> Card:
-    """The reading of sentences, which makes conditions of the flow ``people-labels``: fitted in closed form.
+    """The reading of sentences, fitted in closed form: decided readings are labels, conditions of ``people-labels``.
 
-    Decided readings are labels, so that flow serves as it is. The card holds the scores of both together.
+    The card holds the scores of both together.
     """
     seed_everything(job.seed)
     data, device, started = load_people(), job.profile.device, time.perf_counter()
@@ -149,10 +134,7 @@ def score_text(translator: Translator, data: ImageSet, judge: Judge, seed: int =
 
 
 def _for_this_generator(job: Job, name: str, digest: str) -> Job:
-    """A translator into an older generator is worth nothing, however well it scored: it gives way in any case.
-
-    For the same reason the names of working folders carry the digest: a run must not resume one for another generator.
-    """
+    """A translator into an older generator gives way in any case; names of working folders carry the digest, too."""
     try:
         outdated = load_card(name, job.out).recipe.get("generator") != digest
     except CourseError:
@@ -164,17 +146,15 @@ def _train_dequantiser(job: Job, target: gan_target.GanTarget, digest: str) -> n
     recipe = {"spread": 0.3, "rate": 1e-3, "batch_size": 256, "generator": digest}
     network = gan_target.start_dequantiser(target.classes, recipe["spread"])
     method = gan_target.DequantiserMethod(target.classes.cpu(), network, recipe["spread"], recipe["rate"])
-    # Trained much longer, the decoder learns the few points by heart and the neighbours shrink onto them (0.42 after
-    # 1,000 steps, 0.05 after 240 s), so a time budget is not for it.
+    # Trained longer, the decoder learns the few points by heart and the neighbours shrink onto them: no time budget.
     alone, steps = replace(job, seconds=None, steps=None), job.profile.pick(quick=100, cpu=1000, gpu=1000)
     history = alone.run(f"dequantiser-{digest[:8]}", method, recipe["batch_size"], steps)
     frozen = freeze(history.averaged["dequantiser"])
     classes = target.classes.to(next(frozen.parameters()).device)
     many = classes.repeat(200, 1)
     found = frozen(many, torch.Generator().manual_seed(job.seed))
-    label = torch.arange(len(classes), device=classes.device).repeat(200)
+    right = gan_target.nearest_class(found, classes) == torch.arange(len(classes), device=classes.device).repeat(200)
     card = Card("dequantiser", "dequantiser", vars(frozen.config), recipe, data=data_hash(load_kinds()))
-    right = gan_target.nearest_class(found, classes) == label
     card.metrics = {
         "bound (nats)": history.curve["loss/dequantiser"][-1],
         "nearest embedding is the right class": right.float().mean().item(),
@@ -193,7 +173,7 @@ def train_text_to_biggan(job: Job) -> Card:
     dequantiser = _train_dequantiser(_for_this_generator(job, "dequantiser", digest), target, digest)
     known = generator.recipe["classes"]
     stage = sentences.CaptionStage(load_expert("avatar-classifier", device), kinds, known)
-    recipe: dict[str, Any] = {"batch_size": 256, "rate": 2e-3, "weight_decay": 0.05, "generator": digest}
+    recipe = {"batch_size": 256, "rate": 2e-3, "weight_decay": 0.05, "generator": digest}
     recipe["pairs"] = job.profile.pick(quick=2500, cpu=12000, gpu=200000)
     # Each style of people three times as often as another kind: there is more to say about them.
     weights = torch.tensor([3.0 if name in STYLES else 1.0 for name in known])
@@ -209,8 +189,8 @@ def train_text_to_biggan(job: Job) -> Card:
     sizes = {"embedding_dim": 48, "hidden_dim": 64, "hidden_depth": 1, "embedder_depth": 0, "condition_shift": True}
     config = FlowConfig(target.latent_dim, source.condition_shape, blocks=8, **sizes)
     flow = ConditionalFlow(config, torch.Generator().manual_seed(job.seed))
-    rates = {"rate": recipe["rate"], "weight_decay": recipe["weight_decay"]}
-    method = gan_target.GanMethod(pairs, target, dequantiser, table, source, flow, held=held, **rates)
+    options = {"held": held, "rate": recipe["rate"], "weight_decay": recipe["weight_decay"]}
+    method = gan_target.GanMethod(pairs, target, dequantiser, table, source, flow, **options)
     flow.fit_shift(method.pairs.mean.cpu(), method.pairs.condition.cpu(), ridge=1e-2)
     steps = job.profile.pick(quick=50, cpu=8000, gpu=20000)
     history = job.run(f"text-to-biggan-{digest[:8]}", method, recipe["batch_size"], steps, last=True)
@@ -243,7 +223,5 @@ def score_biggan(
     kinds, seen = stage.kinds, judge.predict(others, "kind")
     right = [kinds[k] == name for k, name in zip(seen.tolist(), things, strict=True)]
     style = [kinds[k] == one["kind"] for k, one in zip(judge.predict(people, "kind").tolist(), asked, strict=True)]
-    return scores | {
-        "kind read as asked": sum(right) / len(right),
-        "style of people read as asked": sum(style) / len(style),
-    }
+    scores["kind read as asked"] = sum(right) / len(right)
+    return scores | {"style of people read as asked": sum(style) / len(style)}

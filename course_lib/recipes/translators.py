@@ -1,4 +1,4 @@
-"""Training of the translators from pictures: a specification each, one trainer and one baseline.
+"""Training of the translators from pictures: a specification each, one trainer.
 
 Super-resolution (notebooks 00 and 03), layers of a classifier (03), other sources (06).
 """
@@ -35,7 +35,7 @@ from ..translation.training import (
 from ..translation.translator import SOURCES, WARP_STRENGTH, LowResolution, PooledSource, Translator, cross_grid
 from .recipe import Job, data_hash, publish
 
-__all__ = ["LAYERS", "TRANSLATORS", "TranslatorSpec", "train_baseline", "train_layers", "train_translator"]
+__all__ = ["LAYERS", "TRANSLATORS", "TranslatorSpec", "train_layers", "train_translator"]
 
 Amounts = tuple[int, int, int]
 """For the profiles quick, cpu and gpu."""
@@ -49,34 +49,22 @@ _CROSSED = 24
 
 @dataclass(frozen=True)
 class TranslatorSpec:
-    """A flow from one source, and the regressor that it is compared with.
+    """A flow from one source, and the regressor that it is compared with."""
 
-    Attributes:
-        source, description: device → source expert, and what the card says of it.
-        pooled: average and standardise its output, see :class:`PooledSource`; the card is then a "choice".
-        sizes, width: of the flow, see :class:`GridFlowConfig`, and of the regressor.
-        steps, baseline_steps: of training.
-        weight_decay, ridge: of both, and of their linear start.
-        fresh: new people of every combination to train on, besides the training part.
-        style: train and score on people in this style alone.
-        scored: pictures of val and of test that scores are computed on; None takes all.
-        more, recorded: further scores; what goes into the card's recipe.
-    """
-
-    source: Callable[[str], SourceExpert]
-    description: str
-    pooled: bool = True
-    sizes: Mapping[str, int] = field(default_factory=dict)
-    width: int = 64
+    source: Callable[[str], SourceExpert]  # of a device
+    description: str  # what the card says of it
+    pooled: bool = True  # average and standardise its output, see PooledSource; the card is then a "choice"
+    sizes: Mapping[str, int] = field(default_factory=dict)  # of the flow, see GridFlowConfig
+    width: int = 64  # of the regressor
     steps: Amounts = (60, 5000, 40000)
     baseline_steps: Amounts = (60, 4000, 20000)
     weight_decay: float = 0.05
-    ridge: float = 0.01
-    fresh: Amounts = (0, 0, 0)
-    style: str | None = None
-    scored: int | None = 300
-    more: Callable[[ExperimentData, Translator], dict[str, float]] | None = None
-    recorded: Mapping[str, Any] = field(default_factory=dict)
+    ridge: float = 0.01  # of the linear start
+    fresh: Amounts = (0, 0, 0)  # new people of every combination to train on, besides the training part
+    style: str | None = None  # train and score on people in this style alone
+    scored: int | None = 300  # pictures of val and of test that scores are computed on; None takes all
+    more: Callable[[ExperimentData, Translator], dict[str, float]] | None = None  # further scores
+    recorded: Mapping[str, Any] = field(default_factory=dict)  # goes into the card's recipe
 
     def named(self, metrics: Mapping[str, float], part: str) -> dict[str, float]:
         """Metrics under the names that the cards have."""
@@ -104,28 +92,17 @@ def _score_crossings(data: ExperimentData, translator: Translator) -> dict[str, 
 
 
 def _superresolution(size: int, steps: Amounts, **sizes: int) -> TranslatorSpec:
-    return TranslatorSpec(
-        lambda device: LowResolution(size),
-        f"pictures of {size} pixels",
-        pooled=False,
-        sizes=sizes,
-        width=96,
-        steps=steps,
-        baseline_steps=(60, 4000, 30000),
-        weight_decay=0.02,
-        ridge=1e-3,
-        fresh=(0, 2, 20),
-        scored=None,
-    )
+    options = {"pooled": False, "width": 96, "baseline_steps": (60, 4000, 30000), "weight_decay": 0.02, "ridge": 1e-3}
+    options |= {"fresh": (0, 2, 20), "scored": None, "steps": steps, "sizes": sizes}
+    return TranslatorSpec(lambda device: LowResolution(size), f"pictures of {size} pixels", **options)
 
 
 def _layer(layer: str) -> TranslatorSpec:
-    return TranslatorSpec(
-        lambda device: LayerExpert(load_expert("avatar-classifier", device), layer),
-        f"layer {layer!r} of avatar-classifier",
-        steps=(60, 3000, 40000),
-        baseline_steps=(60, 1500, 20000),
-    )
+    def source(device: str) -> LayerExpert:
+        return LayerExpert(load_expert("avatar-classifier", device), layer)
+
+    options = {"steps": (60, 3000, 40000), "baseline_steps": (60, 1500, 20000)}
+    return TranslatorSpec(source, f"layer {layer!r} of avatar-classifier", **options)
 
 
 def _choice(name: str, **options: Any) -> TranslatorSpec:
@@ -148,8 +125,7 @@ TRANSLATORS = {
     # Trained on plain pictures, scored on their edges as well.
     "edges-shape": _choice("edges-shape", more=_score_edges),
     "edges-texture": _choice("edges-texture", more=_score_edges),
-    # In one style: the colours give the style away, and a residual of one style under the condition of another had no
-    # meaning (measured with statistics of a layer of the classifier as the source: ghosts, Fréchet distance 34).
+    # In one style: the colours give the style away, and a residual of one style has no meaning under another.
     "shape-appearance": _choice(
         "shape-appearance",
         sizes=_MORE_BLOCKS,
@@ -194,58 +170,52 @@ def _encode(job: Job, spec: TranslatorSpec) -> tuple[GridAutoencoder, SourceExpe
     return target, source, pairs, scored
 
 
-def train_translator(job: Job, name: str, last: bool = True) -> Card:
-    """Trains and publishes the flow called ``name``, a key of :data:`TRANSLATORS`; ``last`` as for :meth:`Job.run`."""
+def train_translator(job: Job, name: str, mlp: bool = False, last: bool = True) -> Card:
+    """Trains and publishes the flow called ``name``, a key of :data:`TRANSLATORS`, or as ``NAME-mlp`` the regressor on
+    the same pairs, with the same linear start; ``last`` as for :meth:`Job.run`."""
     spec = TRANSLATORS[name]
     target, source, pairs, scored = _encode(job, spec)
-    flow = choice_flow(pairs, target, job.seed, spec.ridge, **spec.sizes)
     recipe = {"rate": 2e-3, "weight_decay": spec.weight_decay, "batch_size": 64, "noise": LATENT_NOISE}
-    recipe |= {"pairs": len(pairs)} | ({"style": spec.style} if spec.style else {}) | dict(spec.recorded)
-    steps = job.profile.pick(*spec.steps)
-    every = max(100, steps // 40)
-    method = FlowMethod(pairs, flow, recipe["rate"], spec.weight_decay, scored["val"].pairs(source), every)
-    history = job.run(name, method, recipe["batch_size"], steps, last, log_every=every, precision="bf16-mixed")
-    averaged = history.averaged["flow"].eval()
-    translator = Translator(source, averaged, target)
+    recipe["pairs"] = len(pairs)
+    if mlp:
+        config = GridFlowConfig(target.config.channels, target.config.side, pairs.condition.shape[1:])
+        network, kind, name = GridRegressor(config, spec.width), "grid regressor", f"{name}-mlp"
+        network.fit_shift(pairs.mean.cpu(), pairs.condition.cpu(), spec.ridge)
+        recipe |= {"rate": 1e-3, "width": network.width}
+        steps, points, precision, trained = spec.baseline_steps, 20, job.precision, RegressorMethod
+    else:
+        network = choice_flow(pairs, target, job.seed, spec.ridge, **spec.sizes)
+        kind = "choice" if spec.pooled else "grid flow"
+        recipe |= ({"style": spec.style} if spec.style else {}) | dict(spec.recorded)
+        steps, points, precision, trained = spec.steps, 40, "bf16-mixed", FlowMethod
+    steps = job.profile.pick(*steps)
+    every = max(100, steps // points)
+    method = trained(pairs, network, recipe["rate"], spec.weight_decay, scored["val"].pairs(source), every)
+    history = job.run(name, method, 64, steps, last, log_every=every, precision=precision)
+    averaged = history.averaged[method.name].eval()
 
     def score(part: str) -> dict[str, float]:
-        _, found = score_choice(scored[part], translator, seed=job.seed)
-        return spec.named(found | (spec.more(scored[part], translator) if spec.more else {}), part)
+        data = scored[part]
+        if mlp:
+            return spec.named(score_regressor(data, averaged, source)[1], part)
+        translator = Translator(source, averaged, target)
+        found = score_choice(data, translator, seed=job.seed)[1]
+        return spec.named(found | (spec.more(data, translator) if spec.more else {}), part)
 
-    kind, tensors = "choice" if spec.pooled else "grid flow", averaged.state_dict()
-    if spec.pooled:
+    tensors = averaged.state_dict()
+    if kind == "choice":
         tensors |= {f"source.{key}": value for key, value in source.state().items()}
-    card = Card(name, kind, flow.config.to_dict(), recipe, data=data_hash(load_people()))
+    card = Card(name, kind, network.config.to_dict(), recipe, data=data_hash(load_people()))
     card.metrics = score("val") | score("test")
-    card.notes = f"Source: {spec.description}. Fréchet distance, accuracy and diversity use the judge."
-    (primary,) = spec.named({"nats": 0.0}, "val")
-    return publish(job, card, tensors, history, primary, fine=FINE_WEIGHTS)
-
-
-def train_baseline(job: Job, flow: str, last: bool = True) -> Card:
-    """Trains and publishes ``FLOW-mlp``, the regressor that sees the pairs of ``flow`` and its linear start."""
-    spec = TRANSLATORS[flow]
-    target, source, pairs, scored = _encode(job, spec)
-    config = GridFlowConfig(target.config.channels, target.config.side, pairs.condition.shape[1:])
-    regressor = GridRegressor(config, spec.width)
-    regressor.fit_shift(pairs.mean.cpu(), pairs.condition.cpu(), spec.ridge)
-    recipe = {"rate": 1e-3, "weight_decay": spec.weight_decay, "batch_size": 64, "noise": LATENT_NOISE}
-    recipe |= {"pairs": len(pairs), "width": regressor.width}
-    steps = job.profile.pick(*spec.baseline_steps)
-    every = max(100, steps // 20)
-    method = RegressorMethod(pairs, regressor, recipe["rate"], spec.weight_decay, scored["val"].pairs(source), every)
-    history = job.run(f"{flow}-mlp", method, recipe["batch_size"], steps, last, log_every=every)
-    averaged = history.averaged["regressor"].eval()
-
-    def score(part: str) -> dict[str, float]:
-        return spec.named(score_regressor(scored[part], averaged, source)[1], part)
-
-    card = Card(f"{flow}-mlp", "grid regressor", config.to_dict(), recipe, data=data_hash(load_people()))
-    card.metrics = score("val") | score("test")
-    card.notes = f"Source: {spec.description}. Error: squared, of the latent, a picture."
-    primary, higher = ("error", False) if spec.pooled else ("psnr", True)
-    (primary,) = spec.named({primary: 0.0}, "val")
-    return publish(job, card, averaged.state_dict(), history, primary, higher, fine=FINE_WEIGHTS)
+    scores = (
+        "Error: squared, of the latent, a picture."
+        if mlp
+        else "Fréchet distance, accuracy and diversity use the judge."
+    )
+    card.notes = f"Source: {spec.description}. {scores}"
+    higher = mlp and not spec.pooled
+    (primary,) = spec.named({"psnr" if higher else "error" if mlp else "nats": 0.0}, "val")
+    return publish(job, card, tensors, history, primary, higher, fine=FINE_WEIGHTS)
 
 
 def train_layers(job: Job) -> Card:
@@ -253,8 +223,8 @@ def train_layers(job: Job) -> Card:
     place = replace(job, out=job.work / "layers", force=True)
     cards = {}
     for layer in LAYERS:
-        for name, trainer in (("flow", train_translator), ("MLP", train_baseline)):
-            cards[f"{layer}, {name}"] = trainer(place, f"layer-{layer}", False)
+        for name in ("flow", "MLP"):
+            cards[f"{layer}, {name}"] = train_translator(place, f"layer-{layer}", name == "MLP", last=False)
     flow, mlp = (cards[f"{LAYERS[0]}, {name}"] for name in ("flow", "MLP"))
     card = Card("layer-comparison", "comparison", {}, flow.recipe | {"steps of the MLP": mlp.steps}, data=flow.data)
     card.steps, card.seconds = flow.steps, sum(one.seconds for one in cards.values())
