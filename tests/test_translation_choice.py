@@ -206,7 +206,7 @@ def test_a_vector_can_be_the_condition(training, experiment):
 
 def test_the_regressor_begins_at_the_linear_map_and_learns_beyond_it(tmp_path, training, experiment):
     source, pairs = pairs_of(TransformedExpert(GridExpert(experiment.target), grey), training, experiment)
-    condition = experiment.conditions(source)
+    condition = experiment.pairs(source).condition
     torch.manual_seed(0)
     regressor = GridRegressor(GridFlowConfig(4, 8, pairs.condition.shape[1:]), 16)
     regressor.fit_shift(pairs.mean, pairs.condition, 0.01)
@@ -251,7 +251,7 @@ def test_what_is_no_choice_is_refused(tmp_path):
 
 
 def test_a_cross_grid_reconstructs_on_its_diagonal(experiment, translator):
-    latent, condition = experiment.latents.mean[:5], experiment.conditions(translator.source)[:5]
+    latent, condition = experiment.latents.mean[:5], experiment.pairs(translator.source).condition[:5]
     grid = cross_grid(translator, latent, condition)
     own = experiment.target.decode(latent)
     assert torch.allclose(grid.diagonal(dim1=0, dim2=1).movedim(-1, 0), own, atol=1e-2)
@@ -292,7 +292,9 @@ def test_attributes_are_inherited_from_one_of_two_pictures(experiment):
 
 def test_the_source_view_is_pure_and_follows_its_controls(segmenter, training, experiment, translator):
     other = trained(LayerExpert(segmenter, "logits"), training, experiment, 2)
-    sources = {name: (one, experiment.conditions(one.source)) for name, one in (("all", translator), ("parts", other))}
+    sources = {
+        name: (one, experiment.pairs(one.source).condition) for name, one in (("all", translator), ("parts", other))
+    }
     widget = SourceView(sources, experiment.real)
     assert torch.equal(widget.strip("all", 2)[0], experiment.real[2])
     cold = widget.strip("parts", 2, 0.0)

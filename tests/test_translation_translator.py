@@ -113,7 +113,7 @@ def test_explained_variance():
 def test_what_the_scores_mean(experts, data):
     source, target, judge = experts
     experiment = ExperimentData.prepare(target, judge, data)
-    real, condition = experiment.real, experiment.conditions(source)
+    real, condition = experiment.real, experiment.pairs(source).condition
 
     def score(*samples):
         return translation_scores(experiment, torch.stack(samples, 1), condition, source)

@@ -1,4 +1,8 @@
-"""Scores of generated classes against real pictures, for every class and over the classes."""
+"""Scores of generated classes against real pictures, for every class and over the classes.
+
+Kernel distances have no bias and may fall below 0. Fréchet distances of a few pictures are mostly bias, which is the
+same for all that is scored on the same pictures.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -23,10 +27,7 @@ Score = Callable[[Tensor, Tensor], float | dict[str, float]]
 
 
 def feature_scores(real: Tensor, fake: Tensor, k: int = 5) -> dict[str, float]:
-    """Every score of two sets of features: Fréchet and kernel distance, KMMD, precision, recall, density, coverage.
-
-    ``real (N, F)`` and ``fake (M, F)`` have more than ``k`` rows each, see :func:`manifold_scores`.
-    """
+    """Fréchet and kernel distance, KMMD, precision, recall, density, coverage of features of more than ``k`` rows."""
     return _distances(real, fake) | manifold_scores(real, fake, k)._asdict()
 
 
@@ -45,9 +46,6 @@ def class_wise(
     least: int = 2,
 ) -> dict[str, dict[str, float]]:
     """``score`` for each class by itself, and the mean over classes: a generator that ignores the class cannot hide.
-
-    The Fréchet distance of a few pictures is mostly bias, so with fewer pictures a class than features the kernel
-    distance is the one to read.
 
     Args:
         real, fake: features ``(N, F)`` and ``(M, F)``.
@@ -80,9 +78,6 @@ def class_wise(
 class ClassScores:
     """Held-out pictures of some classes, and how generated ones are scored against them.
 
-    Distances are means over classes. The kernel distance has no bias and may fall below 0; Fréchet distances of a few
-    pictures are mostly bias, which is the same for all that is scored on the same pictures.
-
     Args:
         data: with ``labels["class"]``; pictures that nothing was trained on.
         judge: gives features, and kinds where the classes are bundled kinds.
@@ -96,23 +91,19 @@ class ClassScores:
         kinds = load_kinds().classes["kind"]
         known = all(name in kinds for name in self.classes)
         self.kinds = torch.tensor([kinds.index(name) for name in self.classes]) if known else None
-        self.features, self.real_seen = self._read(torch.cat(list(data.batches(250, judge.size))))
-
-    def _read(self, pictures: Tensor) -> tuple[Tensor, Tensor | None]:
-        features, seen = self.judge.read(pictures)
-        return features, None if self.kinds is None else seen["kind"]
+        self.features, self.real_seen = judge.read(torch.cat(list(data.batches(250, judge.size))))
 
     def asked(self, each: int) -> Tensor:
         """Classes to draw: every one ``each`` times, in order."""
         return torch.arange(len(self.classes)).repeat_interleave(each)
 
-    def right(self, features: Tensor, seen: Tensor | None, labels: Tensor) -> Tensor:
-        """Which of the pictures show the class they were asked for, ``bool (N,)``.
+    def right(self, features: Tensor, seen: dict[str, Tensor], labels: Tensor) -> Tensor:
+        """Which pictures show the class they were asked for, ``bool (N,)``, of what the judge :meth:`Judge.read`.
 
         Bundled kinds are told by the judge, among all 36; other classes by the nearest mean of real features.
         """
         if self.kinds is not None:
-            return seen == self.kinds[labels]
+            return seen["kind"] == self.kinds[labels]
         means = torch.stack([self.features[self.labels == k].mean(0) for k in range(len(self.classes))])
         return torch.cdist(features, means).argmin(1) == labels
 
@@ -128,11 +119,10 @@ class ClassScores:
 
     def by_class(self, pictures: Tensor, labels: Tensor) -> dict[str, dict[str, float]]:
         """Class, and ``INTRA_CLASS_MEAN``, → kernel and Fréchet distance, KMMD and class accuracy, of pictures ``(N, 3,
-        S, S)`` in [−1, 1] and the classes ``(N,)`` that they were asked for.
-        """
-        return self._score(*self._read(pictures), labels)
+        S, S)`` in [−1, 1] and the classes ``(N,)`` that they were asked for."""
+        return self._score(*self.judge.read(pictures), labels)
 
-    def _score(self, features: Tensor, seen: Tensor | None, labels: Tensor) -> dict[str, dict[str, float]]:
+    def _score(self, features: Tensor, seen: dict[str, Tensor], labels: Tensor) -> dict[str, dict[str, float]]:
         found = class_wise(self.features, features, self.labels, labels, self.classes, _distances)
         right = self.right(features, seen, labels).double()
         shares = [right[labels == k].mean().item() for k in range(len(self.classes)) if (labels == k).any()]
@@ -143,10 +133,9 @@ class ClassScores:
     def mean(self, pictures: Tensor, labels: Tensor) -> dict[str, float]:
         """The means over classes of :meth:`by_class`, and of all classes together ``Fréchet distance, all classes`` and
         the ``inception score`` with the judge's kinds, where it knows them."""
-        features, seen = self._read(pictures)
+        features, seen = self.judge.read(pictures)
         found = self._score(features, seen, labels)[INTRA_CLASS_MEAN]
         found[f"{FRECHET}, all classes"] = frechet_distance(self.features, features)
         if self.kinds is not None:
-            head = self.judge.network.heads["kind"]
-            found["inception score"] = inception_score(head(features.to(head.weight)).softmax(1).detach().cpu(), 1)[0]
+            found["inception score"] = inception_score(self.judge.probabilities(features, "kind"), 1)[0]
         return found

@@ -4,7 +4,7 @@ A number without the name of its features means nothing: whoever prints one says
 two sets are visited block by block: memory grows with the sets, not their product.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -13,17 +13,15 @@ from torch.nn import functional as F
 
 from ..errors import CourseError
 
-__all__ = ["ManifoldScores", "copy_share", "diversity", "frechet_distance", "gaussian_mmd", "inception_score"]
-__all__ += ["kernel_distance", "manifold_scores", "nearest", "path_length", "squared_distances"]
+__all__ = ["copy_share", "diversity", "frechet_distance", "gaussian_mmd", "inception_score", "kernel_distance"]
+__all__ += ["manifold_scores", "nearest", "path_length", "squared_distances"]
 
 BLOCK = 1024
 """Rows of each set compared at a time: 8 MB in double precision."""
 
 
 def _checked(real: Tensor, fake: Tensor, least: int, what: str) -> tuple[Tensor, Tensor]:
-    """Both sets ``(N, F)`` and ``(M, F)`` in double precision; a :class:`CourseError` for other shapes, fewer than
-    ``least`` rows, or values that are not finite.
-    """
+    """Both sets in double precision."""
     if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1] or min(len(real), len(fake)) < least:
         raise CourseError(
             f"{what} needs two sets (N, F) with N ≥ {least} and one F, not {tuple(real.shape)} and {tuple(fake.shape)}."
@@ -39,10 +37,9 @@ def _checked(real: Tensor, fake: Tensor, least: int, what: str) -> tuple[Tensor,
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
     """Squared Fréchet (2-Wasserstein) distance of two Gaussians fitted to features ``(N, F)`` and ``(M, F)``.
 
-    ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁ Σ₂)^½), in double precision; lower is better. With Σ = RᵀR the trace of the root is
-    the sum of the singular values of R₁ R₂ᵀ: no root of a nearly singular product is taken, and for few rows the matrix
-    is small. Biased upwards for few rows: compare only numbers with the same N and M. Source: Heusel et al. 2017 (there
-    with Inception features).
+    ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁ Σ₂)^½); lower is better. With Σ = RᵀR the trace of the root is the sum of the
+    singular values of R₁ R₂ᵀ: no root of a nearly singular product is taken. Biased upwards for few rows: compare only
+    numbers with the same N and M. Source: Heusel et al. 2017 (there with Inception features).
     """
     real, fake = _checked(real, fake, 2, "the Fréchet distance")
     shift = (real.mean(0) - fake.mean(0)).square().sum()
@@ -61,9 +58,7 @@ def _covariance_root(x: Tensor) -> Tensor:
 
 
 def diversity(features: Tensor) -> float:
-    """Mean distance between samples that share one condition, ``features (conditions, samples ≥ 2, F)``; 0: all are
-    alike.
-    """
+    """Mean distance between samples that share a condition, ``(conditions, samples ≥ 2, F)``; 0: all are alike."""
     if features.ndim != 3 or features.shape[1] < 2:
         raise CourseError(f"diversity needs features (conditions, samples ≥ 2, F), not {tuple(features.shape)}.")
     count = features.shape[1]
@@ -83,9 +78,8 @@ def _kernel_sum(first: Tensor, second: Tensor, kernel: Callable[[Tensor, Tensor]
 def kernel_distance(real: Tensor, fake: Tensor, block: int = BLOCK) -> float:
     """Kernel distance, "KID" when the features are Inception's: unbiased squared MMD with ``(x·y / F + 1)³``.
 
-    Unlike the Fréchet distance it takes features ``(N, F)`` and ``(M, F)`` for no Gaussian, and is expected to be 0 for
-    two samples of one distribution, whatever their sizes: the score to use with few pictures. It may come out below 0.
-    Source: Bińkowski et al. 2018.
+    It is expected to be 0 for two samples ``(N, F)`` and ``(M, F)`` of one distribution, whatever their sizes: the
+    score to use with few pictures. It may come out below 0. Source: Bińkowski et al. 2018.
     """
     real, fake = _checked(real, fake, 2, "the kernel distance")
     size = real.shape[1]
@@ -106,8 +100,8 @@ def gaussian_mmd(real: Tensor, fake: Tensor, sigma: float = 1.0, block: int = BL
     """KMMD of cGANTransfer: the root of the biased squared MMD with a Gaussian kernel.
 
     ``k(a, b) = exp(−‖a − b‖² / (2 σ² s))``, where s is the mean squared distance between all pairs of ``real (N, F)``,
-    equal pairs included. Biased upwards for few rows: two samples of one distribution get about √(1/N + 1/M). Source:
-    Xu et al. 2018 and cGANTransfer (Shahbazi et al. 2021), which needs a matrix of all pairs.
+    equal pairs included. Two samples of one distribution get about √(1/N + 1/M). Source: Xu et al. 2018 and
+    cGANTransfer (Shahbazi et al. 2021).
     """
     real, fake = _checked(real, fake, 2, "the KMMD")
     center = real.mean(0)
@@ -130,23 +124,16 @@ def gaussian_mmd(real: Tensor, fake: Tensor, sigma: float = 1.0, block: int = BL
 def squared_distances(first: Tensor, second: Tensor) -> Tensor:
     """``(N, F)``, ``(M, F)`` → squared Euclidean distances ``(N, M)``, exactly 0 between equal rows.
 
-    A matrix product is many times faster than subtracting every pair, but leaves equal rows a distance of rounding
-    size, which a ball of radius 0 would not contain: what is below the rounding error is taken for 0.
+    A matrix product is fast, but leaves equal rows a distance of rounding size, which a ball of radius 0 would not
+    contain: what is below the rounding error is taken for 0.
     """
     lengths = first.square().sum(1)[:, None] + second.square().sum(1)
     squares = torch.addmm(lengths, first, second.T, alpha=-2)
     return squares.masked_fill_(squares < 32 * torch.finfo(squares.dtype).eps * lengths, 0.0)
 
 
-def _distance_blocks(first: Tensor, second: Tensor, block: int) -> Iterator[Tensor]:
-    """Rows of :func:`squared_distances`, ``block`` of them at a time."""
-    return (squared_distances(part, second) for part in first.split(block))
-
-
 class ManifoldScores(NamedTuple):
-    """What :func:`manifold_scores` returns. One outlier among the real vectors counts little for density, and outliers
-    among the generated ones gain nothing in coverage.
-    """
+    """What :func:`manifold_scores` returns."""
 
     precision: float  # share of generated vectors inside the real balls: quality
     recall: float  # share of real vectors inside the generated balls: variety
@@ -157,9 +144,9 @@ class ManifoldScores(NamedTuple):
 def _radii(x: Tensor, k: int, block: int) -> Tensor:
     """``(N,)``: squared distance to the k-th neighbour, itself not counted."""
     found = []
-    for start, squares in zip(range(0, len(x), block), _distance_blocks(x, x, block), strict=True):
-        rows = torch.arange(len(squares))
-        squares[rows, start + rows] = -1.0  # itself is nearest, even beside copies
+    for rows in torch.arange(len(x)).split(block):
+        squares = squared_distances(x[rows], x)
+        squares[rows - rows[0], rows] = -1.0  # itself is nearest, even beside copies
         found.append(squares.kthvalue(k + 1, dim=1).values)
     return torch.cat(found)
 
@@ -177,7 +164,8 @@ def manifold_scores(real: Tensor, fake: Tensor, k: int = 5, block: int = BLOCK) 
     reach_real, reach_fake = _radii(real, k, block), _radii(fake, k, block)
     inside = torch.zeros(len(fake), dtype=torch.int64)  # how many real balls hold each generated vector
     recalled, covered = [], []
-    for squares, reach in zip(_distance_blocks(real, fake, block), reach_real.split(block), strict=True):
+    for some, reach in zip(real.split(block), reach_real.split(block), strict=True):
+        squares = squared_distances(some, fake)
         holds = squares <= reach[:, None]
         inside += holds.sum(0).to(inside.device)
         covered.append(holds.any(1))
@@ -187,8 +175,7 @@ def manifold_scores(real: Tensor, fake: Tensor, k: int = 5, block: int = BLOCK) 
 
 
 def nearest(queries: Tensor, gallery: Tensor, k: int = 1) -> Tensor:
-    """Positions ``int64 (Q, k)`` of the ``k`` gallery entries whose direction is nearest to that of each query, nearest
-    first.
+    """Positions ``int64 (Q, k)`` of the ``k`` entries of the gallery that are nearest in direction, nearest first.
 
     Queries ``(Q, …)`` and gallery ``(G, …)`` are flattened, and the gallery's mean is subtracted from both: rectified
     features all point the same way, so without it every angle is small.
@@ -209,21 +196,16 @@ def nearest(queries: Tensor, gallery: Tensor, k: int = 1) -> Tensor:
 
 
 def copy_share(generated: Tensor, train: Tensor, unseen: Tensor, quantile: float = 0.5, block: int = BLOCK) -> float:
-    """Share of generated vectors that are nearer to the training set than this quantile of unseen real ones.
+    """Share of features ``generated (M, F)`` nearer to ``train (N, F)`` than this quantile of ``unseen (H, F)``.
 
-    How near is near depends on the features and on how many training pictures there are; unseen real pictures answer
-    that, since they cannot be copies. A generator that draws from the data's distribution gets ``quantile``; one that
-    copies gets 1. One that draws nothing like the data gets 0, which is no praise: read it beside precision.
-
-    Args:
-        generated, train, unseen: features ``(M, F)``, ``(N, F)`` of what the generator was trained on, and ``(H, F)``.
-        quantile: in [0, 1].
-        block: rows compared at a time.
+    Unseen real pictures cannot be copies, so they tell how near is near. A generator that draws from the data's
+    distribution gets ``quantile``; one that copies gets 1. One that draws nothing like the data gets 0, which is no
+    praise: read it beside precision.
     """
     found = []
     for queries in (generated, unseen):
         queries, known = _checked(queries, train, 1, "the search for copies")
-        found.append(torch.cat([squares.amin(1).sqrt() for squares in _distance_blocks(queries, known, block)]))
+        found.append(torch.cat([squared_distances(some, known).amin(1).sqrt() for some in queries.split(block)]))
     return (found[0] < found[1].quantile(quantile)).double().mean().item()
 
 
@@ -233,14 +215,10 @@ def copy_share(generated: Tensor, train: Tensor, unseen: Tensor, quantile: float
 def inception_score(probabilities: Tensor, splits: int = 10) -> tuple[float, float]:
     """``exp(mean KL(p(y|x) ‖ p(y)))``: mean and standard deviation over splits; between 1 and the number of classes.
 
-    Are generated pictures of a clear class each, and of all classes together? The name is Inception's, the
-    probabilities may be any classifier's: say which. It never looks at real pictures, so a generator that draws one
-    picture a class scores best. Source: Salimans et al. 2016.
-
-    Args:
-        probabilities: ``(N, classes)``, rows sum to 1.
-        splits: parts of ``N // splits`` pictures in the given order (a rest is left out), so pictures sorted by class
-            must be shuffled before; the deviation is that of a population, as published.
+    Are generated pictures of a clear class each, and of all classes together? ``probabilities (N, classes)`` may be any
+    classifier's: say which. It never looks at real pictures, so a generator that draws one picture a class scores best.
+    A split has ``N // splits`` pictures in the given order: shuffle those that are sorted by class; a rest is left out.
+    The deviation is that of a population, as published. Source: Salimans et al. 2016.
     """
     if probabilities.ndim != 2 or not 1 <= splits <= len(probabilities):
         raise CourseError(
@@ -269,18 +247,14 @@ def path_length(
     """Perceptual path length: mean of ``‖features(draw(x)) − features(draw(x + ε (end − x)))‖² / ε²`` at ``x = start``.
 
     The two pictures of a pair must differ in nothing but ε: ``draw`` is told which pair it draws, so that whatever else
-    a picture is made of (noise maps; z, when classes move) is the same for both. The published code of Hyper-Modulation
-    draws other noise and another z for the second picture, and then measures these. For a linear ``draw`` the result is
-    ‖A (end − start)‖², whatever ε. Source: Karras et al. 2019, section 4.1, "end" sampling.
+    a picture is made of (noise maps; z, when classes move) is the same for both. Source: Karras et al. 2019, section
+    4.1, "end" sampling, there with LPIPS on VGG as features.
 
     Args:
         draw: points ``(B, D)`` and the numbers of their pairs ``(B,)`` → pictures.
         start, end: ``(N, D)``: latents, styles or class vectors.
-        features: pictures ``(B, 3, S, S)`` → ``(B, F)``; the course uses ``Judge.features`` where the published measure
-            has LPIPS on VGG: numbers compare only with numbers of the same features.
-        epsilon: small against the way, but not so small that the difference of two pictures drowns in rounding. With
-            a BigGAN and the judge's features 1e-2 came out 1 to 4 % too short, 1e-3 and the published 1e-4 agreed to
-            0.6 %, also in single precision.
+        features: pictures ``(B, 3, S, S)`` → ``(B, F)``; numbers compare only with numbers of the same features.
+        epsilon: small against the way, but not so small that the difference of two pictures drowns in rounding.
         trim: quantiles between which lengths count for the mean, as published; None counts all.
     """
     if start.shape != end.shape or start.ndim != 2 or not len(start) or epsilon <= 0:

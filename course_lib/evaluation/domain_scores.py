@@ -16,8 +16,7 @@ from ..errors import CourseError
 from .distances import frechet_distance, nearest
 from .features import Judge
 
-__all__ = ["EditScores", "Flip", "GaussianTransport", "PairedPictures", "directions", "flip_attribute", "mean_scores"]
-__all__ += ["score_edit"]
+__all__ = ["GaussianTransport", "PairedPictures", "directions", "flip_attribute", "mean_scores", "score_edit"]
 
 
 def directions(domains: int) -> list[tuple[int, int]]:
@@ -31,7 +30,7 @@ def mean_scores(scores: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 class PairedPictures:
-    """The same people in several styles: person ``k`` of every style is the same one.
+    """The same people in several styles: person ``k`` of every style is the same one, or the set is refused.
 
     Args:
         data: a part of :func:`course_lib.data.load_people`.
@@ -41,9 +40,6 @@ class PairedPictures:
 
     Attributes:
         pictures: of each style, those to translate, ``(len(self), 3, S, S)``.
-
-    Raises:
-        CourseError: the styles do not hold the same people in the same order.
     """
 
     def __init__(self, data: ImageSet, judge: Judge, encode: Callable[[Tensor], Tensor], most: int | None = None):
@@ -91,7 +87,7 @@ class PairedPictures:
 
 
 @dataclass(frozen=True)
-class Flip:
+class _Flip:
     """People of whom one attribute is changed."""
 
     name: str  # of the attribute
@@ -100,9 +96,8 @@ class Flip:
     truth: Tensor  # (M, 3, S, S) in [−1, 1]: the same people with the new value, drawn by the program
 
 
-def flip_attribute(data: ImageSet, name: str, count: int, seed: int = 0) -> Flip:
-    """Another value of one attribute, a key of :data:`course_lib.data.people.ATTRIBUTES`, for ``count`` people of a
-    part of :func:`course_lib.data.load_people`, and the exact counterparts.
+def flip_attribute(data: ImageSet, name: str, count: int, seed: int = 0) -> _Flip:
+    """Another value of one of :data:`ATTRIBUTES` for ``count`` people of a part of ``load_people``, and the truth.
 
     Of the bald neither hair nor cut is changed, and nobody becomes bald: two attributes would change at once.
     """
@@ -121,11 +116,11 @@ def flip_attribute(data: ImageSet, name: str, count: int, seed: int = 0) -> Flip
     for row, value in zip(rows.tolist(), new.tolist(), strict=True):
         person: Person = replace(known[int(data.labels["person"][row])], **{name: ATTRIBUTES[name][value]})
         drawn.append(torch.from_numpy(draw(person, data.classes["style"][int(data.labels["style"][row])])))
-    return Flip(name, rows, new, to_float(torch.stack(drawn).permute(0, 3, 1, 2)))
+    return _Flip(name, rows, new, to_float(torch.stack(drawn).permute(0, 3, 1, 2)))
 
 
 @dataclass(frozen=True)
-class EditScores:
+class _EditScores:
     """Scores of edits."""
 
     changed: float  # share in which the judge reads the new value
@@ -134,22 +129,13 @@ class EditScores:
     before: float  # that distance of the unedited picture
 
 
-def score_edit(edited: Tensor, one: Flip, data: ImageSet, judge: Judge) -> EditScores:
+def score_edit(edited: Tensor, one: _Flip, data: ImageSet, judge: Judge) -> _EditScores:
     """Scores edited pictures ``(M, 3, S, S)`` of the people in ``one``."""
     _, seen = judge.read(edited)
     kept = [seen[name] == data.labels[name][one.rows] for name in ATTRIBUTES if name != one.name]
-    changed = seen[one.name] == one.values
-    real = data.batch(one.rows)
-
-    def distance(pictures: Tensor) -> float:
-        return (pictures - one.truth).square().mean((1, 2, 3)).sqrt().mean().item()
-
-    return EditScores(
-        changed.float().mean().item(),
-        torch.stack(kept).float().mean().item(),
-        distance(edited),
-        distance(real),
-    )
+    right = [part.float().mean().item() for part in (seen[one.name] == one.values, torch.stack(kept))]
+    errors = [(x - one.truth).square().mean((1, 2, 3)).sqrt().mean().item() for x in (edited, data.batch(one.rows))]
+    return _EditScores(*right, *errors)
 
 
 # --- the linear rival -----------------------------------------------------------------------------------------------
@@ -161,11 +147,11 @@ def _powers(matrix: Tensor, *exponents: float) -> list[Tensor]:
 
 
 class GaussianTransport:
-    """The optimal transport map between Gaussians fitted to two domains: of all linear maps that make mean and
-    covariance right, the one that moves pictures least. z ↦ m₂ + A (z − m₁) with A = Σ₁^−½ (Σ₁^½ Σ₂ Σ₁^½)^½ Σ₁^−½.
+    """The optimal transport map between Gaussians fitted to latents ``own (N, D)`` and ``other (M, D)``.
 
-    Training latents ``own (N, D)`` and ``other (M, D)`` have two rows or more each; ``ridge`` is added to both
-    variances, which matters where pictures are few. Source: Dowson and Landau 1982.
+    Of all linear maps that make mean and covariance right, the one that moves pictures least:
+    z ↦ m₂ + A (z − m₁) with A = Σ₁^−½ (Σ₁^½ Σ₂ Σ₁^½)^½ Σ₁^−½. ``ridge`` is added to both variances, which matters where
+    pictures are few. Source: Dowson and Landau 1982.
     """
 
     def __init__(self, own: Tensor, other: Tensor, ridge: float = 0.02):

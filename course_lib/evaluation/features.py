@@ -11,14 +11,14 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..data.image_set import ImageSet, resize
 from ..data.people import ATTRIBUTES
 from ..errors import CourseError
 from ..experts.classifier import Classifier
-from ..experts.protocol import load_expert
+from ..experts.protocol import fingerprint, load_expert
 from ..paths import CHECKPOINTS, cache_dir
 from ..training.files import atomic_write
 
@@ -45,41 +45,36 @@ class Judge:
         self.network.to(device)
         return self
 
-    def _map(self, images: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        device = next(self.network.parameters()).device
-        return torch.cat([function(resize(part.to(device), self.size)).cpu() for part in images.split(250)])
-
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """``(N, F)``: average-pooled last layer."""
-        return self._map(images, self.network.features)
+        device = next(self.network.parameters()).device
+        parts = [self.network.features(resize(part.to(device), self.size)).cpu() for part in images.split(250)]
+        return torch.cat(parts)
 
     @torch.no_grad()
+    def probabilities(self, features: Tensor, label: str) -> Tensor:
+        """``(N, classes)`` of features ``(N, F)``, for one of its labels (kind, skin, hair, cut, glasses, mouth)."""
+        heads = self.network.heads
+        if label not in heads:
+            raise CourseError(f"the judge has no label {label!r}: choose one of {', '.join(heads)}.")
+        return heads[label](features.to(heads[label].weight)).softmax(1).cpu()
+
     def read(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Features ``(N, F)``, and for each of its labels the class it sees, ``(N,)``, in one pass."""
-        features, device = self.features(images), next(self.network.parameters()).device
-        seen = {name: head(features.to(device)).argmax(1).cpu() for name, head in self.network.heads.items()}
-        return features, seen
-
-    @torch.no_grad()
-    def probabilities(self, images: Tensor, label: str) -> Tensor:
-        """``(N, classes)``, for one of its labels (kind, skin, hair, cut, glasses, mouth)."""
-        if label not in self.network.config.heads:
-            known = ", ".join(self.network.config.heads)
-            raise CourseError(f"the judge has no label {label!r}: choose one of {known}.")
-        return self._map(images, lambda x: self.network(x)[label].softmax(1))
+        """Features ``(N, F)``, and for each of its labels the class it sees, ``(N,)``."""
+        features = self.features(images)
+        return features, {name: self.probabilities(features, name).argmax(1) for name in self.network.heads}
 
     def predict(self, images: Tensor, label: str) -> Tensor:
-        """``(N,)``: the class the judge sees; see :meth:`probabilities`."""
-        return self.probabilities(images, label).argmax(1)
+        """``(N,)``: the class the judge sees."""
+        return self.probabilities(self.features(images), label).argmax(1)
 
     def still_read(self, images: Tensor, again: Tensor, labels: dict[str, Tensor]) -> dict[str, float]:
         """For each attribute of people the share of right answers on ``images`` that stay right on ``again``."""
-        found = {}
-        for name in ATTRIBUTES:
-            right = self.predict(images, name) == labels[name]
-            found[name] = (((self.predict(again, name) == labels[name]) & right).sum() / right.sum()).item()
-        return found
+        before, after = self.read(images)[1], self.read(again)[1]
+        right = {name: before[name] == labels[name] for name in ATTRIBUTES}
+        still = {name: (after[name] == labels[name]) & one for name, one in right.items()}
+        return {name: (still[name].sum() / one.sum()).item() for name, one in right.items()}
 
 
 @dataclass(frozen=True)
@@ -92,45 +87,41 @@ class FeatureNetwork:
     probabilities: Callable[[Tensor], Tensor]  # pictures → (B, classes), for the Inception score
 
 
-def _hash(network: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
 def judge_features(judge: Judge | None = None) -> FeatureNetwork:
     """The judge's features and the kinds it sees; the shipped judge by default."""
-    judge = Judge.load() if judge is None else judge
-    return FeatureNetwork(
-        "judge", _hash(judge.network), judge.features, lambda images: judge.probabilities(images, "kind")
-    )
+    judge = judge or Judge.load()
+    key = fingerprint(judge.network)
+    return FeatureNetwork("judge", key, judge.features, lambda x: judge.probabilities(judge.features(x), "kind"))
 
 
 def inception_features(path: Path | None = None, device: torch.device | str = "cpu") -> FeatureNetwork:
     """Inception v3 of torchvision, prepared as BigGAN and cGANTransfer do: 2,048 pooled features, 1,000 classes.
 
     Pictures are enlarged to 299 pixels bilinearly with aligned corners and normalised with ImageNet's mean and
-    deviation. This is not the TensorFlow network of published FID tables: numbers do not compare with those.
-
-    Args:
-        path: weight file; by default :data:`INCEPTION_FILE` in the cache folder or where torchvision keeps its own.
-        device: where the network runs.
-
-    Raises:
-        CourseError: there is no such file (nothing is ever downloaded), or it holds something else.
+    deviation. This is not the TensorFlow network of published FID tables: numbers do not compare with those. Nothing is
+    downloaded: ``path`` is the weight file, by default :data:`INCEPTION_FILE` in the cache folder or where torchvision
+    keeps its own.
     """
-    places = (
-        [path] if path else [cache_dir() / INCEPTION_FILE, Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE]
-    )
+    from torchvision.models import inception_v3
+
+    usual = [cache_dir() / INCEPTION_FILE, Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE]
+    places = [path] if path else usual
     found = [place for place in places if place.is_file()]
     if not found:
         raise CourseError(
             f"Inception's weights are not on this machine ({INCEPTION_FILE}, 104 MB, from pytorch.org): put them into "
             f"{places[0].parent}, or use the judge's features."
         )
-    network, pooled = _inception(found[0]).to(device), []
+    try:
+        state = torch.load(found[0], map_location="cpu", weights_only=True)
+        network = inception_v3(weights=None, init_weights=False, transform_input=False)
+        network.load_state_dict(state)
+    except Exception as error:  # torch raises a dozen unrelated types on damaged or foreign files
+        reason = str(error).splitlines()[0][:120]
+        raise CourseError(
+            f"{found[0]} does not hold torchvision's Inception v3 ({reason}): fetch {INCEPTION_FILE} again."
+        ) from error
+    network, pooled = network.requires_grad_(False).eval().to(device), []
     network.avgpool.register_forward_hook(lambda module, inputs, output: pooled.append(output.flatten(1).cpu()))
     mean, std = (
         torch.tensor(values, device=device)[:, None, None] for values in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
@@ -146,26 +137,11 @@ def inception_features(path: Path | None = None, device: torch.device | str = "c
             probabilities.append(logits.softmax(1).cpu())
         return torch.cat(pooled), torch.cat(probabilities)
 
-    return FeatureNetwork("Inception", _hash(network), lambda x: run(x)[0], lambda x: run(x)[1])
-
-
-def _inception(path: Path) -> nn.Module:
-    from torchvision.models import inception_v3
-
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        network = inception_v3(weights=None, init_weights=False, transform_input=False)
-        network.load_state_dict(state)
-    except Exception as error:  # torch raises a dozen unrelated types on damaged or foreign files
-        reason = str(error).splitlines()[0][:120]
-        raise CourseError(
-            f"{path} does not hold torchvision's Inception v3 ({reason}): fetch {INCEPTION_FILE} again."
-        ) from error
-    return network.requires_grad_(False).eval()
+    return FeatureNetwork("Inception", fingerprint(network), lambda x: run(x)[0], lambda x: run(x)[1])
 
 
 def feature_network(name: str = "judge", device: torch.device | str = "cpu") -> FeatureNetwork:
-    """``judge`` or ``inception``; a :class:`CourseError` for another name, or missing weights."""
+    """``judge`` or ``inception``."""
     if name == "judge":
         return judge_features(Judge.load().to(device))
     if name == "inception":
@@ -176,17 +152,11 @@ def feature_network(name: str = "judge", device: torch.device | str = "cpu") -> 
 def real_features(
     data: ImageSet, network: FeatureNetwork, size: int | None = None, folder: Path | None = None
 ) -> Tensor:
-    """``float32 (N, F)``: features of all pictures of ``data``, from the cache folder where it knows them.
+    """``float32 (N, F)``: features of all pictures of ``data``, from a file in the cache folder where it knows them.
 
-    The file's name is made of the pictures' hash, their size and the network's hash: changed pictures, or another
-    network, never meet old features. A missing or damaged file is computed again.
-
-    Args:
-        data: real pictures.
-        network: what to look through.
-        size: side in pixels to which pictures are brought before (the generator's, so that real and generated ones
-            differ in nothing else); their own by default.
-        folder: of the file; the cache folder by default.
+    Pictures are brought to ``size`` pixels before (the generator's, so that real and generated ones differ in nothing
+    else). The file's name is made of the pictures' hash, their size and the network's hash: changed pictures, or
+    another network, never meet old features. A missing or damaged file is computed again.
     """
     text = f"{data.content_hash(labels=False)} {size or data.size} {network.key}"
     key = hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -1,7 +1,7 @@
 """What a network knows and what it goes by: linear probes of its layers, and pictures whose cues disagree.
 
-A probe is deliberately weak. What it finds is *readily available* in the representation; what it does not find may
-still be there in a form that a line cannot reach. Source of the idea: Alain and Bengio 2016.
+A probe is deliberately weak: what it does not find may still be there in a form that a line cannot reach. Source of the
+idea: Alain and Bengio 2016.
 """
 
 from collections.abc import Callable
@@ -22,10 +22,9 @@ __all__ = ["LinearProbe", "balanced_accuracy", "layer_vectors", "measure_bias"]
 def layer_vectors(
     classifier: Classifier, data: ImageSet, numbers: int = 4096, batch_size: int = 128
 ) -> dict[str, Tensor]:
-    """Every layer of a classifier as one vector per picture, in one pass: layer name → ``float32 (N, F)`` on the CPU.
+    """Every layer of a classifier as one vector per picture: layer name → ``float32 (N, F)`` on the CPU.
 
-    Feature maps are averaged down to as many places as fit into ``numbers``, so that no layer gets an advantage from
-    mere size: early maps keep many places of few channels, late ones few places of many channels.
+    Feature maps are averaged down to as many places as fit into ``numbers``, so that no layer gains from mere size.
     """
     device = next(classifier.parameters()).device
     parts: dict[str, list[Tensor]] = {name: [] for name in classifier.layers}
@@ -47,13 +46,10 @@ def balanced_accuracy(predicted: Tensor, labels: Tensor) -> float:
 
 
 class LinearProbe:
-    """Ridge regression with a closed form, on standardised inputs.
+    """Ridge regression with a closed form, on standardised inputs ``x (N, F)``; ``ridge`` is relative to N.
 
-    Args:
-        x: ``(N, F)``, what is probed.
-        y: ``(N, D)`` numbers to predict, or ``int64 (N,)`` class labels, which become one-hot targets whose rows weigh
-            as much as their class is rare: a probe that always says "no skin tone" gains nothing.
-        ridge: penalty relative to the number of rows; larger is smoother.
+    Targets ``y`` are numbers ``(N, D)``, or ``int64 (N,)`` class labels, which become one-hot targets whose rows weigh
+    as much as their class is rare: a probe that always says "no skin tone" gains nothing.
     """
 
     def __init__(self, x: Tensor, y: Tensor, ridge: float = 0.3):
@@ -92,13 +88,12 @@ class LinearProbe:
 def measure_bias(classifier: Classifier, data: ImageSet, label: str = "kind", seed: int = 0) -> dict[str, float]:
     """Does a classifier go by shape or by texture? Source: Geirhos et al. 2019.
 
-    The cue conflicts pair every picture with a random other one, of another class of the label called ``label``.
+    Cue conflicts pair every picture with a random other one, of another class of the label called ``label``.
 
     Returns:
-        ``plain``, ``edges`` and ``shuffled``: accuracy on the pictures as they are, on edges alone, on shuffled 8-pixel
-        patches. ``shape``: of the decisions on cue conflicts that name the class of the shape or that of the colours,
-        the share that names the shape; 0.5 is no preference. ``decided``: share of cue conflicts on which one of the
-        two was named at all.
+        ``plain``, ``edges``, ``shuffled``: accuracy on the pictures, on edges alone, on shuffled 8-pixel patches.
+            ``decided``: share of cue conflicts on which the class of the shape or that of the colours was
+            named; ``shape``: the share of these that names the shape, 0.5 is no preference.
     """
     device, labels = next(classifier.parameters()).device, data.labels[label]
     generator = torch.Generator().manual_seed(seed)

@@ -1,7 +1,6 @@
 """Unpaired translation and attributes: labels are the source expert, and one autoencoder draws every domain (paper §4).
 
-The condition is a vector of labels: the domain, and whatever else is known of a picture. To translate, the domain's
-label is exchanged; to edit, another one. What no label says stays in ``v``.
+To translate, the domain's label is exchanged; to edit, another one. What no label says stays in ``v``.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,10 +29,7 @@ Labels = Mapping[str, Tensor]
 
 
 def people_expert(classes: Mapping[str, Sequence[str]]) -> LabelExpert:
-    """Labels of people: style, skin, hair, cut, glasses, mouth, of ``classes`` as in ``ImageSet.classes``.
-
-    Crossed with the style, because each style draws them in other places; hair and cut also with each other.
-    """
+    """Style, skin, hair, cut, glasses, mouth, crossed with the style, because each style draws them in other places."""
     names = ("style", "skin", "hair", "cut", "glasses", "mouth")
     crossed = [("style", name) for name in names[1:]] + [("style", "cut", "hair")]
     return LabelExpert({name: len(classes[name]) for name in names}, crossed)
@@ -63,17 +59,12 @@ def label_flow(
 ) -> GridFlow:
     """A flow that begins as the difference from a linear prediction: blocks near the identity behind it.
 
-    Args:
-        pairs: training pairs whose conditions are joined one-hots.
-        target: whose latents they are.
-        expert: of the labels.
-        gain: factor on the last layers of the coupling networks.
-        sizes: replace those of :class:`GridFlowConfig`.
+    The conditions of ``pairs`` are joined one-hots. ``gain`` and ``sizes`` as for :class:`GridFlow` and its
+    configuration.
     """
-    generator = torch.Generator().manual_seed(seed)
     grid = {"channels": target.config.channels, "side": target.config.side, "seed": seed}
-    flow = GridFlow(GridFlowConfig(**grid, condition_shape=expert.condition_shape, **sizes), generator, gain)
-    joined = pairs.condition.cpu()
+    config = GridFlowConfig(**grid, condition_shape=expert.condition_shape, **sizes)
+    flow, joined = GridFlow(config, torch.Generator().manual_seed(seed), gain), pairs.condition.cpu()
     if len(expert.slices) > 1:
         joined = withhold(joined, expert, torch.Generator().manual_seed(seed))
     flow.fit_shift(pairs.mean.cpu(), expert.cross(joined))
@@ -86,19 +77,13 @@ class LinearStart(nn.Module):
     def __init__(self, flow: GridFlow):
         super().__init__()
         self.config, self.shift = flow.config, flow.shift
-
-    def encode(self, latent: Tensor, condition: Tensor) -> Tensor:
-        return self.shift(latent, condition)
-
-    def inverse(self, v: Tensor, condition: Tensor) -> Tensor:
-        return self.shift.inverse(v, condition)
+        self.encode, self.inverse = flow.shift.forward, flow.shift.inverse
 
 
 class LabelMethod(FlowMethod):
     """Conditional likelihood; in every step some labels of some pictures are left open, see :func:`withhold`.
 
-    Conditions of ``pairs`` are joined one-hots; ``options`` are those of :class:`FlowMethod`, and conditions of
-    ``held`` complete.
+    Conditions of ``pairs`` are joined one-hots, those of ``held`` complete; ``options`` as for :class:`FlowMethod`.
     """
 
     def __init__(self, pairs: Pairs, flow: GridFlow, expert: LabelExpert, *options: Any, **named: Any):
@@ -117,8 +102,7 @@ class DomainTranslator(Translator):
 
     Args:
         classes: attribute → its values, as in ``ImageSet.classes``; those of the expert are used.
-        flow: conditioned on the expert's labels.
-        target: draws all domains.
+        flow, target: conditioned on the expert's labels; draws all domains.
         expert: of the labels; its first attribute, ``domain`` with values ``names``, is the domain. By default alone.
         classifier: reads the further attributes off a picture; without one they are left open.
     """
@@ -157,9 +141,7 @@ class DomainTranslator(Translator):
         return self.flow.inverse(self.flow.encode(latent, self.code(own)), self.code(other))
 
     def edit(self, y: Tensor, domain: Tensor, changed: Labels) -> Tensor:
-        """Pictures ``y (B, 3, S, S)`` of domains ``(B,)`` with some labels, the domain included, exchanged for values
-        ``(B,)``.
-        """
+        """Pictures ``y (B, 3, S, S)`` of domains ``(B,)``, some labels (also the domain) exchanged for ``(B,)``."""
         return self._edit(y, domain, [changed])[:, 0]
 
     def under_every_label(self, y: Tensor, domain: Tensor, changed: Labels | None = None) -> Tensor:
@@ -175,25 +157,18 @@ class DomainTranslator(Translator):
                 f"there is no attribute {', '.join(sorted(unknown))}: choose from {', '.join(self.classes)}."
             )
         own = self.labels(y, domain)
+        codes = [self.code(labels).split(128) for labels in (own, *({**own, **changed} for changed in editions))]
         parts = []
-        for rows in torch.arange(len(y)).split(128):
-
-            def some(labels: Labels, rows: Tensor = rows) -> Tensor:
-                return self.code({name: value[rows.to(value.device)] for name, value in labels.items()})
-
-            v = self.flow.encode(self.target.encode(y[rows]), some(own))
-            drawn = [self.target.decode(self.flow.inverse(v, some({**own, **changed}))) for changed in editions]
-            parts.append(torch.stack(drawn, 1))
+        for some, code, *others in zip(y.split(128), *codes, strict=True):
+            v = self.flow.encode(self.target.encode(some), code)
+            parts.append(torch.stack([self.target.decode(self.flow.inverse(v, other)) for other in others], 1))
         return torch.cat(parts)
 
     @torch.no_grad()
     def path(self, y: Tensor, domain: int, other: int, frames: int, changed: Mapping[str, int] | None = None) -> Tensor:
-        """``(frames, 3, S, S)``: one picture ``y (3, S, S)`` on the straight line of latents to its translation.
-
-        ``changed``: attribute → new value.
-        """
+        """``(frames, 3, S, S)``: one picture ``y (3, S, S)`` on the straight line of latents to its translation."""
         latent, own = self.target.encode(y[None]), self.labels(y[None], torch.tensor([domain]))
-        moved = self.move(latent, own, own | self._one({**(changed or {}), self.domain: other}))
+        moved = self.move(latent, own, own | _of_one({**(changed or {}), self.domain: other}))
         amounts = torch.linspace(0, 1, frames, device=latent.device)[:, None]
         return self.decode(torch.lerp(latent, moved, amounts))
 
@@ -207,27 +182,26 @@ class DomainTranslator(Translator):
         generator: torch.Generator | None = None,
         changed: Mapping[str, int] | None = None,
     ) -> Tensor:
-        """``(count, K, 3, S, S)``: samples around one picture; a row shares its ``v`` under all domains.
+        """``(count, K, 3, S, S)``: samples around one picture ``y (3, S, S)``; a row shares its ``v`` under all
+        domains.
 
-        Args:
-            y: ``(3, S, S)`` of domain ``domain``.
-            spread: s in √(1 − s²) v + s ε, where ε is noise as long as v: 0 keeps the picture's residual, 1 forgets it.
-            generator: of the noise, on the CPU.
-            changed: attribute → new value, of all samples.
+        ``spread`` is s in √(1 − s²) v + s ε, where the noise ε of the CPU ``generator`` is as long as v: 0 keeps the
+        picture's residual, 1 forgets it. ``changed``: attribute → new value, of all samples.
         """
         if not 0 <= spread <= 1:
             raise CourseError(f"the spread is between 0 (the picture itself) and 1 (something new), not {spread}.")
         own = self.labels(y[None], torch.tensor([domain]))
         v = self.flow.encode(self.target.encode(y[None]), self.code(own))
         noise = torch.randn(count, v.shape[1], generator=generator).to(v) * v.square().mean().sqrt()
-        own = {name: value.to(v.device).expand(len(self.names)) for name, value in (own | self._one(changed)).items()}
-        every = own | {self.domain: torch.arange(len(self.names), device=v.device)}
+        every = {name: value.expand(len(self.names)) for name, value in (own | _of_one(changed or {})).items()}
+        every = {name: value.to(v.device) for name, value in every.items()}
+        every[self.domain] = torch.arange(len(self.names), device=v.device)
         return self.render((1 - spread**2) ** 0.5 * v + spread * noise, every).transpose(0, 1)
 
-    def _one(self, values: Mapping[str, int] | None) -> dict[str, Tensor]:
-        """The labels of one picture, on the flow's device."""
-        device = next(self.flow.parameters()).device
-        return {name: torch.tensor([value], device=device) for name, value in (values or {}).items()}
+
+def _of_one(values: Mapping[str, int]) -> dict[str, Tensor]:
+    """The labels of one picture."""
+    return {name: torch.tensor([value]) for name, value in values.items()}
 
 
 def _domain_alone(classes: Mapping[str, Sequence[str]]) -> LabelExpert:
@@ -243,32 +217,22 @@ def fit_domains(
     steps: int,
     batch_size: int = 64,
     seed: int = 0,
-    expert: LabelExpert | None = None,
-    held: Pairs | None = None,
     sizes: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> tuple[DomainTranslator, History]:
-    """Trains a translator between labelled pictures; refused for a single domain, or one with fewer than five pictures.
+    """Trains a translator between domains; refused for a single one, or one with fewer than five pictures.
 
-    Args:
-        pairs: as :func:`encode_labelled` gives them.
-        classes: attribute → its values; the first is the domain.
-        target: the autoencoder that encoded them.
-        steps: of the optimiser.
-        expert: of the labels; by default the domain alone.
-        held: as ``pairs``, for the held-out likelihood.
-        sizes: of the flow, see :func:`label_flow`.
-        options: of :func:`course_lib.training.train`.
+    ``classes`` has the domain and its values, ``pairs`` are of :func:`encode_labelled` with the domain alone. ``sizes``
+    as for :func:`label_flow`, ``options`` of :func:`course_lib.training.train`.
     """
-    expert = expert or _domain_alone(classes)
-    domain = next(iter(expert.slices))
-    members = pairs.condition[:, expert.slices[domain]].sum(0).long().cpu()
+    expert = _domain_alone(classes)
+    members = pairs.condition.sum(0).long().cpu()
     if len(members) < 2 or int(members.min()) < 5:
-        found = ", ".join(f"{name} {number}" for name, number in zip(classes[domain], members.tolist(), strict=True))
+        names = next(iter(classes.values()))
+        found = ", ".join(f"{name} {number}" for name, number in zip(names, members.tolist(), strict=True))
         raise CourseError(f"a translator needs two domains or more with five pictures each, not {found}: add pictures.")
     flow = label_flow(pairs, target, expert, seed, **(sizes or {}))
-    held = held and replace(held, condition=expert.cross(held.condition))
-    method = LabelMethod(pairs, flow, expert, 2e-3, 0.02, held, options.get("log_every", 100))
+    method = LabelMethod(pairs, flow, expert, 2e-3, 0.02)
     history = train(method, Budget(steps), min(batch_size, len(pairs)), seed=seed, **options)
     return DomainTranslator(classes, history.averaged["flow"].eval(), target, expert), history
 
@@ -297,7 +261,7 @@ def own_domains(data: ImageSet) -> ImageSet:
     for k in range(len(names)):  # domain by domain, so that none is missing from a part
         members = (data.labels["domain"] == k).nonzero()[:, 0]
         split[members] = data.subset(members).random_split(k).split
-    return ImageSet(data.name, data.images, data.labels, data.classes, data.captions, split)
+    return replace(data, split=split)
 
 
 @torch.no_grad()
@@ -314,14 +278,12 @@ def reconstruction_psnr(autoencoder: GridAutoencoder, data: ImageSet) -> float:
 class _Reconstruction(Method):
     """Mean absolute error; BatchNorm keeps its statistics, because few pictures would spoil them."""
 
+    moved = ("data",)
+
     def __init__(self, data: ImageSet, autoencoder: GridAutoencoder, rate: float):
         super().__init__()
         self.data, self.length, self.modules = data, len(data), {"autoencoder": autoencoder}
         self.optimizers = {"autoencoder": torch.optim.AdamW(autoencoder.parameters(), rate, weight_decay=0.01)}
-
-    def to_device(self, device: torch.device) -> None:
-        super().to_device(device)
-        self.data = self.data.to(device)
 
     def batch(self, index: Tensor, generator: torch.Generator) -> Tensor:
         return self.data.batch(index, flip=torch.rand(len(index), generator=generator) < 0.5)
@@ -334,13 +296,9 @@ class _Reconstruction(Method):
 def adapt_autoencoder(
     autoencoder: GridAutoencoder, data: ImageSet, steps: int, rate: float = 3e-4, seed: int = 0, **options: Any
 ) -> GridAutoencoder:
-    """A frozen copy of ``autoencoder`` that was trained on for ``steps`` on pictures of all domains together.
-
-    ``options`` are those of :func:`course_lib.training.train`.
-    """
-    device = next(autoencoder.parameters()).device
+    """A frozen copy of ``autoencoder`` that was trained on for ``steps`` on pictures of all domains together."""
     copy = type(autoencoder)(autoencoder.config)
     copy.load_state_dict(autoencoder.state_dict())
-    copy.to(device, memory_format=torch.channels_last)
+    copy.to(next(autoencoder.parameters()).device, memory_format=torch.channels_last)
     train(_Reconstruction(data, copy, rate), Budget(steps), min(32, len(data)), seed=seed, **options)
     return freeze(copy)

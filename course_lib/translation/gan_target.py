@@ -1,7 +1,4 @@
-"""A class-conditional generator as target expert: pairs of its own pictures, and embeddings that are dequantised.
-
-A generator draws a discrete set of class embeddings; a small variational autoencoder turns them into a density.
-"""
+"""A class-conditional generator as target expert. Its discrete class embeddings are dequantised into a density."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +14,6 @@ from ..experts.autoencoder import LatentSpace, Posterior
 from ..experts.protocol import load_expert
 from ..gans.biggan import Generator
 from ..paths import CHECKPOINTS
-from ..released.net2net_experts import Dequantiser, DequantiserConfig
 from ..training.files import load_card
 from ..training.method import Loss, Method
 from .text import CaptionMethod, CaptionSource, CaptionStage
@@ -31,12 +27,9 @@ class GanTarget(nn.Module):
     """Target expert: noise and class embedding as one vector, noise first (paper §4.1; its code's ``Net2BigGANFlow``).
 
     It has no encoder: nobody knows the ``z`` of a given picture. So pairs start from ``z``, see :func:`generate_pairs`.
-
-    Args:
-        generator: frozen, with class embeddings.
-        rounded: replace an embedding by that of the nearest class before it is rendered. The paper renders it as it is;
-            a generator that saw few classes knows nothing about what lies between them.
-        space: of the latents that the generator draws; None where it draws pictures.
+    With ``rounded`` an embedding is replaced by that of the nearest class; the paper renders it as it is, but a
+    generator that saw few classes knows nothing about what lies between them. ``space`` is that of the latents that the
+    generator draws, None where it draws pictures.
     """
 
     def __init__(self, generator: Generator, rounded: bool = False, space: LatentSpace | None = None):
@@ -66,7 +59,7 @@ class GanTarget(nn.Module):
         return self.generator.shared.weight.detach()
 
     def split(self, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """Noise ``(B, Z)`` and embedding ``(B, E)``; a :class:`CourseError` if the length is another one."""
+        """Noise ``(B, Z)`` and embedding ``(B, E)``."""
         if latent.shape[1:] != (self.latent_dim,):
             raise CourseError(f"this target takes latents (B, {self.latent_dim}), not {tuple(latent.shape)}.")
         return latent[:, : self.noise], latent[:, self.noise :]
@@ -81,7 +74,6 @@ class GanTarget(nn.Module):
         return drawn if self.space is None else self.space.decode(drawn)
 
     def encode(self, x: Tensor) -> Tensor:
-        """There is no way back: always a :class:`CourseError`."""
         raise CourseError("a GAN has no encoder: make pairs from its own samples with generate_pairs.")
 
 
@@ -100,7 +92,7 @@ class GeneratedPairs:
     def subset(self, index: Tensor) -> "GeneratedPairs":
         return GeneratedPairs(self.z[index], self.label[index], self.thing[index], self.things)
 
-    def latents(self, target: GanTarget, dequantiser: Dequantiser, generator: torch.Generator | None = None) -> Tensor:
+    def latents(self, target: GanTarget, dequantiser: nn.Module, generator: torch.Generator | None = None) -> Tensor:
         """Flow targets ``(N, Z + E)``: noise, then a random neighbour of the class embedding."""
         clean = target.classes[self.label.to(target.classes.device)]
         return torch.cat([self.z.to(clean), dequantiser(clean, generator)], 1)
@@ -112,52 +104,35 @@ def generate_pairs(
 ) -> tuple[GeneratedPairs, Tensor]:
     """Draws noise and classes, renders the pictures from the *clean* embeddings, and recognises what is on them.
 
-    The order matters (paper §4.1): a caption has to describe the picture that belongs to the latent. Captions of real
-    pictures would need the latents of real pictures, and those do not exist.
-
-    Args:
-        target: the generator.
-        stage: says what is on a picture.
-        count: ``N``.
-        weights: ``(C,)``, how often to draw each class; any scale.
-        seed: of noise and classes.
-
-    Returns:
-        The pairs, and the last batch of pictures ``(≤ 250, 3, S, S)`` to look at.
+    The order matters (paper §4.1): a caption has to describe the picture that belongs to the latent. ``weights (C,)``
+    say how often to draw each class. Also returns the last batch of pictures ``(≤ 250, 3, S, S)`` to look at.
     """
     generator = torch.Generator().manual_seed(seed)
     weights = torch.as_tensor(weights, dtype=torch.float32)
     label = torch.multinomial(weights, count, replacement=True, generator=generator)
     z = torch.randn(count, target.noise, generator=generator)
-    seen: list[dict[str, str]] = []
-    device = target.classes.device
+    places: dict[tuple, int] = {}  # what was seen, and its row among the things
+    thing, device = [], target.classes.device
     for noise, one in zip(z.split(250), label.split(250), strict=True):
         pictures = target.decode(torch.cat([noise.to(device), target.classes[one.to(device)]], 1))
-        seen += stage.recognise(pictures)
-    known = {tuple(one.items()): one for one in seen}
-    places = {key: k for k, key in enumerate(known)}
-    thing = torch.tensor([places[tuple(one.items())] for one in seen])
-    return GeneratedPairs(z, label, thing, list(known.values())), pictures.cpu()
+        thing += [places.setdefault(tuple(seen.items()), len(places)) for seen in stage.recognise(pictures)]
+    return GeneratedPairs(z, label, torch.tensor(thing), [dict(seen) for seen in places]), pictures.cpu()
 
 
 class GanMethod(CaptionMethod):
     """Trains a flow on generated pairs; every step moves the class embeddings anew.
 
-    Args:
-        pairs, held: of :func:`generate_pairs`, those to train on and others.
-        target: the generator they are of.
-        dequantiser: frozen.
-        table: beliefs ``(E, C, T)`` of captions of the pairs' things.
-        source: reads sentences.
-        flow: the flow to train.
-        options: those of :class:`FlowMethod`.
+    ``dequantiser`` is a frozen :class:`course_lib.released.net2net_experts.Dequantiser`; ``table (E, C, T)`` are
+    beliefs of captions of the pairs' things; the rest is as for :class:`CaptionMethod`.
     """
+
+    moved = (*CaptionMethod.moved, "label", "classes", "dequantiser")
 
     def __init__(
         self,
         pairs: GeneratedPairs,
         target: GanTarget,
-        dequantiser: Dequantiser,
+        dequantiser: nn.Module,
         table: Tensor,
         source: CaptionSource,
         flow: ConditionalFlow,
@@ -175,11 +150,6 @@ class GanMethod(CaptionMethod):
 
         kept = None if held is None else fixed(held)
         super().__init__(fixed(pairs), pairs.thing, table, source, flow, held=kept, **options)
-
-    def to_device(self, device: torch.device) -> None:
-        super().to_device(device)
-        self.label, self.classes = self.label.to(device), self.classes.to(device)
-        self.dequantiser = self.dequantiser.to(device)
 
     def batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Noise as it was, a fresh neighbour of the class embedding, and a caption that fits."""
@@ -223,15 +193,15 @@ def _linear(network: nn.Module, matrix: Tensor, offset: Tensor) -> None:
 
 
 @torch.no_grad()
-def start_dequantiser(embeddings: Tensor, spread: float = 0.3) -> Dequantiser:
-    """A network of the paper's layout that can be trained, and that begins as the best isotropic linear autoencoder.
+def start_dequantiser(embeddings: Tensor, spread: float = 0.3) -> nn.Module:
+    """A dequantiser that can be trained, and that begins as the best isotropic linear autoencoder.
 
-    Five linear layers with default weights lose their input on the way, and learn for tens of thousands of steps to let
-    it through (the released weights have 20,000). This start lets it through at once: the code is the standardised
-    embedding, its deviation what the width of the likelihood asks for (``spread`` as for :class:`DequantiserMethod`).
-    The code is as long as the embedding, as in the paper: with a shorter one all neighbours would lie on a surface, and
-    a surface has no density either.
+    Five linear layers with default weights learn for tens of thousands of steps to let their input through. The code is
+    as long as the embedding: with a shorter one all neighbours would lie on a surface, which has no density either.
     """
+    # Imported late: who translates with a trained flow opens no readers of released files.
+    from ..released.net2net_experts import Dequantiser, DequantiserConfig
+
     embeddings = embeddings.detach().cpu()
     dim = embeddings.shape[1]
     width = likelihood_width(embeddings, spread)
@@ -254,22 +224,19 @@ class DequantiserMethod(Method):
     """The evidence lower bound with a Gaussian likelihood of fixed width, on the class embeddings ``(C, E)`` alone.
 
     ``‖e − ê‖² / (2 s²) + KL``: the random reconstruction ``ê`` ends up about ``s`` away from ``e`` in every direction
-    that the code carries. The width decides what the flow sees, so it is given in units in which it can be judged:
-    ``spread`` is the expected length of a whole error vector of width ``s``, as a share of the mean distance between
-    neighbouring classes. The original's training code is not released; this objective is ours.
+    that the code carries. ``spread`` is the expected length of a whole error vector of width ``s``, as a share of the
+    mean distance between neighbouring classes. The original's training code is not released; this objective is ours.
     """
 
-    def __init__(self, embeddings: Tensor, network: Dequantiser, spread: float = 0.3, rate: float = 1e-3):
+    moved = ("embeddings",)
+
+    def __init__(self, embeddings: Tensor, network: nn.Module, spread: float = 0.3, rate: float = 1e-3):
         super().__init__()
         self.embeddings = embeddings.detach().clone()
         self.width = likelihood_width(self.embeddings, spread)
         self.modules = {"dequantiser": network}
         self.optimizers = {"dequantiser": torch.optim.Adam(network.parameters(), rate, fused=True)}
         self.ema, self.length = {"dequantiser": 0.99}, 1024 * len(embeddings)
-
-    def to_device(self, device: torch.device) -> None:
-        super().to_device(device)
-        self.embeddings = self.embeddings.to(device)
 
     def batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Embeddings ``(B, E)`` of all classes in turn, and the noise for their codes."""

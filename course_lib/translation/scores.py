@@ -39,32 +39,23 @@ class ExperimentData:
         return cls(target, judge, held, latents, real, judge.features(real))
 
     @torch.no_grad()
-    def conditions(self, source: SourceExpert) -> Tensor:
-        """``(N, *condition_shape)`` of the held-out pictures."""
-        return torch.cat([source.encode(x) for x in self.real.split(250)])
-
     def pairs(self, source: SourceExpert) -> Pairs:
-        return Pairs(self.conditions(source), self.latents.mean, self.latents.std)
+        condition = torch.cat([source.encode(x) for x in self.real.split(250)])
+        return Pairs(condition, self.latents.mean, self.latents.std)
 
 
 @torch.no_grad()
 def translation_scores(
     data: ExperimentData, pictures: Tensor, condition: Tensor, source: SourceExpert
 ) -> dict[str, float]:
-    """Scores of translations of the held-out pictures; features are the judge's.
-
-    Args:
-        data: target, pictures and judge.
-        pictures: ``(N, samples, 3, S, S)`` on the CPU.
-        condition: ``(N, …)``, under which they were drawn.
-        source: of the conditions.
+    """Scores of translations ``(N, samples, 3, S, S)``, on the CPU, drawn under the source's ``condition (N, …)``.
 
     Returns:
         Of the first sample of each input: ``frechet`` distance to the real pictures; ``accuracy``, the share of right
-        attributes that the judge reads, mean over attributes; ``consistency``, the share of the condition's variance
-        that is kept when the source encodes the translations, 1 is exact; ``psnr`` to the real picture in dB, peak 2,
-        from the mean squared error over all. Of the samples of one input, 0 where there is one: ``diversity``, mean
-        feature distance between two; ``pixel_spread``, root mean square difference of two, in [0, 2].
+            attributes that the judge reads; ``consistency``, the share of the condition's variance that is kept
+            when the source encodes the translations; ``psnr`` to the real picture in dB, peak 2. Of the samples
+            of one input, 0 where there is one: ``diversity``, mean feature distance; ``pixel_spread``, root
+            mean square difference, in [0, 2].
     """
     first, device = pictures[:, 0].to(data.real.device), data.real.device
     features = data.judge.features(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2])
@@ -87,17 +78,10 @@ def translation_scores(
 def score_choice(
     data: ExperimentData, translator: Translator, samples: int = 2, temperature: float = 1.0, seed: int = 0
 ) -> tuple[Tensor, dict[str, float]]:
-    """Translates the held-out pictures and scores the translations. Every translation has a residual of its own.
+    """Translations ``(N, samples, 3, S, S)`` of the held-out pictures, each with a residual of its own, and their
+    scores.
 
-    Args:
-        data: target, pictures and judge.
-        translator: into that target.
-        samples, temperature: translations of each picture, and the standard deviation of their residuals.
-        seed: of the residuals.
-
-    Returns:
-        Pictures ``(N, samples, 3, S, S)`` on the CPU; their :func:`translation_scores`, and ``nats``, the negative
-        log-likelihood of the true latent, a picture.
+    These are :func:`translation_scores`, and ``nats``, the negative log-likelihood of the true latent, a picture.
     """
     pairs = data.pairs(translator.source)
     many = pairs.condition.repeat_interleave(samples, 0)
@@ -115,7 +99,7 @@ def score_regressor(
 
     ``error`` is the squared one of the latent, a picture.
     """
-    condition = data.conditions(source)
+    condition = data.pairs(source).condition
     latent = torch.cat([regressor(part) for part in condition.split(250)])
     pictures = torch.cat([data.target.decode(part).cpu() for part in latent.split(250)])[:, None]
     error = (data.latents.mean - latent).square().sum(1).mean().item()
@@ -134,16 +118,10 @@ def explained(wanted: Tensor, found: Tensor) -> float:
 
 @torch.no_grad()
 def inherited(judge: Judge, grid: Tensor, labels: dict[str, Tensor]) -> dict[str, tuple[float, float]]:
-    """From which of its two pictures a crossed picture has an attribute.
+    """From which of its two pictures a crossed picture of ``cross_grid (N, N, 3, S, S)`` has an attribute.
 
-    Args:
-        judge: reads the attributes; it has a head of each name.
-        grid: ``(N, N, 3, S, S)`` from :func:`course_lib.translation.cross_grid`.
-        labels: attribute → true class ``int64 (N,)`` of the N pictures.
-
-    Returns:
-        Attribute → share of crossed pictures with the class of the residual's picture, and with that of the condition's
-        picture, among the pairs whose classes differ.
+    ``labels``: attribute, for which the judge has a head → true class ``int64 (N,)``. Returns attribute → share of
+    crossed pictures with the class of the residual's picture, and of the condition's, among pairs whose classes differ.
     """
     count = len(next(iter(labels.values())))
     if grid.shape[:2] != (count, count):
@@ -173,10 +151,7 @@ def _asked(named: Named) -> dict[str, Tensor]:
 
 
 def read_as_asked(pictures: Tensor, named: Named, judge: Judge) -> dict[str, float]:
-    """Attribute → share of the pictures ``(N, 3, S, S)`` that name it in which the judge reads the value named.
-
-    An attribute that no sentence names is left out.
-    """
+    """Attribute that a sentence names → share of its pictures ``(N, 3, S, S)`` in which the judge reads this value."""
     shares = {}
     for name, asked in _asked(named).items():
         said = asked >= 0
@@ -188,31 +163,24 @@ def read_as_asked(pictures: Tensor, named: Named, judge: Judge) -> dict[str, flo
 def open_variety(pictures: Tensor, named: Named, judge: Judge) -> dict[str, tuple[float, float]]:
     """How much samples of one sentence differ in what it names, and in what it leaves open.
 
-    Attribute → for the sentences that name it and for those that do not: the chance that the judge reads two different
-    values in two of their pictures ``(B, samples, 3, S, S)``. Not a number where there is no such sentence.
+    Attribute → for the sentences that name it and for the others (nan if there are none): the chance that the judge
+    reads two different values in two of their pictures ``(B, samples, 3, S, S)``.
     """
     count, samples = pictures.shape[:2]
     found = {}
     for name, asked in _asked(named).items():
         seen = judge.predict(pictures.flatten(0, 1), name).view(count, samples)
         differ = (seen[:, :, None] != seen[:, None]).float().sum((1, 2)) / (samples * (samples - 1))
-        said = asked >= 0
-        found[name] = (differ[said].mean().item(), differ[~said].mean().item())
+        found[name] = (differ[asked >= 0].mean().item(), differ[asked < 0].mean().item())
     return found
 
 
 def nearest_caption_pictures(
     asked: Sequence[str], sentences: SourceExpert, bank: ImageSet, rows: Tensor, captions: Sequence[str]
 ) -> Tensor:
-    """The baseline that draws nothing: the training picture whose caption is most similar to a sentence, ``(Q, 3, S,
-    S)``.
+    """The baseline that draws nothing, ``(Q, 3, S, S)``: training pictures whose captions are most like Q sentences.
 
-    Args:
-        asked: ``Q`` sentences.
-        sentences: embeds them.
-        bank: training pictures.
-        rows: ``int64 (C,)``: a picture of the bank for each of the captions.
-        captions: C training captions.
+    ``rows int64 (C,)``: a picture of the bank for each of the C training captions.
     """
     found = nearest(sentences.encode(list(asked)), sentences.encode(list(captions)))[:, 0]
     return bank.batch(rows[found.cpu()])

@@ -1,9 +1,9 @@
-"""Opens the translators that come with the course, and those that the authors of Net2Net released.
+"""Opens the translators that come with the course, and those that the authors of Net2Net released, frozen.
 
-Every function raises a :class:`CourseError` where files are missing or damaged, or hold a checkpoint of another kind.
+Files that are missing or damaged, or hold a checkpoint of another kind, are a :class:`CourseError`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,7 @@ from ..errors import CourseError
 from ..experts.conditions import LabelExpert, SentenceExpert
 from ..experts.protocol import SourceExpert, TargetExpert, freeze, load_expert
 from ..paths import CHECKPOINTS
-from ..released.net2net import TranslatorConfig, TranslatorParts, load_translator_parts
-from ..released.net2net_experts import BigGan, Dequantiser, DequantiserConfig
-from ..training.files import Card, load_card, load_weights
+from ..training.files import load_card, load_weights
 from .domains import people_expert
 from .gan_target import GanTarget
 from .text import CaptionSource, CaptionStage
@@ -33,26 +31,21 @@ Device = str | torch.device
 
 _SOURCE, _FLOW = "source.", "flow."
 
-_NETWORKS: dict[str, Callable[[Card], nn.Module]] = {
-    "conditional flow": lambda card: ConditionalFlow(FlowConfig.from_dict(card.config)),
-    "text flow": lambda card: ConditionalFlow(FlowConfig.from_dict(card.config)),
-    "grid flow": lambda card: GridFlow(GridFlowConfig.from_dict(card.config)),
-    "choice": lambda card: GridFlow(GridFlowConfig.from_dict(card.config)),
-    "grid regressor": lambda card: GridRegressor(GridFlowConfig.from_dict(card.config), card.recipe["width"]),
-    "dequantiser": lambda card: Dequantiser(DequantiserConfig(**card.config)),
-}
-"""What a checkpoint's card calls its kind → the network of that kind."""
-
 
 def _open(name: str, kinds: Sequence[str], device: Device, folder: Path) -> tuple[Any, dict[str, Tensor]]:
     """The frozen network of one of ``kinds``, and what its file holds beside it (without prefix)."""
     tensors, card = load_weights(name, folder)
     if card.kind not in kinds:
         raise CourseError(f"checkpoint {name!r} is a {card.kind}, not a {' or '.join(kinds)}.")
-    beside = {key: tensors.pop(key) for key in list(tensors) if key.startswith(_SOURCE)}
-    network = _NETWORKS[card.kind](card)
+    if card.kind in ("conditional flow", "text flow"):
+        network: nn.Module = ConditionalFlow(FlowConfig.from_dict(card.config))
+    elif card.kind == "grid regressor":
+        network = GridRegressor(GridFlowConfig.from_dict(card.config), card.recipe["width"])
+    else:
+        network = GridFlow(GridFlowConfig.from_dict(card.config))
+    beside = {key.removeprefix(_SOURCE): tensors.pop(key).to(device) for key in [*tensors] if key.startswith(_SOURCE)}
     network.load_state_dict({key.removeprefix(_FLOW): value for key, value in tensors.items()})
-    return freeze(network.to(device)), {key.removeprefix(_SOURCE): t.to(device) for key, t in beside.items()}
+    return freeze(network.to(device)), beside
 
 
 def load_flow(name: str, device: Device = "cpu", folder: Path = CHECKPOINTS) -> ConditionalFlow | GridFlow:
@@ -63,11 +56,6 @@ def load_flow(name: str, device: Device = "cpu", folder: Path = CHECKPOINTS) -> 
 def load_regressor(name: str, device: Device = "cpu", folder: Path = CHECKPOINTS) -> GridRegressor:
     """A shipped baseline from condition to latent, frozen."""
     return _open(name, ("grid regressor",), device, folder)[0]
-
-
-def load_shipped_dequantiser(device: Device = "cpu", folder: Path = CHECKPOINTS) -> Dequantiser:
-    """The dequantiser of the course's BigGAN, frozen."""
-    return _open("dequantiser", ("dequantiser",), device, folder)[0]
 
 
 def load_superresolution(size: int = 8, device: Device = "cpu", folder: Path = CHECKPOINTS) -> Translator:
@@ -88,6 +76,16 @@ def load_choice(name: str, device: Device = "cpu", folder: Path = CHECKPOINTS) -
 # --- sentences ------------------------------------------------------------------------------------------------------
 
 
+def load_shipped_dequantiser(device: Device = "cpu", folder: Path = CHECKPOINTS) -> nn.Module:
+    """The dequantiser of the course's BigGAN, frozen: embeddings ``(B, E)`` and a generator → random neighbours."""
+    from ..released.net2net_experts import Dequantiser, DequantiserConfig
+
+    tensors, card = load_weights("dequantiser", folder)
+    network = Dequantiser(DequantiserConfig(**card.config))
+    network.load_state_dict(tensors)
+    return freeze(network.to(device))
+
+
 def text_tensors(flow: ConditionalFlow, source: CaptionSource) -> dict[str, Tensor]:
     """What the checkpoint of a text translator holds: the flow, and the linear map that makes conditions for it."""
     parts = {_FLOW: flow.state_dict(), _SOURCE: source.tensors()}
@@ -97,12 +95,12 @@ def text_tensors(flow: ConditionalFlow, source: CaptionSource) -> dict[str, Tens
 def load_text_to_people(
     sentences: SourceExpert | None = None, device: Device = "cpu", folder: Path = CHECKPOINTS
 ) -> Translator:
-    """Pairs (sentence, style) → 64-pixel people; ``sentences`` None opens the bundled expert with its memory."""
+    """Pairs (sentence, style) → 64-pixel people; ``sentences`` None opens the bundled expert."""
     tensors, card = load_weights("text-to-people", folder)
     if card.kind != "sentence reader":
         raise CourseError(f"checkpoint 'text-to-people' is a {card.kind}, not a sentence reader.")
-    classes, memory = load_people().classes, sentences or SentenceExpert(device=device)
-    reader = CaptionSource(memory, **tensors, labels=people_expert(classes), names=classes["style"]).to(device)
+    classes, sentences = load_people().classes, sentences or SentenceExpert(device=device)
+    reader = CaptionSource(sentences, **tensors, labels=people_expert(classes), names=classes["style"]).to(device)
     flow = load_flow(card.recipe["flow"], device, folder)
     return Translator(reader, flow, load_expert("avatar-autoencoder", device, folder))
 
@@ -124,66 +122,62 @@ def load_text_to_biggan(
 class CaptionerPrompts:
     """Source expert: sentences in the form in which the BigGAN translator met its captions.
 
-    They came from a captioner that writes lower case and leaves its start and end words in, so that the sentence model
-    embedded ``"<start> a red bird <end> "``. A plain sentence lies elsewhere in the embedding.
+    They came from a captioner that writes lower case and leaves its start and end words in: ``"<start> a red bird <end>
+    "``. A plain sentence lies elsewhere in the embedding.
     """
 
     def __init__(self, sentences: SourceExpert):
         self.sentences, self.condition_shape = sentences, tuple(sentences.condition_shape)
 
     def encode(self, x: Sequence[str]) -> Tensor:
-        """Conditions ``(B, K)`` of plain sentences."""
         return self.sentences.encode([f"<start> {' '.join(sentence.lower().split())} <end> " for sentence in x])
 
 
 def load_released_translator(
     path: str | Path,
-    config: TranslatorConfig | str | None = None,
+    config: Any = None,
     sentences: SourceExpert | None = None,
     target: TargetExpert | None = None,
     sample_condition: bool = False,
     captioner_prompts: bool = True,
     device: Device = "cpu",
 ) -> Translator:
-    """A released translator, frozen.
+    """A released translator, see :func:`course_lib.released.net2net.load_translator_parts` for ``path`` and ``config``.
 
-    What goes into ``translate``: label numbers ``int64 (B,)``; pictures ``(B, 3, S, S)`` in [−1, 1] of 32 pixels or
-    more for super-resolution, of which one pixel in each square is kept, as in the authors' training; sentences for
-    text to image.
+    It translates label numbers ``int64 (B,)``; or pictures ``(B, 3, S, S)`` in [−1, 1] of 32 pixels or more, of which
+    one pixel in each square is kept, as in the authors' training; or sentences.
 
     Args:
-        path: the checkpoint, see :func:`course_lib.released.net2net.load_translator_parts`.
-        config: what it must fit, or a name of a released translator; None reads it off the file.
-        sentences: the sentence model, for a translator that starts from sentences: the checkpoint's own copy depends on
-            the library version that wrote it.
-        target: the target, for a translator whose target is a black box outside of the checkpoint (BigBiGAN).
+        path, config: the checkpoint; what it must fit or a name, None reads it off the file.
+        sentences: the model of a translator that starts from sentences: the checkpoint's own copy depends on the
+            library version that wrote it.
+        target: for a translator whose target is a black box outside of the checkpoint (BigBiGAN).
         sample_condition: draw the condition of super-resolution from the source's posterior, as the released code does
             at every call. By default it is the posterior's mean, and ``transfer`` gives the same picture twice.
-        captioner_prompts: wrap sentences for the BigGAN translator as its captioner did, see :class:`CaptionerPrompts`.
+        captioner_prompts: wrap sentences for the BigGAN translator, see :class:`CaptionerPrompts`.
         device: where to put it.
     """
+    from ..released.net2net import load_translator_parts
+    from ..released.net2net_experts import BigGan
+
     parts = load_translator_parts(path, config)
     if target is None and parts.target is None:
         raise CourseError(
             "the target of this translator is not in its checkpoint: pass target=, for example a BlackBox around "
             f"BigBiGAN with latents of {parts.flow.config.dim} numbers."
         )
-    source = _released_source(parts, sentences, sample_condition, captioner_prompts, device)
-    return Translator(source, freeze(parts.flow.to(device)), target or parts.target.to(device))
-
-
-def _released_source(
-    parts: TranslatorParts, sentences: Any, sample: bool, prompts: bool, device: Device
-) -> SourceExpert:
     (width,) = parts.flow.config.condition_shape
     if parts.source is not None:
-        parts.source.sample_codes = sample
-        return LowResolution(parts.source.config.size, parts.source.to(device), "nearest")
-    if sentences is not None:
-        return CaptionerPrompts(sentences) if prompts and isinstance(parts.target, BigGan) else sentences
-    if parts.config.kind == "labels":
-        return LabelExpert(width)
-    raise CourseError(
-        f"this translator starts from sentences of {width} numbers: pass sentences=SentenceExpert(NAME, download=True) "
-        "with bert-large-nli-stsb-mean-tokens for 1024 and bert-base-nli-stsb-mean-tokens for 768."
-    )
+        parts.source.sample_codes = sample_condition
+        source: SourceExpert = LowResolution(parts.source.config.size, parts.source.to(device), "nearest")
+    elif sentences is not None:
+        wrapped = captioner_prompts and isinstance(parts.target, BigGan)
+        source = CaptionerPrompts(sentences) if wrapped else sentences
+    elif parts.config.kind == "labels":
+        source = LabelExpert(width)
+    else:
+        raise CourseError(
+            f"this translator starts from sentences of {width} numbers: pass sentences=SentenceExpert(NAME, "
+            "download=True) with bert-large-nli-stsb-mean-tokens for 1024 and bert-base-nli-stsb-mean-tokens for 768."
+        )
+    return Translator(source, freeze(parts.flow.to(device)), target or parts.target.to(device))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..cinn.embedder import ridge_regression
 from ..cinn.flow import ConditionalFlow, GridFlow
@@ -24,7 +25,6 @@ __all__ += ["belief_targets", "combinations_of", "new_captions", "some_of", "tra
 NEW_WORDINGS = (3, 6)
 """Of :func:`course_lib.data.people.captions`; with the last wording of :func:`partial_caption` kept for tests."""
 
-
 NAMED = 0.5
 """Least belief in a value that counts as named. On new wordings about the combinations of the val part, 98 % of the
 named values had 0.55 or more, and 98 % of the open attributes 0.41 or less."""
@@ -33,12 +33,11 @@ named values had 0.55 or more, and 98 % of the open attributes 0.41 or less."""
 class CaptionSource:
     """Source expert: a sentence embedding, a fixed linear map that reads labels off it, and the style to draw in.
 
-    A flow with a few million weights cannot find six attributes in 384 numbers from a thousand sentences. Least squares
-    can: the map is fitted in closed form on captions whose labels are known, and is then frozen. Its beliefs are
-    rounded to labels (:meth:`decide`): a condition between two hair colours would draw a blend of them.
+    A flow with a few million weights cannot find six attributes in 384 numbers from a thousand sentences; least squares
+    can. Its beliefs are rounded to labels: a condition between two hair colours would draw a blend of them.
 
     Args:
-        sentences: a sentence expert, such as ``SentenceExpert``.
+        sentences: a sentence expert.
         mean, weight, offset: ``(F,)`` of the embeddings, ``(F, T)`` and ``(T,)`` of the map.
         labels: whose joined one-hots are read, those of the first attribute only if there are no ``names``.
         names: of the classes of that first attribute, the styles; then a style is given beside each sentence.
@@ -53,8 +52,8 @@ class CaptionSource:
         labels: LabelExpert,
         names: Sequence[str] = (),
     ):
-        self.sentences, self.mean, self.weight, self.offset = sentences, mean, weight, offset
-        self.labels, self.names = labels, list(names)
+        self.sentences, self.labels, self.names = sentences, labels, list(names)
+        self.mean, self.weight, self.offset = mean, weight, offset
         self.condition_shape = labels.condition_shape
 
     @classmethod
@@ -67,27 +66,22 @@ class CaptionSource:
         names: Sequence[str] = (),
         ridge: float = 1e-2,
     ) -> "CaptionSource":
-        """Ridge regression of ``targets (N, T)``, 1 for what a caption says, on ``embeddings (N, F)``.
-
-        On captions in new wordings a penalty of 0.01 read every attribute at least as often right as 0.001 and 0.0001.
-        """
+        """Ridge regression of ``targets (N, T)``, 1 for what a caption says, on ``embeddings (N, F)``."""
         mean = embeddings.mean(0)
         weight, offset = ridge_regression(embeddings - mean, targets, ridge)
         return cls(sentences, mean, weight.T.to(embeddings), offset.to(embeddings), labels, names)
 
     def to(self, device: torch.device | str) -> "CaptionSource":
-        tensors = (tensor.to(device) for tensor in (self.mean, self.weight, self.offset))
-        return CaptionSource(self.sentences, *tensors, self.labels, self.names)
+        tensors = {name: tensor.to(device) for name, tensor in self.tensors().items()}
+        return CaptionSource(self.sentences, **tensors, labels=self.labels, names=self.names)
 
     def read(self, x: Sequence[str]) -> Tensor:
         """Beliefs ``(B, T)``: near 1 what a sentence says, near 0 what it does not."""
         return (self.sentences.encode(list(x)).to(self.mean) - self.mean) @ self.weight + self.offset
 
     def decide(self, beliefs: Tensor) -> Tensor:
-        """Labels of beliefs ``(B, T)``: of each attribute the value believed most, as a one-hot, or zeros: left open.
-
-        An attribute is open if no value is believed at :data:`NAMED` or more.
-        """
+        """Labels ``(B, T)``: of each attribute the value believed most, as a one-hot, or zeros if none is at
+        :data:`NAMED`: it is left open."""
         parts = list(self.labels.slices.values())[1 if self.names else 0 :]
         hot = []
         for block in beliefs.split([part.stop - part.start for part in parts], 1):
@@ -96,11 +90,7 @@ class CaptionSource:
         return torch.cat(hot, 1)
 
     def encode(self, x: Sequence[str] | Sequence[tuple[str, str]]) -> Tensor:
-        """Conditions ``(B, K)`` of sentences, or of pairs (sentence, style) where this source has styles.
-
-        Raises:
-            CourseError: no such style, or a sentence without one.
-        """
+        """Conditions ``(B, K)`` of sentences, or of pairs (sentence, style) where this source has styles."""
         if not self.names:
             return self.condition(self.read(x))
         if any(isinstance(one, str) or one[1] not in self.names for one in x):
@@ -112,7 +102,7 @@ class CaptionSource:
         """Conditions ``(B, K)`` of beliefs ``(B, T)``, and of style numbers ``(B,)`` where this source has styles."""
         joined = self.decide(beliefs)
         if self.names:
-            one_hot = torch.nn.functional.one_hot(style.long(), len(self.names)).to(joined)
+            one_hot = F.one_hot(style.long(), len(self.names)).to(joined)
             joined = torch.cat([one_hot, joined], 1)
         return self.labels.cross(joined)
 
@@ -128,6 +118,10 @@ def combinations_of(data: ImageSet) -> tuple[list[Mapping[str, str]], Tensor]:
     return values, owner
 
 
+def _pick(count: int, generator: torch.Generator) -> int:
+    return int(torch.randint(count, (), generator=generator))
+
+
 def some_of(values: Mapping[str, str], count: int, generator: torch.Generator) -> dict[str, str]:
     """``count`` random entries of ``values``, in their order."""
     chosen = torch.randperm(len(values), generator=generator)[:count].tolist()
@@ -141,12 +135,11 @@ def training_captions(
 
     First the six complete wordings of training, then ``partial`` sentences that name none to four of the attributes.
     """
-    complete = captions(Person(**values))
-    texts = [text for k, text in enumerate(complete) if k not in NEW_WORDINGS]
+    texts = [text for k, text in enumerate(captions(Person(**values))) if k not in NEW_WORDINGS]
     named: list[Mapping[str, str]] = [values] * len(texts)
     for _ in range(partial):
-        some = some_of(values, int(torch.randint(len(values), (), generator=generator)), generator)
-        texts.append(partial_caption(some, int(torch.randint(WORDINGS - 1, (), generator=generator))))
+        some = some_of(values, _pick(len(values), generator), generator)
+        texts.append(partial_caption(some, _pick(WORDINGS - 1, generator)))
         named.append(some)
     return texts, named
 
@@ -173,14 +166,11 @@ def belief_targets(named: Sequence[Mapping[str, str]]) -> Tensor:
 class CaptionMethod(FlowMethod):
     """Conditional maximum likelihood where every step draws a picture and one of the captions that fit it.
 
-    Args:
-        pairs: latents, and style numbers ``(N,)`` as conditions.
-        owner: ``int64 (N,)``: which row of the table each picture belongs to.
-        table: beliefs ``(E, C, T)``: C captions for each of E combinations.
-        source: makes conditions of beliefs and styles.
-        flow: the flow to train.
-        options: those of :class:`FlowMethod`.
+    Conditions of ``pairs`` are style numbers ``(N,)``. ``owner int64 (N,)`` says which row of the ``table (E, C, T)``,
+    beliefs of C captions for each of E combinations, a picture belongs to.
     """
+
+    moved = ("pairs", "held", "owner", "table")
 
     def __init__(
         self,
@@ -193,10 +183,6 @@ class CaptionMethod(FlowMethod):
     ):
         super().__init__(pairs, flow, **options)
         self.owner, self.table, self.source = owner, table, source
-
-    def to_device(self, device: torch.device) -> None:
-        super().to_device(device)
-        self.owner, self.table = self.owner.to(device), self.table.to(device)
 
     def batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         latent, style = super().batch(index, generator)
@@ -251,8 +237,8 @@ KIND_PHRASES: dict[str, tuple[str, ...]] = {
 class CaptionStage:
     """A picture goes in, sentences come out: a classifier and templates, where the paper has a captioning network.
 
-    Like a captioning network it makes mistakes, and it can only say what its classifier knows, heads for the kind (one
-    of ``kinds``) and for the attributes of people. It chooses among the ``known`` kinds, in the order of their beliefs.
+    Like that it makes mistakes. Its classifier knows the kind (one of ``kinds``) and attributes of people; it chooses
+    among the ``known`` kinds, in the order of their beliefs.
     """
 
     def __init__(self, classifier: Classifier, kinds: Sequence[str], known: Sequence[str]):
@@ -281,21 +267,18 @@ class CaptionStage:
 
         Half of the sentences about people name all attributes, the others one to five; all of them name the style.
         """
-
-        def pick(count: int) -> int:
-            return int(torch.randint(count, (), generator=generator))
-
         if seen["kind"] not in STYLES:
             phrases = KIND_PHRASES[seen["kind"]]
-            phrase = phrases[-1] if new else phrases[pick(len(phrases) - 1)]
-            return ("", "a picture of ", "a drawing of ", "please draw ")[pick(4)] + phrase, {"kind": seen["kind"]}
+            phrase = phrases[-1] if new else phrases[_pick(len(phrases) - 1, generator)]
+            starts = ("", "a picture of ", "a drawing of ", "please draw ")
+            return starts[_pick(4, generator)] + phrase, {"kind": seen["kind"]}
         values = {name: seen[name] for name in ATTRIBUTES}
-        if not new and pick(2):
-            values = some_of(values, 1 + pick(len(values)), generator)
-            sentence = partial_caption(values, pick(WORDINGS - 1))
+        if not new and _pick(2, generator):
+            values = some_of(values, 1 + _pick(len(values), generator), generator)
+            sentence = partial_caption(values, _pick(WORDINGS - 1, generator))
         else:
             wordings = [k for k in range(8) if (k in NEW_WORDINGS) == new]
-            sentence = captions(Person(**values))[wordings[pick(len(wordings))]]
+            sentence = captions(Person(**values))[wordings[_pick(len(wordings), generator)]]
         return f"{sentence}, {STYLE_WORDS[seen['kind']]} style", {"kind": seen["kind"], **values}
 
     @property
@@ -307,5 +290,4 @@ class CaptionStage:
     def beliefs(self, named: Sequence[Mapping[str, str]]) -> Tensor:
         """What a perfect reader reads in sentences that name this: joined one-hots of :attr:`labels`, ``(B, T)``."""
         kind = torch.tensor([[float(one.get("kind") == name) for name in self.known] for one in named])
-        people = [{name: value for name, value in one.items() if name in ATTRIBUTES} for one in named]
-        return torch.cat([kind, belief_targets(people)], 1)
+        return torch.cat([kind, belief_targets(named)], 1)

@@ -28,17 +28,11 @@ read 42 % of the skins from v after 4,800 steps."""
 
 @dataclass(frozen=True)
 class Pairs:
-    """Conditions and latents of the same pictures.
+    """Conditions and latents of the same pictures."""
 
-    Attributes:
-        condition: ``(N, *condition_shape)``.
-        mean, std: ``(N, D)``: the target posterior; a latent is drawn from it at every step, which keeps a flow
-            on few pictures from learning them by heart.
-    """
-
-    condition: Tensor
-    mean: Tensor
-    std: Tensor
+    condition: Tensor  # (N, *condition_shape)
+    mean: Tensor  # (N, D), of the target posterior; a latent is drawn from it at every step, which keeps a flow on few
+    std: Tensor  # (N, D), pictures from learning them by heart
 
     def __post_init__(self) -> None:
         if not len(self.condition) == len(self.mean) == len(self.std):
@@ -75,12 +69,8 @@ def encode_pairs(
 ) -> Pairs:
     """Runs both experts over ``data``: they are frozen, so every picture goes through them once.
 
-    Args:
-        data: pictures at the target's size.
-        condition: float pictures ``(B, 3, S, S)`` → condition, detached.
-        target: gives the posterior.
-        noise: standard deviation of Gaussian noise that is added to every latent, see :data:`LATENT_NOISE`.
-        batch_size: pictures at a time; it changes the memory needed, not the result.
+    ``condition`` takes float pictures ``(B, 3, S, S)``. ``noise`` is the standard deviation of Gaussian noise that is
+    added to every latent, see :data:`LATENT_NOISE`. ``batch_size`` changes the memory needed, not the result.
     """
     if not len(data):
         raise CourseError("there is nothing to encode: the set has no picture.")
@@ -97,16 +87,14 @@ class _PairMethod(Method):
     """Draws pairs; the latent is a sample of the target's posterior. Subclasses define ``name`` and ``loss``.
 
     Args:
-        pairs: encoded training pairs.
-        network: the flow or the regressor to train.
-        rate: AdamW's largest learning rate.
-        weight_decay: AdamW's, of the weight matrices; it matters on few pictures.
+        pairs, network: encoded training pairs; the flow or the regressor to train.
+        rate, weight_decay: AdamW's largest learning rate; its decay of weight matrices, which matters on few pictures.
         held: pairs that are never trained on; their loss is logged as ``held-out`` every ``held_every`` steps. Let
             ``log_every`` of the loop be the same number or a multiple.
-        held_every: steps between two such numbers.
     """
 
     name: str
+    moved = ("pairs", "held")
 
     def __init__(
         self,
@@ -128,54 +116,58 @@ class _PairMethod(Method):
         optimizer = torch.optim.AdamW(parts, rate, (0.9, 0.99), fused=True)
         self.optimizers, self.ema = {self.name: optimizer}, {self.name: 0.995}
 
-    def to_device(self, device: torch.device) -> None:
-        super().to_device(device)
-        self.pairs = self.pairs.to(device)
-        self.held = self.held.to(device) if self.held is not None else None
-
     def batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         index = index.to(self.device)
         return self.pairs.draw(index, generator), self.pairs.condition[index].float()
+
+    def loss(self, network: nn.Module, latent: Tensor, condition: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """What is minimised, and further numbers to log."""
+        raise NotImplementedError
+
+    def losses(self, batch: Any, generator: torch.Generator, step: int) -> Iterator[Loss]:
+        value, scalars = self.loss(self.modules[self.name], *batch)
+        if self.held is not None and (step + 1) % self.held_every == 0:  # at the last step before a number is logged
+            network = self.unwrapped(self.name)
+            was_training = network.training
+            with torch.no_grad():
+                held = self.loss(network.eval(), self.held.latents(), self.held.condition.float())
+            network.train(was_training)
+            scalars["held-out"] = held[0]
+        yield Loss(self.name, value, scalars)
 
     def learning_rate(self, progress: float) -> float:
         """A short warm-up, then half a cosine down to a fiftieth."""
         return min(1.0, progress / 0.02 + 0.02) * (0.51 + 0.49 * math.cos(math.pi * progress))
 
-    def _held_out(self, step: int) -> dict[str, Tensor]:
-        """The loss on held-out pairs, at the last step before a number is logged."""
-        if self.held is None or (step + 1) % self.held_every:
-            return {}
-        network = self.unwrapped(self.name)
-        was_training = network.training
-        with torch.no_grad():
-            value = self.loss(network.eval(), self.held.latents(), self.held.condition.float())
-        network.train(was_training)
-        return {"held-out": value}
-
 
 class FlowMethod(_PairMethod):
     """Conditional maximum likelihood (paper eq. 5): the loss bounds what ``v`` keeps of the condition.
 
-    Logs ``loss/flow`` (the total) and ``nll``, both without the constant D/2 · log 2π, as the released code; in healthy
-    training ``nll`` settles near D/2, where it is for Gaussian noise, while the total keeps falling.
+    Logs ``loss/flow`` (the total) and ``nll``, both without the constant D/2 · log 2π. In healthy training ``nll``
+    settles near D/2, where it is for Gaussian noise, while the total keeps falling.
     """
 
     name = "flow"
 
-    def loss(self, network: nn.Module, latent: Tensor, condition: Tensor) -> Tensor:
-        return flow_loss(*network(latent, condition))
+    def loss(self, network: nn.Module, latent: Tensor, condition: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        v, log_det = network(latent, condition)
+        return flow_loss(v, log_det), {"nll": 0.5 * v.square().sum(1).mean()}
 
-    def losses(self, batch: Any, generator: torch.Generator, step: int) -> Iterator[Loss]:
-        v, log_det = self.modules["flow"](*batch)
-        yield Loss("flow", flow_loss(v, log_det), {"nll": 0.5 * v.square().sum(1).mean(), **self._held_out(step)})
+
+class RegressorMethod(_PairMethod):
+    """Mean squared error on latents, summed over coordinates."""
+
+    name = "regressor"
+
+    def loss(self, network: nn.Module, latent: Tensor, condition: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return (network(condition) - latent).square().sum(1).mean(), {}
 
 
 @torch.no_grad()
 def held_out_nats(flow: ConditionalFlow | GridFlow, pairs: Pairs, seed: int = 0) -> float:
     """Mean negative conditional log-likelihood in nats a picture, with the constant D/2 · log 2π; lower is better.
 
-    One latent is drawn from every posterior, as in training: the posterior's mean alone is a point the flow has not
-    seen, and its likelihood is another quantity.
+    One latent is drawn from every posterior, as in training: a flow has not seen the posterior's mean alone.
     """
     total = 0.0
     for z, condition in zip(pairs.latents(seed).split(1000), pairs.condition.split(1000), strict=True):
@@ -186,8 +178,8 @@ def held_out_nats(flow: ConditionalFlow | GridFlow, pairs: Pairs, seed: int = 0)
 def choice_flow(pairs: Pairs, target: GridAutoencoder, seed: int = 0, ridge: float = 0.01, **sizes: Any) -> GridFlow:
     """An untrained flow from the conditions of ``pairs`` to the target's latents, with the linear start.
 
-    ``ridge`` is the start's penalty for maps of many numbers, where every cell of every picture is an example;
-    ``sizes`` replace those of :class:`GridFlowConfig`.
+    ``ridge`` is for maps of many numbers, where every cell of every picture is an example; ``sizes`` replace those of
+    :class:`GridFlowConfig`.
     """
     small = {"hidden_dim": 24, "blocks": 4, "embedding_dim": 16}
     shape = tuple(pairs.condition.shape[1:])
@@ -200,13 +192,9 @@ def choice_flow(pairs: Pairs, target: GridAutoencoder, seed: int = 0, ridge: flo
 class GridRegressor(nn.Module):
     """The paper's baseline, a network from condition to latent, which has no residual and so gives one answer.
 
-    It uses the flow's embedder and linear start, then three 3×3 convolutions, and is trained on the mean squared error,
-    so it learns the conditional mean. A fully connected net, as in the paper, would have to learn every cell anew, and
-    would be no match for a flow whose cells share their weights.
-
-    Args:
-        config: of the flow it is compared with.
-        width: channels inside.
+    It uses the flow's embedder and linear start, then three 3×3 convolutions of ``width`` channels. A fully connected
+    net, as in the paper, would have to learn every cell anew, and would be no match for a flow whose cells share
+    weights.
     """
 
     def __init__(self, config: GridFlowConfig, width: int = 64):
@@ -216,13 +204,15 @@ class GridRegressor(nn.Module):
         self.embedder: nn.Module
         self.shift: ConditionShift | LocalShift
         if len(shape) == 3:
-            self.embedder, self.shift = GridEmbedder(shape, width, side), LocalShift(shape, config.channels, side)
+            first, self.embedder = width, GridEmbedder(shape, width, side)
+            self.shift = LocalShift(shape, config.channels, side)
         else:
             # Every cell reads a vector in its own way: convolutions alone would answer with the same in all of them.
-            self.embedder = nn.Sequential(nn.Linear(shape[0], 16 * side**2), nn.Unflatten(1, (16, side, side)))
+            first = 16
+            self.embedder = nn.Sequential(nn.Linear(shape[0], first * side**2), nn.Unflatten(1, (first, side, side)))
             self.shift = ConditionShift(shape[0], config.dim)
         self.net = nn.Sequential(
-            nn.Conv2d(width if len(shape) == 3 else 16, width, 3, 1, 1),
+            nn.Conv2d(first, width, 3, 1, 1),
             nn.LeakyReLU(LEAKY_SLOPE),
             nn.Conv2d(width, width, 3, 1, 1),
             nn.LeakyReLU(LEAKY_SLOPE),
@@ -239,15 +229,3 @@ class GridRegressor(nn.Module):
         self.shift.fit(latent, condition, ridge)
         nn.init.zeros_(self.net[-1].weight)
         nn.init.zeros_(self.net[-1].bias)
-
-
-class RegressorMethod(_PairMethod):
-    """Mean squared error on latents, summed over coordinates."""
-
-    name = "regressor"
-
-    def loss(self, network: nn.Module, latent: Tensor, condition: Tensor) -> Tensor:
-        return (network(condition) - latent).square().sum(1).mean()
-
-    def losses(self, batch: Any, generator: torch.Generator, step: int) -> Iterator[Loss]:
-        yield Loss("regressor", self.loss(self.modules["regressor"], *batch), self._held_out(step))

@@ -24,15 +24,10 @@ __all__ += ["Translator", "cross_grid", "enlarge"]
 
 
 class Translator:
-    """Net2Net: samples pictures of the target domain for inputs of the source domain.
+    """Net2Net: samples pictures of the target domain for inputs of the source domain (Rombach et al. 2020, §3).
 
     The residual ``v`` holds what the target's latent contains and the condition does not; it is standard normal and,
-    once trained, independent of the condition. Source: Rombach et al. 2020, §3.
-
-    Args:
-        source: gives the condition.
-        flow: between latent and residual; built for the shapes of the experts, or it is refused.
-        target: turns pictures into latents and back.
+    once trained, independent of the condition. A flow that was built for other shapes than the experts' is refused.
     """
 
     def __init__(self, source: SourceExpert, flow: ConditionalFlow | GridFlow, target: TargetExpert):
@@ -48,16 +43,10 @@ class Translator:
     def translate(
         self, x: Any, samples: int = 1, temperature: float = 1.0, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draws pictures for each input.
+        """Draws pictures ``(B, samples, 3, S, S)`` in [−1, 1] for a batch of source inputs: pictures, captions, labels.
 
-        Args:
-            x: a batch of source inputs (pictures, captions, labels).
-            samples: how many per input; sample ``k`` of every input shares its residual, so columns can be compared.
-            temperature: standard deviation of ``v``; 0 gives the one picture that belongs to ``v = 0``.
-            generator: of the residuals.
-
-        Returns:
-            ``(B, samples, 3, S, S)`` in [−1, 1].
+        Sample ``k`` of every input shares its residual, so columns can be compared. ``temperature`` is the standard
+        deviation of ``v``: 0 gives the one picture that belongs to ``v = 0``.
         """
         condition = self.source.encode(x)
         device = generator.device if generator is not None else condition.device
@@ -92,15 +81,9 @@ class Translator:
 
 @torch.no_grad()
 def cross_grid(translator: Translator, latent: Tensor, condition: Tensor) -> Tensor:
-    """Exemplars: the residual of one picture under the condition of another, for all pairs (paper §4.5 and §4.6).
+    """Exemplars: residual of picture i under the condition of picture j, ``(N, N, 3, S, S)`` (paper §4.5 and §4.6).
 
-    Args:
-        translator: trained.
-        latent, condition: ``(N, D)`` and ``(N, *condition_shape)`` of N pictures.
-
-    Returns:
-        ``(N, N, 3, S, S)``: row i has the residual of picture i, column j the condition of picture j; the diagonal are
-        reconstructions.
+    Of latents ``(N, D)`` and conditions ``(N, …)`` of N pictures; the diagonal are reconstructions.
     """
     count, flow = len(latent), translator.flow
     v = flow.encode(latent, condition).repeat_interleave(count, 0)
@@ -117,14 +100,11 @@ _MOST_NEIGHBOURS = 800
 
 
 class LowResolution:
-    """Source expert: a picture of any size, shrunk to ``size`` pixels.
+    """Source expert: a picture of any size, shrunk to ``size`` pixels, and encoded by ``autoencoder`` as in the paper.
 
-    Args:
-        size: side of the shrunk picture.
-        autoencoder: a source expert that encodes the shrunk picture, as in the paper. Without one the shrunk picture
-            itself is the condition, ``(3, size, size)``: eight pixels are short enough as they are.
-        kernel: how to shrink. ``area`` averages; ``nearest`` keeps one pixel of each square, which is what the released
-            code does and its own autoencoder has never seen.
+    Without one the shrunk picture itself is the condition, ``(3, size, size)``: eight pixels are short enough as they
+    are. The kernel ``area`` averages; ``nearest`` keeps one pixel of each square, which is what the released code does
+    and its own autoencoder has never seen.
     """
 
     def __init__(self, size: int, autoencoder: SourceExpert | None = None, kernel: str = "area"):
@@ -159,7 +139,7 @@ class TransformedExpert:
 
 
 class ColourPresence:
-    """Which colours there are, but not where and how much of them.
+    """Which colours there are, but not where and how much of them: ``(B, 64)`` in [0, 1].
 
     Every place of the picture, averaged to 16×16, belongs to the nearest points of a 4×4×4 lattice in colour space. Of
     each point only the strongest share over all places is kept.
@@ -168,19 +148,17 @@ class ColourPresence:
     condition_shape = (64,)
 
     def encode(self, x: Tensor) -> Tensor:
-        """``(B, 64)`` in [0, 1], of images in [−1, 1]."""
         places = F.adaptive_avg_pool2d(x, 16).flatten(2)[..., None]
         shares = (1 - (places - torch.linspace(-1, 1, 4).to(x)).abs() * 1.5).clamp_min(0)
         return torch.einsum("bni,bnj,bnk->bnijk", *shares.unbind(1)).amax(1).flatten(1)
 
 
 class PooledSource:
-    """Source expert: another expert's output, averaged to few places and standardised.
+    """Source expert: another expert's output, averaged to few places and standardised by channel or coordinate.
 
-    Maps get mean 0 and standard deviation 1 in every channel, vectors in every coordinate. Maps keep as many places as
-    the target's grid has cells, or twice as many along each side where the neighbourhood of a cell stays small.
-    ``mean`` and ``deviation`` are those of the pooled output for training pictures, with as many axes; a checkpoint
-    keeps them.
+    Maps keep as many places as the target's grid has cells, or twice as many along each side where the neighbourhood of
+    a cell stays small. ``mean`` and ``deviation`` are those of the pooled output for training pictures, with as many
+    axes.
     """
 
     def __init__(self, expert: SourceExpert, condition_shape: tuple[int, ...], mean: Tensor, deviation: Tensor):
