@@ -1,14 +1,12 @@
 """Pictures changed: something taken away, shape and texture set against each other, or moved and warped.
 
-What a source expert is shown has edges alone, no colour, or a square in the middle (:func:`edges`, :func:`grey`,
-:func:`grey_square`).
+All pictures are ``(B, 3, S, S)`` in [−1, 1], before and after.
 
 Geirhos et al. 2019 train on *stylised* pictures (painted over by style transfer) to make a classifier rely on shape,
 and test it with *cue conflicts*, the shape of one class in the texture of another. Flat drawings need no style network:
-a random colour curve and another picture's palette do the same (:func:`stylise`, :func:`cue_conflict`).
-
-Thin-plate splines (:func:`random_warp`) change shapes and leave colours where they belong, as the released Net2Net code
-does (``random_tps``): 4×4 control points, the border stays on the border.
+a random colour curve and another picture's palette do the same (:func:`stylise`, :func:`cue_conflict`). Thin-plate
+splines (:func:`random_warp`) change shapes and leave colours where they belong, as the released Net2Net code does
+(``random_tps``).
 """
 
 from functools import lru_cache
@@ -24,27 +22,22 @@ from ..errors import CourseError
 __all__ = ["CONTROL_POINTS", "affine", "cue_conflict", "displacements", "edges", "grey", "grey_square", "luminance"]
 __all__ += ["random_warp", "shuffle_patches", "stylise", "warp"]
 
-_WEIGHTS = (0.299, 0.587, 0.114)
-"""Of red, green and blue in the luma of ITU-R BT.601."""
-
 
 def luminance(images: Tensor) -> Tensor:
-    """Luma ``(B, S, S)`` in [−1, 1] of pictures ``(B, 3, S, S)`` in [−1, 1]."""
-    return torch.einsum("bchw,c->bhw", images, images.new_tensor(_WEIGHTS))
+    """Luma ``(B, S, S)`` in [−1, 1], by the weights of ITU-R BT.601."""
+    return torch.einsum("bchw,c->bhw", images, images.new_tensor([0.299, 0.587, 0.114]))
 
 
 def grey(images: Tensor) -> Tensor:
-    """The pictures without colour, still ``(B, 3, S, S)``: the input of colourisation."""
+    """Without colour, in three equal channels: the input of colourisation."""
     return luminance(images)[:, None].expand_as(images).contiguous()
 
 
 def edges(images: Tensor, full: float = 0.6) -> Tensor:
     """Dark lines on white where a picture changes: no colour, no filled area.
 
-    Args:
-        images: ``(B, 3, S, S)`` in [−1, 1]; so are the lines, with three equal channels.
-        full: difference between neighbours at which a line is black; half of it gives grey. A softer step than that
-            stays visible, so shading leaves faint lines.
+    ``full`` is the difference between neighbours at which a line is black; half of it gives grey. A softer step than
+    that stays visible, so shading leaves faint lines.
     """
     channels = images.shape[1]
     across = images.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
@@ -57,7 +50,7 @@ def edges(images: Tensor, full: float = 0.6) -> Tensor:
 
 
 def grey_square(images: Tensor, share: float = 0.5) -> Tensor:
-    """The pictures with a grey square in the middle, whose side is a ``share`` in (0, 1): the input of inpainting."""
+    """With a grey square in the middle, whose side is a ``share`` in (0, 1): the input of inpainting."""
     if not 0 < share < 1:
         raise CourseError(f"the square's side is a share of the picture's, between 0 and 1, not {share}.")
     size = images.shape[-1]
@@ -68,9 +61,6 @@ def grey_square(images: Tensor, share: float = 0.5) -> Tensor:
 
 
 # --- shape against texture ----------------------------------------
-
-
-_CURVE_POINTS = 6
 
 
 def _smooth_noise(count: int, size: int, cells: int, generator: torch.Generator) -> Tensor:
@@ -85,36 +75,30 @@ def stylise(images: Tensor, generator: torch.Generator) -> Tensor:
     Half of the pictures get the palette of the next one in the batch (:func:`cue_conflict`). The others are mapped
     through a random curve in colour space: a random mix of the three channels, plus a little smooth noise for texture,
     says how far along the curve a pixel lies. Regions stay apart, but no colour means anything any more, white too.
-
-    Pictures ``(B, 3, S, S)`` stay in [−1, 1].
     """
-    count, size = len(images), images.shape[-1]
+    count, size, last = len(images), images.shape[-1], 5  # of the curve's points
     cells = int(torch.randint(4, 17, (), generator=generator))
     noise = _smooth_noise(count, size, cells, generator).to(images)
     mix = torch.randn(count, 3, generator=generator).to(images)
     mix = mix / mix.abs().sum(1, keepdim=True)
     place = torch.einsum("bchw,bc->bhw", images, mix) * 0.5 + 0.5 + 0.06 * noise
-    place = place.clamp(0, 1) * (_CURVE_POINTS - 1)
-    points = (torch.rand(count, 3, _CURVE_POINTS, generator=generator) * 2 - 1).to(images)
-    left = place.floor().clamp(max=_CURVE_POINTS - 2)
+    place = place.clamp(0, 1) * last
+    points = (torch.rand(count, 3, last + 1, generator=generator) * 2 - 1).to(images)
+    left = place.floor().clamp(max=last - 1)
     index = left.long().flatten(1)[:, None].expand(-1, 3, -1)
     weight = (place - left).flatten(1)[:, None]
     curve = points.gather(2, index) * (1 - weight) + points.gather(2, index + 1) * weight
-    painted = curve.view_as(images)
     swapped = cue_conflict(images, images.roll(1, 0), generator)
     chosen = (torch.rand(count, generator=generator) < 0.5).to(images.device)
-    return torch.where(chosen[:, None, None, None], swapped, painted)
+    return torch.where(chosen[:, None, None, None], swapped, curve.view_as(images))
 
 
 def cue_conflict(shapes: Tensor, textures: Tensor, generator: torch.Generator) -> Tensor:
-    """The shapes of some pictures in the colours of others.
+    """The shapes, outlines and white areas of some pictures in the colours of others.
 
     Pixels that are not white are ranked by brightness in both pictures; the one of a rank gets the colour that has
     this rank in the other. So the result has exactly the other picture's colour statistics. Ties, which flat areas are
     full of, are broken by smooth noise: patches of the foreign colours appear inside them.
-
-    Both are ``(B, 3, S, S)`` in [−1, 1]: outlines and white areas of ``shapes`` stay, colours are those of
-    ``textures``.
     """
     if shapes.shape != textures.shape:
         raise CourseError(f"cue conflicts need equally many pictures, not {len(shapes)} and {len(textures)}.")
@@ -132,10 +116,7 @@ def cue_conflict(shapes: Tensor, textures: Tensor, generator: torch.Generator) -
 
 
 def shuffle_patches(images: Tensor, generator: torch.Generator, patch: int = 8) -> Tensor:
-    """Cuts every picture into squares and puts them back in random order: colours and textures stay, shape is gone.
-
-    ``patch`` is the side of a square in pixels; it divides that of the pictures ``(B, 3, S, S)``.
-    """
+    """Cuts every picture into squares of ``patch`` pixels and puts them back in random order: shape is gone."""
     count, channels, size, _ = images.shape
     if patch < 1 or size % patch:
         raise CourseError(f"patches of {patch} pixels do not tile pictures of {size}: take a divisor of {size}.")
@@ -143,8 +124,7 @@ def shuffle_patches(images: Tensor, generator: torch.Generator, patch: int = 8) 
     patches = images.view(count, channels, cells, patch, cells, patch).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
     order = torch.rand(count, cells * cells, generator=generator).argsort(1).to(images.device)
     patches = patches.gather(1, order[:, :, None, None, None].expand_as(patches))
-    patches = patches.unflatten(1, (cells, cells)).permute(0, 3, 1, 4, 2, 5)
-    return patches.reshape(count, channels, size, size)
+    return patches.unflatten(1, (cells, cells)).permute(0, 3, 1, 4, 2, 5).reshape(images.shape)
 
 
 # --- moved ----------------------------------------
@@ -153,10 +133,8 @@ def shuffle_patches(images: Tensor, generator: torch.Generator, patch: int = 8) 
 def affine(images: Tensor, generator: torch.Generator, share: float = 1.0) -> Tensor:
     """Zoom 0.8–1.2, shift up to 8 %, rotation up to 10° of ``share`` of the images; the border that appears is white.
 
-    Resampling blurs, so a network that is to draw sharp edges must see most pictures as they are: keep ``share`` small
-    for reconstruction targets.
-
-    ``share`` is the probability that an image ``(B, 3, S, S)`` in [−1, 1] is changed.
+    Resampling blurs, so a network that is to draw sharp edges must see most pictures as they are: keep ``share``, the
+    probability that an image is changed, small for reconstruction targets.
     """
     count = len(images)
     draw = torch.rand(4, count, generator=generator) * 2 - 1
@@ -172,14 +150,13 @@ def affine(images: Tensor, generator: torch.Generator, share: float = 1.0) -> Te
 
 
 CONTROL_POINTS = 4
-"""Control points along each side."""
+"""Control points of a warp along each side, the border included."""
 
 
 def _points(side: int = CONTROL_POINTS) -> Tensor:
     """``(side², 2)``: x and y in [−1, 1], row by row, ``float64``."""
     line = torch.linspace(-1, 1, side, dtype=torch.float64)
-    y, x = torch.meshgrid(line, line, indexing="ij")
-    return torch.stack([x.flatten(), y.flatten()], 1)
+    return torch.cartesian_prod(line, line).flip(1)
 
 
 @lru_cache(maxsize=4)
@@ -194,25 +171,20 @@ def _basis(size: int) -> Tensor:
 def displacements(count: int, generator: torch.Generator, strength: float = 1.0) -> Tensor:
     """Random moves of the control points, ``(count, P, 2)`` in units of half the picture's side.
 
-    Each coordinate is uniform in ±strength/4 and is cut where the point would leave the picture; points on the left and
-    right border keep their x, points on the upper and lower border their y.
-
-    ``strength`` is 1 in the released code, and 0 for no move.
+    Each coordinate is uniform in ±strength/4 (``strength`` is 1 in the released code) and is cut where the point would
+    leave the picture; points on the border stay on their side of it.
     """
     if strength < 0:
         raise CourseError(f"the strength of a warp is 0 or more, not {strength}.")
     points = _points().float()
     moves = (torch.rand(count, len(points), 2, generator=generator) * 2 - 1) * strength / 4
-    moves = (points + moves).clamp(-1, 1) - points
-    return moves * (points.abs() < 1)
+    return ((points + moves).clamp(-1, 1) - points) * (points.abs() < 1)
 
 
 def warp(images: Tensor, moves: Tensor) -> Tensor:
     """Deforms pictures: the pixel at a control point shows what lies where that point has moved to.
 
-    Args:
-        images: ``(B, C, S, S)``.
-        moves: ``(B, P, 2)``, see :func:`displacements`; several tensors warped with the same moves stay aligned.
+    ``moves`` is ``(B, P, 2)``, see :func:`displacements`; tensors that are warped with the same moves stay aligned.
     """
     if moves.shape != (len(images), CONTROL_POINTS**2, 2):
         raise CourseError(f"{len(images)} pictures need moves of that many control grids, not {tuple(moves.shape)}.")
@@ -223,5 +195,5 @@ def warp(images: Tensor, moves: Tensor) -> Tensor:
 
 
 def random_warp(images: Tensor, generator: torch.Generator, strength: float = 1.0) -> Tensor:
-    """A random deformation of each picture ``(B, C, S, S)``."""
+    """A random deformation of each picture."""
     return warp(images, displacements(len(images), generator, strength))
