@@ -96,7 +96,9 @@ def _mlp_part(state: State) -> str | None:
 def _kind(part: str, mark: str, plain: bool = False) -> Kind:
     """Of one part, of the version without convolutions where ``plain``."""
 
-    def say(config: ALAEConfig, _: State) -> str:
+    def say(config: ALAEConfig | MLPALAEConfig, _: State) -> str:
+        if plain:
+            return ""
         layout = alae_layouts(config)[part]
         same = [name for name, known in PUBLISHED_ALAE.items() if alae_layouts(known)[part] == layout]
         return "the sizes of " + (", ".join(same) or "no released model")
@@ -109,7 +111,7 @@ def _kind(part: str, mark: str, plain: bool = False) -> Kind:
         lambda config: alae_layouts(config)[part],
         places=(f"{part}_s", part),
         when=lambda state: _mlp_part(state) == (part if plain else None),
-        say=None if plain else say,
+        say=say,
     )
 
 

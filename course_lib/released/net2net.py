@@ -115,9 +115,7 @@ def _with_silent_condition(state: State) -> State:
     """An unconditional flow's tensors as those of a flow whose condition, a single number, is multiplied by zero."""
     dim, known = state["sub_layers.0.norm_layer.loc"].numel(), state[_MARK].shape[1]
     if dim % 2:
-        raise CourseError(
-            f"an unconditional flow of the odd size {dim} has no inverse in the released code: not opened."
-        )
+        raise CourseError(f"an unconditional flow of the odd size {dim} has no inverse in the released code.")
     if known != dim // 2:
         raise CourseError(
             f"this flow takes a ready embedding of {known - dim // 2} numbers, and its embedder is missing."
@@ -188,23 +186,27 @@ def _build_flow(state: State, config: FlowConfig) -> ConditionalFlow:
 
 # --- experts ----------------------------------------
 
-_NETWORKS = {
-    BigAutoencoderConfig: BigAutoencoder,
-    GeneratorConfig: BigGan,
-    BasicAutoencoderConfig: BasicAutoencoder,
-    CaptionerConfig: Captioner,
-    DequantiserConfig: Dequantiser,
-}
 _LOSS = {
     ("loss.logvar", "loss.perceptual_loss.", "loss.discriminator."): "the training loss (loss.*): perceptual network, "
     "patch discriminator, learned variance"
 }
+_NETWORKS = {
+    BigAutoencoderConfig: (BigAutoencoder, "256-pixel autoencoder", "decoder.map_to_class_embedding.main.0.weight"),
+    BasicAutoencoderConfig: (
+        *(BasicAutoencoder, "32-pixel autoencoder"),
+        "autoencoder.dense_encode.sub_layers.0.weight",
+    ),
+    GeneratorConfig: (BigGan, "BigGAN generator of Net2Net", "GBlock.0.conv0.module.weight_bar"),
+    DequantiserConfig: (Dequantiser, "dequantiser", "mu_layer.main.0.weight"),
+    CaptionerConfig: (Captioner, "captioner", "decoder.decode_step.weight_ih"),
+}
+"""Type of the configuration → its network, what it is called, the tensor that tells it."""
 
 
 def _network(config: Any) -> nn.Module:
     """On the ``meta`` device: it takes no memory yet."""
     with torch.device("meta"):
-        return _NETWORKS[type(config)](config)
+        return _NETWORKS[type(config)][0](config)
 
 
 def _expert_layout(config: Any) -> Layout:
@@ -223,15 +225,8 @@ _EXPERTS = {
         {key: known for key, known in RELEASED_EXPERTS.items() if type(known) is config},
         drop=_LOSS if "autoencoder" in name else {},
     )
-    for config, name, mark in (
-        (BigAutoencoderConfig, "256-pixel autoencoder", "decoder.map_to_class_embedding.main.0.weight"),
-        (BasicAutoencoderConfig, "32-pixel autoencoder", "autoencoder.dense_encode.sub_layers.0.weight"),
-        (GeneratorConfig, "BigGAN generator of Net2Net", "GBlock.0.conv0.module.weight_bar"),
-        (DequantiserConfig, "dequantiser", "mu_layer.main.0.weight"),
-        (CaptionerConfig, "captioner", "decoder.decode_step.weight_ih"),
-    )
+    for config, (_, name, mark) in _NETWORKS.items()
 }
-"""Type of the configuration → its network."""
 
 
 def load_net2net_expert(path: str | Path, config: Any = None, word_map: dict[str, int] | None = None) -> nn.Module:
@@ -291,17 +286,13 @@ class TranslatorConfig:
         """Off the tensors. Without a tensor below ``cond_stage_model.`` the source is taken for labels, or for
         sentences where the target is BigGAN."""
         parts = {part: take(state, prefix) for part, prefix in _PLACES.items()}
-        found = {"captioner": CaptionerConfig, "dequantiser": DequantiserConfig, "source": BasicAutoencoderConfig}
-        found["target"] = BigAutoencoderConfig
+        types = {"target": BigAutoencoderConfig, "captioner": CaptionerConfig, "dequantiser": DequantiserConfig}
         if not any(name.startswith("encoder.") for name in parts["target"]):
-            found["target"], parts["target"] = GeneratorConfig, take(parts["target"], "decoder.")
-        kind = "sentences" if take(state, _SENTENCES) else "labels"
+            types["target"], parts["target"] = GeneratorConfig, take(parts["target"], "decoder.")
+        kind = "sentences" if parts["source"] or (parts["target"] and types["target"] is GeneratorConfig) else "labels"
         if any(name.startswith("autoencoder.") for name in parts["source"]):
-            kind = "autoencoder"
-        else:
-            del found["source"]
-            kind = "sentences" if found["target"] is GeneratorConfig and parts["target"] else kind
-        configs = {part: config.read(parts[part]) for part, config in found.items() if parts[part]}
+            kind, types["source"] = "autoencoder", BasicAutoencoderConfig
+        configs = {part: config.read(parts[part]) for part, config in types.items() if parts[part]}
         return cls(_flow_sizes(take(state, _FLOW)), kind, **configs)
 
 
@@ -310,6 +301,7 @@ def _translator(name: str, kind: str, target: Any = None, **others: Any) -> Tran
 
 
 _BIG = BigAutoencoderConfig()
+_PAIRS = {"captioner": CaptionerConfig(), "dequantiser": DequantiserConfig()}
 RELEASED_TRANSLATORS = {
     "anime": _translator("anime", "labels", _BIG, labels=("photograph", "anime")),
     "portraits": _translator("portraits", "labels", _BIG, labels=("photograph", "oil portrait")),
@@ -317,11 +309,7 @@ RELEASED_TRANSLATORS = {
     "faces32to256": _translator("faces32to256", "autoencoder", _BIG, source=BasicAutoencoderConfig()),
     "sbert_ae": _translator("sbert_ae", "sentences", BigAutoencoderConfig(latent_dim=256)),
     "sbert_bigbigan": _translator("sbert_bigbigan", "sentences"),
-    "sbert_biggan": _translator(
-        *("sbert_biggan", "sentences", GeneratorConfig(256)),
-        captioner=CaptionerConfig(),
-        dequantiser=DequantiserConfig(),
-    ),
+    "sbert_biggan": _translator("sbert_biggan", "sentences", GeneratorConfig(256), **_PAIRS),
 }
 
 

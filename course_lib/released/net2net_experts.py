@@ -25,7 +25,7 @@ from .strict import count_below, take
 
 __all__ = ["RELEASED_EXPERTS", "BasicAutoencoder", "BasicAutoencoderConfig", "BigAutoencoder", "BigAutoencoderConfig"]
 __all__ += ["BigGan", "Captioner", "CaptionerConfig", "Dequantiser", "DequantiserConfig", "FrozenActNorm"]
-__all__ += ["GeneratorConfig", "PortedGenerator", "SpectralNorm", "posterior_of"]
+__all__ += ["GeneratorConfig", "PortedGenerator", "SpectralNorm", "normalise_twice", "posterior_of"]
 
 _FEATURES = 2048  # channels behind a ResNet's last stage of bottlenecks
 _RESNET101 = (3, 4, 23, 3)
@@ -80,10 +80,8 @@ def _check_latents(network: Any, latent: Tensor) -> Tensor:
 # --- BigGAN ----------------------------------------
 
 _WIDTHS = {128: (16, 16, 8, 4, 2, 1), 256: (16, 16, 8, 8, 4, 2, 1)}
-_CHUNK = 20
-"""Numbers of the code that each residual block reads."""
-_EPSILON = 1e-4
-"""Of the port's batch norms and of its spectral norms."""
+_CHUNK = 20  # numbers of the code that each residual block reads
+_EPSILON = 1e-4  # of the port's batch norms and of its spectral norms
 
 
 @dataclass(frozen=True)
@@ -165,7 +163,7 @@ def _conv(inputs: int, outputs: int, kernel: int, bias: bool = True) -> Spectral
 
 
 class _ConditionalNorm(nn.Module):
-    """BatchNorm without affine part; gain (1 + …) and bias are linear in the condition."""
+    """BatchNorm whose gain (1 + …) and bias are linear in the condition."""
 
     def __init__(self, channels: int, condition_dim: int):
         super().__init__()
@@ -294,47 +292,41 @@ class BigAutoencoderConfig:
         return cls(one.code_dim, one.size, one.channels, layers, *ends)
 
 
-class _BigEncoder(nn.Module):
-    def __init__(self, config: BigAutoencoderConfig):
-        super().__init__()
-        self.model = _resnet(config.encoder_layers, num_classes=1, norm_layer=FrozenActNorm)
-        self.model.fc = _chain("sub_layers", nn.Conv2d(_FEATURES, 2 * config.latent_dim, 1))
+class _Autoencoder(nn.Module):
+    """Can be source and target expert. Codes are the posterior's mean, as in the authors' demo, so that one picture has
+    the same at every call; with ``sample_codes`` they are drawn from it, as in the authors' training."""
 
-    def normalise(self, images: Tensor) -> Tensor:
-        """From [−1, 1] to the statistics of ImageNet, and then once more on the result: the released weights were
-        trained with that mistake and need it."""
-        mean, std = (images.new_tensor(x).view(1, 3, 1, 1) for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-        for _ in range(2):
-            images = (0.5 * (images + 1) - mean) / std
-        return images
+    sample_codes = False
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Means and log-variances ``(B, 2 D, 1, 1)``; torchvision's own ``forward`` would flatten before ``fc``."""
-        x = self.normalise(images)
-        for layer in self.model.children():
-            x = layer(x)
-        return x
-
-
-class _BigDecoder(nn.Module):
-    def __init__(self, config: BigAutoencoderConfig):
-        super().__init__()
-        self.map_to_class_embedding = _fully_connected([config.latent_dim, *[config.class_hidden] * 3, config.classes])
-        self.decoder = PortedGenerator(config.generator)
-
-    def forward(self, latent: Tensor) -> Tensor:
-        """The whole latent chooses a mixture of classes, and is the generator's code as well."""
-        soft_class = self.map_to_class_embedding(latent).softmax(1)
-        return self.decoder(latent, self.decoder.linear(soft_class))
-
-
-class BigAutoencoder(nn.Module):
-    """A ResNet-101 with ActNorm encodes, a BigGAN decodes. It can be a source expert too."""
-
-    def __init__(self, config: BigAutoencoderConfig):
+    def __init__(self, config: Any):
         super().__init__()
         self.config, self.latent_dim, self.condition_shape = config, config.latent_dim, (config.latent_dim,)
-        self.encoder, self.decoder = _BigEncoder(config), _BigDecoder(config)
+
+    def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        posterior = self.posterior(x)
+        return posterior.sample(generator) if self.sample_codes else posterior.mean
+
+
+def normalise_twice(images: Tensor) -> Tensor:
+    """From [−1, 1] to the statistics of ImageNet, and then once more on the result: the released weights were trained
+    with that mistake and need it."""
+    mean, std = (images.new_tensor(x).view(1, 3, 1, 1) for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    for _ in range(2):
+        images = (0.5 * (images + 1) - mean) / std
+    return images
+
+
+class BigAutoencoder(_Autoencoder):
+    """A ResNet-101 with ActNorm encodes, a BigGAN decodes."""
+
+    def __init__(self, config: BigAutoencoderConfig):
+        super().__init__(config)
+        self.encoder, self.decoder = nn.Module(), nn.Module()
+        self.encoder.model = _resnet(config.encoder_layers, num_classes=1, norm_layer=FrozenActNorm)
+        self.encoder.model.fc = _chain("sub_layers", nn.Conv2d(_FEATURES, 2 * config.latent_dim, 1))
+        widths = [config.latent_dim, *[config.class_hidden] * 3, config.classes]
+        self.decoder.map_to_class_embedding = _fully_connected(widths)
+        self.decoder.decoder = PortedGenerator(config.generator)
         freeze(self)
 
     @torch.no_grad()
@@ -342,16 +334,16 @@ class BigAutoencoder(nn.Module):
         """Distribution of the latent for each picture."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise CourseError(f"this autoencoder takes pictures (B, 3, S, S), not {tuple(images.shape)}.")
-        return posterior_of(self.encoder(images))
-
-    def encode(self, x: Tensor, sample: bool = False, generator: torch.Generator | None = None) -> Tensor:
-        """Latents: the posterior's mean, as the authors' demo, or a draw from it, as their training."""
-        posterior = self.posterior(x)
-        return posterior.sample(generator) if sample else posterior.mean
+        x = normalise_twice(images)
+        for layer in self.encoder.model.children():  # torchvision's own ``forward`` would flatten before ``fc``
+            x = layer(x)
+        return posterior_of(x)
 
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
-        return self.decoder(_check_latents(self, latent))
+        """The whole latent chooses a mixture of classes, and is the generator's code as well."""
+        latent, generator = _check_latents(self, latent), self.decoder.decoder
+        return generator(latent, generator.linear(self.decoder.map_to_class_embedding(latent).softmax(1)))
 
 
 # --- the autoencoder of 32 pixels ----------------------------------------
@@ -376,39 +368,27 @@ class BasicAutoencoderConfig:
         return cls(code // 2, side, len(state["autoencoder.feature_layers.0.sub_layers.0.weight"]))
 
 
-class _BasicNetwork(nn.Module):
+class BasicAutoencoder(_Autoencoder):
+    """The source expert of super-resolution. The released wrapper can only encode; its files hold a decoder too."""
+
     def __init__(self, config: BasicAutoencoderConfig):
-        super().__init__()
+        super().__init__(config)
+        net = self.autoencoder = nn.Module()
         pairs = list(pairwise([3, *(config.base * 2**scale for scale in range(4))]))
         strided = {"kernel_size": 4, "stride": 2, "padding": 1, "bias": False}
 
         def activated(convolution: nn.Module) -> nn.Module:
             return _chain("sub_layers", convolution, FrozenActNorm(convolution.out_channels), nn.LeakyReLU(0.2))
 
-        self.feature_layers = nn.ModuleList(activated(nn.Conv2d(*pair, **strided)) for pair in pairs)
+        net.feature_layers = nn.ModuleList(activated(nn.Conv2d(*pair, **strided)) for pair in pairs)
         # Coarse layers come last here and run first.
-        self.decoder_layers = nn.ModuleList(
+        net.decoder_layers = nn.ModuleList(
             activated(nn.ConvTranspose2d(outer, inner, **strided)) for inner, outer in pairs[1:]
         )
         code, side, top = config.latent_dim, config.bottleneck, 8 * config.base
-        self.dense_encode = _chain("sub_layers", nn.Conv2d(top, 2 * code, side))
-        self.dense_decode = _chain("sub_layers", nn.ConvTranspose2d(code, top, side))
-        self.image_layer = _chain("sub_layers", nn.ConvTranspose2d(config.base, 3, **strided), nn.Tanh())
-
-
-class BasicAutoencoder(nn.Module):
-    """The source expert of super-resolution. The released wrapper can only encode; its files hold a decoder too.
-
-    With ``sample_codes`` ``encode`` draws from the posterior, as the released code always does. By default it is the
-    mean, so that one picture has the same condition at every call.
-    """
-
-    sample_codes = False
-
-    def __init__(self, config: BasicAutoencoderConfig):
-        super().__init__()
-        self.config, self.latent_dim, self.condition_shape = config, config.latent_dim, (config.latent_dim,)
-        self.autoencoder = _BasicNetwork(config)
+        net.dense_encode = _chain("sub_layers", nn.Conv2d(top, 2 * code, side))
+        net.dense_decode = _chain("sub_layers", nn.ConvTranspose2d(code, top, side))
+        net.image_layer = _chain("sub_layers", nn.ConvTranspose2d(config.base, 3, **strided), nn.Tanh())
         freeze(self)
 
     @torch.no_grad()
@@ -421,10 +401,6 @@ class BasicAutoencoder(nn.Module):
         for layer in self.autoencoder.feature_layers:
             x = layer(x)
         return posterior_of(self.autoencoder.dense_encode(x))
-
-    def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        posterior = self.posterior(x)
-        return posterior.sample(generator) if self.sample_codes else posterior.mean
 
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
@@ -439,7 +415,7 @@ class BasicAutoencoder(nn.Module):
 
 @dataclass(frozen=True)
 class DequantiserConfig:
-    """Sizes: width of an embedding, of the code, and of the hidden layers."""
+    """Widths of an embedding, of the code, and of the hidden layers."""
 
     dim: int = 128
     code_dim: int = 128
@@ -482,8 +458,7 @@ class Dequantiser(nn.Module):
 # --- captioner ----------------------------------------
 
 _BEAMS, _STEPS, _WORDS = 3, 50, 50
-_FAILED = ["<pad>"] * 9
-"""The caption of a picture for which no beam came to an end."""
+_FAILED = ["<pad>"] * 9  # the caption of a picture for which no beam came to an end
 
 
 @dataclass(frozen=True)

@@ -24,22 +24,15 @@ __all__ += ["identify", "known_kinds", "layout_of", "pick", "take"]
 
 N = TypeVar("N", bound=nn.Module)
 T = TypeVar("T")
-_SHOWN = 40
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of a released network.
+    """One tensor of a released network."""
 
-    Attributes:
-        ours: its name in our ``state_dict()``; None for the fixed blur kernels that the files carry and ours compute.
-        shape: its shape in the file: the same numbers in the same order as ours.
-        dtype: its dtype in the file. Any floating-point type does for another one.
-    """
-
-    ours: str | None
-    shape: tuple[int, ...]
-    dtype: torch.dtype = torch.float32
+    ours: str | None  # its name in our ``state_dict()``; None for the fixed blur kernels, which ours compute
+    shape: tuple[int, ...]  # in the file: the same numbers in the same order as ours
+    dtype: torch.dtype = torch.float32  # in the file; any floating-point type does for another one
 
 
 Layout = Mapping[str, Entry]
@@ -97,10 +90,10 @@ def check_state(state: State, layout: Layout, what: str) -> None:
         elif entry.ours is None and not _is_blur(found):
             problems.append(f"{name} is not the binomial filter")
     if problems:
-        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        more = f"; and {len(problems) - 40} more" if len(problems) > 40 else ""
         raise CourseError(
             f"The checkpoint does not fit {what}; correct the config or choose another file. "
-            f"Differences ({len(problems)}): " + "; ".join(problems[:_SHOWN]) + more + "."
+            f"Differences ({len(problems)}): " + "; ".join(problems[:40]) + more + "."
         )
 
 
@@ -147,33 +140,19 @@ def count_below(state: State, prefix: str) -> int:
 
 @dataclass(frozen=True)
 class Kind:
-    """A network that released files hold, recognised by a tensor that only it has.
-
-    Attributes:
-        name: what it is called.
-        mark: name of that tensor.
-        call: what opens it.
-        sizes: reads its configuration off the tensors.
-        layout: configuration → the tensors it must have.
-        published: configurations of released files by name.
-        places: under which keys its files hold it, the best first.
-        when: what must hold beside the mark.
-        drop: beginnings of names that are left out → what they are.
-        adapt: brings tensors into the form that ``sizes`` and ``layout`` know.
-        say: words on a configuration and its tensors.
-    """
+    """A network that released files hold, recognised by a tensor that only it has."""
 
     name: str
-    mark: str
-    call: str
-    sizes: Callable[[State], Any]
-    layout: Callable[[Any], Layout]
-    published: Mapping[str, Any] = field(default_factory=dict)
-    places: tuple[str, ...] = ()
-    when: Callable[[State], bool] = lambda state: True
-    drop: Mapping[tuple[str, ...], str] = field(default_factory=dict)
-    adapt: Callable[[State], State] = dict
-    say: Callable[[Any, State], str] | None = None
+    mark: str  # name of that tensor
+    call: str  # what opens it
+    sizes: Callable[[State], Any]  # reads its configuration off the tensors
+    layout: Callable[[Any], Layout]  # configuration → the tensors it must have
+    published: Mapping[str, Any] = field(default_factory=dict)  # configurations of released files by name
+    places: tuple[str, ...] = ()  # under which keys its files hold it, the best first
+    when: Callable[[State], bool] = lambda state: True  # what must hold beside the mark
+    drop: Mapping[tuple[str, ...], str] = field(default_factory=dict)  # how left-out names begin → what they are
+    adapt: Callable[[State], State] = dict  # brings tensors into the form that ``sizes`` and ``layout`` know
+    say: Callable[[Any, State], str] = lambda config, state: ""  # words on a configuration and its tensors
 
     def fits(self, state: State) -> bool:
         """Whether tensors are of this kind, by what only it has."""
@@ -183,13 +162,10 @@ class Kind:
             return False
 
     def fit(self, state: State, config: Any = None) -> tuple[Any, dict[str, Tensor], tuple[str, ...]]:
-        """Checks tensors against a configuration, the name of a published one, or None: read it off them.
+        """Configuration, tensors that belong to it, and notes on what was left out, checked.
 
-        Returns:
-            The configuration, the tensors that belong to it, and notes on what was left out.
-
-        Raises:
-            CourseError: there is no configuration of that name, none can be read off, or the tensors do not fit.
+        ``config`` is one that they must fit, the name of a published one, or None: it is read off them. A CourseError
+        where there is none of that name, none can be read off, or the tensors do not fit.
         """
         if isinstance(config, str):
             if config not in self.published:
@@ -286,9 +262,7 @@ _NOT_OPENED = {
 def describe_file(path: str | Path) -> str:
     """A few lines on a file: what it holds, which released model has its sizes, what is left out, what opens it.
 
-    Raises:
-        CourseError: the file cannot be read, holds no network known here, or one that does not fit its kind exactly;
-            the sentence says what it is.
+    A CourseError says what the file is, if it holds no network known here, or one that does not fit its kind exactly.
     """
     contents = read_file(path)
     lines, notes, calls = [("file", contents.path.name)], [], {}
@@ -297,10 +271,9 @@ def describe_file(path: str | Path) -> str:
         if kind is None:
             continue
         config, kept, left = kind.fit(tensors)
-        words = [kind.say(config, tensors)] if kind.say else []
-        same = [name for name, known in kind.published.items() if known == config]
-        words += [f"the sizes of {', '.join(same)}"] if same else []
-        what = f"{kind.name} ({', '.join(words)})" if words else kind.name
+        same = ", ".join(name for name, known in kind.published.items() if known == config)
+        words = ", ".join(filter(None, (kind.say(config, tensors), same and f"the sizes of {same}")))
+        what = f"{kind.name} ({words})" if words else kind.name
         numbers = [tensor.numel() for name, tensor in tensors.items() if name in kept]
         count = f"{len(numbers)} tensors, {sum(numbers):,} numbers"
         lines.append(("tensors" if place in ("", "state_dict") else place, f"{what}: {count}"))
