@@ -154,7 +154,7 @@ def test_a_biggan_of_tables_has_no_class_vectors():
 @conditional
 def test_a_column_of_the_class_grid_differs_in_nothing_but_the_class(make):
     generator = make()
-    grid = grids.class_grid(generator, ["owl", "cat"], count=3, seed=4)
+    grid = grids.class_grid(generator, Walk(["owl", "cat"], steps=3, seed=4))
     assert grid.pictures.shape == (2, 3, 3, 16, 16) and grid.rows == ["owl", "cat"]
     z, noise = generator.latents(3, 4), generator.noise(3, 4)
     for row, name in enumerate(grid.rows):
@@ -163,7 +163,7 @@ def test_a_column_of_the_class_grid_differs_in_nothing_but_the_class(make):
 
 def test_the_truncation_sweep_ends_at_the_untruncated_picture():
     generator = hyper()
-    grid = grids.truncation_sweep(generator, rows=4, amounts=(0.0, 0.5, 1.0), seed=2)
+    grid = grids.truncation_sweep(generator, Walk(seed=2), (0.0, 0.5, 1.0))
     assert grid.rows == ["cat", "dog", "owl", "cat"] and grid.columns == ["0", "0.5", "1"]
     z, noise = generator.latents(4, 2), generator.noise(4, 2)
     close(grid.pictures[:, 2], generator.draw(z, generator.vectors_of(grid.rows), noise))
@@ -173,7 +173,7 @@ def test_the_truncation_sweep_ends_at_the_untruncated_picture():
 @every
 def test_style_mixing_takes_coarse_from_the_column_and_fine_from_the_row(make):
     generator = make()
-    grid = grids.style_mixing(generator, rows=2, columns=3, cut=1, seed=1)
+    grid = grids.style_mixing(generator, Walk(rows=2, steps=3, cut=1, seed=1))
     assert grid.pictures.shape == (3, 4, 3, 16, 16) and (grid.pictures[0, 0] == 1).all()
     z = generator.latents(5, 1)
     noise = generator.noise(1, 1)
@@ -187,7 +187,7 @@ def test_style_mixing_takes_coarse_from_the_column_and_fine_from_the_row(make):
 @conditional
 def test_class_mixing_shows_the_classes_on_its_diagonal(make):
     generator = make()
-    grid = grids.class_mixing(generator, cut=1, seed=1)
+    grid = grids.class_mixing(generator, Walk(cut=1, seed=1))
     z, noise = generator.latents(1, 1), generator.noise(1, 1)
     for index, name in enumerate(NAMES):
         close(grid.pictures[index, index][None], generator.draw(z, generator.vectors_of([name]), noise))
@@ -263,7 +263,7 @@ def test_impossible_requests_are_refused():
     with pytest.raises(CourseError, match="two steps"):
         Walk(steps=1)
     with pytest.raises(CourseError, match="after layer 1 to 2, not after 3"):
-        grids.style_mixing(hyper(), cut=3)
+        grids.style_mixing(hyper(), Walk(cut=3))
     with pytest.raises(CourseError, match="no classes to shift"):
         draw_kind(style(), "class-shift", Walk())
     with pytest.raises(CourseError, match="has no classes"):

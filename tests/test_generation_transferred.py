@@ -71,7 +71,7 @@ def test_an_alae_opens_and_mixes_styles(tmp_path):
     z, noise = torch.randn(2, 12), generator.noise(2, 1)
     expected = network.generator(z, noise, 0.7)[0].detach().clamp(-1, 1)
     torch.testing.assert_close(generator.draw(z, None, noise, 0.7), expected, atol=1e-4, rtol=0)
-    assert grids.style_mixing(generator, cut=3, rows=2, columns=2).pictures.shape == (3, 3, 3, 16, 16)
+    assert grids.style_mixing(generator, grids.Walk(cut=3, rows=2, steps=2)).pictures.shape == (3, 3, 3, 16, 16)
     with pytest.raises(CourseError, match="faces has no classes"):
         generator.draw(z, torch.zeros(2, 3))
 

@@ -24,29 +24,22 @@ BATCH = 64
 
 
 class ConditionalGenerator:
-    """Latent, class vector and noise to pictures.
+    """Latent, class vector and noise to pictures; what it gives and takes is on the CPU.
 
-    A new kind of generator fills :meth:`_pictures`, and :meth:`class_vectors` where it has classes.
+    A new kind sets the attributes and fills ``_pictures(z, vectors, noise, truncation)``, see :meth:`draw`, and
+    ``class_vectors`` where it has classes.
 
     Args:
         network: frozen.
         classes: names; empty for a generator without classes.
         name: of the checkpoint.
-
-    Attributes:
-        size: side of the pictures in pixels.
-        latent: length of z.
-        blocks: layers that can each be given a z and a class vector of their own, from coarse to fine.
-        device: where it runs; vectors that it gives and takes are on the CPU.
-        synthesis: the part that takes noise maps.
-        space: where the network draws latents, what decodes them.
     """
 
-    size: int
-    latent: int
-    blocks: int
-    synthesis: nn.Module | None = None
-    space: LatentSpace | None = None
+    size: int  # side of the pictures in pixels
+    latent: int  # length of z
+    blocks: int  # layers that can each be given a z and a class vector of their own, from coarse to fine
+    synthesis: nn.Module | None = None  # the part that takes noise maps
+    space: LatentSpace | None = None  # decodes what the network draws, where that is latents
 
     def __init__(self, network: nn.Module, classes: Sequence[str] = (), name: str = "this generator"):
         self.network, self.classes, self.name = network, list(classes), name
@@ -56,7 +49,7 @@ class ConditionalGenerator:
         return CourseError(f"{self.name} has no classes: choose another checkpoint, or leave the classes out.")
 
     def labels(self, names: Sequence[str]) -> Tensor:
-        """``int64 (len(names),)``: positions in :attr:`classes`; a CourseError where there is no such class."""
+        """``int64 (len(names),)``: positions in ``classes``; a CourseError where there is no such class."""
         if not self.classes:
             raise self._no_classes()
         for name in names:
@@ -85,17 +78,9 @@ class ConditionalGenerator:
             return []
         return [one.cpu() for one in self.synthesis.noise(count, torch.Generator().manual_seed(seed))]
 
-    def _pictures(self, z: Tensor, vectors: Tensor | None, noise: list[Tensor], truncation: float) -> Tensor:
-        """Pictures, or latents of :attr:`space`; see :meth:`draw`. Everything is checked and on :attr:`device`."""
-        raise TypeError(f"{type(self).__name__} does not say how it draws.")
-
     @torch.no_grad()
     def draw(
-        self,
-        z: Tensor,
-        vectors: Tensor | None = None,
-        noise: Sequence[Tensor] | None = None,
-        truncation: float = 1.0,
+        self, z: Tensor, vectors: Tensor | None = None, noise: Sequence[Tensor] | None = None, truncation: float = 1.0
     ) -> Tensor:
         """Pictures ``(B, 3, size, size)`` in [−1, 1] on the CPU; equal arguments give equal pictures.
 
@@ -105,9 +90,6 @@ class ConditionalGenerator:
                 classes; a hyper-modulated one then draws its source domain.
             noise: of :meth:`noise`; that of seed 0 by default.
             truncation: 1 draws from the whole distribution, 0 the mean (StyleGAN: of the styles; BigGAN: z is scaled).
-
-        Raises:
-            CourseError: shapes that do not fit each other or the generator.
         """
         if z.ndim not in (2, 3) or z.shape[-1] != self.latent or (z.ndim == 3 and z.shape[1] != self.blocks):
             raise CourseError(
@@ -156,7 +138,7 @@ class ALAEPictures(ConditionalGenerator):
 
 
 class HyperPictures(StylePictures):
-    """A hyper-modulated StyleGAN; without class vectors it draws its source domain. It keeps the last kernels."""
+    """A hyper-modulated StyleGAN; without class vectors it draws its source domain."""
 
     _made: tuple[Tensor, Modulation] | None = None
 
@@ -167,35 +149,21 @@ class HyperPictures(StylePictures):
     def _pictures(self, z: Tensor, vectors: Tensor | None, noise: list[Tensor], truncation: float) -> Tensor:
         if vectors is None:
             return self.network(z, None, noise, truncation)
-        # Kernels are what costs: each distinct vector (or row of vectors) makes its own once.
+        # Kernels are what costs: each distinct vector (or row of vectors) makes its own once, and those of one class
+        # are kept, since a walk through z draws it again and again; the kernels of many would fill the memory.
         distinct, owner = vectors.unique(dim=0, return_inverse=True)
-        # A walk through z draws the same class again and again; the kernels of many would fill the memory.
         if self._made is not None and torch.equal(self._made[0], distinct):
             modulation = self._made[1]
         else:
-            modulation = self._modulation(distinct)
+            modulation = self.network.modulation(distinct)
             self._made = (distinct, modulation) if len(distinct) == 1 else None
         return self.network(z, modulation, noise, truncation, owner)
-
-    def _modulation(self, vectors: Tensor) -> Modulation:
-        if vectors.ndim == 2:
-            return self.network.modulation(vectors)
-        made = [self.network.modulation(one) for one in vectors.unbind(1)]
-        # The first block has one convolution, every other one two.
-        owners = [(index + 1) // 2 for index in range(len(made[0].kernels))]
-        has_styles = made[0].styles is not None
-        return Modulation(
-            [made[block].kernels[index] for index, block in enumerate(owners)],
-            [made[block].biases[index] for index, block in enumerate(owners)],
-            torch.stack([one.styles[:, block] for block, one in enumerate(made)], 1) if has_styles else None,
-        )
 
 
 class BigGANPictures(ConditionalGenerator):
     """A BigGAN, or new classes made from its old ones. z of a layer is its part of the noise vector.
 
-    Its class vectors are embeddings, or one-hot rows of new classes. ``network`` has ``embed`` and ``config`` as
-    :class:`course_lib.gans.Generator`.
+    Its class vectors are embeddings, or one-hot rows of new classes; ``network`` has ``embed`` and ``config``.
     """
 
     def __init__(self, network: nn.Module, classes: Sequence[str] = (), name: str = "BigGAN"):
@@ -241,11 +209,8 @@ def checkpoint_place(name: str | Path) -> tuple[str, Path]:
 
 
 def open_generator(name: str | Path, device: str | torch.device = "cpu") -> ConditionalGenerator:
-    """A trained generator, frozen: a shipped one, such as ``avatar-biggan``, or the path of one's checkpoint.
-
-    Raises:
-        CourseError: a missing or damaged file, or a checkpoint that is no generator.
-    """
+    """A trained generator, frozen: a shipped one, such as ``avatar-biggan``, or the path of one's checkpoint; a
+    CourseError for a missing or damaged file, or one that is no generator."""
     stem, folder = checkpoint_place(name)
     card = load_card(stem, folder)
     if card.kind not in OPENERS:

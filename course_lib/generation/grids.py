@@ -6,6 +6,7 @@ row keeps its own unless it is asked otherwise, so that what moves is what the w
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from textwrap import wrap
 
@@ -38,13 +39,32 @@ class Grid:
         return picture_grid(self.pictures, list(self.rows) or None, columns or None, title or None, zoom)
 
 
-def save_grid(grid: Grid, path: Path, title: str = "", zoom: float = 1.0) -> None:
+def save_grid(grid: Grid, path: Path, zoom: float = 1.0) -> None:
     """Writes the figure; a CourseError for a suffix that is no picture's, or a folder that cannot be written to."""
     suffixes = (".png", ".jpg", ".pdf", ".svg")
     if path.suffix.lower() not in suffixes:
         raise CourseError(f"{path.name} is no picture file: end its name in {', '.join(suffixes)}.")
     kind = path.suffix[1:].lower()
-    atomic_write(path, lambda part: grid.figure(title, zoom).savefig(part, format=kind))
+    atomic_write(path, lambda part: grid.figure(zoom=zoom).savefig(part, format=kind))
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What to draw; a picture takes from it what it knows."""
+
+    classes: Sequence[str] = ()  # names; empty takes the generator's own, from the first on
+    steps: int = 8  # columns
+    rows: int = 4
+    seed: int = 0  # of z and noise
+    truncation: float = 1.0  # see ConditionalGenerator.draw
+    spherical: bool | None = None  # ways on an arc or straight; None: z on an arc, for Gaussian vectors have one length
+    fresh_noise: bool = False  # new noise maps for every picture of a walk, as published
+    cut: int = 2  # coarse layers where layers are mixed
+    reach: float | None = None  # of the shifts; None for 1 in z and 0.1 in class vectors, as published
+
+    def __post_init__(self) -> None:
+        if self.steps < 2 or self.rows < 1:
+            raise CourseError(f"a walk needs two steps and one row at least, not {self.steps} and {self.rows}.")
 
 
 def draw_grid(
@@ -75,39 +95,36 @@ def draw_grid(
     return generator.draw(z, vectors, noise, truncation).unflatten(0, shape)
 
 
+def _rows_of(generator: ConditionalGenerator, names: Sequence[str]) -> Tensor | None:
+    """Class vectors ``(len(names), 1, K)``; None without names."""
+    return generator.vectors_of(names)[:, None] if names else None
+
+
+def _one_class(generator: ConditionalGenerator, walk: Walk) -> Tensor | None:
+    """``(1, 1, K)`` of the class to stay in, the generator's first by default; None where it has none."""
+    if len(walk.classes) > 1:
+        raise CourseError(f"this picture shows one class, not {len(walk.classes)}: name one.")
+    return _rows_of(generator, walk.classes or generator.classes[:1])
+
+
 # --- grids ----------------------------------------
 
 
-def class_grid(
-    generator: ConditionalGenerator,
-    classes: Sequence[str] | None = None,
-    count: int = 8,
-    seed: int = 0,
-    truncation: float = 1.0,
-) -> Grid:
-    """A row for each class (all by default), ``count`` columns; down a column z and noise stay the same."""
-    names = list(classes or generator.classes)
-    vectors = generator.vectors_of(names)[:, None] if names else None
-    z = generator.latents(count, seed)[None]
-    return Grid(draw_grid(generator, z, vectors, seed, "column", truncation), names)
+def class_grid(generator: ConditionalGenerator, walk: Walk) -> Grid:
+    """A row for each class, all by default; down a column z and noise stay the same."""
+    names = list(walk.classes or generator.classes)
+    z = generator.latents(walk.steps, walk.seed)[None]
+    return Grid(draw_grid(generator, z, _rows_of(generator, names), walk.seed, "column", walk.truncation), names)
 
 
-def truncation_sweep(
-    generator: ConditionalGenerator,
-    classes: Sequence[str] | None = None,
-    amounts: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
-    rows: int = 4,
-    seed: int = 0,
-) -> Grid:
-    """From the mean picture to the whole distribution, an amount a column; a row keeps its class, z and noise.
-
-    ``classes`` (all by default) take turns in the rows.
-    """
-    known = list(classes or generator.classes)
-    names = [known[row % len(known)] for row in range(rows)] if known else []
-    z = generator.latents(rows, seed)[:, None]
-    vectors = generator.vectors_of(names)[:, None] if names else None
-    columns = [draw_grid(generator, z, vectors, seed, "row", amount) for amount in amounts]
+def truncation_sweep(generator: ConditionalGenerator, walk: Walk, amounts: Sequence[float] | None = None) -> Grid:
+    """From the mean picture to the whole distribution, an amount of truncation a column; a row keeps z and noise, and
+    its class, which take turns."""
+    amounts = [index / (walk.steps - 1) for index in range(walk.steps)] if amounts is None else amounts
+    known = list(walk.classes or generator.classes)
+    names = [known[row % len(known)] for row in range(walk.rows)] if known else []
+    z, vectors = generator.latents(walk.rows, walk.seed)[:, None], _rows_of(generator, names)
+    columns = [draw_grid(generator, z, vectors, walk.seed, "row", amount) for amount in amounts]
     return Grid(torch.cat(columns, 1), names, [f"{amount:g}" for amount in amounts])
 
 
@@ -123,54 +140,31 @@ def _mixed(generator: ConditionalGenerator, coarse: Tensor, fine: Tensor, cut: i
     return torch.stack([(coarse if block < cut else fine).expand(shape) for block in range(generator.blocks)], 2)
 
 
-def style_mixing(
-    generator: ConditionalGenerator,
-    label: str | None = None,
-    rows: int = 4,
-    columns: int = 5,
-    cut: int = 2,
-    seed: int = 0,
-    truncation: float = 1.0,
-) -> Grid:
-    """Layers before ``cut`` take z of the column, the others z of the row; the originals stand at the top and left.
-
-    All pictures are of the class ``label``, the first by default, and have the same noise.
-    """
-    z = generator.latents(rows + columns, seed)
-    fine, coarse = z[:rows, None], z[None, rows:]
-    vectors = _vector(generator, label)
+def style_mixing(generator: ConditionalGenerator, walk: Walk) -> Grid:
+    """Layers before ``cut`` take z of the column, the others z of the row; the originals stand at the top and left. All
+    pictures are of one class and have the same noise."""
+    z = generator.latents(walk.rows + walk.steps, walk.seed)
+    fine, coarse = z[: walk.rows, None], z[None, walk.rows :]
+    vectors = _one_class(generator, walk)
     mixed, top, left = (
-        draw_grid(generator, points, vectors, seed, "all", truncation)
-        for points in (_mixed(generator, coarse, fine, cut), coarse, fine)
+        draw_grid(generator, points, vectors, walk.seed, "all", walk.truncation)
+        for points in (_mixed(generator, coarse, fine, walk.cut), coarse, fine)
     )
     corner = torch.ones_like(top[:, :1])
     pictures = torch.cat([torch.cat([corner, top], 1), torch.cat([left, mixed], 1)])
-    return Grid(pictures, ["coarse from", *[""] * rows], ["fine from", *[""] * columns])
+    return Grid(pictures, ["coarse from", *[""] * walk.rows], ["fine from", *[""] * walk.steps])
 
 
-def class_mixing(
-    generator: ConditionalGenerator,
-    classes: Sequence[str] | None = None,
-    cut: int = 2,
-    seed: int = 0,
-    truncation: float = 1.0,
-) -> Grid:
+def class_mixing(generator: ConditionalGenerator, walk: Walk) -> Grid:
     """Layers before ``cut`` get the class of the column, the others that of the row; one z and one noise for all.
 
     On the diagonal stand the classes themselves, by default the first six.
     """
-    names = list(classes or generator.classes[:6])
+    names = list(walk.classes or generator.classes[:6])
     one = generator.vectors_of(names)
-    vectors = _mixed(generator, one[None], one[:, None], cut)
-    z = generator.latents(1, seed)[None]
-    pictures = draw_grid(generator, z, vectors, seed, "all", truncation)
+    vectors = _mixed(generator, one[None], one[:, None], walk.cut)
+    pictures = draw_grid(generator, generator.latents(1, walk.seed)[None], vectors, walk.seed, "all", walk.truncation)
     return Grid(pictures, [f"fine: {name}" for name in names], [f"coarse: {name}" for name in names])
-
-
-def _vector(generator: ConditionalGenerator, label: str | None) -> Tensor | None:
-    """``(1, 1, K)`` of a class, the first by default; None where there are none."""
-    names = [label] if label is not None else generator.classes[:1]
-    return generator.vectors_of(names)[None] if names else None
 
 
 # --- walks ----------------------------------------
@@ -180,11 +174,8 @@ def slerp(start: Tensor, end: Tensor, amount: float | Tensor) -> Tensor:
     """Spherical interpolation between vectors ``(..., D)``; lengths are interpolated too.
 
     Gaussian vectors in many dimensions have nearly equal lengths, about √D. The straight line between two of them runs
-    through short vectors, which a generator has hardly seen; the arc does not.
-
-    Args:
-        start, end: the vectors.
-        amount: 0 gives ``start``, 1 gives ``end``; a tensor is broadcast against ``(..., 1)``.
+    through short vectors, which a generator has hardly seen; the arc does not. ``amount`` 0 gives ``start``, 1 gives
+    ``end``; a tensor is broadcast against ``(..., 1)``.
     """
     first, second = (x.norm(dim=-1, keepdim=True) for x in (start, end))
     amount = torch.as_tensor(amount, dtype=start.dtype, device=start.device)
@@ -204,38 +195,10 @@ def way(start: Tensor, end: Tensor, steps: int, spherical: bool) -> Tensor:
     return slerp(start, end, amounts) if spherical else torch.lerp(start, end, amounts)
 
 
-@dataclass(frozen=True)
-class Walk:
-    """What to draw; a grid takes from it what it knows.
-
-    On which way: ``spherical`` on an arc, or straight. None: z on an arc, since Gaussian vectors have nearly one
-    length, class vectors straight.
-    """
-
-    classes: tuple[str, ...] = ()  # names; empty takes the generator's own, from the first on
-    steps: int = 8  # columns
-    rows: int = 4
-    seed: int = 0  # of z and noise
-    truncation: float = 1.0  # see ConditionalGenerator.draw
-    spherical: bool | None = None
-    fresh_noise: bool = False  # new noise maps for every picture, as published
-    cut: int = 2  # coarse layers where layers are mixed
-    reach: float | None = None  # of the shifts; None for 1 in z and 0.1 in class vectors, as published
-
-    def __post_init__(self) -> None:
-        if self.steps < 2 or self.rows < 1:
-            raise CourseError(f"a walk needs two steps and one row at least, not {self.steps} and {self.rows}.")
-
-    @property
-    def label(self) -> str | None:
-        """The one class to stay in; None for the generator's first, or where it has none."""
-        if len(self.classes) > 1:
-            raise CourseError(f"this picture shows one class, not {len(self.classes)}: name one.")
-        return self.classes[0] if self.classes else None
-
-    def draw(self, generator: ConditionalGenerator, z: Tensor, vectors: Tensor | None, share: str = "row") -> Tensor:
-        share = "none" if self.fresh_noise else share
-        return draw_grid(generator, z, vectors, self.seed, share, self.truncation)
+def _walked(
+    generator: ConditionalGenerator, walk: Walk, z: Tensor, vectors: Tensor | None, share: str = "row"
+) -> Tensor:
+    return draw_grid(generator, z, vectors, walk.seed, "none" if walk.fresh_noise else share, walk.truncation)
 
 
 def _positions(steps: int) -> list[str]:
@@ -244,38 +207,39 @@ def _positions(steps: int) -> list[str]:
 
 def _between_classes(generator: ConditionalGenerator, walk: Walk, both: bool) -> Grid:
     """From class to class. Every row has one z; with ``both``, rows go from one z to another, with one noise."""
-    names = walk.classes or tuple(generator.classes[:2])
+    names = walk.classes or generator.classes[:2]
     if len(names) != 2:
+        example = ",".join(generator.classes[:2]) or "first,second"
         raise CourseError(
-            f"this walk goes between two classes, not {len(names)}: name two, for example "
-            f"--classes {','.join(generator.classes[:2]) or 'first,second'}."
+            f"this walk goes between two classes, not {len(names)}: name two, for example --classes {example}."
         )
     vectors = way(*generator.vectors_of(names), walk.steps, bool(walk.spherical))[None]
     columns = [names[0], *_positions(walk.steps)[1:-1], names[1]]
     if not both:
         z = generator.latents(walk.rows, walk.seed)[:, None]
-        return Grid(walk.draw(generator, z, vectors), [], columns)
+        return Grid(_walked(generator, walk, z, vectors), [], columns)
     z = way(*generator.latents(2, walk.seed), max(2, walk.rows), walk.spherical is not False)[:, None]
-    return Grid(walk.draw(generator, z, vectors, "all"), [f"z {name}" for name in _positions(len(z))], columns)
+    rows = [f"z {name}" for name in _positions(len(z))]
+    return Grid(_walked(generator, walk, z, vectors, "all"), rows, columns)
 
 
 def _noise_walk(generator: ConditionalGenerator, walk: Walk) -> Grid:
     """From one z to another inside a class; every row has a pair of its own."""
     start, end = generator.latents(2 * walk.rows, walk.seed).unflatten(0, (walk.rows, 2)).unbind(1)
     z = way(start, end, walk.steps, walk.spherical is not False)
-    return Grid(walk.draw(generator, z, _vector(generator, walk.label)), [], _positions(walk.steps))
+    return Grid(_walked(generator, walk, z, _one_class(generator, walk)), [], _positions(walk.steps))
 
 
 def _random_samples(generator: ConditionalGenerator, walk: Walk) -> Grid:
     """Nothing but chance: every picture of the class has a z and noise of its own."""
     z = generator.latents(walk.rows * walk.steps, walk.seed).unflatten(0, (walk.rows, walk.steps))
-    return Grid(walk.draw(generator, z, _vector(generator, walk.label), "none"))
+    return Grid(_walked(generator, walk, z, _one_class(generator, walk), "none"))
 
 
 def _shift(generator: ConditionalGenerator, walk: Walk, of_class: bool) -> Grid:
     """The same number, from −reach to reach, is added to every coordinate of z or of the class vector."""
     reach = (0.1 if of_class else 1.0) if walk.reach is None else walk.reach
-    z, vectors = generator.latents(walk.rows, walk.seed)[:, None], _vector(generator, walk.label)
+    z, vectors = generator.latents(walk.rows, walk.seed)[:, None], _one_class(generator, walk)
     amounts = torch.linspace(-reach, reach, walk.steps)
     if not of_class:
         z = z + amounts[:, None]
@@ -283,24 +247,20 @@ def _shift(generator: ConditionalGenerator, walk: Walk, of_class: bool) -> Grid:
         raise CourseError(f"{generator.name} has no classes to shift: choose another checkpoint.")
     else:
         vectors = vectors + amounts[None, :, None]
-    return Grid(walk.draw(generator, z, vectors), [], [f"{amount:+.2g}" for amount in amounts.tolist()])
+    return Grid(_walked(generator, walk, z, vectors), [], [f"{amount:+.2g}" for amount in amounts.tolist()])
 
 
 KINDS: dict[str, Callable[[ConditionalGenerator, Walk], Grid]] = {
-    "class-grid": lambda generator, walk: class_grid(generator, walk.classes, walk.steps, walk.seed, walk.truncation),
-    "truncation": lambda generator, walk: truncation_sweep(
-        generator, walk.classes, [index / (walk.steps - 1) for index in range(walk.steps)], walk.rows, walk.seed
-    ),
-    "mixing": lambda generator, walk: style_mixing(
-        generator, walk.label, walk.rows, walk.steps, walk.cut, walk.seed, walk.truncation
-    ),
-    "class-mixing": lambda generator, walk: class_mixing(generator, walk.classes, walk.cut, walk.seed, walk.truncation),
-    "class": lambda generator, walk: _between_classes(generator, walk, both=False),
+    "class-grid": class_grid,
+    "truncation": truncation_sweep,
+    "mixing": style_mixing,
+    "class-mixing": class_mixing,
+    "class": partial(_between_classes, both=False),
     "noise": _noise_walk,
-    "class-noise": lambda generator, walk: _between_classes(generator, walk, both=True),
+    "class-noise": partial(_between_classes, both=True),
     "random-z": _random_samples,
-    "z-shift": lambda generator, walk: _shift(generator, walk, of_class=False),
-    "class-shift": lambda generator, walk: _shift(generator, walk, of_class=True),
+    "z-shift": partial(_shift, of_class=False),
+    "class-shift": partial(_shift, of_class=True),
 }
 """Name → what draws it."""
 

@@ -6,6 +6,7 @@ A folder's scores are computed once for each checkpoint, and drawn over training
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from ..data.image_set import ImageSet, regroup
 from ..data.published import load
 from ..errors import CourseError
-from ..evaluation.class_scores import INTRA_CLASS_MEAN, class_wise, feature_scores
+from ..evaluation.class_scores import FRECHET, INTRA_CLASS_MEAN, KERNEL, class_wise, feature_scores
 from ..evaluation.distances import inception_score
 from ..evaluation.features import FeatureNetwork, feature_network, real_features
 from ..figures import COLOURS, MARKERS, new_figure
@@ -39,13 +40,11 @@ class Scores:
 
 
 def match_classes(data: ImageSet, generator: ConditionalGenerator, only: Sequence[str] = ()) -> ImageSet:
-    """The pictures of the generator's classes, with ``labels["class"]`` in its order.
+    """The pictures of the generator's classes, with ``labels["class"]`` in its order; all pictures as one class for a
+    generator without classes.
 
-    Args:
-        data: with a label whose values are the names of the classes, such as ``class`` of a folder or ``kind`` of the
-            avatars; a CourseError where it has none, or none of their pictures.
-        generator: without classes all pictures are taken for one class.
-        only: leaves out all other classes; for a generator without classes, pictures of other values.
+    ``data`` needs a label whose values are the names of the classes, such as ``class`` of a folder or ``kind`` of the
+    avatars, and pictures of them. ``only`` leaves out all other classes, or pictures of other values.
     """
     names = list(only) or generator.classes
     if generator.classes:
@@ -67,20 +66,13 @@ def match_classes(data: ImageSet, generator: ConditionalGenerator, only: Sequenc
 
 
 def score_generator(
-    generator: ConditionalGenerator,
-    data: ImageSet,
-    network: FeatureNetwork,
-    samples: int | None = None,
-    seed: int = 0,
+    generator: ConditionalGenerator, data: ImageSet, network: FeatureNetwork, samples: int | None = None, seed: int = 0
 ) -> Scores:
-    """Draws as many pictures of each class as there are real ones and compares the two sets.
+    """Draws as many pictures of each class as there are real ones, or ``samples``, without truncation, and compares the
+    two sets, seen through ``network``.
 
-    Args:
-        generator: that is scored; no truncation.
-        data: held-out real pictures, of :func:`match_classes`. They are brought to the generator's size.
-        network: what both are seen through; real features are cached.
-        samples: generated pictures a class instead.
-        seed: of z and noise.
+    ``data`` are held-out real pictures, of :func:`match_classes`. They are brought to the generator's size, and their
+    features are cached. ``seed`` is that of z and noise.
     """
     names, labels = data.classes["class"], data.labels["class"]
     counts = labels.bincount(minlength=len(names))
@@ -95,18 +87,17 @@ def score_generator(
     order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(seed))
     splits = 10 if len(pictures) >= 1000 else 1
     together["Inception score"], _ = inception_score(network.probabilities(pictures)[order], splits)
+    least = torch.minimum(counts, wanted).tolist()
+    few = [name for name, count in zip(names, least, strict=True) if count <= NEIGHBOURS]
     found: dict[str, dict[str, float]] = {}
-    left_out: list[str] = []
-    if generator.classes:
-        enough = (torch.minimum(counts, wanted) > NEIGHBOURS).tolist()
-        left_out = [name for name, kept in zip(names, enough, strict=True) if not kept]
-        if any(enough):
-            found = class_wise(real, fake, labels, drawn, names, feature_scores, NEIGHBOURS + 1)
-    mean = found.pop(INTRA_CLASS_MEAN, {})
+    if generator.classes and len(few) < len(names):
+        found = class_wise(real, fake, labels, drawn, names, feature_scores, NEIGHBOURS + 1)
+    mean, left_out = found.pop(INTRA_CLASS_MEAN, {}), few if generator.classes else []
     return Scores(together, found, mean, left_out, {"real": len(real), "generated": len(fake)})
 
 
-PANELS = (("Fréchet distance",), ("kernel distance",), ("precision", "recall"), ("density", "coverage"))
+PANELS = ((FRECHET,), (KERNEL,), ("precision", "recall"), ("density", "coverage"))
+"""What is drawn and told."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +113,8 @@ class Evaluation:
 
 
 def find_checkpoints(place: str | Path) -> list[tuple[Card, Path]]:
-    """Cards of generators, earliest training step first, with the folder that they lie in.
-
-    ``place`` is a folder, or one checkpoint as :func:`course_lib.generation.open_generator` takes it; a CourseError
-    says where there is none.
-    """
+    """Cards of generators, earliest training step first, with their folder; ``place`` is a folder, or one checkpoint as
+    :func:`course_lib.generation.open_generator` takes it."""
     folder = Path(place).expanduser()
     if not folder.is_dir():
         stem, parent = checkpoint_place(place)
@@ -152,14 +140,10 @@ def score_folder(
     """Scores every checkpoint of ``place`` that ``out/scores.json`` does not know yet, and draws ``out/scores.png``.
 
     The file is written after each checkpoint, so an interrupted run goes on where it stopped; a checkpoint is scored
-    again when its weights or the real pictures (their content, not their place) have changed. ``tell`` gets one line
-    for each. ``network`` stands in for the one that ``evaluation`` names.
-
-    Returns:
-        What the file holds: ``evaluation``, and for each checkpoint its hash, step and :class:`Scores`.
-
-    Raises:
-        CourseError: no checkpoints, no such data, or scores in ``out`` against something else.
+    again when its weights or the real pictures (their content, not their place) have changed. Scores in ``out`` against
+    something else are refused. ``tell`` gets one line for each checkpoint. ``network`` stands in for the one that
+    ``evaluation`` names. Returns what the file holds: ``evaluation``, and for each checkpoint its hash, step and
+    :class:`Scores`.
     """
     checkpoints = find_checkpoints(place)
     record = _open_record(out / "scores.json", evaluation)
@@ -200,7 +184,7 @@ def _open_record(path: Path, evaluation: Evaluation) -> dict[str, Any]:
 
 def _line(name: str, entry: dict[str, Any]) -> str:
     together, mean = entry["together"], entry["mean"]
-    shown = "Fréchet distance", "kernel distance", "precision", "recall", "density", "coverage"
+    shown = [score for panel in PANELS for score in panel]
     parts = [f"{score} {together[score]:.3g}" + (f" ({mean[score]:.3g})" if mean else "") for score in shown]
     return f"{name}, step {entry['steps']}: " + ", ".join(parts)
 
@@ -211,19 +195,18 @@ def _score_curves(record: dict[str, Any], names: list[str]) -> Figure:
     steps = [entry["steps"] for entry in entries]
     figure, panels = new_figure(9.0, 6.0, columns=2, rows=2)
     for axes, scores in zip(panels, PANELS, strict=True):
-        number = 0
-        for score in scores:
-            for kind, key, style in (("all", "together", "-"), ("class mean", "mean", "--")):
-                if all(score in entry[key] for entry in entries):
-                    label = f"{score}, {kind}" if len(scores) > 1 else kind
-                    values = [entry[key][score] for entry in entries]
-                    colour, marker = COLOURS[number], MARKERS[number]
-                    axes.plot(steps, values, style, color=colour, marker=marker, markersize=5, label=label)
-                    number += 1
+        looks = zip(COLOURS, MARKERS, strict=False)
+        for score, (kind, key, style) in product(scores, (("all", "together", "-"), ("class mean", "mean", "--"))):
+            if all(score in entry[key] for entry in entries):
+                values, label = (
+                    [entry[key][score] for entry in entries],
+                    f"{score}, {kind}" if len(scores) > 1 else kind,
+                )
+                colour, marker = next(looks)
+                axes.plot(steps, values, style, color=colour, marker=marker, markersize=5, label=label)
         axes.set(xlabel="training step", title=" and ".join(scores))
         axes.legend(frameon=False, fontsize=8, loc="best" if len(steps) < 50 else "upper right")
     settings = record["evaluation"]
-    figure.suptitle(
-        f"{settings['features']} features, {Path(settings['dataset']).name}, {settings['part']} part", fontsize=10
-    )
+    title = f"{settings['features']} features, {Path(settings['dataset']).name}, {settings['part']} part"
+    figure.suptitle(title, fontsize=10)
     return figure

@@ -267,15 +267,21 @@ class HyperGenerator(nn.Module):
         return self.source.synthesis if self.own is None else self.own
 
     def modulation(self, labels: Tensor) -> Modulation:
-        """Finished kernels of class indices ``(N,)`` or class vectors ``(N, width)``: compute them once where no
-        gradient is needed, and draw many times."""
+        """Finished kernels of class indices ``(N,)``, class vectors ``(N, width)``, or one a block, ``(N, blocks,
+        width)``: compute them once where no gradient is needed, and draw many times."""
         vectors = self.classes(labels) if labels.ndim == 1 else labels
-        kernels, biases = [], []
-        for conv, head in zip(self.convs, self.heads, strict=True):
-            gain, shift, bias = head(vectors)
+        kernels, biases, styles = [], [], None
+        for index, (conv, head) in enumerate(zip(self.convs, self.heads, strict=True)):
+            # The first block has one convolution, every other one two.
+            gain, shift, bias = head(vectors if vectors.ndim == 2 else vectors[:, (index + 1) // 2])
             kernels.append(conv.kernels(gain, shift))
             biases.append(conv.bias + bias)
-        return Modulation(kernels, biases, None if self.style_head is None else self.style_head(vectors))
+        if self.style_head is not None and vectors.ndim == 2:
+            styles = self.style_head(vectors)
+        elif self.style_head is not None:
+            parts = [self.style_head(one)[:, block] for block, one in enumerate(vectors.unbind(1))]
+            styles = torch.stack(parts, 1)
+        return Modulation(kernels, biases, styles)
 
     def features(
         self, w: Tensor, modulation: Modulation, noise: Sequence[Tensor], sizes: Sequence[int] | None = None
