@@ -129,8 +129,8 @@ def encode_mirrored(encode: Callable[[Tensor], Tensor], batches: Iterable[Tensor
 def gaussian_codes(latent: Tensor, dims: int, rounds: int = 60, seed: int = 0) -> Tensor:
     """Codes ``(N, dims)`` of latents ``(N, D)`` that are distributed like N(0, I), neighbours staying neighbours.
 
-    Principal components are bent until they are normal: every coordinate is replaced by the normal quantile of its
-    rank, then all are turned by a random rotation, and so on. Source: Laparra et al. 2011, "Iterative Gaussianization".
+    In every round each coordinate of the principal components is replaced by the normal quantile of its rank, then all
+    are turned by a random rotation. Source: Laparra et al. 2011, "Iterative Gaussianization".
     """
     draws, centred = torch.Generator().manual_seed(seed), latent.double() - latent.double().mean(0)
     values, directions = torch.linalg.eigh(centred.T @ centred / len(centred))
@@ -151,28 +151,17 @@ class GANSchedule:
     """Schedule, rates and weights.
 
     A GAN from scratch needs millions of pictures. Here the generator first learns to decode known codes (Bojanowski et
-    al. 2018 train a generator so, without a discriminator), and keeps a little of that loss beside the discriminator's
-    (Larsen et al. 2016), so that nothing of the data is forgotten.
-
-    Attributes:
-        decode: steps in which the generator only decodes known codes.
-        lead: how many of these, the last ones, the discriminator already trains.
-        decode_rate: Adam's learning rate of the generator in these steps.
-        rate, critic_rate: later, and that of the discriminator. Over the last 30 % of the run both fall to zero.
-        reconstruction: weight of the decoding error beside the adversarial loss.
-        code_noise: share of fresh noise in a code, as a standard deviation: codes are points, and the generator must
-            fill what is between.
-        averaging: decay of the generator's moving average.
+    al. 2018), and keeps a little of that loss beside the discriminator's (Larsen et al. 2016).
     """
 
-    decode: int = 1500
-    lead: int = 200
-    decode_rate: float = 4e-3
-    rate: float = 2e-3
+    decode: int = 1500  # steps in which the generator only decodes known codes
+    lead: int = 200  # how many of these, the last ones, the discriminator already trains
+    decode_rate: float = 4e-3  # Adam's learning rate of the generator in these steps
+    rate: float = 2e-3  # later
     critic_rate: float = 2e-3
-    reconstruction: float = 2.0
-    code_noise: float = 0.3
-    averaging: float = 0.998
+    reconstruction: float = 2.0  # weight of the decoding error beside the adversarial loss
+    code_noise: float = 0.3  # fresh noise in a code, as a standard deviation: it fills what is between the points
+    averaging: float = 0.998  # decay of the generator's moving average
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,9 @@ from dataclasses import asdict, replace
 
 from torch import Tensor, nn
 
+from ..bn_transfer import transfer as bn
 from ..bn_transfer.propagation import BN_KIND, bn_transfer_tensors, transfer_config
-from ..bn_transfer.transfer import (
-    PropagationMethod,
-    PropagationSettings,
-    draw_new_classes,
-    make_networks,
-    new_class_data,
-    recalibrate_batchnorm,
-    similar_mixtures,
-    with_old,
-)
+from ..bn_transfer.transfer import PropagationMethod, PropagationSettings, similar_mixtures, with_old
 from ..data.avatars import NEW_KINDS, kind_classes, load_kinds
 from ..evaluation.class_scores import ACCURACY, FRECHET, KERNEL, ClassScores
 from ..evaluation.features import Judge
@@ -25,14 +17,7 @@ from ..training.files import Card, load_card, load_weights, save_weights
 from ..training.method import History
 from .recipe import Contender, Job, Look, compare, data_hash, on_held_out, publish, publish_comparison
 
-__all__ = [
-    "COMPARISON",
-    "SOURCE",
-    "TUNED",
-    "comparison_lines",
-    "train_bn_transfer_comparison",
-    "train_transfer",
-]
+__all__ = ["COMPARISON", "SOURCE", "TUNED", "comparison_lines", "train_bn_transfer_comparison", "train_transfer"]
 
 SOURCE, SHIPPED, COMPARISON = "avatar-biggan", "avatar-bn-transfer", "avatar-bn-transfer-comparison"
 
@@ -71,16 +56,16 @@ def comparison_lines(
         every: bool = False,
     ) -> Contender:
         def build(seed: int) -> tuple[PropagationMethod, Look]:
-            data = new_class_data(source, kind_classes(NEW_KINDS, per_class, seed).part("train"), codes)
+            data = bn.new_class_data(source, kind_classes(NEW_KINDS, per_class, seed).part("train"), codes)
             begin = with_old(source, old, seed) if old else source
             mixtures = similar_mixtures(begin, data.latents, data.labels)
 
             def look(network: nn.Module, stop: int) -> tuple[Tensor, dict[str, float]]:
-                drawn, _ = draw_new_classes(recalibrate_batchnorm(network), source.space, 30, seed)
+                drawn, _ = bn.draw_new_classes(bn.recalibrate_batchnorm(network), source.space, 30, seed)
                 return drawn, held.mean(drawn, held.asked(30))
 
             return PropagationMethod(
-                data, *make_networks(begin, settings, mixtures, seed), settings, source.space
+                data, *bn.make_networks(begin, settings, mixtures, seed), settings, source.space
             ), look
 
         places = longer if settings.schedule is _LONGER else stops
@@ -127,21 +112,21 @@ def train_transfer(job: Job) -> Card:
     seed_everything(job.seed)
     device, job = job.profile.device, replace(job, precision="bf16-mixed")
     source, judge, data = SourceModel.load(SOURCE, device), Judge.load().to(device), kind_classes(NEW_KINDS)
-    known = new_class_data(source, data.part("train"), load_codes(SOURCE))
+    known = bn.new_class_data(source, data.part("train"), load_codes(SOURCE))
     steps = job.steps or job.profile.pick(quick=4, cpu=4000, gpu=30000)
     schedule = replace(_SCHEDULE, decode=steps // 5, lead=steps // 40, rate=3e-4, averaging=0.999)
     settings = replace(TUNED["propagation, both stages"], batch_size=48, schedule=schedule, ft_from=steps // 10)
-    networks = make_networks(source, settings, similar_mixtures(source, known.latents, known.labels), job.seed)
+    networks = bn.make_networks(source, settings, similar_mixtures(source, known.latents, known.labels), job.seed)
     method = PropagationMethod(known, *networks, settings, source.space)
 
     def score(network: nn.Module, part: str, seed: int) -> tuple[dict[str, float], ClassScores]:
         held = ClassScores(data.part(part), judge)
-        return held.mean(draw_new_classes(network, source.space, 100, seed)[0], held.asked(100)), held
+        return held.mean(bn.draw_new_classes(network, source.space, 100, seed)[0], held.asked(100)), held
 
     stops, folder = sorted({settings.ft_from, *(steps * part // 10 for part in range(2, 11))}), job.work / SHIPPED
     for stop in stops:
         history = replace(job, steps=stop).run(SHIPPED, method, settings.batch_size, stop)
-        network = recalibrate_batchnorm(history.averaged["generator"])
+        network = bn.recalibrate_batchnorm(history.averaged["generator"])
         if not (folder / f"step-{stop}.json").is_file():
             found, _ = score(network, "val", job.seed)
             save_weights(network.state_dict(), Card(f"step-{stop}", BN_KIND, {}, metrics=found), folder, bits=32)

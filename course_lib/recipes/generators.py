@@ -109,14 +109,10 @@ class ALAEMethod(LogisticMethod):
     Published, from the first step on: the discriminator's step moves E and D, the generator's G and F, and the
     reciprocity step E, G and F. Here E and G first learn to give real latents back, while F learns codes as the other
     generators do; a quarter of each later batch keeps that error, so that a person stays who it is.
-
-    Attributes:
-        redrawing: weight of the error of G(E(x)) beside reciprocity.
-        small_styles: weight of the mean square of E's styles.
     """
 
-    redrawing = 20.0
-    small_styles = 1e-3
+    redrawing = 20.0  # weight of the error of G(E(x)) beside reciprocity
+    small_styles = 1e-3  # weight of the mean square of E's styles
 
     def __init__(
         self,
@@ -196,8 +192,8 @@ def _kinds_data(job: Job, space: LatentSpace, dims: int) -> GANData:
 
 
 def people_data(space: LatentSpace, dims: int, each: int = 0) -> tuple[ImageSet, GANData]:
-    """The people of three styles, the other three being targets near by, and what a GAN with codes of length
-    ``dims`` learns from their training part and ``each`` fresh people of each combination of attributes besides."""
+    """People of three styles, and what a GAN with codes of length ``dims`` learns from their training part and ``each``
+    fresh people of each combination of attributes."""
     chosen, data = torch.tensor([list(STYLES).index(name) for name in SOURCE_STYLES]), load_people()
     data = data.subset(torch.isin(data.labels["domain"], chosen))
     parts = [space.encode_set(data.part("train"))]
@@ -226,8 +222,8 @@ def train_codes(job: Job) -> Card:
 
 
 def unseen_people() -> ImageSet:
-    """New people of the combinations and styles that StyleGAN and ALAE are trained on: what their samples are held
-    against. The test part would ask for combinations that were never shown."""
+    """New people of the combinations and styles that StyleGAN and ALAE are trained on, for scores; the test part would
+    ask for combinations that were never shown."""
     return fresh_people(1, 9, SOURCE_STYLES)
 
 
@@ -256,10 +252,8 @@ def score_samples(
 
 
 def class_accuracy(pictures: Tensor, part: ImageSet, judge: Judge) -> dict[str, float]:
-    """How often the judge sees the kind asked for, over all and in the worst kind, and how often on real pictures.
-
-    ``pictures`` are one for each of ``part``, which comes from :func:`old_kinds`, of its kind.
-    """
+    """How often the judge sees the kind asked for in ``pictures``, one for each of ``part``, of :func:`old_kinds`, over
+    all and in the worst kind, and how often on real pictures."""
     names, labels = part.classes["class"], part.labels["class"]
     every = torch.tensor([part.classes["kind"].index(name) for name in names])[labels]
     real = judge.predict(torch.cat(list(part.batches(250))), "kind") == every

@@ -47,8 +47,8 @@ SHOWN = (OURS, "both, random start", "all weights", "hyper-modulation", "random 
 class ConditionalStyleGAN(StyleGAN):
     """The usual way, as a baseline: the class enters through the mapping network, and all weights may train.
 
-    A one-hot class beside z, through a linear layer, is a row of a table that is added to that layer's output: this is
-    how it is written here. Another row moves the style itself, so that classes part early in training too.
+    A row of a table is added to the first layer's output, as if the class stood one-hot beside z; another moves the
+    style itself, so that classes part early in training too.
     """
 
     def __init__(self, config: StyleGANConfig, classes: int):
@@ -67,7 +67,7 @@ class ConditionalStyleGAN(StyleGAN):
         return network
 
     def groups(self, rate: float, class_rate: float) -> list[dict[str, Any]]:
-        """What trains, for an optimiser; ``class_rate`` is the factor of the mapping network's learning rate."""
+        """What trains; ``class_rate`` is the factor of the mapping network's learning rate."""
         tables = [self.inputs.weight, self.offsets.weight]
         fast = [p for p in self.synthesis.parameters() if p.requires_grad] + tables
         return [{"params": fast}, {"params": list(self.mapping.parameters()), "lr": class_rate * rate}]
@@ -86,21 +86,15 @@ class ConditionalStyleGAN(StyleGAN):
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to learn new classes.
-
-    Attributes:
-        meaning: in words.
-        generator: ``hyper``, ``aligned`` (a self-aligned hyper generator is handed over), ``fine-tune`` or ``scratch``.
-        options: of :class:`HyperGenerator`, or of the hand-over from self-alignment.
-        settings: of :class:`HyperModulationMethod`.
-    """
+    """One way to learn new classes."""
 
     meaning: str
-    generator: str = "hyper"
-    options: dict[str, Any] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
+    generator: str = "hyper"  # or ``aligned`` (a self-aligned one is handed over), ``fine-tune``, ``scratch``
+    options: dict[str, Any] = field(default_factory=dict)  # of HyperGenerator, or of the hand-over from self-alignment
+    settings: dict[str, Any] = field(default_factory=dict)  # of HyperModulationMethod
 
 
+_BOTH = {"class_styles": True, "finetune": True}
 VARIANTS = {
     "hyper-modulation": Variant("frozen source, heads that begin as the source"),
     "self-aligned": Variant("random heads after self-alignment", "aligned", {"spread": 1.0}),
@@ -110,10 +104,8 @@ VARIANTS = {
     "contrastive": Variant("with the contrastive term", settings={"contrastive": 0.01}),
     "fine-tuned copies": Variant("copies of constant, noise, styles and to-RGB train too", options={"finetune": True}),
     "class styles": Variant("an offset of the style for each class (ours)", options={"class_styles": True}),
-    "class styles and copies": Variant("both", options={"class_styles": True, "finetune": True}),
-    "both, random start": Variant(
-        "the same from random heads", options={"class_styles": True, "finetune": True, "start": "random"}
-    ),
+    "class styles and copies": Variant("both", options=_BOTH),
+    "both, random start": Variant("the same from random heads", options={**_BOTH, "start": "random"}),
     "all weights": Variant("all weights train, class through the mapping network", "fine-tune"),
     "from scratch": Variant("no source: both networks begin at random", "scratch"),
 }
@@ -130,7 +122,7 @@ def build_variant(
     aligned: HyperGenerator | None = None,
     **settings: Any,
 ) -> HyperModulationMethod:
-    """The training of one variant, ready for :func:`course_lib.training.train`.
+    """The training of one variant, ready for :func:`course_lib.training.train`; a CourseError where there is none.
 
     Args:
         name: key of :data:`VARIANTS`.
@@ -139,9 +131,6 @@ def build_variant(
         schedule, settings: common to all variants.
         seed, width: of the weights that begin at random, and of the class vector.
         aligned: a self-aligned generator with one class, for ``self-aligned``.
-
-    Raises:
-        CourseError: there is no such variant, or no aligned generator for the one that needs it.
     """
     if name not in VARIANTS:
         raise CourseError(f"there is no variant {name!r}: choose among {', '.join(VARIANTS)}.")
@@ -165,8 +154,7 @@ def build_variant(
 def train_hypermod(job: Job) -> Card:
     """Hyper-modulation of the people's generator with all training pictures of the six kinds.
 
-    Full heads, copies of what surrounds the convolutions, and class styles, without which the classes share their
-    colours. A weaker penalty and less noise than in the comparison let the discriminator see the texture of planets.
+    A weaker penalty and less noise than in the comparison let the discriminator see the texture of planets.
     """
     seed_everything(job.seed)
     device, names = job.profile.device, list(KINDS_LEARNED)
@@ -199,8 +187,7 @@ def train_hypermod(job: Job) -> Card:
 def train_hypermod_comparison(job: Job) -> Card:
     """Every variant at 50 pictures a class, and some at 10 and 200, over three seeds; the seed chooses pictures too.
 
-    Scores at each stop are those of :class:`ClassScores` on val and test together. Self-alignment is done once; its
-    seconds stand in the settings of ``self-aligned``.
+    Self-alignment is done once; its seconds stand in the settings of ``self-aligned``.
     """
     job = replace(job, precision="bf16-mixed")
     device, names = job.profile.device, list(KINDS_LEARNED)

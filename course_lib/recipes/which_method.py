@@ -45,21 +45,13 @@ Built = tuple[Method, Callable[[nn.Module, int, int], Tensor]]
 
 @dataclass(frozen=True)
 class Way:
-    """One method.
+    """One method."""
 
-    Attributes:
-        build: name of the method of :class:`Bench` that makes it.
-        option: what that method is called with.
-        batch_size: of a step.
-        stops: steps that take about 8, 16, 35 and 75 seconds of a busy core; the last one only for the near kind.
-        precision: as Fabric names it; small products gain nothing from half precision.
-    """
-
-    build: str
-    option: Any
+    build: str  # name of the method of Bench that makes it
+    option: Any  # what that method is called with
     batch_size: int
-    stops: tuple[int, ...]
-    precision: str = "bf16-mixed"
+    stops: tuple[int, ...]  # about 8, 16, 35 and 75 seconds of a busy core; the last one only for the near kind
+    precision: str = "bf16-mixed"  # small products gain nothing from half precision
 
 
 WAYS = {
@@ -73,8 +65,7 @@ WAYS = {
     "hyper-modulation": Way("hyper", "hyper-modulation", 32, (70, 160, 330, 640)),
     "Mind2Mind, ALAE": Way("mind", 0, 64, (300, 800, 2000, 4000), "32-true"),
 }
-"""Name → how it is run; from hyper-modulation to scratch these are variants of notebook 08. Where a run is scored, its
-learning rates have just fallen, as at the end of a run of that length."""
+"""Name → how it is run. Where a run is scored, its learning rates have just fallen, as at the end of such a run."""
 MAIN = tuple(WAYS)[:6]
 """Those that also get the far kind, and other numbers of pictures."""
 
@@ -87,15 +78,7 @@ def mirrored(data: ImageSet) -> ImageSet:
 
 
 class Bench:
-    """The frozen sources, and what a method makes of few pictures.
-
-    Each of :meth:`hyper`, :meth:`propagation`, :meth:`mind` and :meth:`flow` takes few pictures of one kind, its option
-    and a seed, and returns a method to train and a function that draws: trained network, number of pictures and seed →
-    ``(N, 3, S, S)`` on the CPU.
-
-    Args:
-        device: of everything.
-    """
+    """The frozen sources on one device, and what a method makes of few pictures of one kind, its option and a seed."""
 
     def __init__(self, device: str = "cpu"):
         self.device = device
@@ -104,7 +87,7 @@ class Bench:
         self.codes, self.judge = load_codes(), Judge.load().to(device)
 
     def build(self, way: str, few: ImageSet, seed: int) -> Built:
-        """What :data:`WAYS` says of ``way``."""
+        """A key of :data:`WAYS`."""
         return getattr(self, WAYS[way].build)(few, WAYS[way].option, seed)
 
     def hyper(self, few: ImageSet, variant: str, seed: int) -> Built:
@@ -145,11 +128,8 @@ class Bench:
         return method, draw
 
     def flow(self, few: ImageSet, companions: int, seed: int) -> Built:
-        """Notebooks 03 and 05: one flow for people and for the new kind, told apart by a label.
-
-        Its latents are main directions of the new kind, as for Mind2Mind. People keep it from learning few pictures by
-        heart at once, and make it a translator.
-        """
+        """Notebooks 03 and 05: one flow for people and for the new kind, told apart by a label, in main directions of
+        the new kind. People keep it from learning few pictures by heart at once, and make it a translator."""
         expert, new = LabelExpert(2), mirrored(few)
         people = load_people().part("train").where(style=COMPANION)
         order = torch.randperm(len(people), generator=torch.Generator().manual_seed(seed))[:companions]
@@ -260,11 +240,7 @@ def _costs(job: Job, bench: Bench, way: str) -> dict[str, float]:
 
 
 def train_which_method(job: Job) -> Card:
-    """All methods in the same seconds of one core.
-
-    Seconds are those of the method's own training. Metrics have what stands beside them: ``WAY: preparation seconds``
-    (encoding of pictures, codes, a start) and ``WAY: ms a sample``.
-    """
+    """All methods in the same seconds of training on one core; preparation and drawing stand beside them."""
     bench, held = Bench(job.profile.device), {}
     warm_up(job.profile.device)
     for kind in (NEAR, FAR):
