@@ -12,10 +12,7 @@ __all__ = ["CourseError", "explain", "progress_bar"]
 
 
 class CourseError(Exception):
-    """Bad input. The message is one sentence that says what is wrong and what to do about it.
-
-    The ``course`` command prints it without a traceback and exits with status 2.
-    """
+    """Bad input: one sentence that says what is wrong and what to do. ``course`` prints it alone, with status 2."""
 
 
 _ELSEWHERE = "make it writable, or set COURSE_RUNS (results) or COURSE_CACHE (rebuildable files) to another folder"
@@ -44,12 +41,9 @@ def explain(error: OSError) -> str:
 
 
 def progress_bar(shown: bool = True, **options: Any) -> Any:
-    """A tqdm bar that leaves nothing behind.
+    """A tqdm bar that leaves nothing behind, with the ``options`` of ``tqdm``.
 
-    Args:
-        shown: False never shows it. Otherwise it is shown where somebody watches: in a terminal or a notebook. The
-            variable ``TQDM_DISABLE``, which headless runs set, hides it there, too.
-        options: of ``tqdm``, such as ``total``, ``desc`` and ``unit``.
+    It is shown where somebody watches, in a terminal or a notebook, unless headless runs set ``TQDM_DISABLE``.
     """
     from tqdm.auto import tqdm
 

@@ -57,11 +57,7 @@ def show(figure: Figure, alt: str) -> None:
 
 
 def show_pictures(figure: Figure, alt: str) -> None:
-    """As :func:`show`, but as JPEG: for large grids of decoded pictures.
-
-    Such pictures have no flat areas, so that as PNG they take four times the room, which a notebook with many of them
-    does not have. Colour is not subsampled; progressive files are smaller, with the same pixels.
-    """
+    """As :func:`show`, but as JPEG: for large grids of decoded pictures, which as PNG take four times the room."""
     buffer = io.BytesIO()
     options = {"quality": 70, "subsampling": 0, "optimize": True, "progressive": True}
     figure.savefig(buffer, format="jpeg", pil_kwargs=options)
@@ -81,10 +77,7 @@ class LiveFigure:
 
 
 def show_bytes(content: bytes, alt: str, kind: str = "image/png", **options: Any) -> None:
-    """Displays a picture file, such as an animated PNG; ``kind`` is ``image/png`` or ``image/jpeg``, see :func:`show`.
-
-    ``options`` are those of ``IPython.display.display``.
-    """
+    """Displays a picture file of the ``kind`` ``image/png`` or ``image/jpeg``; ``options`` are those of ``display``."""
     from IPython.display import display
 
     if not alt.strip():
@@ -94,7 +87,7 @@ def show_bytes(content: bytes, alt: str, kind: str = "image/png", **options: Any
 
 
 def picture_html(content: bytes, alt: str, kind: str = "image/png") -> str:
-    """A picture file as an ``img`` element that holds all of it; ``runner.store.stored_picture`` reads it back."""
+    """A picture file as an ``img`` element that holds all of it; ``runner.session.stored_picture`` reads it back."""
     return f'<img alt="{html.escape(alt)}" src="data:{kind};base64,{base64.b64encode(content).decode()}">'
 
 
@@ -129,14 +122,12 @@ def picture_grid(
         zoom: 1 draws a picture 0.75 inch wide.
         labels: a line above every picture, row by row.
     """
-    rows = list(pictures)
-    columns = max(len(row) for row in rows)
+    rows, each = list(pictures), iter(labels or [])
     side, margin, line = 0.75 * zoom, 0.02 * zoom, 0.16 if labels else 0.0
-    each = iter(labels or [])
     left = 0.085 * max((len(line) for text in row_titles or [] for line in text.splitlines()), default=0) + 0.06
     lines = max((text.count("\n") for text in column_titles or []), default=0)
     top = (0.24 + 0.13 * lines if column_titles else 0.04) + (0.3 if title else 0.0)
-    width, height = left + columns * side, top + len(rows) * (side + line) + 0.04
+    width, height = left + side * max(map(len, rows)), top + len(rows) * (side + line) + 0.04
     figure = _LiteralFigure(figsize=(width, height), dpi=max(100, round(64 / side) if zoom <= 1 else 100))
     for r, row in enumerate(rows):
         for c, picture in enumerate(row):
@@ -171,16 +162,14 @@ def curves(lines: dict[str, tuple], x_label: str, y_label: str, title: str = "",
 
 
 def png_bytes(pictures: Tensor, columns: int | None = None, enlarge: int = 2, colours: int | None = None) -> bytes:
-    """PNG of pictures ``(N, 3, S, S)`` in [−1, 1] side by side; what a widget shows.
+    """PNG of pictures ``(N, 3, S, S)`` in [−1, 1]; what a widget shows.
 
     Args:
-        pictures: the pictures.
-        columns: pictures per row; all in one row by default.
+        pictures: the pictures, ``columns`` of them per row; all in one row by default.
         enlarge: whole-number factor, without smoothing.
         colours: so many at most, for a smaller file.
     """
-    columns = columns or len(pictures)
-    size = pictures.shape[-1]
+    columns, size = columns or len(pictures), pictures.shape[-1]
     sheet = np.full((-(-len(pictures) // columns) * (size + 2), columns * (size + 2), 3), 255, np.uint8)
     for k, picture in enumerate(pictures):
         y, x = divmod(k, columns)
@@ -200,10 +189,9 @@ def png_bytes(pictures: Tensor, columns: int | None = None, enlarge: int = 2, co
 
 
 def plane(side: int = 96, extent: float = 1.2) -> Tensor:
-    """Centres of ``side × side`` cells that tile the square [−extent, extent]².
+    """Centres of ``side × side`` cells that tile the square [−extent, extent]², ``(side * side, 2)``.
 
-    Returns:
-        ``(side * side, 2)``, row by row from the top left, so that ``values.view(side, side)`` is an upright picture.
+    They go row by row from the top left, so that ``values.view(side, side)`` is an upright picture.
     """
     ticks = ((torch.arange(side) + 0.5) / side * 2 - 1) * extent
     y, x = torch.meshgrid(-ticks, ticks, indexing="ij")
@@ -211,15 +199,8 @@ def plane(side: int = 96, extent: float = 1.2) -> Tensor:
 
 
 def density_pictures(density: Tensor, peak: float) -> Tensor:
-    """Densities as colours, dark for 0 and yellow for ``peak`` or more.
-
-    Args:
-        density: ``(..., S, S)``, 0 or larger; not-a-number is drawn as 0.
-        peak: the value that gets the brightest colour; one value for several pictures makes them comparable.
-
-    Returns:
-        ``(..., 3, S, S)`` in [−1, 1], float32.
-    """
+    """Densities ``(..., S, S)`` as pictures ``(..., 3, S, S)`` in [−1, 1], dark for 0 and not-a-number, yellow for
+    ``peak`` or more; one peak for several pictures makes them comparable."""
     level = (density.detach().nan_to_num(0.0) / peak).clamp(0, 1).cpu().numpy()
     colours = colormaps["viridis"](level)[..., :3]
     return torch.from_numpy(np.moveaxis(colours, -1, -3)).float() * 2 - 1
@@ -231,7 +212,7 @@ def animation(frames: Tensor, milliseconds: int = 400, hold: int = 1600, enlarge
     Args:
         frames: ``(T, N, 3, S, S)`` in [−1, 1]; the ``N`` pictures of a frame stand side by side.
         milliseconds, hold: duration of a frame, and of the last one.
-        enlarge: whole-number factor, without smoothing.
+        enlarge: as for :func:`png_bytes`.
     """
     sheets = [Image.open(io.BytesIO(png_bytes(pictures, enlarge=enlarge))) for pictures in frames]
     # One palette for all frames: a third of the size, and smooth densities have few colours anyway.
@@ -294,9 +275,7 @@ class Schematic:
 def schematic(low: Tensor, samples: Tensor) -> Figure:
     """Net2Net in one picture: source expert → flow ← residual, flow → target expert.
 
-    Args:
-        low: the input, ``(3, s, s)`` in [−1, 1].
-        samples: three or more translations, ``(N, 3, S, S)``; three are drawn.
+    With the input ``low (3, s, s)`` and the first three of its translations ``(N, 3, S, S)``.
     """
     drawn = Schematic(9.6, 3.3)
     drawn.picture(low, 0.2, 0.8, 1.0)
@@ -317,7 +296,7 @@ def schematic(low: Tensor, samples: Tensor) -> Figure:
 
 
 def reading_order(weights: Tensor, columns: int = 26) -> tuple[list[int], list[int]]:
-    """Rows and columns in the order that makes the map readable.
+    """Rows and columns of weights ``(new, old)`` in the order that makes the map readable.
 
     New classes that borrow alike stand together (average linkage of the rows' correlation). Of the old classes only the
     most used are kept, each below the new class that uses it most, so that strong entries lie near the diagonal.
@@ -331,22 +310,17 @@ def reading_order(weights: Tensor, columns: int = 26) -> tuple[list[int], list[i
 
         unit = torch.nn.functional.normalize(weights - weights.mean(1, keepdim=True))
         rows = leaves_list(linkage(unit.numpy(), "average", optimal_ordering=True)).tolist()
-    strength = weights.abs()
-    kept = strength.amax(0).argsort(descending=True)[:columns].tolist()
-    place = {row: position for position, row in enumerate(rows)}
-    owner = strength.argmax(0).tolist()
-    kept.sort(key=lambda column: (place[owner[column]], -strength[owner[column], column].item()))
+    best, owner = (one.tolist() for one in weights.abs().max(0))
+    kept = sorted(range(len(best)), key=lambda column: -best[column])[:columns]
+    kept.sort(key=lambda column: (rows.index(owner[column]), -best[column]))
     return rows, kept
 
 
 def borrowing_map(weights: Tensor, new: list[str], old: list[str], columns: int = 26, written: int = 3) -> Figure:
-    """Rows are new classes, columns the old classes that are used most; blue lends, orange is subtracted.
+    """Weights ``(len(new), len(old))``: rows are new classes, columns the old ones that are used most.
 
-    Args:
-        weights: ``(len(new), len(old))``, signed and finite.
-        new, old: names of the classes.
-        columns: number of old classes shown.
-        written: how many of each row's largest entries carry their number, so that colour is not the only carrier.
+    Blue lends, orange is subtracted; the ``written`` largest entries of each row carry their number, so that colour is
+    not the only carrier.
     """
     if tuple(weights.shape) != (len(new), len(old)):
         raise CourseError(f"{len(new)} new and {len(old)} old names do not fit weights of {tuple(weights.shape)}.")

@@ -20,7 +20,7 @@ from course_lib.runner.catalog import (
     parse_value,
     split_assignments,
 )
-from course_lib.runner.session import NotebookResult, portable, store_run, write_text_atomically
+from course_lib.runner.session import NotebookResult, portable, store_run
 
 
 @pytest.fixture
@@ -129,17 +129,17 @@ def test_stored_text_names_no_folder_of_this_machine():
     assert portable("nothing to change") == "nothing to change"
 
 
-def test_a_full_disk_leaves_the_old_file_and_nothing_half(tmp_path, monkeypatch):
-    path = tmp_path / "notebook.ipynb"
-    path.write_text("old")
+def test_a_full_disk_leaves_the_old_notebook_and_nothing_half(folder, monkeypatch):
+    notebook, names = Notebook(folder / "10_tenth.ipynb"), sorted(folder.iterdir())
+    before = notebook.path.read_bytes()
 
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("course_lib.runner.session.os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        write_text_atomically(path, "new")
-    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    monkeypatch.setattr("course_lib.training.files.os.fsync", full)
+    with pytest.raises(CourseError, match="no space left on the disk"):
+        store_run(notebook, NotebookResult("10_tenth", "Tenth", "ok"), "cpu")
+    assert notebook.path.read_bytes() == before and sorted(folder.iterdir()) == names
 
 
 def test_storing_refuses_a_notebook_that_changed_meanwhile(folder, tmp_path):

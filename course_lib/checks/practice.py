@@ -27,11 +27,9 @@ def time_to(answer: Callable[[float, list[float], list[float], float], float]) -
     for preparation in (0.0, 3.5):
         for level, after in ((2.5, 4.0), (0.9, 10.0), (0.6, 25.0)):
             found, wanted = float(answer(preparation, seconds, distances, level)), preparation + after
-            require(
-                abs(found - wanted) < 1e-9,
-                f"with {preparation} s of preparation the level {level} is reached after {wanted} s, not {found}",
-                "take the first stop whose distance is at most the level, and add what was computed before",
-            )
+            message = f"with {preparation} s of preparation the level {level} is reached after {wanted} s, not {found}"
+            hint = "take the first stop whose distance is at most the level, and add what was computed before"
+            require(abs(found - wanted) < 1e-9, message, hint)
         never = answer(preparation, seconds, distances, 0.1) == float("inf")
         hint = 'return float("inf") when no stop is good enough'
         require(never, "a level that is never reached must take infinitely long", hint)
@@ -60,11 +58,8 @@ def adapter(answer: type[nn.Module]) -> str:
     require(first != second, "add() gives two kinds the same number", "count the kinds")
     require(torch.equal(network(z, second), wanted), "the second kind does not begin as the source", "zero again")
     _train(network, z, second)
-    require(
-        torch.equal(network(z, first), kept(z, first)),
-        "the first kind moved while the second was trained",
-        "an offset of its own for each kind, which the others do not use",
-    )
+    hint = "an offset of its own for each kind, which the others do not use"
+    require(torch.equal(network(z, first), kept(z, first)), "the first kind moved while the second was trained", hint)
     return "source and earlier kinds stay to the bit, and one more kind costs one vector"
 
 
@@ -115,11 +110,9 @@ def positions(answer: Callable[[int, int, int, int, int, int], list[int]]) -> st
                 f"with {processes} processes and accumulation {accumulate} a position of step {step} is taken twice",
                 "count the batches of all processes that lie before this one",
             )
-            require(
-                taken == list(range(step * effective, (step + 1) * effective)),
-                f"step {step} does not take the positions that one process with a batch of {effective} takes",
-                "the slices of a step lie side by side: the next rank begins where the one before ends",
-            )
+            message = f"step {step} does not take the positions that one process with a batch of {effective} takes"
+            hint = "the slices of a step lie side by side: the next rank begins where the one before ends"
+            require(taken == list(range(step * effective, (step + 1) * effective)), message, hint)
     return "every step takes the same positions, however they are shared out"
 
 
@@ -174,16 +167,12 @@ def resume(answer: Training) -> str:
                 f"killed after {kill_at} steps and called again, it takes {job.calls} steps instead of {9 - kill_at}",
                 "store how many steps are done, and begin the loop there",
             )
-            require(
-                again is not None and torch.equal(again, whole),
-                "the weights of the resumed run have other bits",
-                "store the state of the optimiser as well, and draw the noise of step s from (seed, s) alone",
-            )
-        require(
-            _survives_half_a_file(job, home / "written.pt", whole),
-            "a crash while the file was written leaves a file that cannot be read",
-            "write under another name, then os.replace: it takes the old file's place in one step",
-        )
+            message = "the weights of the resumed run have other bits"
+            hint = "store the state of the optimiser as well, and draw the noise of step s from (seed, s) alone"
+            require(again is not None and torch.equal(again, whole), message, hint)
+        message = "a crash while the file was written leaves a file that cannot be read"
+        hint = "write under another name, then os.replace: it takes the old file's place in one step"
+        require(_survives_half_a_file(job, home / "written.pt", whole), message, hint)
     return "killed at two places and once while it wrote, it ends in the same bits"
 
 
@@ -218,11 +207,9 @@ def strict(answer: Callable[[nn.Module, Mapping[str, Tensor], Mapping[str, str]]
     wanted, mine = network().state_dict(), network()
     right = {old + kind: wanted[new + kind] for old, new in rules.items() for kind in ("weight", "bias")}
     answer(mine, dict(right), rules)
-    require(
-        all(torch.equal(mine.state_dict()[name], tensor) for name, tensor in wanted.items()),
-        "a file that fits is not loaded",
-        "replace the beginning of each name as rules says, then load_state_dict",
-    )
+    message = "a file that fits is not loaded"
+    hint = "replace the beginning of each name as rules says, then load_state_dict"
+    require(all(torch.equal(mine.state_dict()[name], tensor) for name, tensor in wanted.items()), message, hint)
     bias = "sub_layers.1.bias"
     for what, tensors, name in (
         ("a missing tensor", {name: tensor for name, tensor in right.items() if name != bias}, "bias"),

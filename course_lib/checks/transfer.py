@@ -33,16 +33,12 @@ def mixed(answer: Callable[[Tensor, Tensor, Tensor, float, int, int], Tensor]) -
     first, second, mean = torch.randn(3, 5), torch.randn(3, 5), torch.randn(1, 5)
     whole = answer(first, second, mean, 1.0, 2, 4)
     require_shape(whole, (3, 4, 5), "stack one style for each block along dimension 1")
-    require(
-        close(whole, torch.stack([first, first, second, second], 1), 1e-6),
-        "with psi = 1 and cut = 2, blocks 0 and 1 should have the first style and blocks 2 and 3 the second",
-        "blocks from number cut on take the second style",
-    )
-    require(
-        close(answer(first, second, mean, 0.0, 1, 4), mean[:, None].expand(3, 4, 5), 1e-6),
-        "with psi = 0 every style should be the mean style",
-        "truncation goes from the mean towards w, psi of the way, for both styles",
-    )
+    message = "with psi = 1 and cut = 2, blocks 0 and 1 should have the first style and blocks 2 and 3 the second"
+    hint = "blocks from number cut on take the second style"
+    require(close(whole, torch.stack([first, first, second, second], 1), 1e-6), message, hint)
+    message = "with psi = 0 every style should be the mean style"
+    hint = "truncation goes from the mean towards w, psi of the way, for both styles"
+    require(close(answer(first, second, mean, 0.0, 1, 4), mean[:, None].expand(3, 4, 5), 1e-6), message, hint)
     part = answer(first, second, mean, 0.7, 3, 4)[:, [0, 3]] - mean
     message = "with psi = 0.7 the distance to the mean is not 0.7 of what it was"
     require(close(part, 0.7 * (torch.stack([first, second], 1) - mean)), message, "mean + psi · (w − mean)")
@@ -61,11 +57,9 @@ def standardised(answer: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]) -> s
         "every (output, input) slice by itself, not the whole filter",
     )
     require(centred, "the nine taps of a kernel do not have mean 0", hint)
-    require(
-        (taps.flatten(-2).std(-1) - 1).abs().max() < 1e-4,
-        "the nine taps of a kernel do not have the unbiased deviation 1",
-        "divide by the root of the sum of squares over 8, which is what std() does by default",
-    )
+    message = "the nine taps of a kernel do not have the unbiased deviation 1"
+    hint = "divide by the root of the sum of squares over 8, which is what std() does by default"
+    require((taps.flatten(-2).std(-1) - 1).abs().max() < 1e-4, message, hint)
     back = taps * deviation[..., None, None] + mean[..., None, None]
     require(close(back, weight), "taps · deviation + mean does not give the weight back")
     weight[1, 2] = 0.5
@@ -86,11 +80,9 @@ def modulated(answer: Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor])
     require_shape(found, (3, 5, 6, 6), hint)
     for n in range(3):
         kernel = 0.5 * (gain[n, :, :, None, None] * taps + shift[n, :, :, None, None])
-        require(
-            close(found[n], F.conv2d(x[n], kernel, padding=1), 1e-4),
-            f"picture {n} is not convolved with scale · (γ W + β) of its own γ and β",
-            "the scale stands before the bracket, β is added to all nine taps, and every picture is one group",
-        )
+        message = f"picture {n} is not convolved with scale · (γ W + β) of its own γ and β"
+        hint = "the scale stands before the bracket, β is added to all nine taps, and every picture is one group"
+        require(close(found[n], F.conv2d(x[n], kernel, padding=1), 1e-4), message, hint)
     return "every picture meets its own kernel, in one convolution"
 
 
@@ -103,16 +95,11 @@ def start(answer: Callable[[Tensor, Tensor, float, float], tuple[Tensor, Tensor,
         gain, shift, offset = answer(weight, bias, factor, scale)
         for found, shape in ((gain, (5, 4)), (shift, (5, 4)), (offset, (5,))):
             require_shape(found, shape, "γ and β should have the shape (O, I), δ the shape (O,)")
-        require(
-            close(scale * (gain[..., None, None] * taps + shift[..., None, None]), factor * weight),
-            f"with factor {factor} and scale {scale}, scale · (γ W + β) is not the kernel factor · weight",
-            "take mean and deviation of factor · weight, and divide both by the scale of the modulated layer",
-        )
-        require(
-            close(standard + offset, bias),
-            "the standardised bias plus δ is not the source's bias",
-            "δ is what standardising took away: bias − (bias − mean) / deviation",
-        )
+        message = f"with factor {factor} and scale {scale}, scale · (γ W + β) is not the kernel factor · weight"
+        hint = "take mean and deviation of factor · weight, and divide both by the scale of the modulated layer"
+        require(close(scale * (gain[..., None, None] * taps + shift[..., None, None]), factor * weight), message, hint)
+        hint = "δ is what standardising took away: bias − (bias − mean) / deviation"
+        require(close(standard + offset, bias), "the standardised bias plus δ is not the source's bias", hint)
     return "kernel and bias of the source come back, whatever the scale of the modulated layer"
 
 
@@ -140,16 +127,12 @@ def twins(answer: Callable[[Tensor, Tensor, float], Tensor]) -> str:
     decorrelated = 8 * (ways - ways.mean(0))
     for weight in (0.0, 0.5):
         found, wanted = float(answer(first, second, weight)), float(barlow_twins(first, second, weight))
-        require(
-            abs(found - wanted) < 1e-3 * max(1.0, abs(wanted)),
-            f"with weight {weight} the loss of two given views is {found:.4g} and should be {wanted:.4g}",
-            "standardise each view over the batch; C = Z₁ᵀ Z₂ / N is F × F; (1 − C_ii)² and weight · C_ij² for i ≠ j",
-        )
-    require(
-        abs(float(answer(decorrelated, decorrelated, 0.005))) < 0.01,
-        "equal views with uncorrelated features should cost nearly nothing",
-        "only the parts off the diagonal are pushed to zero",
-    )
+        message = f"with weight {weight} the loss of two given views is {found:.4g} and should be {wanted:.4g}"
+        hint = "standardise each view over the batch; C = Z₁ᵀ Z₂ / N is F × F; (1 − C_ii)² and weight · C_ij² for i ≠ j"
+        require(abs(found - wanted) < 1e-3 * max(1.0, abs(wanted)), message, hint)
+    message = "equal views with uncorrelated features should cost nearly nothing"
+    hint = "only the parts off the diagonal are pushed to zero"
+    require(abs(float(answer(decorrelated, decorrelated, 0.005))) < 0.01, message, hint)
     return "equal views pull the diagonal to one, and different features are decorrelated"
 
 
@@ -162,26 +145,20 @@ def low_rank(answer: Callable[[Tensor, Tensor, int, int], nn.Module]) -> str:
     require(len(found) == 2, "head(u) should give γ and β")
     for part in found:
         require_shape(part, (3, 12, 10), "head(u) should give γ and β, each (N, O, I)")
-    require(
-        close(torch.stack(found), torch.stack([gain, shift])[:, None].expand(-1, 3, -1, -1)),
-        "an untrained head does not give the source's γ and β for every class vector",
-        "start with one of the two thin factors at zero (weights and biases): then their product is zero",
-    )
+    message = "an untrained head does not give the source's γ and β for every class vector"
+    hint = "start with one of the two thin factors at zero (weights and biases): then their product is zero"
+    require(close(torch.stack(found), torch.stack([gain, shift])[:, None].expand(-1, 3, -1, -1)), message, hint)
     free = _trained(head)
-    require(
-        free <= 2 * 2 * (12 + 10) * (5 + 1),
-        f"the head has {free} parameters; of rank 2 it needs no more than 2 · 2 · (O + I) · (width + 1) = 528",
-        "two linear layers: u → 2 · O · rank numbers and u → 2 · rank · I numbers",
-    )
+    message = f"the head has {free} parameters; of rank 2 it needs no more than 2 · 2 · (O + I) · (width + 1) = 528"
+    hint = "two linear layers: u → 2 · O · rank numbers and u → 2 · rank · I numbers"
+    require(free <= 2 * 2 * (12 + 10) * (5 + 1), message, hint)
     goal = torch.randn(3, 12, 10)
     total = sum((part * goal).sum() for part in found)
     if total.requires_grad:
         total.backward()
-    require(
-        any(p.grad is not None and p.grad.any() for p in head.parameters()),
-        "no parameter has a gradient at the start, so the head never learns",
-        "with both factors at zero each gradient is a product with zero: leave one of them random",
-    )
+    message = "no parameter has a gradient at the start, so the head never learns"
+    hint = "with both factors at zero each gradient is a product with zero: leave one of them random"
+    require(any(p.grad is not None and p.grad.any() for p in head.parameters()), message, hint)
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.add_(torch.randn_like(parameter))
@@ -211,18 +188,13 @@ def propagation_layer(answer: Callable[[Tensor, Tensor], nn.Module]) -> str:
     kept = table.clone()
     found = answer(table, torch.eye(7)[picked])(classes)
     require_shape(found, (3, 5), "three class vectors should give offsets (3, C)")
-    require(
-        close(found, table[picked]),
-        "a one-hot mixture does not give the offsets of that old class at the start",
-        "no softmax: weights are used as they are; the residual and a0 begin at zero",
-    )
+    message = "a one-hot mixture does not give the offsets of that old class at the start"
+    hint = "no softmax: weights are used as they are; the residual and a0 begin at zero"
+    require(close(found, table[picked]), message, hint)
     mixtures = torch.randn(3, 7)
     layer, weights = answer(table, mixtures), torch.cat([classes, torch.full((1, 3), 0.5)])
-    require(
-        close(layer(weights), weights @ mixtures @ table),
-        "mixtures that do not sum to 1 do not give the weighted sum of old offsets",
-        "P (A e + a0) + R e is linear in e and in A",
-    )
+    message = "mixtures that do not sum to 1 do not give the weighted sum of old offsets"
+    require(close(layer(weights), weights @ mixtures @ table), message, "P (A e + a0) + R e is linear in e and in A")
     numbers, wanted = _trained(layer), 7 * 3 + 7 + 5 * 7 + 5 * 3
     parts = "A (N_o, N_n), a0 (N_o), P (C, N_o) and R (C, N_n), all of them nn.Parameter"
     require(numbers == wanted, f"{numbers} numbers train instead of {wanted}", parts)
@@ -249,11 +221,8 @@ def parameters_per_class(answer: Callable[[int, Sequence[int]], tuple[int, int]]
     """Exercise 2: numbers that each further class adds, ``(old, widths) -> (with propagation, free γ and β)``."""
     mixing, free = answer(3, [4])
     require(free == 8, "one layer of 4 channels has not 8 free numbers a class", "one γ and one β a channel")
-    require(
-        mixing == 14,
-        "one layer of 4 channels and 3 old classes has not 14 numbers a class",
-        "two sets of mixing weights over the old classes, and a residual of γ and of β",
-    )
+    hint = "two sets of mixing weights over the old classes, and a residual of γ and of β"
+    require(mixing == 14, "one layer of 4 channels and 3 old classes has not 14 numbers a class", hint)
     wide = [1536, 1536, 1536, 768, 768, 384, 384, 192, 192, 96]
     for old, widths, expected in ((80, [256] * 6, (4032, 3072)), (1000, wide, (34784, 14784))):
         message = f"{old} old classes and {len(widths)} layers are not counted as published"
@@ -270,11 +239,8 @@ def kmmd(answer: Callable[[Tensor, Tensor], float]) -> str:
     fake = 1.5 * torch.randn(50, 6, dtype=torch.float64) + 0.3
     value, expected = float(answer(real, fake)), gaussian_mmd(real, fake)
     require(abs(value - expected**2) > 1e-4 * expected, "this is the squared distance", "take the root at the end")
-    require(
-        abs(value - expected) < 1e-6,
-        "the distance of two normal samples is not that of the definition",
-        "the width is the mean squared distance among the real rows alone, zeros of the diagonal included",
-    )
+    hint = "the width is the mean squared distance among the real rows alone, zeros of the diagonal included"
+    require(abs(value - expected) < 1e-6, "the distance of two normal samples is not that of the definition", hint)
     same = abs(float(answer(10 * real, 10 * fake)) - expected) < 1e-6
     require(same, "features in other units change the distance", "the width has to follow the real features")
     return "zero for equal sets, the value of the definition otherwise, whatever the unit of the features"
@@ -325,11 +291,9 @@ def recompose(answer: type) -> str:
     right = close(mine.score(images), images @ into @ slope, 1e-4)
     require(right, "score(images) is not c₀(c₁(x))", "encode the pictures, then ask the critic")
     drawn = (z @ weight).tanh() @ back
-    require(
-        close(mine.best(z, 4), drawn[(drawn @ into @ slope).argsort(descending=True)[:4]]),
-        "best(z, 4) are not the four pictures with the highest scores, best first",
-        "draw all, score the *pictures*, argsort(descending=True)",
-    )
+    message = "best(z, 4) are not the four pictures with the highest scores, best first"
+    hint = "draw all, score the *pictures*, argsort(descending=True)"
+    require(close(mine.best(z, 4), drawn[(drawn @ into @ slope).argsort(descending=True)[:4]]), message, hint)
     return "noise → code → picture, and picture → code → score"
 
 
@@ -348,14 +312,8 @@ def tighter_bound(answer: Callable[..., float]) -> str:
         truth = wasserstein(target, decode(found))
         stretch = torch.cdist(decode(codes), decode(found)) / torch.cdist(codes, found)
         wanted = wasserstein(target, decode(codes)) + float(stretch.max()) * wasserstein(codes, found)
-        require(
-            value >= truth - 1e-6,
-            f"this is no bound: it says {value:.3f}, and the distance is {truth:.3f}",
-            "a decoder may stretch distances between codes: multiply by its largest stretch",
-        )
-        require(
-            abs(value - wanted) < 1e-3 * wanted,
-            f"the bound is {value:.3f} and should be {wanted:.3f}",
-            "W(target, decode(codes)) + L · W(codes, found), L the largest ‖g(a) − g(b)‖ / ‖a − b‖ of all pairs",
-        )
+        hint = "a decoder may stretch distances between codes: multiply by its largest stretch"
+        require(value >= truth - 1e-6, f"this is no bound: it says {value:.3f}, and the distance is {truth:.3f}", hint)
+        hint = "W(target, decode(codes)) + L · W(codes, found), L the largest ‖g(a) − g(b)‖ / ‖a − b‖ of all pairs"
+        require(abs(value - wanted) < 1e-3 * wanted, f"the bound is {value:.3f} and should be {wanted:.3f}", hint)
     return "it holds, and it needs no source data"

@@ -68,24 +68,17 @@ def probe(answer: Callable[[Tensor, Tensor, Tensor, float], Tensor]) -> str:
     found = answer(x, labels, x, 0.1)
     require_shape(found, (400,), "one class number for each row of `new`: end with argmax over dimension 1")
     require(not found.is_floating_point(), "the result should be class numbers", "end with argmax over dimension 1")
-    require(
-        (found == labels).double().mean() > 0.95,
-        "well separated classes are mixed up",
-        "standardise every column: numbers of very different size stand side by side",
-    )
-    require(
-        (answer(x, labels, x[labels == 1][:20], 0.1) == 1).double().mean() > 0.9,
-        "rows of one class alone are put into other classes",
-        "standardise `new` with mean and standard deviation of the training rows, not with its own",
-    )
+    hint = "standardise every column: numbers of very different size stand side by side"
+    require((found == labels).double().mean() > 0.95, "well separated classes are mixed up", hint)
+    message = "rows of one class alone are put into other classes"
+    hint = "standardise `new` with mean and standard deviation of the training rows, not with its own"
+    require((answer(x, labels, x[labels == 1][:20], 0.1) == 1).double().mean() > 0.9, message, hint)
     many, scale = _normal(300, 12), x.std(0) + 1e-6
     # A penalty on the diagonal of the sum of squares, which is N − 1 in each standardised column.
     weight, offset = ridge_regression(x / scale, F.one_hot(labels), 0.1 * 400 / 399)
-    require(
-        torch.equal(answer(x, labels, many, 0.1), (many / scale @ weight.T + offset).argmax(1)),
-        "the classes differ from those of ridge regression",
-        "the penalty is ridge times the number of rows, on the diagonal; centre the one-hot labels as well",
-    )
+    message = "the classes differ from those of ridge regression"
+    hint = "the penalty is ridge times the number of rows, on the diagonal; centre the one-hot labels as well"
+    require(torch.equal(answer(x, labels, many, 0.1), (many / scale @ weight.T + offset).argmax(1)), message, hint)
     return "the same classes as ridge regression on standardised rows"
 
 
@@ -103,18 +96,13 @@ def freeze_expert(answer: Callable[[nn.Module], nn.Module]) -> str:
         optimizer.zero_grad()
         (model(images) - 1).square().mean().backward()
         optimizer.step()
-    require(
-        head.weight.grad is not None and images.grad is not None,
-        "gradients no longer reach what lies before the expert",
-        "switch off the gradients of the parameters, not the whole computation",
-    )
+    message = "gradients no longer reach what lies before the expert"
+    hint = "switch off the gradients of the parameters, not the whole computation"
+    require(head.weight.grad is not None and images.grad is not None, message, hint)
     names = [name for name, parameter in expert.named_parameters() if parameter.requires_grad]
     require(not names, f"parameters still ask for gradients: {', '.join(names)}", "requires_grad_(False)")
-    require(
-        fingerprint(expert) == before,
-        "its buffers moved: batch norm kept counting after model.train()",
-        "a parent's train() reaches its children through their own train(); make that do nothing",
-    )
+    hint = "a parent's train() reaches its children through their own train(); make that do nothing"
+    require(fingerprint(expert) == before, "its buffers moved: batch norm kept counting after model.train()", hint)
     same, hint = torch.equal(expert(images), expert(images)), "evaluation mode must survive a parent's train()"
     require(same, "two calls on one input differ: dropout is active", hint)
     return "three training steps on top, and not a bit of weights or buffers moved"
@@ -156,11 +144,8 @@ def coupling(forward: Callable[..., tuple[Tensor, Tensor]], inverse: Callable[..
     require(y.shape == h.shape, "the first result should have the shape of h", "put the halves side by side again")
     swapped = close(y, torch.cat([a, b], 1))
     require(not swapped, "the halves are in the wrong order", "the output is b' and then a', side by side")
-    require(
-        close(y[:, :3], b),
-        "b' is not b * (0.5 + sigmoid(s0)) + t0 of the first half and the embedding",
-        "the networks read torch.cat([a, e], 1)",
-    )
+    hint = "the networks read torch.cat([a, e], 1)"
+    require(close(y[:, :3], b), "b' is not b * (0.5 + sigmoid(s0)) + t0 of the first half and the embedding", hint)
     message = "a' is not a * (0.5 + sigmoid(s1)) + t1 of b' and the embedding"
     require(close(y[:, 3:], a), message, "the second step reads the new b'")
     hint = "undo the second step first; take the shift away, then divide by the scale"
@@ -168,11 +153,9 @@ def coupling(forward: Callable[..., tuple[Tensor, Tensor]], inverse: Callable[..
     require_shape(log_det, (len(h),), _PER_SAMPLE)
     # Samples do not meet each other, so the derivative of their sum holds the Jacobian of each.
     jacobians = torch.autograd.functional.jacobian(lambda x: forward(x, e, nets)[0].sum(0), h).transpose(0, 1)
-    require(
-        close(log_det, torch.linalg.slogdet(jacobians).logabsdet),
-        "the log-determinant differs from the one autograd finds",
-        "the factors on the diagonal are the scales: add the logarithms of both steps",
-    )
+    message = "the log-determinant differs from the one autograd finds"
+    hint = "the factors on the diagonal are the scales: add the logarithms of both steps"
+    require(close(log_det, torch.linalg.slogdet(jacobians).logabsdet), message, hint)
     return "invertible, and the log-determinant agrees with autograd"
 
 
@@ -184,11 +167,9 @@ def keep_residual(answer: Callable[[ConditionalFlow, Tensor, Tensor, Tensor], Te
         moved = answer(flow, z, own, other)
         require_shape(moved, z.shape, "flow(z, own) returns two things: the residual and the log-determinant")
         require(not close(moved, z), "nothing has changed", "encode with one condition, decode with the other")
-        require(
-            close(flow(moved, other)[0], flow(z, own)[0]),
-            "the residual was not kept: the new z under the other condition has another v",
-            "v comes from z and the condition z belongs to; the other condition enters on the way back",
-        )
+        message = "the residual was not kept: the new z under the other condition has another v"
+        hint = "v comes from z and the condition z belongs to; the other condition enters on the way back"
+        require(close(flow(moved, other)[0], flow(z, own)[0]), message, hint)
         require(close(answer(flow, moved, other, own), z), "there and back does not return z", "is anything random?")
     return "v is kept, and there and back returns every point"
 
@@ -200,16 +181,12 @@ def consistency(answer: Callable[[Tensor, Tensor], float]) -> str:
     mean = wanted.mean(0)
     shift = 1 - wanted.numel() / float((wanted - mean).square().sum())
     require(abs(float(answer(wanted, wanted)) - 1) < 1e-8, "a perfect copy does not score 1", "1 minus an error")
-    require(
-        abs(float(answer(wanted, mean.expand_as(wanted)))) < 1e-8,
-        "answering the mean of all rows each time does not score 0",
-        "divide by the squared distance of the rows from their own mean",
-    )
-    require(
-        abs(float(answer(wanted, wanted + 1)) - shift) < 1e-8,
-        "a constant shift is not punished as it should be",
-        "compare the values themselves; a correlation forgives shifts and scales",
-    )
+    message = "answering the mean of all rows each time does not score 0"
+    hint = "divide by the squared distance of the rows from their own mean"
+    require(abs(float(answer(wanted, mean.expand_as(wanted)))) < 1e-8, message, hint)
+    message = "a constant shift is not punished as it should be"
+    hint = "compare the values themselves; a correlation forgives shifts and scales"
+    require(abs(float(answer(wanted, wanted + 1)) - shift) < 1e-8, message, hint)
     return "1 for a copy, 0 for the mean, and shifts are punished"
 
 
@@ -229,11 +206,8 @@ def training(answer: Callable[[nn.Module, Tensor, Tensor, int], float]) -> str:
     with torch.no_grad():
         v, log_det = flow.eval()(latent, condition)
         reached = float((0.5 * v.square().sum(1) - log_det).mean())
-    require(
-        reached < entropy + 0.5,
-        f"the flow ends {reached - entropy:.1f} nats above the entropy of the data",
-        "is the log-determinant subtracted, and does every latent get its own condition?",
-    )
+    hint = "is the log-determinant subtracted, and does every latent get its own condition?"
+    require(reached < entropy + 0.5, f"the flow ends {reached - entropy:.1f} nats above the entropy of the data", hint)
     message = "the returned number is not the mean loss of the last steps"
     require(abs(found - reached) < 1.0, message, "collect loss.item() and average the last ten")
     return "the flow comes within half a nat of the entropy of the data"
@@ -261,11 +235,9 @@ def carry_residual(answer: Callable[[Translator, Tensor, Tensor, Tensor], Tensor
         moved = answer(translator, picture, own, other)
         require_shape(moved, picture.shape, "the last step decodes a latent with translator.target")
         require(not close(moved, picture), "nothing has changed", "read v with one condition, write with another")
-        require(
-            close(translator.residual(moved, other), translator.residual(picture, own), 1e-8),
-            "the residual was not kept: under its new condition the picture has another v",
-            "encode with the target expert, flow with `own`, flow back with `other`, decode with the target expert",
-        )
+        message = "the residual was not kept: under its new condition the picture has another v"
+        hint = "encode with the target expert, flow with `own`, flow back with `other`, decode with the target expert"
+        require(close(translator.residual(moved, other), translator.residual(picture, own), 1e-8), message, hint)
     return "the new pictures have the old residuals under the new conditions"
 
 
@@ -282,16 +254,11 @@ def reading(answer: Callable[[Tensor, Tensor, float], Callable[[Tensor], Tensor]
         read = answer(embeddings, wanted, ridge)
         found, (weight, offset) = read(new), ridge_regression(embeddings, wanted, ridge)
         require_shape(found, (9, 3))
-        require(
-            close(read(embeddings.mean(0, keepdim=True))[0], wanted.mean(0), 1e-6),
-            "at the mean embedding the reading is not the mean of the targets",
-            "centre both, and add the mean of the targets at the end",
-        )
-        require(
-            close(found, new @ weight.T + offset, 1e-6),
-            f"with ridge = {ridge} the readings are other ones",
-            "divide x.T @ x by the number of rows; the penalty is ridge times the mean of its diagonal",
-        )
+        message = "at the mean embedding the reading is not the mean of the targets"
+        hint = "centre both, and add the mean of the targets at the end"
+        require(close(read(embeddings.mean(0, keepdim=True))[0], wanted.mean(0), 1e-6), message, hint)
+        hint = "divide x.T @ x by the number of rows; the penalty is ridge times the mean of its diagonal"
+        require(close(found, new @ weight.T + offset, 1e-6), f"with ridge = {ridge} the readings are other ones", hint)
     return "the map is the ridge regression"
 
 
@@ -309,11 +276,8 @@ def dequantised_target(answer: Callable[[Tensor, Tensor, Callable, Callable], tu
     moved = target[:, 5:] - embedding
     require((moved != 0).all(), "the embedding in the target is the clean one", "pass it through dequantise")
     require(moved.abs().max() < 1, "the second part of the target is no neighbour of the embedding")
-    require(
-        torch.equal(picture, render(z, embedding)),
-        "the picture was not rendered from the clean embedding",
-        "the caption has to describe the class itself; dequantise serves the flow alone",
-    )
+    hint = "the caption has to describe the class itself; dequantise serves the flow alone"
+    require(torch.equal(picture, render(z, embedding)), "the picture was not rendered from the clean embedding", hint)
     return "noise first, a random neighbour of the embedding second, and the picture from the clean one"
 
 
@@ -325,11 +289,9 @@ def same_residual(answer: Callable[[ConditionalFlow, Tensor, Tensor], Tensor]) -
         latent = answer(flow, condition, v)
         require_shape(latent, (4, 5, 4), "20 latents in one pass, and view() at the end")
         found = flow.encode(latent.flatten(0, 1), condition.repeat_interleave(5, 0))
-        require(
-            close(found, v.repeat(4, 1), 1e-8),
-            "under its own sentence a latent does not have the residual of its column",
-            "repeat_interleave the sentences and repeat the residuals, not the other way round",
-        )
+        message = "under its own sentence a latent does not have the residual of its column"
+        hint = "repeat_interleave the sentences and repeat the residuals, not the other way round"
+        require(close(found, v.repeat(4, 1), 1e-8), message, hint)
     return "row by sentence, column by residual"
 
 
@@ -346,11 +308,9 @@ def flip(answer: Callable[[Tensor, slice, int], Tensor]) -> str:
         changed = answer(condition, block, value)
         require(torch.equal(condition, before), "the condition that was given has changed", "work on a clone")
         require_shape(changed, before.shape, "only numbers inside the block change")
-        require(
-            torch.equal(changed[:, block], torch.eye(block.stop - block.start)[[value] * 8]),
-            "the block is not the one-hot vector of the new value",
-            "clear the whole block before setting a single 1; `block.start` is where it begins",
-        )
+        message = "the block is not the one-hot vector of the new value"
+        hint = "clear the whole block before setting a single 1; `block.start` is where it begins"
+        require(torch.equal(changed[:, block], torch.eye(block.stop - block.start)[[value] * 8]), message, hint)
         rest = torch.ones(before.shape[1], dtype=torch.bool)
         rest[block] = False
         require(torch.equal(changed[:, rest], before[:, rest]), "another attribute has changed too", "use `block`")
@@ -369,16 +329,12 @@ def translator(answer: Callable[[Tensor, Tensor], Callable[[Tensor, Tensor, Tens
     moved = translate(z, first, second)
     require_shape(moved, z.shape, "subtract the prediction under `own`, add that under `other`")
     require(not close(moved, z), "the latents have not changed", "add the prediction under `other`")
-    require(
-        (moved - second @ means - own).abs().max() < 0.6,
-        "the translated latents are not where the other label's pictures are",
-        "least squares on centred conditions and latents; a large penalty makes the prediction too small",
-    )
-    require(
-        close(translate(moved, second, first), z, 1e-3),
-        "translating there and back does not return the latent",
-        "keep the residual: it is all that the prediction does not explain",
-    )
+    message = "the translated latents are not where the other label's pictures are"
+    hint = "least squares on centred conditions and latents; a large penalty makes the prediction too small"
+    require((moved - second @ means - own).abs().max() < 0.6, message, hint)
+    message = "translating there and back does not return the latent"
+    hint = "keep the residual: it is all that the prediction does not explain"
+    require(close(translate(moved, second, first), z, 1e-3), message, hint)
     return "the label is exchanged, the residual is kept"
 
 
@@ -392,11 +348,9 @@ def top_k(answer: Callable[[Tensor, Tensor, int], float]) -> str:
         for k in (1, 5):
             nearest = torch.cdist(queries, gallery).topk(k, dim=1, largest=False).indices
             share = (nearest == torch.arange(40)[:, None]).any(1).float().mean().item()
-            require(
-                abs(float(answer(queries, gallery, k)) - share) < 1e-6,
-                f"with k = {k} and noise {noise} the share of found counterparts is another one",
-                "for each query the k gallery rows with the smallest distance; is row i among them?",
-            )
+            message = f"with k = {k} and noise {noise} the share of found counterparts is another one"
+            hint = "for each query the k gallery rows with the smallest distance; is row i among them?"
+            require(abs(float(answer(queries, gallery, k)) - share) < 1e-6, message, hint)
     share = float(answer(gallery[:7] + 0.01, gallery, 3))
     require(abs(share - 1) < 1e-6, "the gallery may be larger than the set of queries", "count the queries")
     return "counterparts are counted right for every k"
@@ -409,11 +363,9 @@ def top_k(answer: Callable[[Tensor, Tensor, int], float]) -> str:
 def spread(answer: Callable[[Tensor], float]) -> str:
     """Exercise 1: how much samples of one input differ, ``(N, samples, 3, S, S) -> standard deviation of a pixel``."""
     base = torch.randn(50, 1, 3, 8, 8)
-    require(
-        abs(float(answer(base.expand(-1, 4, -1, -1, -1)))) < 1e-6,
-        "samples that are all alike do not score 0",
-        "compare samples of one input with each other, not with the samples of other inputs",
-    )
+    message = "samples that are all alike do not score 0"
+    hint = "compare samples of one input with each other, not with the samples of other inputs"
+    require(abs(float(answer(base.expand(-1, 4, -1, -1, -1)))) < 1e-6, message, hint)
     for deviation in (0.1, 0.5):
         drawn = base + deviation * torch.randn(50, 2, 3, 8, 8)
         require(
@@ -470,16 +422,12 @@ def cross(answer: Callable[[ConditionalFlow, Tensor, Tensor], Tensor]) -> str:
             "repeat the residuals along the columns and the conditions along the rows, and view the result at the end"
         )
         require_shape(grid, (4, 4, 4), hint)
-        require(
-            close(grid.diagonal(dim1=0, dim2=1).T, latent, 1e-8),
-            "the diagonal does not give the latents back",
-            "a residual under its own condition is the latent that it came from",
-        )
-        require(
-            close(flow(grid[1], condition)[0], flow(latent, condition)[0][1].expand(4, 4), 1e-8),
-            "row 1, read under the column's conditions, is not the residual of latent 1 in every column",
-            "row i has the residual of i, column j the condition of j; look at what changes along a row",
-        )
+        message = "the diagonal does not give the latents back"
+        hint = "a residual under its own condition is the latent that it came from"
+        require(close(grid.diagonal(dim1=0, dim2=1).T, latent, 1e-8), message, hint)
+        message = "row 1, read under the column's conditions, is not the residual of latent 1 in every column"
+        hint = "row i has the residual of i, column j the condition of j; look at what changes along a row"
+        require(close(flow(grid[1], condition)[0], flow(latent, condition)[0][1].expand(4, 4), 1e-8), message, hint)
     return "the diagonal reconstructs, and every row carries one residual through all conditions"
 
 
@@ -489,15 +437,10 @@ def shape_share(answer: Callable[[Tensor, Tensor, Tensor], float]) -> str:
     shape, texture = torch.arange(100) % 10, (torch.arange(100) % 10 + 1) % 10
     named = torch.full((100,), -1)
     named[:30], named[30:40] = shape[:30], texture[30:40]
-    require(
-        abs(float(answer(named, shape, texture)) - 0.75) < 1e-6,
-        "30 decisions for the shape, 10 for the texture and 60 for neither are not a share of 0.75",
-        "decisions for neither cue say nothing about the preference: leave them out of the denominator",
-    )
+    message = "30 decisions for the shape, 10 for the texture and 60 for neither are not a share of 0.75"
+    hint = "decisions for neither cue say nothing about the preference: leave them out of the denominator"
+    require(abs(float(answer(named, shape, texture)) - 0.75) < 1e-6, message, hint)
     texture[50:60] = named[50:60] = shape[50:60]
-    require(
-        abs(float(answer(named, shape, texture)) - 0.75) < 1e-6,
-        "pairs of one class change the result",
-        "where shape and texture have the same class there is no conflict: leave these pictures out",
-    )
+    hint = "where shape and texture have the same class there is no conflict: leave these pictures out"
+    require(abs(float(answer(named, shape, texture)) - 0.75) < 1e-6, "pairs of one class change the result", hint)
     return "only conflicts count, and of them only the decisions for one of the two cues"

@@ -32,7 +32,7 @@ from course_lib.errors import CourseError, explain
 from course_lib.runner.catalog import Notebook, check_parameters
 
 __all__ = ["NotebookResult", "execute", "kernel_environment", "portable", "restart_with_settings", "run_notebooks"]
-__all__ += ["store_run", "stored_picture", "write_page", "write_text_atomically"]
+__all__ += ["store_run", "stored_picture"]
 
 _PICTURE = re.compile(r'<img alt="([^"]*)" src="data:(image/(?:png|jpeg));base64,([\w+/=]+)">')
 _KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -265,7 +265,7 @@ def run_notebooks(
             tell(f"{result.notebook}: {result.status} ({result.seconds:.0f} s, {result.peak_memory_mb} MB){ending}")
             if node:
                 home = tasks[result.notebook].path.parent
-                write_page(node, folder / f"{result.notebook}.html", result.title, home)
+                _write_page(node, folder / f"{result.notebook}.html", result.title, home)
             # Written again after each notebook: whatever ends the run, the summary of what was done is there.
             _write_report(folder, [results[name] for name in tasks if name in results], profile)
     return folder, [results[name] for name in tasks]
@@ -298,7 +298,7 @@ def _write_report(folder: Path, results: list[NotebookResult], profile: str) -> 
         "versions": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
         "notebooks": [asdict(result) for result in results],
     }
-    write_text_atomically(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    _write_text(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     head = f"# Course run\n\n{passed} of {len(results)} notebooks passed · profile {profile} · {summary['written']}"
     lines = [head, "", "| notebook | how it went | seconds | MB |", "|---|---|---|---|"]
     for result in results:
@@ -308,7 +308,7 @@ def _write_report(folder: Path, results: list[NotebookResult], profile: str) -> 
         lines.append(f"| {title} | {ending} | {result.seconds:.0f} | {result.peak_memory_mb} |")
     text = "\n".join([*lines, "", "[summary.json](summary.json)"])
     node = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
-    write_page(node, folder / "index.html", "Course run", folder)
+    _write_page(node, folder / "index.html", "Course run", folder)
 
 
 def _literal(text: str) -> str:
@@ -325,20 +325,14 @@ def stored_picture(output: dict[str, Any]) -> tuple[bytes, str, str] | None:
     return match and (base64.b64decode(match[3]), match[2], " ".join(html.unescape(match[1]).split()))
 
 
-def write_text_atomically(path: Path, text: str) -> None:
-    """Write beside, flush to the disk, rename: a full disk or a kill leaves the old file as it was."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+def _write_text(path: Path, text: str) -> None:
+    """The whole file or nothing: a full disk or a kill leaves the old one as it was."""
+    from course_lib.training.files import atomic_write
+
+    atomic_write(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
-def write_page(node: nbformat.NotebookNode, page: Path, title: str, links_from: Path) -> None:
+def _write_page(node: nbformat.NotebookNode, page: Path, title: str, links_from: Path) -> None:
     """One HTML page with its pictures in it; nbconvert's classic template is the one that shows alt texts.
 
     Links to notebooks lead to pages afterwards; relative links to pictures hold from the folder ``links_from``.
@@ -350,7 +344,7 @@ def write_page(node: nbformat.NotebookNode, page: Path, title: str, links_from: 
             cell.source = re.sub(r"\]\((?:\./)?([\w-]+)\.ipynb(#[^)]*)?\)", r"](\1.html\2)", cell.source)
     exporter = HTMLExporter(template_name="classic", embed_images=True, language_code="en")
     body, _ = exporter.from_notebook_node(node, {"metadata": {"name": title, "path": str(links_from)}})
-    write_text_atomically(page, body)
+    _write_text(page, body)
 
 
 def store_run(notebook: Notebook, result: NotebookResult, profile: str, executed: Path | None = None) -> None:
@@ -367,7 +361,7 @@ def store_run(notebook: Notebook, result: NotebookResult, profile: str, executed
     measured = node.metadata.setdefault("course", {}).setdefault("measured", {})
     measured[profile] = {"seconds": round(result.seconds), "memory_mb": result.peak_memory_mb}
     nbformat.validate(node)
-    write_text_atomically(notebook.path, nbformat.writes(node) + "\n")
+    _write_text(notebook.path, nbformat.writes(node) + "\n")
 
 
 def _take_outputs(node: nbformat.NotebookNode, done: nbformat.NotebookNode, stem: str) -> None:
