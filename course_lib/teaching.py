@@ -38,10 +38,7 @@ def student_copy(node: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def write_student_notebooks(folder: Path, force: bool = False) -> list[Path]:
-    """Writes every notebook without solutions into ``folder``; existing ones are replaced only by ``force``.
-
-    Links hold in a folder of the repository.
-    """
+    """Writes every notebook without solutions into ``folder``; existing ones are replaced only by ``force``."""
     wanted = {folder / notebook.path.name: notebook for notebook in all_notebooks()}
     if (there := [path for path in wanted if path.exists()]) and not force:
         raise CourseError(f"{there[0]} exists, maybe with answers in it: give another --out, or --force.")
@@ -55,20 +52,14 @@ def grade(files: list[Path], out: Path, tell: Callable[[str], None] = print) -> 
     """Executes notebooks in the quick profile and writes what each exercise's check said to a JSON file.
 
     Treat what was handed in like any program of a stranger. A failing cell does not end a notebook; of several calls of
-    a check the last one counts.
+    a check the last one counts. A file that is no notebook is a ``CourseError`` before the first one runs.
 
-    Args:
-        files: notebooks with answers, under any names.
-        out: the file: ``{"notebooks": [{"file", "passed", "of", "error", "exercises": [{"name", "passed",
-            "message"}]}]}``; ``passed`` of an exercise is null if its check was not reached. It is returned as well.
-        tell: takes a line for each notebook.
-
-    Raises:
-        CourseError: a file is no notebook; checked for all before the first one runs.
+    Returns:
+        What ``out`` holds: ``{"notebooks": [{"file", "passed", "of", "error", "exercises": [{"name", "passed",
+        "message"}]}]}``; ``passed`` of an exercise is null if its check was not reached.
     """
-    nodes = {file: Notebook(file).node for file in files}
-    results = []
-    for file, node in nodes.items():
+    nodes, results = [Notebook(file).node for file in files], []
+    for file, node in zip(files, nodes, strict=True):
         results.append(_grade_one(file, node))
         missing = ", ".join(one["name"] for one in results[-1]["exercises"] if not one["passed"])
         tell(f"{file.name}: {results[-1]['passed']} of {results[-1]['of']}{missing and f', not yet: {missing}'}")

@@ -103,20 +103,17 @@ def execute(
     stop: threading.Event,
     **options: Any,
 ) -> tuple[str, dict[str, Any] | None, int]:
-    """Run a notebook in place.
+    """Run a notebook in place, in a kernel that starts in the folder ``home``.
 
     Args:
-        node: the notebook.
+        node, home, environment: the notebook, and where and with what variables its kernel starts.
         copy: file that it is written to whenever a cell begins, and at the end. What the kernel prints outside the
             notebook is kept in a ``.log`` beside it.
-        home: folder in which the kernel starts.
-        environment: of the kernel.
         stop: set it to end the run early.
         options: of ``nbclient.NotebookClient``, such as ``timeout``, the seconds a cell may take.
 
     Returns:
-        ``status`` as in the result above, ``error`` (None, or ``cell_id``, ``cell_number``, ``name``, ``value``), peak
-        megabytes.
+        As in the result above: status, error (None, or ``cell_id``, ``cell_number``, ``name``, ``value``), megabytes.
     """
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -206,23 +203,22 @@ def run_notebooks(
     runs: Path | None = None,
     tell: Callable[[str], None] = print,
 ) -> tuple[Path, list[NotebookResult]]:
-    """Execute notebooks and write pages, index and ``summary.json``; a file that is no notebook fails by itself.
+    """Execute notebooks, ``jobs`` at a time, and write pages, index and ``summary.json``.
+
+    A file that is no notebook fails by itself.
 
     Args:
-        notebooks: in the order of the results.
-        profile: ``quick``, ``cpu`` or ``gpu``.
-        jobs: notebooks at a time.
+        notebooks, profile: what to run, and how much each computes.
         cell_timeout: seconds per cell; the profile's by default.
         parameters: name to text, as typed; every notebook must have them.
         runs: folder in which the folder of this run is made; the course's ``runs/`` by default.
         tell: takes one line when a notebook starts and one when it ends.
 
     Returns:
-        The run's folder, and the results.
+        The run's folder, and the results in the order of the notebooks.
 
     Raises:
-        CourseError: a parameter is unknown or of the wrong type, there is no such data set or GPU, or nothing can be
-            written; nothing has run then.
+        CourseError: before anything runs: a parameter, data set, GPU or folder to write that is not there.
     """
     from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
@@ -273,11 +269,8 @@ def run_notebooks(
 
 @contextmanager
 def _stop_on_signal(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C, a polite kill or a closed terminal ends the running notebooks and keeps what is done.
-
-    Only the main thread may listen to signals; elsewhere this does nothing.
-    """
-    main = threading.current_thread() is threading.main_thread()
+    """Ctrl-C, a polite kill or a closed terminal ends the running notebooks and keeps what is done."""
+    main = threading.current_thread() is threading.main_thread()  # which alone may listen
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if main else ()
     kept = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
     try:

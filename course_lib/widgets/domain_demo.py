@@ -23,9 +23,8 @@ from ..translation.domains import DomainTranslator, people_expert
 from ..translation.shipped import load_flow
 from .picture_view import PictureView, choice, slider
 
-__all__ = ["DomainDemo", "Edition", "people_demo", "people_edition", "read_upload", "save_film"]
+__all__ = ["DomainDemo", "Edition", "people_demo", "people_edition", "read_upload"]
 
-_MILLISECONDS = 40  # of a frame of a film
 _READ = "as it is"
 
 
@@ -40,20 +39,6 @@ def read_upload(content: bytes, size: int) -> Tensor:
     picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     padded = ImageOps.pad(picture, (size, size), Image.Resampling.LANCZOS, color="white")
     return to_float(torch.from_numpy(np.array(padded)).permute(2, 0, 1).contiguous())
-
-
-def save_film(frames: Tensor, path: Path) -> Path:
-    """Writes two or more pictures ``(F, 3, S, S)`` in [−1, 1] as a looping ``.webp`` or ``.gif``; returns its path."""
-    if path.suffix not in (".webp", ".gif") or len(frames) < 2:
-        raise CourseError(f"a film has two frames or more and is saved as .webp or .gif, not as {path.name}.")
-    pictures = [Image.open(io.BytesIO(png_bytes(frame[None], enlarge=3))).convert("RGB") for frame in frames]
-    options = {"append_images": pictures[1:], "duration": _MILLISECONDS, "loop": 0, "quality": 80}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pictures[0].save(path, save_all=True, **options)
-    except OSError as error:
-        raise CourseError(f"{path} cannot be written ({error.strerror}): choose another folder.") from error
-    return path
 
 
 @dataclass(frozen=True)
@@ -116,13 +101,21 @@ class DomainDemo:
         return translator.vary(picture, own, count, spread, torch.Generator().manual_seed(seed), changed).cpu()
 
     def animate(self, edition: str, example: int, other: str, frames: int = 125, **picked: Any) -> Path:
-        """Saves the way from the picture's latent to its translation as a film of 25 frames a second."""
+        """Saves the way from the picture's latent to its translation as a film, WebP with 25 frames a second."""
         translator, picture, own, changed = self._asked(edition, example, **picked)
-        if other not in translator.names:
-            raise CourseError(f"the animation goes to a label: choose one of {', '.join(translator.names)}.")
+        if other not in translator.names or frames < 2:
+            known = ", ".join(translator.names)
+            raise CourseError(f"the animation goes to a label in two frames or more: choose one of {known}.")
         way = translator.path(picture, own, translator.names.index(other), frames, changed).cpu()
         stem = f"{edition}-{translator.names[own]}-to-{other}".replace(" ", "-").replace(",", "")
-        return save_film(way, self.folder / f"{stem}.webp")
+        path = self.folder / f"{stem}.webp"
+        first, *others = [Image.open(io.BytesIO(png_bytes(one[None], enlarge=3))).convert("RGB") for one in way]
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            first.save(path, save_all=True, append_images=others, duration=40, loop=0, quality=80)
+        except OSError as error:
+            raise CourseError(f"{path} cannot be written ({error.strerror}): choose another folder.") from error
+        return path
 
     def render(
         self, edition: str, example: int, count: int = 2, spread: float = 0.3, seed: int = 0, **picked: Any
