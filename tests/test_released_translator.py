@@ -27,7 +27,8 @@ from course_lib.released.net2net_experts import (
     GeneratorConfig,
 )
 from course_lib.released.strict import fill, layout_of
-from course_lib.translation import CaptionerPrompts, load_released_translator
+from course_lib.translation import load_released_translator
+from course_lib.translation.shipped import CaptionerPrompts
 
 FULL = {
     "anime": "full_anime",

@@ -27,13 +27,11 @@ from course_lib.paths import CHECKPOINTS
 from course_lib.recipes.experts import SegmenterMethod, label_cells, segmentation_scores
 from course_lib.training import Budget, Card, save_weights, train
 from course_lib.translation import (
-    ColourPresence,
     ExperimentData,
     FlowMethod,
     GridRegressor,
     Pairs,
     PooledSource,
-    RegressorMethod,
     TransformedExpert,
     Translator,
     choice_flow,
@@ -45,7 +43,8 @@ from course_lib.translation import (
     score_choice,
     score_regressor,
 )
-from course_lib.translation.translator import SOURCES
+from course_lib.translation.training import RegressorMethod
+from course_lib.translation.translator import SOURCES, ColourPresence
 from course_lib.widgets.translations import CrossView, SourceView
 
 
@@ -77,7 +76,7 @@ def experiment(training) -> ExperimentData:
         target.start_from_pca(training.batch(torch.arange(300)))
         target(training.batch(torch.arange(100)))  # running statistics
         judge = Judge(freeze(Classifier(ClassifierConfig({"kind": 3, "glasses": 2}, width=4))))
-        return ExperimentData.prepare(freeze(target), judge, discs(60, 1))
+        return ExperimentData(freeze(target), judge, discs(60, 1))
 
 
 @pytest.fixture(scope="module")

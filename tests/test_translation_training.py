@@ -14,11 +14,11 @@ from course_lib.translation import (
     GridRegressor,
     LowResolution,
     Pairs,
-    RegressorMethod,
     Translator,
     encode_pairs,
     held_out_nats,
 )
+from course_lib.translation.training import RegressorMethod
 
 QUIET = {"progress": False, "checkpoint_every": 0, "preview_every": 0}
 

@@ -112,7 +112,7 @@ def test_explained_variance():
 
 def test_what_the_scores_mean(experts, data):
     source, target, judge = experts
-    experiment = ExperimentData.prepare(target, judge, data)
+    experiment = ExperimentData(target, judge, data)
     real, condition = experiment.real, experiment.pairs(source).condition
 
     def score(*samples):
@@ -131,7 +131,7 @@ def test_what_the_scores_mean(experts, data):
 
 
 def test_scoring_a_translator(translator, experts, data):
-    experiment = ExperimentData.prepare(experts[1], experts[2], data)
+    experiment = ExperimentData(experts[1], experts[2], data)
     pictures, found = score_choice(experiment, translator, samples=3)
     assert pictures.shape == (12, 3, 3, 64, 64) and min(found[name] for name in ("diversity", "frechet", "nats")) > 0
     assert score_choice(experiment, translator, samples=3)[1] == found

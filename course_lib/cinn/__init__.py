@@ -8,8 +8,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "embedder": ["FINE_WEIGHTS", "ConditionShift", "GridEmbedder", "LocalShift", "ridge_regression"],
+        "embedder": ["LocalShift"],
         "flow": ["ConditionalFlow", "FlowConfig", "GridFlow", "GridFlowConfig", "flow_loss"],
-        "layers": ["LEAKY_SLOPE", "ActNorm", "AffineCoupling", "FullyConnectedNet", "Shuffle"],
+        "layers": ["ActNorm", "AffineCoupling", "FullyConnectedNet", "Shuffle"],
     },
 )

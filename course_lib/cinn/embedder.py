@@ -1,7 +1,6 @@
 """How a flow reads its condition: embedders for the couplings, and a linear head start.
 
-An embedder turns the condition, a vector or a feature map, into what every coupling reads. A shift subtracts what a
-linear function of the condition predicts of the latent, before the first block.
+A shift subtracts what a linear function of the condition predicts of the latent, before the first block.
 """
 
 from itertools import pairwise
@@ -26,13 +25,10 @@ _SLOPE = 0.2
 class DenseEmbedder(nn.Module):
     """A fully connected network from ``(B, K)`` to ``(B, E)``; the embedder of every released model.
 
-    With ``batch_norm`` it depends on the batch in training mode, and cannot train on a batch of one. Source:
-    CompVis/net2net, ``ConditionalFlatCouplingFlow.embedder``.
+    With ``batch_norm`` it cannot train on a batch of one. CompVis/net2net, ``ConditionalFlatCouplingFlow.embedder``.
     """
 
-    def __init__(
-        self, in_dim: int, out_dim: int, hidden_dim: int = 256, depth: int = 2, batch_norm: bool = False
-    ) -> None:
+    def __init__(self, in_dim: int, out_dim: int, hidden_dim: int = 256, depth: int = 2, batch_norm: bool = False):
         super().__init__()
         self.net = FullyConnectedNet(in_dim, hidden_dim, depth, out_dim, batch_norm)
         self.batch_norm = batch_norm
@@ -46,7 +42,7 @@ class DenseEmbedder(nn.Module):
 class TaperedEmbedder(nn.Module):
     """``(B, K, 1, 1)`` to ``(B, E)``: linear layers of evenly falling widths, with ActNorm and LeakyReLU 0.2 between.
 
-    ``widths`` counts both ends: 2048 to 128 in 6 gives 2048, 1664, 1280, 896, 512, 128. Source: CompVis/net2net,
+    ``widths`` counts both ends: 2048 to 128 in 6 gives 2048, 1664, 1280, 896, 512, 128. CompVis/net2net,
     ``DenseEmbedder``; wired to the flow in CompVis/invariances.
     """
 
@@ -67,8 +63,8 @@ class TaperedEmbedder(nn.Module):
 class ConvEmbedder(nn.Module):
     """Strided convolutions that shrink ``(B, C, H, W)``, then one that covers what is left, to ``(B, E)``.
 
-    Each step is a 4×4 convolution with stride 2 and no bias, ActNorm, LeakyReLU 0.2; widths 64, 128, … up to 1024.
-    Source: Net2Net, supplement, table 4b; CompVis/net2net, ``Embedder``.
+    Each step is a 4×4 convolution with stride 2, ActNorm, LeakyReLU 0.2; widths 64, 128, … up to 1024. Source: Net2Net,
+    supplement, table 4b; CompVis/net2net, ``Embedder``.
     """
 
     def __init__(self, in_shape: tuple[int, int, int], out_dim: int, downsamplings: int) -> None:
@@ -87,11 +83,10 @@ class ConvEmbedder(nn.Module):
 
 
 class GridEmbedder(nn.Module):
-    """A map as it is read by the cells of a grid: convolutions to the grid, to half of it and to a quarter, and back.
+    """Maps ``(B, C, H, W)``, H = W = stride · G, for the cells of a grid: ``(B, E, G, G)`` and ``(B, E, G/2, G/2)``.
 
-    The way down brings news from afar (what surrounds a hole), the way up leaves every place its own. Maps
-    ``(B, C, H, W)`` with H = W = stride · G become ``(B, E, G, G)`` and ``(B, E, G/2, G/2)``. ``side`` is G, a multiple
-    of 2; of 4, or the quarter is left out.
+    Convolutions to the grid, to half of it and to a quarter bring news from afar (what surrounds a hole), the way back
+    up leaves every place its own. ``side`` is G, a multiple of 2; of 4, or the quarter is left out.
     """
 
     def __init__(self, in_shape: tuple[int, int, int], out_dim: int, side: int, width: int = 32) -> None:
@@ -131,10 +126,7 @@ def _solve(gram: Tensor, cross: Tensor, ridge: float) -> Tensor:
 
 
 class _Shift(nn.Module):
-    """``z - predict(condition)``, with log-determinant 0. Begins as the identity.
-
-    The blocks then begin with what a linear map cannot explain, instead of spending their first thousand steps on it.
-    """
+    """``z - predict(condition)``, with log-determinant 0, so that the blocks begin with what is not linear."""
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
         return latent - self.predict(condition)
@@ -170,8 +162,8 @@ class ConditionShift(_Shift):
 class LocalShift(_Shift):
     """On a grid: every cell is predicted from the part of a map that lies under and around it.
 
-    One convolution, the same in all cells, and an offset for every cell, so that a few hundred pictures fix it however
-    large the map is: ``condition_shape (C, H, W)`` with H = W = stride · ``side``.
+    One convolution, the same in all cells, and an offset for every cell, so that a few hundred pictures fix it:
+    ``condition_shape (C, H, W)`` with H = W = stride · ``side``.
     """
 
     def __init__(self, condition_shape: tuple[int, int, int], channels: int, side: int) -> None:
@@ -186,8 +178,7 @@ class LocalShift(_Shift):
     def fit(self, latent: Tensor, condition: Tensor, ridge: float = 1e-3) -> None:
         """Ridge regression of all cells of latents ``(N, D)`` on their neighbourhoods in maps ``(N, C, H, W)``.
 
-        Both are first centred in every cell; what is outside of the map counts as zero. There must be more cells than
-        numbers in a neighbourhood.
+        Both are first centred in every cell. There must be more cells than numbers in a neighbourhood.
         """
         kernel, stride, count = self.linear.kernel_size[0], self.linear.stride[0], self.linear.weight[0].numel()
         cells = self.offset[0].numel()

@@ -90,7 +90,6 @@ class FlowConfig(_Config):
 
     @property
     def embedding_width(self) -> int:
-        """``E``: ``embedding_dim``, or ``dim`` where that is None."""
         return self.dim if self.embedding_dim is None else self.embedding_dim
 
     @property
@@ -112,8 +111,7 @@ class FlowConfig(_Config):
 class GridFlowConfig(_Config):
     """Everything that is needed to build a :class:`GridFlow`.
 
-    A condition is a vector ``(K,)``, which every cell reads, or a map ``(C, H, W)`` of H = W = n · G places, of which
-    every cell reads its own.
+    Every cell reads a whole condition ``(K,)``, or its own n² places of a map ``(C, n · G, n · G)``.
     """
 
     channels: int  # C, numbers in one cell, even
@@ -158,23 +156,19 @@ def build_embedder(config: FlowConfig) -> nn.Module:
 def flow_loss(v: Tensor, log_det: Tensor) -> Tensor:
     """The conditional negative log-likelihood, a scalar that is minimised: ``0.5 * sum(v**2) - log_det``.
 
-    Summed over the coordinates of residuals ``v (B, D)``, mean over the batch, in nats, without the constant ``D / 2 *
-    log(2 pi)``: it has no lower bound and may be negative. ``log_det (B,)`` is that of the direction data to residual.
-    Source: Net2Net, section 3; CompVis/net2net, ``NLL``.
+    Mean over the batch, in nats, without the constant ``D / 2 * log(2 pi)``: it may be negative. ``log_det (B,)`` is
+    that of the direction data to residual. Source: Net2Net, section 3; CompVis/net2net, ``NLL``.
     """
     if v.dim() != 2 or log_det.shape != v.shape[:1]:
-        raise CourseError(
-            f"flow_loss takes v of shape (B, D) and log_det of shape (B,), not {tuple(v.shape)} and "
-            f"{tuple(log_det.shape)}; pass both outputs of the flow."
-        )
+        raise CourseError(f"flow_loss takes both outputs of the flow, not {tuple(v.shape)} and {tuple(log_det.shape)}.")
     return 0.5 * v.square().sum(1).mean() - log_det.mean()
 
 
 class _Flow(nn.Module):
     """What flows on vectors and on grids share: everything but the networks.
 
-    Subclasses make ``config``, ``embedder``, ``blocks`` and ``shift`` (or None), and define ``_contexts``: condition →
-    the embedded condition for every block.
+    Subclasses make ``config``, ``embedder``, ``blocks``, ``shift`` (or None), and define ``_contexts``: condition →
+    embedded condition for every block.
     """
 
     @torch.no_grad()
@@ -188,14 +182,11 @@ class _Flow(nn.Module):
                     parameter.copy_((2.0 * drawn - 1.0) * bound)
 
     def forward(self, latent: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Data to residual.
+        """Data to residual: latents ``(B, D)`` and conditions ``(B, *condition_shape)`` to ``v: (B, D)`` and ``log_det:
+        (B,)``.
 
-        Args:
-            latent: ``(B, D)``.
-            condition: ``(B, *condition_shape)``; ``(B, K, 1, 1)`` does for ``(K,)``. Integers are converted.
-
-        Returns:
-            ``v: (B, D)`` and ``log_det: (B,)``, the logarithm of the absolute determinant of ``dv / dlatent``.
+        The latter is the logarithm of the absolute determinant of ``dv / dlatent``. Conditions ``(B, K, 1, 1)`` do for
+        ``(K,)``.
         """
         condition = self._checked(latent, condition)
         x = latent if self.shift is None else self.shift(latent, condition)
@@ -234,10 +225,8 @@ class _Flow(nn.Module):
     def sample(self, condition: Tensor, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
         """Draw one latent per condition, ``(B, D)``, with the embedder in evaluation mode.
 
-        Args:
-            condition: ``(B, *condition_shape)``.
-            temperature: standard deviation of the residuals; 0 gives the same latent each time.
-            generator: source of the noise, on any device; the same seed then gives the same residuals everywhere.
+        ``temperature`` is the standard deviation of the residuals: 0 gives the same latent each time. The ``generator``
+        may be on any device; the same seed then gives the same residuals everywhere.
         """
         if temperature < 0:
             raise CourseError(f"The temperature is a standard deviation: give 0 or more, not {temperature}.")
@@ -254,7 +243,6 @@ class _Flow(nn.Module):
             self.embedder.train(was_training)
 
     def _checked(self, x: Tensor, condition: Tensor) -> Tensor:
-        """The condition in the shape and dtype that the networks take."""
         dim, shape = self.config.dim, self.config.condition_shape
         if len(shape) == 1 and condition.dim() == 4 and condition.shape[2:] == (1, 1):
             condition = condition.flatten(1)
@@ -268,7 +256,6 @@ class _Flow(nn.Module):
 
     @property
     def _like(self) -> Tensor:
-        """A tensor on the device and in the dtype of the parameters."""
         return self.blocks[0].norm.scale
 
 
@@ -276,7 +263,7 @@ class _FlowBlock(nn.Module):
     """ActNorm, then activation, then the coupling with fully connected networks, then a permutation.
 
     This is the order of the released weights (CompVis/net2net, ``ConditionalFlatDoubleCouplingFlowBlock``); the paper's
-    figure 15 draws another one. The permutation is drawn from a CPU ``generator``.
+    figure 15 draws another one.
     """
 
     def __init__(self, config: FlowConfig, generator: torch.Generator) -> None:
@@ -308,11 +295,9 @@ class ConditionalFlow(_Flow):
     """An invertible map between a latent ``z: (B, D)`` and a residual ``v: (B, D)``, given a condition.
 
     ``forward`` goes from data to residual, the direction that is trained; ``inverse`` and ``sample`` go back. A CPU
-    ``generator`` draws the initial weights, None draws them from the global one.
-
-    References:
-        Rombach, Esser and Ommer, "Network-to-Network Translation with Conditional Invertible Neural Networks", 2020;
-        CompVis/net2net, ``ConditionalFlatCouplingFlow``.
+    ``generator`` draws the initial weights, None draws them from the global one. Source: Rombach, Esser and Ommer,
+    "Network-to-Network Translation with Conditional Invertible Neural Networks", 2020; CompVis/net2net,
+    ``ConditionalFlatCouplingFlow``.
     """
 
     def __init__(self, config: FlowConfig, generator: torch.Generator | None = None) -> None:
@@ -369,8 +354,8 @@ class _PackedCoupling(AffineCoupling):
 def _prepared(weight: Tensor, bias: Tensor, activation: Literal["leaky_relu", "tanh", "none"]) -> Callable:
     """A copy of a linear layer and the activation behind it, as one function.
 
-    On a CPU oneDNN multiplies, which keeps weights in its own blocked layout and applies the activation inside the
-    product: twice as fast where MKL, torch's default, does not use AVX-512.
+    On a CPU oneDNN multiplies, in its own layout of weights and with the activation inside the product: twice as fast
+    where MKL, torch's default, does not use AVX-512.
     """
     weight, bias = weight.detach().clone(), bias.detach().clone()
     slope = [LEAKY_SLOPE] if activation == "leaky_relu" else []
@@ -415,17 +400,12 @@ class _GridBlock(AffineCoupling):
 
 
 class GridFlow(_Flow):
-    """An invertible map between latents ``(B, C · G · G)`` and residuals, given conditions ``(B, K)`` or maps ``(B, C,
-    H, W)``.
+    """An invertible map between latents ``(B, C · G · G)`` and residuals, given conditions ``(B, K)`` or maps.
 
     First a linear function of the condition is subtracted (``fit_shift``), then come the blocks. Couplings of channel
-    halves with convolutional networks are those of RealNVP and Glow.
-
-    Args:
-        config: sizes.
-        generator: CPU generator of the initial weights; None draws them from the global generator.
-        gain: factor on the last layers of the coupling networks. Small: training starts near the identity, where the
-            same ``v`` means the same content under every label.
+    halves with convolutional networks are those of RealNVP and Glow. ``generator`` as for :class:`ConditionalFlow`.
+    ``gain`` is a factor on the last layers of the coupling networks. Small: training starts near the identity, where
+    the same ``v`` means the same content under every label.
     """
 
     def __init__(self, config: GridFlowConfig, generator: torch.Generator | None = None, gain: float = 0.05):
@@ -456,7 +436,6 @@ class GridFlow(_Flow):
         return self.label
 
     def _contexts(self, condition: Tensor) -> Sequence[Tensor]:
-        """The embedded condition in every cell, and the cell's place."""
         if condition.dim() == 4:
             embedded = self.label(condition)
         else:

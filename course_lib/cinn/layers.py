@@ -20,9 +20,9 @@ LEAKY_SLOPE = 0.01
 class ActNorm(nn.Module):
     """``y = scale * (x + loc)`` per channel; the first training batch leaves with mean 0 and standard deviation 1.
 
-    After that batch ``loc`` and ``scale`` are ordinary parameters. In evaluation mode a layer that has not seen data is
-    the identity and stays so. Inputs are ``(B, C)`` or ``(B, C, H, W)``. Source: Kingma and Dhariwal, "Glow", 2018,
-    section 3.1; the order of operations (add, then scale) is that of CompVis/net2net.
+    After that batch both are ordinary parameters. In evaluation mode a layer that has not seen data is the identity and
+    stays so. Inputs are ``(B, C)`` or ``(B, C, H, W)``. Source: Kingma and Dhariwal, "Glow", 2018, section 3.1; the
+    order of operations is that of CompVis/net2net.
     """
 
     def __init__(self, channels: int) -> None:
@@ -54,10 +54,7 @@ class ActNorm(nn.Module):
         total = _over_processes(torch.cat([values.new_tensor([values.shape[1]]), values.sum(1)]))
         count, mean = total[0], total[1:] / total[0]
         if count < 2:
-            raise CourseError(
-                "ActNorm sets itself from the first training batch and cannot do so from one sample: "
-                "give a first batch of at least 2 samples (32 or more is better)."
-            )
+            raise CourseError("ActNorm cannot set itself from one sample: give a first batch of at least 2 samples.")
         squares = _over_processes((values - mean[:, None]).square().sum(1))
         self.loc.copy_(-mean)
         self.scale.copy_(1.0 / ((squares / (count - 1)).sqrt() + 1e-6))
@@ -68,8 +65,7 @@ class ActNorm(nn.Module):
         """Refuse an inverse that the next training batch would contradict."""
         if self.training and not self.is_initialized:
             raise CourseError(
-                "ActNorm has not seen a batch yet, so its inverse is not defined: call the flow on one training batch "
-                "first, load a checkpoint, or switch to eval()."
+                "ActNorm has not seen a batch, so it has no inverse: train, load weights or eval() first."
             )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,15 +83,11 @@ class ActNorm(nn.Module):
 
     def _parameter_shape(self, x: Tensor) -> tuple[int, ...]:
         if x.dim() not in (2, 4) or x.shape[1] != self.channels:
-            raise CourseError(
-                f"ActNorm was built for {self.channels} channels: give (B, {self.channels}) or "
-                f"(B, {self.channels}, H, W), not {tuple(x.shape)}."
-            )
+            raise CourseError(f"ActNorm was built for {self.channels} channels, not for inputs {tuple(x.shape)}.")
         return (1, -1) + (1,) * (x.dim() - 2)
 
 
 def _over_processes(values: Tensor) -> Tensor:
-    """``values`` summed over all processes, in place."""
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(values)
     return values
@@ -104,8 +96,8 @@ def _over_processes(values: Tensor) -> Tensor:
 class InvertibleLeakyReLU(nn.Module):
     """Multiply negative values of ``(B, D)`` by ``alpha > 0``; ``log_det`` counts the negatives, ``log(alpha)`` each.
 
-    The released code reports 0 instead, which makes its likelihood wrong while its inverse stays right;
-    ``count_log_det=False`` reproduces that. CompVis/net2net, the option "lrelu" of its flow blocks (slope 0.9).
+    The released code (option "lrelu") reports 0 instead, which makes its likelihood wrong while its inverse stays
+    right; ``count_log_det=False`` reproduces that.
     """
 
     def __init__(self, alpha: float = 0.9, count_log_det: bool = True) -> None:
@@ -141,7 +133,7 @@ class Shuffle(nn.Module):
 
 
 class FullyConnectedNet(nn.Module):
-    """``depth + 2`` linear layers with LeakyReLU (slope 0.01) between them, and BatchNorm before that if asked for.
+    """``depth + 2`` linear layers with LeakyReLU 0.01 between them, and BatchNorm before that if asked for.
 
     Source: Net2Net, supplement, table 4a; CompVis/net2net, ``BasicFullyConnectedNet``.
     """
@@ -169,14 +161,10 @@ class AffineCoupling(nn.Module):
         a' = a * exp(tanh(S1[b', e])) + T1[b', e]
         output [b', a']                       log_det = sum(tanh(S0)) + sum(tanh(S1))
 
-    The halves leave in swapped order. The tanh lets one coupling scale by a factor between 1/e and e; ``T`` is free. An
-    odd number of channels is split into ``ceil(D / 2)`` and ``floor(D / 2)``, and the inverse splits its input the
-    other way round, so it inverts odd sizes exactly (the released unconditional code does not). ``net`` makes one of
-    the networks S and T from its numbers of channels in and out.
-
-    References:
-        Dinh et al., "Density estimation using Real NVP", 2017; Net2Net, supplement, table 4a and figure 15;
-        CompVis/net2net, ``ConditionalDoubleVectorCouplingBlock``.
+    An odd number of channels is split into ``ceil(D / 2)`` and ``floor(D / 2)``; the inverse splits the other way round
+    (the released unconditional code does not). ``net`` makes S and T from their numbers of channels in and out.
+    Sources: Dinh et al., "Real NVP", 2017; Net2Net, supplement, table 4a and figure 15; CompVis/net2net,
+    ``ConditionalDoubleVectorCouplingBlock``.
     """
 
     def __init__(self, dim: int, embedding_dim: int, net: Callable[[int, int], nn.Module]) -> None:
@@ -192,10 +180,9 @@ class AffineCoupling(nn.Module):
         return self.scale_nets[step](inputs).tanh(), self.shift_nets[step](inputs)
 
     def forward(self, h: Tensor, embedding: Tensor, log_det: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
-        """Couple ``h``, ``(B, D)`` or ``(B, D, H, W)``, under ``(B, E)`` or ``(B, E, H, W)``.
+        """Couple ``h``, ``(B, D)`` or ``(B, D, H, W)``, under ``(B, E)`` or ``(B, E, H, W)``, the halves swapped.
 
-        Returns:
-            ``h`` with the halves swapped, and ``log_det: (B,)``, that of what came before with what this changes added.
+        Also returns ``log_det: (B,)``, that of what came before with what this adds.
         """
         a, b = h.split([self.large, self.small], 1)
         axes = tuple(range(1, h.dim()))

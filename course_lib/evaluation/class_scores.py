@@ -47,12 +47,8 @@ def class_wise(
 ) -> dict[str, dict[str, float]]:
     """``score`` for each class by itself, and the mean over classes: a generator that ignores the class cannot hide.
 
-    Args:
-        real, fake: features ``(N, F)`` and ``(M, F)``.
-        real_labels, fake_labels: ``(N,)`` and ``(M,)``, positions in ``classes``; others are left out.
-        classes: names.
-        score: of two sets of features; a float gets the name "score".
-        least: classes with fewer real or generated pictures than this are left out.
+    Labels ``(N,)`` and ``(M,)`` of features ``(N, F)`` and ``(M, F)`` are positions in ``classes``; other labels, and
+    classes with fewer than ``least`` real or generated pictures, are left out. A float gets the name "score".
 
     Returns:
         Class name → score name → value, and last :data:`INTRA_CLASS_MEAN` with the unweighted means.
@@ -66,24 +62,17 @@ def class_wise(
             value = score(*own)
             found[name] = value if isinstance(value, dict) else {"score": value}
     if not found:
-        raise CourseError(
-            f"no class has {least} real and {least} generated pictures: take a larger part of the data, or score all "
-            "classes together."
-        )
+        raise CourseError(f"no class has {least} real and {least} generated pictures: take a larger part of the data.")
     names = next(iter(found.values()))
     mean = {name: torch.tensor([row[name] for row in found.values()]).double().mean().item() for name in names}
     return found | {INTRA_CLASS_MEAN: mean}
 
 
 class ClassScores:
-    """Held-out pictures of some classes, and how generated ones are scored against them.
+    """How generated pictures are scored against held-out ones, which have ``labels["class"]``.
 
-    Args:
-        data: with ``labels["class"]``; pictures that nothing was trained on.
-        judge: gives features, and kinds where the classes are bundled kinds.
-
-    Attributes:
-        classes, labels, features: names, ``(N,)`` and ``(N, F)``.
+    ``classes``, ``labels`` and ``features`` are names, ``(N,)`` and ``(N, F)``. Where all classes are bundled kinds,
+    the judge tells them.
     """
 
     def __init__(self, data: ImageSet, judge: Judge):
@@ -114,7 +103,6 @@ class ClassScores:
 
     @property
     def real_accuracy(self) -> float:
-        """Class accuracy of the held-out pictures themselves."""
         return self.right(self.features, self.real_seen, self.labels).float().mean().item()
 
     def by_class(self, pictures: Tensor, labels: Tensor) -> dict[str, dict[str, float]]:

@@ -13,19 +13,17 @@ from torch.nn import functional as F
 
 from ..errors import CourseError
 
-__all__ = ["copy_share", "diversity", "frechet_distance", "gaussian_mmd", "inception_score", "kernel_distance"]
-__all__ += ["manifold_scores", "nearest", "path_length", "squared_distances"]
+__all__ = ["checked_sets", "copy_share", "diversity", "frechet_distance", "gaussian_mmd", "inception_score"]
+__all__ += ["kernel_distance", "manifold_scores", "nearest", "path_length", "squared_distances"]
 
 BLOCK = 1024
 """Rows of each set compared at a time: 8 MB in double precision."""
 
 
-def _checked(real: Tensor, fake: Tensor, least: int, what: str) -> tuple[Tensor, Tensor]:
+def checked_sets(real: Tensor, fake: Tensor, least: int, what: str) -> tuple[Tensor, Tensor]:
     """Both sets in double precision."""
     if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1] or min(len(real), len(fake)) < least:
-        raise CourseError(
-            f"{what} needs two sets (N, F) with N ≥ {least} and one F, not {tuple(real.shape)} and {tuple(fake.shape)}."
-        )
+        raise CourseError(f"{what} needs two sets (N, F), N ≥ {least}, not {[*real.shape]} and {[*fake.shape]}.")
     if not (real.isfinite().all() and fake.isfinite().all()):
         raise CourseError("some features are not finite: look at the pictures that they come from.")
     return real.double(), fake.double()
@@ -41,7 +39,7 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
     singular values of R₁ R₂ᵀ: no root of a nearly singular product is taken. Biased upwards for few rows: compare only
     numbers with the same N and M. Source: Heusel et al. 2017 (there with Inception features).
     """
-    real, fake = _checked(real, fake, 2, "the Fréchet distance")
+    real, fake = checked_sets(real, fake, 2, "the Fréchet distance")
     shift = (real.mean(0) - fake.mean(0)).square().sum()
     first, second = _covariance_root(real), _covariance_root(fake)
     root = torch.linalg.svdvals(first @ second.T).sum()
@@ -81,7 +79,7 @@ def kernel_distance(real: Tensor, fake: Tensor, block: int = BLOCK) -> float:
     It is expected to be 0 for two samples ``(N, F)`` and ``(M, F)`` of one distribution, whatever their sizes: the
     score to use with few pictures. It may come out below 0. Source: Bińkowski et al. 2018.
     """
-    real, fake = _checked(real, fake, 2, "the kernel distance")
+    real, fake = checked_sets(real, fake, 2, "the kernel distance")
     size = real.shape[1]
 
     def kernel(x: Tensor, y: Tensor) -> Tensor:
@@ -103,7 +101,7 @@ def gaussian_mmd(real: Tensor, fake: Tensor, sigma: float = 1.0, block: int = BL
     equal pairs included. Two samples of one distribution get about √(1/N + 1/M). Source: Xu et al. 2018 and
     cGANTransfer (Shahbazi et al. 2021).
     """
-    real, fake = _checked(real, fake, 2, "the KMMD")
+    real, fake = checked_sets(real, fake, 2, "the KMMD")
     center = real.mean(0)
     real, fake = real - center, fake - center
     # The mean squared distance over all pairs is twice the variance: no pair has to be looked at.
@@ -159,7 +157,7 @@ def manifold_scores(real: Tensor, fake: Tensor, k: int = 5, block: int = BLOCK) 
     first two), Naeem et al. 2020 (the last two). The published code of Hyper-Modulation passes the sets in the wrong
     order, which swaps precision and recall and makes the other two meaningless.
     """
-    real, fake = _checked(real, fake, k + 1, f"precision and recall with k = {k}")
+    real, fake = checked_sets(real, fake, k + 1, f"precision and recall with k = {k}")
     real, fake = real - real.mean(0), fake - real.mean(0)
     reach_real, reach_fake = _radii(real, k, block), _radii(fake, k, block)
     inside = torch.zeros(len(fake), dtype=torch.int64)  # how many real balls hold each generated vector
@@ -181,9 +179,7 @@ def nearest(queries: Tensor, gallery: Tensor, k: int = 1) -> Tensor:
     features all point the same way, so without it every angle is small.
     """
     if queries.shape[1:] != gallery.shape[1:] or queries.ndim < 2:
-        raise CourseError(
-            f"queries {tuple(queries.shape)} and gallery {tuple(gallery.shape)} must agree after the first dimension."
-        )
+        raise CourseError(f"queries {[*queries.shape]} and gallery {[*gallery.shape]} must agree but for their number.")
     if not 1 <= k <= len(gallery):
         raise CourseError(f"k must lie between 1 and the gallery's {len(gallery)} entries, not {k}.")
     queries, gallery = queries.flatten(1).float(), gallery.flatten(1).float()
@@ -204,7 +200,7 @@ def copy_share(generated: Tensor, train: Tensor, unseen: Tensor, quantile: float
     """
     found = []
     for queries in (generated, unseen):
-        queries, known = _checked(queries, train, 1, "the search for copies")
+        queries, known = checked_sets(queries, train, 1, "the search for copies")
         found.append(torch.cat([squared_distances(some, known).amin(1).sqrt() for some in queries.split(block)]))
     return (found[0] < found[1].quantile(quantile)).double().mean().item()
 
@@ -221,10 +217,7 @@ def inception_score(probabilities: Tensor, splits: int = 10) -> tuple[float, flo
     The deviation is that of a population, as published. Source: Salimans et al. 2016.
     """
     if probabilities.ndim != 2 or not 1 <= splits <= len(probabilities):
-        raise CourseError(
-            f"the Inception score needs probabilities (N, classes) with N ≥ {splits} for {splits} splits, not "
-            f"{tuple(probabilities.shape)}."
-        )
+        raise CourseError(f"the Inception score needs (N ≥ {splits}, classes), not {tuple(probabilities.shape)}.")
     p = probabilities.double()
     if not (p >= 0).all() or not torch.allclose(p.sum(1), torch.ones(len(p), dtype=p.dtype), atol=1e-4):
         raise CourseError("the Inception score needs probabilities: apply a softmax to the logits.")
@@ -259,8 +252,7 @@ def path_length(
     """
     if start.shape != end.shape or start.ndim != 2 or not len(start) or epsilon <= 0:
         raise CourseError(
-            f"a path length needs ends of one shape (N, D) and a positive ε, not {tuple(start.shape)}, "
-            f"{tuple(end.shape)} and {epsilon}."
+            f"a path length needs ends (N, D) and ε > 0, not {[*start.shape]}, {[*end.shape]}, {epsilon}."
         )
     lengths = []
     for pairs in torch.arange(len(start)).split(64):

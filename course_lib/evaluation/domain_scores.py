@@ -13,7 +13,7 @@ from ..data.avatars import load_kinds
 from ..data.image_set import ImageSet, to_float
 from ..data.people import ATTRIBUTES, Person, draw, people
 from ..errors import CourseError
-from .distances import frechet_distance, nearest
+from .distances import checked_sets, frechet_distance, nearest
 from .features import Judge
 
 __all__ = ["GaussianTransport", "PairedPictures", "directions", "flip_attribute", "mean_scores", "score_edit"]
@@ -34,8 +34,7 @@ class PairedPictures:
 
     Args:
         data: a part of :func:`course_lib.data.load_people`.
-        judge: reads attributes and gives features.
-        encode: pictures → latents, for retrieval among latents.
+        judge, encode: reads attributes and gives features; pictures → latents, for retrieval among latents.
         most: people that are translated, taken evenly; all by default. They are looked for among all.
 
     Attributes:
@@ -67,9 +66,9 @@ class PairedPictures:
 
         Returns:
             ``style accuracy``: share that the judge takes for the target style. ``NAME agrees``, for each attribute:
-            share for which the judge reads what the person has. ``found by SPACE`` (judge features, pixels, latents):
-            share whose true counterpart is the nearest of all real pictures of the target style. ``Fréchet distance``:
-            to the real pictures of the target style, judge features.
+                share for which the judge reads what the person has. ``found by SPACE`` (judge features, pixels,
+                latents): share whose true counterpart is the nearest of all real ones. ``Fréchet distance`` to
+                these, judge features.
         """
         here, seen = self._spaces(pictures)
         real, style = self._real[target], load_kinds().classes["kind"].index(self.names[target])
@@ -121,8 +120,6 @@ def flip_attribute(data: ImageSet, name: str, count: int, seed: int = 0) -> _Fli
 
 @dataclass(frozen=True)
 class _EditScores:
-    """Scores of edits."""
-
     changed: float  # share in which the judge reads the new value
     kept: float  # share of the other attributes, all together, that the judge reads as they are
     error: float  # root mean square distance in pixels to the exact counterpart, range 2
@@ -155,12 +152,7 @@ class GaussianTransport:
     """
 
     def __init__(self, own: Tensor, other: Tensor, ridge: float = 0.02):
-        if own.ndim != 2 or other.ndim != 2 or own.shape[1] != other.shape[1] or min(len(own), len(other)) < 2:
-            raise CourseError(
-                f"transport needs two sets of latents (N, D) with one D, not {tuple(own.shape)} and "
-                f"{tuple(other.shape)}."
-            )
-        first, second = own.double(), other.double()
+        first, second = checked_sets(own, other, 2, "transport between latents")
         self.start, self.end = first.mean(0), second.mean(0)
         eye = ridge * torch.eye(own.shape[1], dtype=torch.float64, device=own.device)
         root, inverse = _powers(torch.cov(first.T) + eye, 0.5, -0.5)

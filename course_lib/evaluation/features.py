@@ -66,7 +66,6 @@ class Judge:
         return features, {name: self.probabilities(features, name).argmax(1) for name in self.network.heads}
 
     def predict(self, images: Tensor, label: str) -> Tensor:
-        """``(N,)``: the class the judge sees."""
         return self.probabilities(self.features(images), label).argmax(1)
 
     def still_read(self, images: Tensor, again: Tensor, labels: dict[str, Tensor]) -> dict[str, float]:
@@ -97,8 +96,7 @@ def judge_features(judge: Judge | None = None) -> FeatureNetwork:
 def inception_features(path: Path | None = None, device: torch.device | str = "cpu") -> FeatureNetwork:
     """Inception v3 of torchvision, prepared as BigGAN and cGANTransfer do: 2,048 pooled features, 1,000 classes.
 
-    Pictures are enlarged to 299 pixels bilinearly with aligned corners and normalised with ImageNet's mean and
-    deviation. This is not the TensorFlow network of published FID tables: numbers do not compare with those. Nothing is
+    This is not the TensorFlow network of published FID tables: numbers do not compare with those. Nothing is
     downloaded: ``path`` is the weight file, by default :data:`INCEPTION_FILE` in the cache folder or where torchvision
     keeps its own.
     """
@@ -118,9 +116,7 @@ def inception_features(path: Path | None = None, device: torch.device | str = "c
         network.load_state_dict(state)
     except Exception as error:  # torch raises a dozen unrelated types on damaged or foreign files
         reason = str(error).splitlines()[0][:120]
-        raise CourseError(
-            f"{found[0]} does not hold torchvision's Inception v3 ({reason}): fetch {INCEPTION_FILE} again."
-        ) from error
+        raise CourseError(f"{found[0]} does not hold torchvision's Inception v3 ({reason}): fetch it again.") from error
     network, pooled = network.requires_grad_(False).eval().to(device), []
     network.avgpool.register_forward_hook(lambda module, inputs, output: pooled.append(output.flatten(1).cpu()))
     mean, std = (
@@ -154,9 +150,8 @@ def real_features(
 ) -> Tensor:
     """``float32 (N, F)``: features of all pictures of ``data``, from a file in the cache folder where it knows them.
 
-    Pictures are brought to ``size`` pixels before (the generator's, so that real and generated ones differ in nothing
-    else). The file's name is made of the pictures' hash, their size and the network's hash: changed pictures, or
-    another network, never meet old features. A missing or damaged file is computed again.
+    Pictures are brought to ``size`` pixels before, the generator's. The file's name is made of the hashes of pictures
+    and network, and of the size. A missing or damaged file is computed again.
     """
     text = f"{data.content_hash(labels=False)} {size or data.size} {network.key}"
     key = hashlib.sha256(text.encode()).hexdigest()[:24]

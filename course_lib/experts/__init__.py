@@ -5,25 +5,10 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "autoencoder": [
-            "GridAutoencoder",
-            "GridAutoencoderConfig",
-            "GridExpert",
-            "LatentSpace",
-            "Posterior",
-            "measure_latents",
-        ],
+        "autoencoder": ["GridAutoencoder", "GridAutoencoderConfig", "GridExpert", "LatentSpace", "Posterior"],
         "black_box": ["BigBiGAN", "BlackBox", "export_decoder", "export_onnx"],
         "classifier": ["Classifier", "ClassifierConfig", "LayerExpert", "Segmenter", "SegmenterConfig"],
         "conditions": ["LabelExpert", "SentenceExpert"],
-        "protocol": [
-            "SourceExpert",
-            "SourceModel",
-            "TargetExpert",
-            "fingerprint",
-            "freeze",
-            "load_expert",
-            "load_over_source",
-        ],
+        "protocol": ["SourceExpert", "TargetExpert", "fingerprint", "freeze", "load_expert"],
     },
 )

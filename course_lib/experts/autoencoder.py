@@ -1,9 +1,7 @@
 """Autoencoders as experts: one whose latent is a small grid, its latents as what a GAN draws, and one of digits.
 
-**Grid.** Every cell stands for its own patch of the picture. A flat autoencoder squeezes a whole picture through one
-vector, and what it never saw it draws badly. A grid shares its weights between places, so a new picture is made of
-known patches. The price is four times the numbers, and a latent that knows where things are but less of what they are.
-The role is that of the target expert of Net2Net (Rombach et al. 2020, table 3) at a size that two cores can train.
+Every cell of the grid stands for its own patch: weights are shared between places, so a new picture is made of known
+patches. The role is that of Net2Net's target expert (Rombach et al. 2020, table 3) at a size that two cores can train.
 """
 
 from collections.abc import Iterator, Sequence
@@ -157,8 +155,8 @@ class GridAutoencoder(nn.Module):
     def start_from_pca(self, images: Tensor) -> None:
         """Sets the linear paths to the principal components of patches and silences the convolutions.
 
-        Training then starts from the best linear autoencoder of its size, and the convolutions learn what a linear map
-        cannot do. Every seventh patch of the images ``(N, 3, S, S)`` is used.
+        Training then starts from the best linear autoencoder of its size. Every seventh patch of ``(N, 3, S, S)`` is
+        used.
         """
         patch, channels = self.config.patch, self.config.channels
         if channels > 3 * patch**2:
@@ -190,12 +188,10 @@ class GridAutoencoder(nn.Module):
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Posterior mean, detached."""
         return self.posterior(images).mean
 
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
-        """Images in [−1, 1]."""
         return self.render(latent).clamp(-1.0, 1.0)
 
 
@@ -224,8 +220,8 @@ a decoder does not show must not be told apart."""
 def measure_latents(autoencoder: GridAutoencoder, images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Centre and scale of each channel of a frozen autoencoder, from a few hundred images ``(N, 3, S, S)`` in [−1, 1].
 
-    The scales are inversely proportional to the root-mean-square change of the pixels; divided by them, the latents of
-    ``images`` have variance 1 over all channels.
+    Scales are inverse to what one unit does to the pixels; divided by them, the latents have variance 1 over all
+    channels.
     """
     device, config = next(autoencoder.parameters()).device, autoencoder.config
     latent = torch.cat([autoencoder.encode(part.to(device)) for part in images.split(100)])
@@ -251,9 +247,7 @@ class LatentSpace:
     def __init__(self, autoencoder: GridAutoencoder):
         config, device = autoencoder.config, next(autoencoder.parameters()).device
         if len(config.scale) != config.channels:
-            raise CourseError(
-                "this autoencoder's latents were not measured: take avatar-autoencoder, or measure_latents."
-            )
+            raise CourseError("these latents were not measured: take avatar-autoencoder, or measure_latents.")
         self.autoencoder, self.shape = autoencoder, config.shape
         self.centre = torch.tensor(config.centre, device=device).view(1, -1, 1, 1)
         self.scale = torch.tensor(config.scale, device=device).view(1, -1, 1, 1)
@@ -284,7 +278,6 @@ class LatentSpace:
 class DigitAutoencoder(nn.Module):
     """The source of Mind2Mind that is no GAN (its README). Pictures ``(B, 3, 28, 28)`` ↔ 256 numbers in (−1, 1).
 
-    c₁: three convolutions with instance norm, a linear layer, tanh. g₁: a linear layer, four transposed ones, tanh.
     Kernels and strides are not published, these give the published sizes. Pictures are grey: three channels are
     averaged on the way in and repeated on the way out. Trained with mean squared error and Adam, 1e-3, (0.9, 0.9).
     """

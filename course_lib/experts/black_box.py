@@ -1,7 +1,4 @@
-"""Black boxes: target experts that can be called and not looked into. Net2Net needs no gradients of its experts.
-
-:class:`BlackBox` calls networks in ONNX files through ONNX Runtime, :class:`BigBiGAN` one of TensorFlow Hub.
-"""
+"""Black boxes: target experts that can be called and not looked into. Net2Net needs no gradients of its experts."""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,14 +17,10 @@ Array = TypeVar("Array", np.ndarray, Tensor)
 
 
 class BlackBox:
-    """A generator, and if there is one its encoder, that can be called and nothing else.
+    """An ONNX file, latents ``(B, D)`` → images ``(B, 3, S, S)`` in [−1, 1], and perhaps one for the way back.
 
     Arrays come back as arrays, tensors as tensors on their own device; neither carries gradients. A file that is
     missing, damaged or of another kind, and arrays of another shape, are refused.
-
-    Args:
-        decoder: ONNX file, latents ``(B, D)`` → images ``float32 (B, 3, S, S)`` in [−1, 1].
-        encoder: ONNX file, images → latents ``float32 (B, D)``.
     """
 
     def __init__(self, decoder: Path | str, encoder: Path | str | None = None):
@@ -61,9 +54,7 @@ class _Session:
         try:
             self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime has a dozen exception classes without a common one of its own
-            raise CourseError(
-                f"{path.name} is truncated or no ONNX network: write it again with course_lib.experts.export_decoder."
-            ) from error
+            raise CourseError(f"{path.name} is truncated or no ONNX network: write it with export_decoder.") from error
         inputs = self.session.get_inputs()
         if len(inputs) != 1 or len(self.session.get_outputs()) != 1 or len(inputs[0].shape) != dims:
             shapes = ", ".join(str(tuple(one.shape)) for one in inputs)
@@ -81,8 +72,7 @@ class _Session:
 def export_onnx(module: nn.Module, example: Tensor, path: Path | str) -> Path:
     """Writes ``module``, one tensor in, one out, as one ONNX file that takes batches of any size.
 
-    ``example`` is ``(B, …)`` with B ≥ 2, of the shape and type it takes. A CourseError where the network holds
-    something that ONNX cannot express, or the disk is full.
+    ``example`` is ``(B, …)`` with B ≥ 2. What ONNX cannot express is a CourseError.
     """
     path, was_training = Path(path), module.training
     module.eval()
@@ -108,8 +98,6 @@ def export_onnx(module: nn.Module, example: Tensor, path: Path | str) -> Path:
 
 
 class _Decoder(nn.Module):
-    """A module whose ``forward`` is another one's ``decode``."""
-
     def __init__(self, module: nn.Module):
         super().__init__()
         self.module = module
@@ -125,18 +113,11 @@ def export_decoder(expert: nn.Module, path: Path | str) -> Path:
 
 
 class BigBiGAN:
-    """Encoder and generator of BigBiGAN, called through TensorFlow and never looked into.
+    """Encoder and generator of BigBiGAN, called through TensorFlow (no dependency of the course).
 
-    TensorFlow is no dependency of the course, and needs the network once to fetch the weights (or a folder that holds
-    them).
-
-    Args:
-        handle: of the TensorFlow Hub module, or a folder with it unpacked.
-        upsample: pictures at 256 pixels, as Net2Net used them, instead of the generator's own 128.
-
-    References:
-        Donahue and Simonyan, "Large Scale Adversarial Representation Learning", 2019; its TensorFlow Hub page.
-        Net2Net (Rombach et al. 2020), code, ``BigBiGAN`` first stage: a sample of the posterior, upsampled pictures.
+    ``handle`` is that of the TensorFlow Hub module, or a folder with it unpacked. With ``upsample`` pictures have 256
+    pixels, as Net2Net used them, instead of the generator's own 128. Sources: Donahue and Simonyan, "Large Scale
+    Adversarial Representation Learning", 2019, its TensorFlow Hub page; Net2Net, code, ``BigBiGAN`` first stage.
     """
 
     latent_dim = 120
@@ -168,10 +149,7 @@ class BigBiGAN:
         return torch.from_numpy(np.array(function(**arrays)[output], np.float32))
 
     def encode(self, x: Tensor) -> Tensor:
-        """A sample of the posterior ``float32 (B, 120)`` for images ``(B, 3, S, S)`` in [−1, 1], resized to 256 pixels.
-
-        As arrays cross the border, no gradient does.
-        """
+        """A sample of the posterior ``float32 (B, 120)`` for images ``(B, 3, S, S)``, resized to 256 pixels."""
         if x.ndim != 4 or x.shape[1] != 3:
             raise CourseError(f"BigBiGAN takes images (B, 3, S, S), not {tuple(x.shape)}.")
         if x.shape[-1] != 256:

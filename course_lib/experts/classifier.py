@@ -105,12 +105,11 @@ class _Block(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """A small hourglass network that says for every cell of a picture which part it belongs to.
+    """A small hourglass network: images ``(B, 3, S, S)`` in [−1, 1] → logits of every cell, ``(B, K, S/2, S/2)``.
 
-    Images ``(B, 3, S, S)`` in [−1, 1] → logits ``(B, K, S/2, S/2)``. Layers by name, for 64-pixel input: ``early``
-    (24, 32, 32), ``low`` (48, 16, 16), ``middle`` (96, 8, 8), ``late`` (24, 32, 32), ``logits`` (K, 32, 32), ``argmax``
-    (K, 32, 32): the logits rounded to a label map, one-hot. Without skip connections every layer is a function of the
-    one before it, so each is a place to split the network at.
+    Layers by name, for 64-pixel input: ``early`` (24, 32, 32), ``low`` (48, 16, 16), ``middle`` (96, 8, 8), ``late``
+    (24, 32, 32), ``logits`` (K, 32, 32), ``argmax`` (K, 32, 32): the logits rounded to a one-hot label map. Without
+    skip connections every layer is a place to split the network at.
     """
 
     layers = ("early", "low", "middle", "late", "logits", "argmax")
@@ -160,5 +159,4 @@ class LayerExpert:
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
-        """Layer output ``(B, K)`` or ``(B, C, H, W)`` for images in [−1, 1]."""
         return self.network.layer(x, self.name)

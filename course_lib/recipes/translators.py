@@ -166,7 +166,7 @@ def _encode(job: Job, spec: TranslatorSpec) -> tuple[GridAutoencoder, SourceExpe
         data = people.part(part)
         if spec.scored:
             data = data.subset(torch.linspace(0, len(data) - 1, spec.scored).long())
-        scored[part] = ExperimentData.prepare(target, judge, data)
+        scored[part] = ExperimentData(target, judge, data)
     return target, source, pairs, scored
 
 

@@ -131,7 +131,6 @@ class DomainTranslator(Translator):
         return known | {name: torch.cat([x[name] for x in read]).argmax(1) for name in list(self.classes)[1:]}
 
     def code(self, labels: Labels) -> Tensor:
-        """Conditions on the flow's device."""
         device = next(self.flow.parameters()).device
         return self.source.encode({name: value.to(device) for name, value in labels.items()})
 
@@ -153,9 +152,7 @@ class DomainTranslator(Translator):
     def _edit(self, y: Tensor, domain: Tensor, editions: Sequence[Labels]) -> Tensor:
         """``(B, editions, 3, S, S)``; every picture is read and encoded once."""
         if unknown := {name for changed in editions for name in changed} - set(self.classes):
-            raise CourseError(
-                f"there is no attribute {', '.join(sorted(unknown))}: choose from {', '.join(self.classes)}."
-            )
+            raise CourseError(f"no attribute {', '.join(sorted(unknown))}: choose from {', '.join(self.classes)}.")
         own = self.labels(y, domain)
         codes = [self.code(labels).split(128) for labels in (own, *({**own, **changed} for changed in editions))]
         parts = []
@@ -200,12 +197,10 @@ class DomainTranslator(Translator):
 
 
 def _of_one(values: Mapping[str, int]) -> dict[str, Tensor]:
-    """The labels of one picture."""
     return {name: torch.tensor([value]) for name, value in values.items()}
 
 
 def _domain_alone(classes: Mapping[str, Sequence[str]]) -> LabelExpert:
-    """The first of ``classes`` is the domain."""
     name = next(iter(classes))
     return LabelExpert({name: len(classes[name])})
 
@@ -247,10 +242,7 @@ def own_domains(data: ImageSet) -> ImageSet:
     """``data`` with a split; a :class:`CourseError` for a single folder, or too few pictures in one."""
     names = data.classes.get("domain", [])
     if len(names) < 2:
-        raise CourseError(
-            f"{data.name!r} has one folder of pictures, and translation needs two or more: put every domain into a "
-            "sub-folder of its own."
-        )
+        raise CourseError(f"{data.name!r} has one folder of pictures: put every domain into a sub-folder of its own.")
     counts = torch.bincount(data.labels["domain"], minlength=len(names)).tolist()
     for name, count in zip(names, counts, strict=True):
         if count < _MIN_PICTURES:

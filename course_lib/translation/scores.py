@@ -1,7 +1,6 @@
 """Scores of translations on held-out pictures: likelihood, quality, what is kept, what varies, what sentences said."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,23 +19,17 @@ __all__ = ["ExperimentData", "explained", "inherited", "nearest_caption_pictures
 __all__ += ["score_choice", "score_regressor", "translation_scores"]
 
 
-@dataclass(frozen=True)
 class ExperimentData:
-    """What all translators into one target are scored on."""
+    """What all translators into one frozen ``target`` are scored on: held-out pictures, with latents and features.
 
-    target: GridAutoencoder  # frozen
-    judge: Judge  # scores, and never trains anything
-    held: ImageSet  # held-out pictures
-    latents: Pairs  # of ``held``; their condition is empty
-    real: Tensor  # (N, 3, S, S), the held-out pictures
-    features: Tensor  # (N, F), the judge's features of them
+    ``latents`` have an empty condition; ``real`` and ``features`` are ``(N, 3, S, S)`` and ``(N, F)``.
+    """
 
-    @classmethod
-    def prepare(cls, target: GridAutoencoder, judge: Judge, held: ImageSet) -> "ExperimentData":
-        """Encodes the pictures with the target expert, once for all sources."""
-        latents = encode_pairs(held, lambda x: x.new_zeros(len(x), 0), target, LATENT_NOISE)
-        real = torch.cat(list(held.batches(250))).to(next(target.parameters()).device)
-        return cls(target, judge, held, latents, real, judge.features(real))
+    def __init__(self, target: GridAutoencoder, judge: Judge, held: ImageSet):
+        self.target, self.judge, self.held = target, judge, held
+        self.latents = encode_pairs(held, lambda x: x.new_zeros(len(x), 0), target, LATENT_NOISE)
+        self.real = torch.cat(list(held.batches(250))).to(next(target.parameters()).device)
+        self.features = judge.features(self.real)
 
     @torch.no_grad()
     def pairs(self, source: SourceExpert) -> Pairs:
@@ -109,10 +102,7 @@ def score_regressor(
 def explained(wanted: Tensor, found: Tensor) -> float:
     """1 − Σ‖wanted − found‖² / Σ‖wanted − mean‖²: explained share of variance of two rows ``(N, K)`` or more."""
     if wanted.shape != found.shape or len(wanted) < 2:
-        raise CourseError(
-            f"explained variance compares two sets of one shape with two rows or more, not {tuple(wanted.shape)} and "
-            f"{tuple(found.shape)}."
-        )
+        raise CourseError(f"give two sets of one shape, two rows or more, not {[*wanted.shape]} and {[*found.shape]}.")
     return (1.0 - (wanted - found).square().sum() / (wanted - wanted.mean(0)).square().sum()).item()
 
 

@@ -100,7 +100,8 @@ def load_text_to_people(
     if card.kind != "sentence reader":
         raise CourseError(f"checkpoint 'text-to-people' is a {card.kind}, not a sentence reader.")
     classes, sentences = load_people().classes, sentences or SentenceExpert(device=device)
-    reader = CaptionSource(sentences, **tensors, labels=people_expert(classes), names=classes["style"]).to(device)
+    tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
+    reader = CaptionSource(sentences, **tensors, labels=people_expert(classes), names=classes["style"])
     flow = load_flow(card.recipe["flow"], device, folder)
     return Translator(reader, flow, load_expert("avatar-autoencoder", device, folder))
 

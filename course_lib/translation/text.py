@@ -71,10 +71,6 @@ class CaptionSource:
         weight, offset = ridge_regression(embeddings - mean, targets, ridge)
         return cls(sentences, mean, weight.T.to(embeddings), offset.to(embeddings), labels, names)
 
-    def to(self, device: torch.device | str) -> "CaptionSource":
-        tensors = {name: tensor.to(device) for name, tensor in self.tensors().items()}
-        return CaptionSource(self.sentences, **tensors, labels=self.labels, names=self.names)
-
     def read(self, x: Sequence[str]) -> Tensor:
         """Beliefs ``(B, T)``: near 1 what a sentence says, near 0 what it does not."""
         return (self.sentences.encode(list(x)).to(self.mean) - self.mean) @ self.weight + self.offset
@@ -99,7 +95,6 @@ class CaptionSource:
         return self.condition(self.read([sentence for sentence, _ in x]), style)
 
     def condition(self, beliefs: Tensor, style: Tensor | None = None) -> Tensor:
-        """Conditions ``(B, K)`` of beliefs ``(B, T)``, and of style numbers ``(B,)`` where this source has styles."""
         joined = self.decide(beliefs)
         if self.names:
             one_hot = F.one_hot(style.long(), len(self.names)).to(joined)

@@ -48,20 +48,17 @@ class Translator:
         Sample ``k`` of every input shares its residual, so columns can be compared. ``temperature`` is the standard
         deviation of ``v``: 0 gives the one picture that belongs to ``v = 0``.
         """
-        condition = self.source.encode(x)
-        device = generator.device if generator is not None else condition.device
-        v = torch.randn(samples, self.flow.config.dim, generator=generator, device=device).to(condition.device)
-        return self._draw(v * temperature, condition)
+        device = generator.device if generator is not None else next(self.flow.parameters()).device
+        v = torch.randn(samples, self.flow.config.dim, generator=generator, device=device)
+        return self.render(temperature * v, x)
 
     @torch.no_grad()
     def render(self, v: Tensor, x: Any) -> Tensor:
         """Pictures ``(B, samples, 3, S, S)`` for every input under every given residual ``v: (samples, D)``."""
-        return self._draw(v, self.source.encode(x))
-
-    def _draw(self, v: Tensor, condition: Tensor) -> Tensor:
-        count, samples = len(condition), len(v)
-        pictures = self.decode(self.flow.inverse(v.repeat(count, 1), condition.repeat_interleave(samples, 0)))
-        return pictures.unflatten(0, (count, samples))
+        condition = self.source.encode(x)
+        many = v.to(condition.device).repeat(len(condition), 1)
+        pictures = self.decode(self.flow.inverse(many, condition.repeat_interleave(len(v), 0)))
+        return pictures.unflatten(0, (len(condition), len(v)))
 
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
