@@ -22,8 +22,7 @@ from .strict import Entry, Kind, blurs, count_below, fill, layout_of, pick
 __all__ = ["KINDS", "class_layout", "discriminator_layout", "hyper_layout", "load_released_hypermod", "load_stylegan"]
 __all__ += ["load_stylegan_discriminator", "stylegan_layout"]
 
-_FUSED_FROM = 128
-"""Side in pixels from which the port fuses resampling and convolution."""
+_FUSED_FROM = 128  # side in pixels from which the port fuses resampling and convolution
 _ORIG = (r"(conv|linear)\.weight$", r"\1.weight_orig")
 """An equalised layer: PyTorch's hook keeps the unscaled weight. Fused layers scale theirs without a hook."""
 _GENERATOR_RULES = (
@@ -37,11 +36,6 @@ _GENERATOR_RULES = (
     (r"^synthesis\.to_rgb\.(\d+)", r"generator.to_rgb.\1.conv"),
     (r"^mapping\.(\d+)", r"style.\1.linear"),
     _ORIG,
-)
-_DISCRIMINATOR_RULES = (
-    (r"^blocks\.(\d+)\.conv1", r"progression.\1.conv1.0.conv"),
-    (r"^blocks\.(\d+)\.conv2", r"progression.\1.conv2.1"),
-    (r"^from_rgb\.(\d+)", r"from_rgb.\1.0.conv"),
 )
 _BLURS = ("weight", "weight_flip")
 
@@ -58,8 +52,7 @@ def stylegan_layout(config: StyleGANConfig) -> dict[str, Entry]:
 
 
 def hyper_layout(source: StyleGANConfig, width: int = 64) -> dict[str, Entry]:
-    """All tensors of a hyper-modulated generator over ``source`` with class vectors of ``width`` numbers, but those of
-    its class network."""
+    """All tensors of a hyper-modulated generator with class vectors of ``width`` numbers, without its class network."""
 
     def place(index: str) -> str:
         block = (int(index) + 1) // 2
@@ -78,11 +71,8 @@ def hyper_layout(source: StyleGANConfig, width: int = 64) -> dict[str, Entry]:
     )
     layout = layout_of(lambda: HyperGenerator(StyleGAN(source), 1, width, start="random", published=True), rules)
     # The source's own convolutions and what follows from them are not in the files.
-    layout = {
-        name: entry
-        for name, entry in layout.items()
-        if not re.match(r"source\.synthesis\.blocks\.\d+\.conv|convs\.\d+\.source_|classes\.", entry.ours)
-    }
+    absent = re.compile(r"source\.synthesis\.blocks\.\d+\.conv|convs\.\d+\.source_|classes\.")
+    layout = {name: entry for name, entry in layout.items() if not absent.match(entry.ours)}
     return layout | {name: entry for name, entry in stylegan_layout(source).items() if entry.ours is None}
 
 
@@ -104,13 +94,12 @@ def discriminator_layout(config: StyleGANConfig, classes: int = 0, activated: bo
     """
     last, plain = len(config.critic) - 1, sum(size >= config.fused_from for size in config.sizes[1:])
     rules = (
-        *_DISCRIMINATOR_RULES,
+        (r"^blocks\.(\d+)\.conv1", r"progression.\1.conv1.0.conv"),
+        (r"^blocks\.(\d+)\.conv2", lambda found: f"progression.{found[1]}.conv2.1{'.conv' * (int(found[1]) >= plain)}"),
+        (r"^from_rgb\.(\d+)", r"from_rgb.\1.0.conv" if activated else r"from_rgb.\1.conv"),
         (r"^last\.(\d)", lambda found: f"progression.{last}.conv{int(found[1]) + 1}.0.conv"),
-        (r"conv2\.1\.", lambda found: found[0]),
-        (r"^progression\.(\d+)\.conv2\.1\.", lambda found: found[0] + ("" if int(found[1]) < plain else "conv.")),
         (r"^head\.", "final.conv." if classes else "linear.linear."),
         _ORIG,
-        (r"^(from_rgb\.\d+)\.0\.", r"\1.0." if activated else r"\1."),
     )
     layout = layout_of(lambda: StyleGANCritic(config, max(classes, 1)), rules)
     if classes:
@@ -182,9 +171,9 @@ def _say(config: StyleGANConfig, state: State) -> str:
 
 
 def _say_scores(sizes: tuple[StyleGANConfig, int, bool], state: State) -> str:
-    config, classes, activated = sizes
-    old = "" if activated else ", from before September 2019 (no activation after from-RGB): cannot be opened"
-    return f"{config.size} pixels, " + (f"{classes} classes" if classes else "one score") + old
+    scores = f"{sizes[1]} classes" if sizes[1] else "one score"
+    old = "" if sizes[2] else ", from before September 2019 (no activation after from-RGB): cannot be opened"
+    return f"{sizes[0].size} pixels, {scores}{old}"
 
 
 _GENERATOR = Kind(
@@ -284,12 +273,11 @@ def load_released_hypermod(
     sizes, classes, _ = _CLASSES.fit(pick(contents, _CLASSES, places))
     config, state = _first_blocks(state, config, size)
     source = base if isinstance(base, StyleGAN) else load_stylegan(base, size=config.size)
-    blocks = len(config.channels)
-    if len(source.config.channels) > blocks:
-        whole, kept = source, source.state_dict()
-        source = StyleGAN(_cut(whole.config, blocks))
+    smaller = _cut(source.config, len(config.channels))
+    if smaller != source.config:
+        kept, like = source.state_dict(), next(source.parameters())
+        source = StyleGAN(smaller).to(like)
         source.load_state_dict({name: kept[name] for name in source.state_dict()})
-        source.to(next(whole.parameters()))
     if source.config.channels != config.channels or source.config.latent != config.latent:
         raise CourseError(f"{contents.path.name} has channels {config.channels}: give the base it was made of.")
     network = HyperGenerator(source, sizes[0], width, start="random", published=True)
