@@ -166,9 +166,7 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(module, "FOLDER", tmp_path / "data")
     jobs = module._people_jobs(persons[:4], ("personas", "micah"))
-    monkeypatch.setitem(module.BLOCKS, "people", (module._draw_pictures, lambda: jobs, 3))
-    for block in ("kinds", "parts"):
-        monkeypatch.delitem(module.BLOCKS, block)
+    monkeypatch.setattr(module, "BLOCKS", {"people": (module._draw_pictures, lambda: jobs, 3)})
 
     def in_order(work, jobs, write, label):
         for job in jobs:

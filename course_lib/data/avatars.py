@@ -210,11 +210,6 @@ def _draw_block(block: str, path: Path) -> None:
         with temporary.open("wb") as file:
             _in_parallel(work, jobs(), file.write, f"drawing {block}")
         os.replace(temporary, path)
-    except OSError as error:
-        raise CourseError(
-            f"the pictures cannot be written to {path.parent} ({error.strerror or error}): free 400 MB there, or set "
-            "COURSE_CACHE to another folder."
-        ) from error
     except (KeyboardInterrupt, BrokenProcessPool) as error:
         why = "was stopped" if isinstance(error, KeyboardInterrupt) else "lost a worker process"
         raise CourseError(
@@ -232,16 +227,12 @@ def build(block: str, again: bool = False) -> Path:
         CourseError: a package of another version, no room, an interruption, or pictures that are not the course's.
     """
     manifest = _manifest()
-
-    def mark() -> str:
-        """What stands beside a file that was checked: its size and the time of its last change."""
-        return json.dumps({"size": path.stat().st_size, "changed": path.stat().st_mtime_ns})
-
+    path = _path(block, manifest)
+    checked = path.with_suffix(".json")
     try:
-        path = _path(block, manifest)
-        checked = path.with_suffix(".json")
+        # Beside a file that was checked stand its size and the time of its last change.
         if not again and path.is_file():
-            if checked.is_file() and checked.read_bytes() == mark().encode():
+            if checked.is_file() and checked.read_text() == _mark(path):
                 return path
             again = not _is_right(path, block, manifest)
             if again:
@@ -255,12 +246,18 @@ def build(block: str, again: bool = False) -> Path:
                     f"the {block} drawn here are not the course's pictures: make the environment anew "
                     "(`make clean setup`)."
                 )
-        checked.write_text(mark())
-        return path
+        checked.write_text(_mark(path))
     except OSError as error:
         raise CourseError(
-            f"the cache folder cannot be used ({error}): set COURSE_CACHE to a folder that can be written."
+            f"the pictures cannot be kept in {path.parent} ({error.strerror or error}): free 400 MB there, or set "
+            "COURSE_CACHE to another folder."
         ) from error
+    return path
+
+
+def _mark(path: Path) -> str:
+    stat = path.stat()
+    return json.dumps({"size": stat.st_size, "changed": stat.st_mtime_ns})
 
 
 def check_recipe() -> None:

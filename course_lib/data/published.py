@@ -18,26 +18,25 @@ from torch import Tensor
 from ..errors import CourseError
 from .avatars import NEW_KINDS, load_kinds, load_people
 from .files import FileSet, check_room, existing_folder, find_folder, load_folder
-from .image_set import ImageSet, evenly_spaced, few_training_pictures, regroup, resize, to_float, to_uint8
+from .image_set import SPLITS, ImageSet, evenly_spaced, few_training_pictures, regroup, resize, to_float, to_uint8
 
 __all__ = ["SOURCES", "check_dataset", "load", "load_digits", "target_classes"]
 
 _IDX = "raw/train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte"
+_FOUR = "the four idx-ubyte.gz files from"
+_FLOWERS, _CELEBA = "www.robots.ox.ac.uk/~vgg/data/flowers/102", "mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 SOURCES = {
     "cifar10": ("cifar-10-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html", "cifar-10-batches-py/"),
     "cifar100": ("cifar-100-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html", "cifar-100-python/"),
-    "mnist": ("the four idx-ubyte.gz files from ossci-datasets.s3.amazonaws.com/mnist", f"MNIST/{_IDX}"),
-    "kmnist": ("the four idx-ubyte.gz files from github.com/rois-codh/kmnist", f"KMNIST/{_IDX}"),
-    "fashionmnist": (
-        "the four idx-ubyte.gz files from github.com/zalandoresearch/fashion-mnist",
-        f"FashionMNIST/{_IDX}",
-    ),
+    "mnist": (f"{_FOUR} ossci-datasets.s3.amazonaws.com/mnist", f"MNIST/{_IDX}"),
+    "kmnist": (f"{_FOUR} github.com/rois-codh/kmnist", f"KMNIST/{_IDX}"),
+    "fashionmnist": (f"{_FOUR} github.com/zalandoresearch/fashion-mnist", f"FashionMNIST/{_IDX}"),
     "celeba": (
-        "img_align_celeba.zip, four list_*.txt and identity_CelebA.txt from mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
+        f"img_align_celeba.zip, four list_*.txt and identity_CelebA.txt from {_CELEBA}",
         "celeba/img_align_celeba/*.jpg and celeba/*.txt",
     ),
     "flowers102": (
-        "102flowers.tgz, imagelabels.mat and setid.mat from www.robots.ox.ac.uk/~vgg/data/flowers/102",
+        f"102flowers.tgz, imagelabels.mat and setid.mat from {_FLOWERS}",
         "flowers-102/jpg/*.jpg, flowers-102/imagelabels.mat and flowers-102/setid.mat",
     ),
     "ffhq": ("thumbnails128x128 or images1024x1024 from github.com/NVlabs/ffhq-dataset", "00000.png … 69999.png"),
@@ -201,35 +200,26 @@ _ARRAYS |= {"fashionmnist": "FashionMNIST"}
 """Set of arrays → its class in torchvision."""
 
 
-def _stored(name: str, path: Path) -> tuple[Tensor, list[Tensor], list[str]]:
-    """Pictures ``uint8 (N, 3, S, S)``, training ones first; labels of both parts; names of the classes."""
+def _load_arrays(name: str, path: Path, size: int, max_images: int | None) -> ImageSet:
     from torchvision import datasets
 
     kind = getattr(datasets, _ARRAYS[name])
     path = _above(path, *([kind.base_folder] if name.startswith("cifar") else [kind.__name__, "raw"]))
-    parts = [_open_torchvision(name, path, lambda train=train: kind(path, train=train)) for train in (True, False)]
-    images = torch.cat([torch.as_tensor(part.data) for part in parts])
-    # Grey pictures get three equal channels.
-    images = images.permute(0, 3, 1, 2) if images.ndim == 4 else images[:, None].expand(-1, 3, -1, -1)
-    # MNIST's "3 - three" is called 3, as among the bundled digits.
-    classes = [one.partition(" - ")[0] for one in parts[0].classes]
-    return images, [torch.as_tensor(part.targets) for part in parts], classes
-
-
-def _load_arrays(name: str, path: Path, size: int, max_images: int | None = None) -> ImageSet:
-    stored, targets, classes = _stored(name, path)
-    label = torch.cat(targets)
+    train, test = (_open_torchvision(name, path, lambda own=own: kind(path, train=own)) for own in (True, False))
+    label = torch.cat([torch.as_tensor(part.targets) for part in (train, test)])
     index = evenly_spaced(len(label), max_images)
     check_room(len(index), size, name)
-    images = stored[index].contiguous()
-    if size != stored.shape[-1]:
-        parts = images.split(1024)
-        images = torch.empty(len(index), 3, size, size, dtype=torch.uint8)
-        for part, place in zip(parts, images.split(1024), strict=True):
-            place.copy_(to_uint8(resize(to_float(part), size)))
-    test = torch.arange(len(label)) >= len(targets[0])
-    labels = {"class": label[index], "domain": torch.zeros(len(index), dtype=torch.int64)}
-    return ImageSet(name, images, labels, {"class": classes, "domain": [name]}, split=test[index] * 2)
+    stored = torch.cat([torch.as_tensor(part.data) for part in (train, test)])
+    # Grey pictures get three equal channels.
+    stored = stored.permute(0, 3, 1, 2) if stored.ndim == 4 else stored[:, None].expand(-1, 3, -1, -1)
+    images = torch.empty(len(index), 3, size, size, dtype=torch.uint8)
+    for rows, place in zip(index.split(1024), images.split(1024), strict=True):
+        part = stored[rows]
+        place.copy_(part if size == part.shape[-1] else to_uint8(resize(to_float(part), size)))
+    labels = {"class": label[index], "domain": torch.zeros_like(index)}
+    # MNIST's "3 - three" is called 3, as among the bundled digits.
+    classes = {"class": [one.partition(" - ")[0] for one in train.classes], "domain": [name]}
+    return ImageSet(name, images, labels, classes, split=2 * (index >= len(train.targets)))
 
 
 # --- sets that are published as picture files ----------------------------------------
@@ -247,14 +237,10 @@ def _celeba(path: Path) -> FileSet:
     path = _above(path, CelebA.base_folder)
     data = _open_torchvision("celeba", path, lambda: CelebA(path, split="all"))
     folder = path / CelebA.base_folder
-    lines = (folder / "list_eval_partition.txt").read_text().splitlines()
-    partition = dict(line.split() for line in lines if line.strip())
-    faces = _one_class(
-        "celeba",
-        [folder / "img_align_celeba" / file for file in data.filename],
-        split=torch.tensor([int(partition[file]) for file in data.filename]),
-        crop=160,
-    )
+    partition = dict(map(str.split, (folder / "list_eval_partition.txt").read_text().strip().splitlines()))
+    files = [folder / "img_align_celeba" / file for file in data.filename]
+    split = torch.tensor([int(partition[file]) for file in data.filename])
+    faces = _one_class("celeba", files, split=split, crop=160)
     # The header line ends with a space, which torchvision reads as a 41st, nameless attribute.
     for k, attribute in enumerate(filter(None, data.attr_names)):
         faces.labels[attribute], faces.classes[attribute] = data.attr[:, k].contiguous(), ["no", "yes"]
@@ -265,16 +251,14 @@ def _flowers102(path: Path) -> FileSet:
     from torchvision.datasets import Flowers102
 
     path = _above(path, "flowers-102")
-    # With Path as its loader the set yields file names, not pictures.
-    rows = [
-        (file, species, k)
-        for k, part in enumerate(("train", "val", "test"))
-        for file, species in _open_torchvision(
-            "flowers102", path, lambda part=part: list(Flowers102(path, part, loader=Path))
-        )
-    ]
-    flowers = _one_class("flowers102", [row[0] for row in rows], split=torch.tensor([row[2] for row in rows]))
-    flowers.labels["class"], flowers.classes["class"] = torch.tensor([row[1] for row in rows]), list(Flowers102.classes)
+    rows = []
+    for k, part in enumerate(SPLITS):
+        # With Path as its loader the set yields file names, not pictures.
+        found = _open_torchvision("flowers102", path, lambda part=part: list(Flowers102(path, part, loader=Path)))
+        rows += [(file, species, k) for file, species in found]
+    files, species, split = zip(*rows, strict=True)
+    flowers = _one_class("flowers102", list(files), split=torch.tensor(split))
+    flowers.labels["class"], flowers.classes["class"] = torch.tensor(species), list(Flowers102.classes)
     return flowers
 
 
@@ -286,9 +270,8 @@ def _ffhq(path: Path) -> FileSet:
 
 def _classes(name: str, path: Path) -> FileSet:
     """AFHQ and Places365: ``train/CLASS/…`` and ``val/CLASS/…``."""
-    if not (path / "train").is_dir() and not (path / "val").is_dir():
-        raise _missing(name, path)
-    return find_folder(path, name)
+    there = (path / "train").is_dir() or (path / "val").is_dir()
+    return find_folder(path, name) if there else FileSet(name, [])
 
 
 def _coco(path: Path) -> FileSet:
