@@ -29,9 +29,7 @@ app.add_typer(data_app, name="data")
 
 
 ProfileOption = Annotated[Literal["quick", "cpu", "gpu"], typer.Option(help="How much to compute.")]
-SettingOption = Annotated[
-    list[str] | None, typer.Option("--param", "-p", metavar="NAME=VALUE", help="May be repeated.")
-]
+SettingOption = Annotated[list[str] | None, typer.Option("--param", "-p", metavar="NAME=VALUE", help="Repeatable.")]
 _KINDS = (
     "class-grid, truncation, mixing, class-mixing; walks: class, noise, class-noise, random-z, z-shift, class-shift"
 )
@@ -170,9 +168,7 @@ def generate(
     truncation: Annotated[float, typer.Option(min=-2, max=5, help="1: everything; 0: the mean.")] = 1.0,
     cut: Annotated[int, typer.Option(min=0, max=20, help="Coarse layers, where layers are mixed.")] = 2,
     reach: Annotated[float | None, typer.Option(min=-100, max=100, help="How far the shifts go.")] = None,
-    spherical: Annotated[
-        bool | None, typer.Option("--spherical/--straight", help="The way: by default z on an arc, classes straight.")
-    ] = None,
+    spherical: Annotated[bool | None, typer.Option("--spherical/--straight", help="By default z on an arc.")] = None,
     fresh_noise: Annotated[bool, typer.Option("--fresh-noise", help="New noise maps for every picture.")] = False,
     zoom: Annotated[float, typer.Option(min=0.2, max=10, help="1 draws a picture 0.75 inch wide.")] = 1.0,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
@@ -192,13 +188,11 @@ def generate(
 def evaluate(
     checkpoint: Annotated[str, typer.Argument(help="A folder of generators and their cards, or one generator.")],
     dataset: Annotated[str, typer.Option(help="kinds, folder:PATH, or another set of real pictures.")] = "kinds",
-    part: Annotated[
-        Literal["train", "val", "test", "all"], typer.Option(help="Pictures; all for a set without parts.")
-    ] = "test",
+    part: Annotated[Literal["train", "val", "test", "all"], typer.Option(help="all: a set without parts.")] = "test",
     features: Annotated[Literal["judge", "inception"], typer.Option(help="What compares them.")] = "judge",
     classes: Annotated[str, typer.Option(help="Only these, with commas between.")] = "",
     samples: Annotated[
-        int | None, typer.Option(min=6, max=100_000, help="Generated pictures a class; default: as real.")
+        int | None, typer.Option(min=6, max=100_000, help="A class; by default as many as real.")
     ] = None,
     seed: SeedOption = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for scores.json and scores.png.")] = None,
@@ -273,9 +267,7 @@ def env() -> None:
 @data_app.command("build")
 def data_build(
     again: Annotated[bool, typer.Option(help="Draw what is there already, too.")] = False,
-    record: Annotated[
-        bool, typer.Option(help="For maintainers: make the result the course's, with new hashes.")
-    ] = False,
+    record: Annotated[bool, typer.Option(help="For maintainers: make the result the course's.")] = False,
 ) -> None:
     """Draw the avatars into the cache: people, kinds and parts (a minute and a half on two cores)."""
     from course_lib.data import avatars

@@ -116,7 +116,6 @@ def execute(
         As in the result above: status, error (None, or ``cell_id``, ``cell_number``, ``name``, ``value``), megabytes.
     """
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # as in the kernel's environment, but this process looks
     logging.getLogger("traitlets").setLevel(logging.CRITICAL)
@@ -135,36 +134,44 @@ def execute(
     fixed["resources"] = {"metadata": {"path": str(home)}}
     client = NotebookClient(node, on_cell_execute=begin, raise_on_iopub_timeout=True, **fixed, **options)
     log, ended = copy.with_suffix(".log"), threading.Event()
-    status, name, value = "ok", "", ""
     with log.open("wb") as stream, ThreadPoolExecutor(1) as pool:
         watching = pool.submit(_watch, client, stop, ended)
         try:
-            client.execute(env=environment, stdout=stream, stderr=stream)
-            nbformat.write(node, copy)
-        except CellExecutionError as error:
-            number = re.match(r"\[Errno (\d+)\] ([^:]*)(?:: '(.*)')?$", error.evalue)
-            value = explain(OSError(int(number[1]), number[2], number[3])) if number else error.evalue
-            status, name = "failed", error.ename
-        except CellTimeoutError:
-            status, name, value = "timeout", "Timeout", f"the cell took longer than {options['timeout']} seconds"
-        except DeadKernelError:
-            value = "the kernel ended without a word; the usual reason is that the memory did not suffice"
-            status, name = "died", "KernelDied"
-        except Exception as error:  # whatever else stops a notebook belongs into the summary
-            value = explain(error) if isinstance(error, OSError) else str(error)
-            status, name = "failed", type(error).__name__
+            status, name, value = _outcome(client, env=environment, stdout=stream, stderr=stream)
         finally:
             ended.set()
     if log.stat().st_size == 0 or (status == "ok" and _only_shutdown_race(log)):
         log.unlink()
+    try:
+        nbformat.write(node, copy)
+    except OSError as error:
+        status, name, value = "failed", type(error).__name__, explain(error)
     if status == "ok":
         return status, None, watching.result()
-    with suppress(OSError):
-        nbformat.write(node, copy)
     if stop.is_set():
         status, name, value = "interrupted", "Interrupted", "stopped before the end"
     lines = value.strip().splitlines() or [""]
     return status, {**place, "name": name, "value": lines[0][:500]}, watching.result()
+
+
+def _outcome(client: Any, **start: Any) -> tuple[str, str, str]:
+    """Execute and give status, and name and text of the error."""
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    try:
+        client.execute(**start)
+    except CellExecutionError as error:
+        number = re.match(r"\[Errno (\d+)\] ([^:]*)(?:: '(.*)')?$", error.evalue)
+        value = explain(OSError(int(number[1]), number[2], number[3])) if number else error.evalue
+        return "failed", error.ename, value
+    except CellTimeoutError:
+        return "timeout", "Timeout", f"the cell took longer than {client.timeout} seconds"
+    except DeadKernelError:
+        value = "the kernel ended without a word; the usual reason is that the memory did not suffice"
+        return "died", "KernelDied", value
+    except Exception as error:  # whatever else stops a notebook belongs into the summary
+        return "failed", type(error).__name__, explain(error) if isinstance(error, OSError) else str(error)
+    return "ok", "", ""
 
 
 def _watch(client: Any, stop: threading.Event, ended: threading.Event) -> int:
@@ -220,9 +227,6 @@ def run_notebooks(
     Raises:
         CourseError: before anything runs: a parameter, data set, GPU or folder to write that is not there.
     """
-    from papermill.iorw import load_notebook_node
-    from papermill.parameterize import parameterize_notebook
-
     from course_lib.profiles import Profile
 
     tasks: dict[str, Notebook] = {}
@@ -232,39 +236,51 @@ def run_notebooks(
     values = {name: check_parameters(task, parameters or {}) for name, task in tasks.items() if not task.problem}
     Profile(profile).device  # noqa: B018 - a missing GPU is reported before a kernel starts
     paths.cache_dir()
-    folder = paths.new_run_folder(runs or paths.RUNS)
+    folder, stop = paths.new_run_folder(runs or paths.RUNS), threading.Event()
     environment = kernel_environment(profile, jobs) | {"COURSE_RUN_FOLDER": str(folder.resolve())}
-    stop = threading.Event()
+    timeout, results = cell_timeout or _CELL_TIMEOUT[profile], {}
 
-    def one(name: str) -> tuple[NotebookResult, nbformat.NotebookNode | None]:
+    def one(name: str) -> NotebookResult:
         task = tasks[name]
         if task.problem:
-            return NotebookResult(name, name, "failed", error={"name": "Unreadable", "value": task.problem}), None
+            return NotebookResult(name, name, "failed", error={"name": "Unreadable", "value": task.problem})
         if stop.is_set():
             error = {"name": "Interrupted", "value": "not started"}
-            return NotebookResult(name, task.title, "interrupted", error=error), None
+            return NotebookResult(name, task.title, "interrupted", error=error)
         tell(f"{name} ...")
-        started, node = time.monotonic(), load_notebook_node(str(task.path))
-        if values[name]:
-            node = parameterize_notebook(node, values[name], kernel_name="python3", language="python")
-        copy, limit = folder / f"{name}.ipynb", cell_timeout or _CELL_TIMEOUT[profile]
-        status, error, peak = execute(node, copy, task.path.parent, environment, stop, timeout=limit)
-        seconds = round(time.monotonic() - started, 1)
-        return NotebookResult(name, task.title, status, seconds, peak, error, values[name]), node
+        return _run_one(task, folder / name, values[name], environment, stop, timeout)
 
-    results: dict[str, NotebookResult] = {}
     with _stop_on_signal(stop), ThreadPoolExecutor(jobs) as pool:
         for future in as_completed([pool.submit(one, name) for name in tasks]):
-            result, node = future.result()
+            result = future.result()
             results[result.notebook] = result
             ending = "" if result.status == "ok" else f"\n  {result.error_line()}"
             tell(f"{result.notebook}: {result.status} ({result.seconds:.0f} s, {result.peak_memory_mb} MB){ending}")
-            if node:
-                home = tasks[result.notebook].path.parent
-                _write_page(node, folder / f"{result.notebook}.html", result.title, home)
             # Written again after each notebook: whatever ends the run, the summary of what was done is there.
             _write_report(folder, [results[name] for name in tasks if name in results], profile)
     return folder, [results[name] for name in tasks]
+
+
+def _run_one(
+    notebook: Notebook,
+    place: Path,
+    parameters: dict[str, Any],
+    environment: dict[str, str],
+    stop: threading.Event,
+    timeout: int,
+) -> NotebookResult:
+    """Executes one notebook into ``place``, with the endings of notebook, page and log."""
+    from papermill.iorw import load_notebook_node
+    from papermill.parameterize import parameterize_notebook
+
+    started, node, home = time.monotonic(), load_notebook_node(str(notebook.path)), notebook.path.parent
+    if parameters:
+        node = parameterize_notebook(node, parameters, kernel_name="python3", language="python")
+    copy = place.with_name(f"{place.name}.ipynb")
+    status, error, peak = execute(node, copy, home, environment, stop, timeout=timeout)
+    seconds = round(time.monotonic() - started, 1)
+    _write_page(node, place.with_name(f"{place.name}.html"), notebook.title, home)
+    return NotebookResult(place.name, notebook.title, status, seconds, peak, error, parameters)
 
 
 @contextmanager

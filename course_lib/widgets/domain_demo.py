@@ -127,7 +127,6 @@ class DomainDemo:
         return png_bytes(torch.cat([first, below]), columns=len(first), colours=128)
 
     def view(self) -> "_DemoView":
-        """The whole demo."""
         return _DemoView(self)
 
 

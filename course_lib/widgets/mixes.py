@@ -63,7 +63,6 @@ class ClassMix:
         return torch.stack(drawn).unflatten(0, (3, -1))
 
     def render(self, start: int, end: int, way: float, truncation: float, **weights: float) -> bytes:
-        """PNG of the picture."""
         picture = self.picture(weights, start, end, way, truncation)
         return png_bytes(picture[None], enlarge=max(1, 256 // self.generator.size))
 
@@ -127,11 +126,9 @@ class MixingDemo:
         return (drawn if self.space is None else self.space.decode(drawn)).cpu()
 
     def render(self, whole: bool = False, **weights: float) -> bytes:
-        """PNG of the pictures in a row."""
         return png_bytes(self.pictures(weights, whole), enlarge=2)
 
     def view(self) -> PictureView:
-        """The widget."""
         controls = {name: slider(name, float(name == self.offered[0]), -1.0, 1.5, 0.05) for name in self.offered}
         controls["whole"] = Checkbox(False, description="mix γ instead of γ − 1", indent=False)
         alt = f"{len(self.z)} pictures of a class with these mixing weights, each with its own noise."

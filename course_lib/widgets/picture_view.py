@@ -68,7 +68,6 @@ class PictureView:
         self.picture.layout = widgets.Layout(width=f"{width}px", height=f"{height}px", align_self="flex-start")
 
     def values(self) -> dict[str, Any]:
-        """Current value of every control."""
         return {name: control.value for name, control in self.controls.items()}
 
     def _render(self) -> None:
@@ -86,7 +85,6 @@ class PictureView:
             self.message.value = f"{type(error).__name__}: {error}"
 
     def box(self) -> widgets.VBox:
-        """The assembled widget."""
         return widgets.VBox([*self.controls.values(), self.picture, self.label, self.message])
 
     def show(self) -> None:

@@ -99,11 +99,9 @@ class SourceView:
         return torch.cat([self.pictures[index : index + 1], translator.target.decode(latent).cpu()])
 
     def render(self, source: str, index: int, temperature: float = 1.0) -> bytes:
-        """PNG of the strip."""
         return png_bytes(self.strip(source, index, temperature), enlarge=2)
 
     def view(self) -> PictureView:
-        """The widget."""
         last = len(self.pictures) - 1
         controls = {
             "source": SelectionSlider(options=list(self.sources), continuous_update=False),
@@ -137,11 +135,9 @@ class CrossView:
         return torch.cat([self.pictures[[residual_of, condition_of]], crossed])
 
     def render(self, residual_of: int, condition_of: int) -> bytes:
-        """PNG of the strip."""
         return png_bytes(self.strip(residual_of, condition_of), enlarge=3)
 
     def view(self) -> PictureView:
-        """The widget."""
         last = len(self.pictures) - 1
         controls = {
             "residual_of": slider("residual v from", 0, 0, last),

@@ -160,7 +160,6 @@ class StyleWalk:
         return ["nowhere", *(f"block {number} on" for number in range(self.blocks, 1, -1))]
 
     def view(self) -> PictureView:
-        """The widget."""
         controls = _walk_controls(len(self.z), 0.7) | {
             "cut": choice(self._cuts(), description="right style rules from"),
             "noise": slider("noise maps", 0, 0, 9),
@@ -204,7 +203,6 @@ class CodeWalk:
         return _enlarged(self.strip(target, first, second, (0.0, way, 1.0), space, truncation))
 
     def view(self) -> PictureView:
-        """The widget."""
         controls = {"target": choice(list(self.gans), description="target")} | _walk_controls(self.samples, 1.0)
         return PictureView(self.render, controls, "Left and right: two samples. Middle: the picture between them.")
 
