@@ -25,28 +25,22 @@ from ..paths import CHECKPOINTS
 __all__ = ["HYPER_KIND", "ClassNetwork", "FullHead", "HyperGenerator", "LowRankHead", "ModulatedConv", "Modulation"]
 __all__ += ["hyper_config", "hyper_tensors", "load_hypermod", "standardise_kernels"]
 
-GROUPED_FROM = 0.5
-"""Classes a picture of the batch above which one grouped convolution is used instead of one convolution a class."""
+GROUPED_FROM = 0.5  # classes a picture above which one grouped convolution is used instead of one a class
 
 
 def standardise_kernels(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``(…, k, k)`` → taps with mean 0 and unbiased standard deviation 1, and the mean and std ``(…)`` taken away;
-    the taps of a constant kernel become zero instead of the published code's NaN."""
+    """``(…, k, k)`` → taps with mean 0 and unbiased standard deviation 1 (a constant kernel's are zero), mean, std."""
     mean, std = weight.mean((-1, -2)), weight.flatten(-2).std(-1)
     safe = torch.where(std > 0, std, 1.0)
     return (weight - mean[..., None, None]) / safe[..., None, None], mean, std
 
 
 class ModulatedConv(nn.Module):
-    """One modulated convolution; its own tensors are frozen buffers.
+    """One modulated convolution in the place of ``source``, plain or fused with upsampling; its own tensors are frozen.
 
-    Args:
-        source: the layer of the source generator, plain or fused with upsampling.
-        published: in fused layers modulate the 4×4 kernel after the four shifts, with the released scale, so that
-            released weights work. Ours modulates the nine taps before, which alone can reproduce the source.
-
-    Attributes:
-        pairs: ``(O, I)`` for a plain layer, ``(I, O)`` for a fused one: the order in which γ and β are read.
+    ``published`` modulates the 4×4 kernel of a fused layer after the four shifts, with the released scale, so that
+    released weights work. Ours modulates the nine taps before, which alone can reproduce the source. ``pairs`` is ``(O,
+    I)`` for a plain layer, ``(I, O)`` for a fused one: the order in which γ and β are read.
     """
 
     def __init__(self, source: EqualConv2d, published: bool = False):
@@ -87,9 +81,7 @@ class ModulatedConv(nn.Module):
 
     def convolve(self, x: Tensor, kernels: Tensor, bias: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
         """Convolves ``(B, I, H, W)`` with finished kernels, see :meth:`kernels`, and biases ``(N, O)``, the layer's
-        own added.
-
-        There is one for all pictures, one a picture, or one for each of ``sizes``: how many pictures in a row share it.
+        own added: one for all pictures, one a picture, or one for each of ``sizes`` pictures in a row.
         """
         count = len(kernels)
         if count == 1:
@@ -126,9 +118,8 @@ class ClassNetwork(nn.Module):
 
 
 class FullHead(nn.Module):
-    """One linear map from the class vector to γ, β and δ of one layer, as published: ten times the layer's parameters.
-
-    γ and β are interleaved in the last axis: output (o · I + i) · 2 is γ[o, i], the next one β[o, i].
+    """One linear map from class vectors ``(N, width)`` to γ, β ``(N, *pairs)`` and δ ``(N, O)`` of one layer, as
+    published; γ and β are interleaved in the last axis: output (o · I + i) · 2 is γ[o, i], the next one β[o, i].
     """
 
     def __init__(self, layer: ModulatedConv, width: int):
@@ -137,7 +128,6 @@ class FullHead(nn.Module):
         self.kernel, self.bias = EqualLinear(width, 2 * rows * columns), EqualLinear(width, layer.outputs)
 
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``(N, width)`` → γ, β ``(N, *pairs)`` and δ ``(N, O)``."""
         # In the precision of the weights whatever the run's: casting those would cost more than the product.
         with torch.autocast(vectors.device.type, enabled=False):
             vectors = vectors.to(self.kernel.weight.dtype)
@@ -146,8 +136,7 @@ class FullHead(nn.Module):
 
     @torch.no_grad()
     def init_from_source(self, layer: ModulatedConv) -> None:
-        """Analytic self-initialisation: constants of the source layer as biases, weights zero. Whatever the class,
-        the layer then is the source layer; the first gradient step moves the weights."""
+        """Constants of the source layer as biases, weights zero: whatever the class, this is the source layer."""
         gain, shift, bias = layer.source()
         self.kernel.weight.zero_()
         self.kernel.bias.copy_(torch.stack([gain[0], shift[0]], -1).flatten())
@@ -156,8 +145,7 @@ class FullHead(nn.Module):
 
 
 class LowRankHead(nn.Module):
-    """γ and β as those of the source layer plus a class-dependent product of thin matrices: ``rank · (O + I)``
-    numbers a class vector instead of ``O · I``, for each of γ and β."""
+    """The same with γ and β those of the source layer plus a class-dependent product of matrices of ``rank``."""
 
     def __init__(self, layer: ModulatedConv, width: int, rank: int = 4):
         super().__init__()
@@ -172,7 +160,6 @@ class LowRankHead(nn.Module):
         nn.init.zeros_(self.bias.weight)
 
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``(N, width)`` → γ, β ``(N, *pairs)`` and δ ``(N, O)``."""
         left = self.left(vectors).view(len(vectors), 2, self.pairs[0], self.rank)
         right = self.right(vectors).view(len(vectors), 2, self.rank, self.pairs[1])
         gain, shift = (left @ right / self.rank).unbind(1)
@@ -181,7 +168,7 @@ class LowRankHead(nn.Module):
 
 
 class StyleHead(nn.Module):
-    """Class vector → offset of the style in every block, 0 until it is trained."""
+    """Class vectors ``(N, width)`` → offsets ``(N, blocks, latent)`` of the style, 0 until they are trained."""
 
     def __init__(self, width: int, blocks: int, latent: int):
         super().__init__()
@@ -189,20 +176,16 @@ class StyleHead(nn.Module):
         nn.init.zeros_(self.linear.weight)
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """``(N, width)`` → ``(N, blocks, latent)``."""
         return self.linear(vectors).view(len(vectors), *self.sizes)
 
 
 @dataclass(frozen=True)
 class Modulation:
-    """Finished kernels ``(N, …)`` and biases ``(N, O)`` of N classes, one of each a convolution.
+    """What N classes make of the convolutions, finished: compute it once, and draw many times."""
 
-    ``styles`` ``(N, blocks, latent)``, where there are any, are added to the style of a picture of the class.
-    """
-
-    kernels: list[Tensor]
-    biases: list[Tensor]
-    styles: Tensor | None = None
+    kernels: list[Tensor]  # (N, …), one a convolution
+    biases: list[Tensor]  # (N, O)
+    styles: Tensor | None = None  # (N, blocks, latent), added to the style of a picture of the class
 
     def __len__(self) -> int:
         return len(self.biases[0])
@@ -214,7 +197,7 @@ class HyperGenerator(nn.Module):
     Args:
         source: trained generator. It is kept inside and frozen.
         classes, width: number of target classes, and length of the class vector.
-        rank: of the heads; None takes full heads, as published.
+        rank: of the heads; None takes full heads, as published, with ten times the parameters of their layers.
         start: ``source`` sets the heads so that every class begins as the source generator (ours, no data and no
             training needed); ``random`` leaves them random, as the published code does before its self-alignment.
         published: see :class:`ModulatedConv`.
@@ -223,12 +206,9 @@ class HyperGenerator(nn.Module):
         class_styles: give each class an offset of the style w in every block, 0 at the start. Not published: after each
             convolution AdaIN sets mean and standard deviation of every channel, from the style alone, so that modulated
             kernels cannot move a class's colours and contrasts, however they are trained.
-
-    Attributes:
-        class_names: what the classes show, where that is known.
     """
 
-    class_names: Sequence[str] = ()
+    class_names: Sequence[str] = ()  # where they are known
 
     def __init__(
         self,
@@ -244,15 +224,14 @@ class HyperGenerator(nn.Module):
         super().__init__()
         self.source = source.requires_grad_(False)
         self.classes = ClassNetwork(classes, width)
-        convs, heads = [], []
+        self.convs, self.heads = nn.ModuleList(), nn.ModuleList()
         for layer in _convolutions(source.synthesis):
             conv = ModulatedConv(layer, published)
             head = FullHead(conv, width) if rank is None else LowRankHead(conv, width, rank)
             if start == "source" and rank is None:
                 head.init_from_source(conv)
-            convs.append(conv)
-            heads.append(head)
-        self.convs, self.heads = nn.ModuleList(convs), nn.ModuleList(heads)
+            self.convs.append(conv)
+            self.heads.append(head)
         self.own = _without_convolutions(source.synthesis) if finetune else None
         self.style_head = StyleHead(width, len(source.synthesis.blocks), source.config.latent) if class_styles else None
 
@@ -268,29 +247,26 @@ class HyperGenerator(nn.Module):
 
     def modulation(self, labels: Tensor) -> Modulation:
         """Finished kernels of class indices ``(N,)``, class vectors ``(N, width)``, or one a block, ``(N, blocks,
-        width)``: compute them once where no gradient is needed, and draw many times."""
+        width)``."""
         vectors = self.classes(labels) if labels.ndim == 1 else labels
-        kernels, biases, styles = [], [], None
+        kernels, biases = [], []
         for index, (conv, head) in enumerate(zip(self.convs, self.heads, strict=True)):
             # The first block has one convolution, every other one two.
             gain, shift, bias = head(vectors if vectors.ndim == 2 else vectors[:, (index + 1) // 2])
             kernels.append(conv.kernels(gain, shift))
             biases.append(conv.bias + bias)
-        if self.style_head is not None and vectors.ndim == 2:
-            styles = self.style_head(vectors)
-        elif self.style_head is not None:
-            parts = [self.style_head(one)[:, block] for block, one in enumerate(vectors.unbind(1))]
-            styles = torch.stack(parts, 1)
-        return Modulation(kernels, biases, styles)
+        if self.style_head is None:
+            return Modulation(kernels, biases)
+        if vectors.ndim == 2:
+            return Modulation(kernels, biases, self.style_head(vectors))
+        styles = [self.style_head(one)[:, block] for block, one in enumerate(vectors.unbind(1))]
+        return Modulation(kernels, biases, torch.stack(styles, 1))
 
     def features(
         self, w: Tensor, modulation: Modulation, noise: Sequence[Tensor], sizes: Sequence[int] | None = None
     ) -> Iterator[Tensor]:
-        """The maps after each block, from styles ``w`` and ``noise`` as ``Synthesis.features`` takes them.
-
-        ``modulation`` is of one class for all pictures, of every picture, or of classes with so many pictures in
-        a row are as ``sizes`` says.
-        """
+        """The maps after each block, from styles ``w`` and ``noise`` as ``Synthesis.features`` takes them, and kernels
+        as ``ModulatedConv.convolve`` does."""
         layers = iter(zip(self.convs, modulation.kernels, modulation.biases, strict=True))
 
         def convolve(x: Tensor) -> Tensor:
@@ -307,16 +283,13 @@ class HyperGenerator(nn.Module):
         truncation: float = 1.0,
         owner: Tensor | None = None,
     ) -> Tensor:
-        """Pictures ``(B, 3, S, S)``.
+        """Pictures ``(B, 3, S, S)`` of z ``(B, latent)`` or one a block, ``(B, blocks, latent)``.
 
         Args:
-            z: ``(B, latent)`` or one a block, ``(B, blocks, latent)``.
+            z, noise, truncation: as :class:`StyleGAN` takes them.
             labels: class indices ``(B,)``; class vectors ``(B, width)`` or ``(1, width)``, for example a mixture;
                 finished kernels of one class, of every picture, or of the classes that ``owner (B,)`` points to; or
                 None for the source domain.
-            noise: one map a block; fresh ones by default.
-            truncation: pulls styles towards their mean.
-            owner: see ``labels``.
         """
         noise = self.synthesis.noise(len(z)) if noise is None else noise
         if labels is None:
@@ -339,10 +312,8 @@ class HyperGenerator(nn.Module):
         return self.synthesis.to_rgb[-1](last)[order.argsort()]
 
     def with_classes(self, classes: int, spread: float = 0.0) -> "HyperGenerator":
-        """A copy for another number of classes: the hand-over from self-alignment, which knows one class.
-
-        ``spread`` is the standard deviation of what is added to the copies of its vector; published: nothing.
-        """
+        """A copy for more classes, the hand-over from self-alignment, which knows one: ``spread`` is the standard
+        deviation of what is added to the copies of its vector; published: nothing."""
         grown = deepcopy(self)
         table = self.classes.table.detach()[:1].repeat(classes, 1)
         grown.classes.table = nn.Parameter(table + spread * torch.randn_like(table))
@@ -391,15 +362,11 @@ def hyper_tensors(network: HyperGenerator) -> dict[str, Tensor]:
 def load_hypermod(
     name: str = "avatar-hypermod", device: str | torch.device = "cpu", folder: Path = CHECKPOINTS
 ) -> HyperGenerator:
-    """A shipped hyper-modulated generator, frozen, over its source, which lies in ``folder`` or is a shipped one, too.
-
-    Raises:
-        CourseError: missing or damaged files, or a checkpoint of another kind.
-    """
+    """A shipped hyper-modulated generator, frozen, over its source, which lies in ``folder`` or is a shipped one, too;
+    a CourseError for a checkpoint of another kind."""
 
     def over(source: StyleGAN, config: dict[str, Any]) -> HyperGenerator:
-        options = {key: value for key, value in config.items() if key not in ("source", "classes")}
-        return HyperGenerator(source, len(config["classes"]), **options)
+        return HyperGenerator(**config | {"source": source, "classes": len(config["classes"])})
 
     network, card = load_over_source(name, HYPER_KIND, over, hyper_tensors, device, folder)
     network.class_names = list(card.config["classes"])

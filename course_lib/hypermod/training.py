@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ..data.image_set import ImageSet
 from ..errors import CourseError
-from ..experts.autoencoder import NOISE, LatentSpace
+from ..experts.autoencoder import LatentSpace
 from ..gan_training import (
     GANData,
     GANSchedule,
@@ -27,7 +27,7 @@ from ..gan_training import (
 )
 from ..gans.stylegan import StyleGANConfig, StyleGANCritic
 from ..training.method import Loss, Method
-from .generator import HyperGenerator
+from .generator import HyperGenerator, Modulation
 
 __all__ = ["ConditionalDiscriminator", "HyperModulationMethod", "SelfAlignmentMethod", "alignment_losses"]
 __all__ += ["barlow_twins", "draw_classes", "picture_distance", "transfer_data", "two_views"]
@@ -36,22 +36,23 @@ __all__ += ["barlow_twins", "draw_classes", "picture_distance", "transfer_data",
 # --- self-alignment ---------------------------------------------------------------------------------------------------
 
 
+def _first_class(hyper: HyperGenerator, z: Tensor) -> Modulation:
+    return hyper.modulation(torch.zeros(1, dtype=torch.int64, device=z.device))
+
+
 def alignment_losses(hyper: HyperGenerator, z: Tensor, noise: Sequence[Tensor]) -> list[Tensor]:
-    """Mean |student − source| of the maps after each block, for the first class, under the same z ``(B, latent)`` and
-    noise maps."""
+    """Mean |first class − source| of the maps after each block, under the same z ``(B, latent)`` and noise maps."""
     w = hyper.source.styles(z)
     with torch.no_grad():
         teacher = list(hyper.source.synthesis.features(w, noise))
-    first = torch.zeros(1, dtype=torch.int64, device=z.device)
-    student = hyper.features(w, hyper.modulation(first), noise)
+    student = hyper.features(w, _first_class(hyper, z), noise)
     return [(found - wanted).abs().mean() for found, wanted in zip(student, teacher, strict=True)]
 
 
 @torch.no_grad()
 def picture_distance(hyper: HyperGenerator, z: Tensor, noise: Sequence[Tensor]) -> float:
-    """Mean |drawn as the first class − drawn by the source| under the same z ``(B, latent)`` and noise."""
-    first = torch.zeros(1, dtype=torch.int64, device=z.device)
-    return (hyper(z, hyper.modulation(first), noise) - hyper(z, None, noise)).abs().mean().item()
+    """The same of what is drawn."""
+    return (hyper(z, _first_class(hyper, z), noise) - hyper(z, None, noise)).abs().mean().item()
 
 
 class _Alignment(nn.Module):
@@ -72,16 +73,13 @@ class SelfAlignmentMethod(Method):
     Published: 10,000 steps of 32.
 
     Args:
-        hyper: with one class, usually ``start="random"``; trained in place. Any source.
-        rate, class_rate: Adam's learning rate of the heads, and that of the class network as a factor.
+        hyper: with one class and without ``finetune``; trained in place.
+        rate: Adam's learning rate of the heads; that of the class network is a hundredth.
         every: steps between two looks at what it draws, logged as ``pictures``: :func:`picture_distance` of sixteen
             fixed samples. 0 never looks.
-
-    Raises:
-        CourseError: more classes than one, or a generator built with ``finetune``.
     """
 
-    def __init__(self, hyper: HyperGenerator, rate: float = 2e-3, class_rate: float = 0.01, every: int = 0):
+    def __init__(self, hyper: HyperGenerator, rate: float = 2e-3, every: int = 0):
         super().__init__()
         if len(hyper.classes.table) != 1:
             raise CourseError("self-alignment knows one class: build with classes=1, then call with_classes(n).")
@@ -89,7 +87,7 @@ class SelfAlignmentMethod(Method):
             raise CourseError("self-alignment trains heads alone: build the generator with finetune=False.")
         self.hyper, self.length, self.every = hyper.to(memory_format=torch.channels_last), 10_000, every
         self.modules = {"alignment": _Alignment(hyper)}
-        self.optimizers = {"alignment": torch.optim.Adam(hyper.groups(rate, class_rate), rate, (0.0, 0.99), fused=True)}
+        self.optimizers = {"alignment": torch.optim.Adam(hyper.groups(rate, 0.01), rate, (0.0, 0.99), fused=True)}
 
     def batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:
         """Fresh z and noise; the index only says how many."""
@@ -119,13 +117,10 @@ class ConditionalDiscriminator(StyleGANCritic):
 
     @classmethod
     def from_source(cls, source: StyleGANCritic, classes: int) -> "ConditionalDiscriminator":
-        """A copy of ``source`` whose first 1×1 convolution is frozen, as published.
-
-        Every class begins with the source's score, an opinion on what a picture is; published is a random start.
-        """
+        """A copy of ``source`` whose first 1×1 convolution is frozen, as published; every class begins with its score,
+        where published is a random start."""
         network, state = cls(source.config, classes), source.state_dict()
-        heads = {"head.weight": state["head.weight"][:1].expand(classes, -1)}
-        heads["head.bias"] = state["head.bias"][:1].expand(classes)
+        heads = {name: state[name][:1].repeat_interleave(classes, 0) for name in ("head.weight", "head.bias")}
         network.load_state_dict(state | heads)
         network.from_rgb.requires_grad_(False)
         return network
@@ -137,10 +132,9 @@ class ConditionalDiscriminator(StyleGANCritic):
 
 def barlow_twins(first: Tensor, second: Tensor, redundancy: float = 0.005) -> Tensor:
     """Σ_i (1 − C_ii)² + redundancy · Σ_{i≠j} C_ij², with C the correlation over the batch of the features ``(N, F)``
-    of two views, each standardised over its own batch. With several processes C is the mean over all of them.
+    of two views, each standardised over its own batch; the mean over all processes (Zbontar et al. 2021).
 
-    Source: Zbontar et al. 2021. With few pictures C is noisy: N equal views still give about ``redundancy · F (F − 1) /
-    (N − 1)``.
+    With few pictures C is noisy: N equal views still give about ``redundancy · F (F − 1) / (N − 1)``.
     """
     first, second = (F.batch_norm(x.float(), None, None, training=True) for x in (first, second))
     correlation = first.T @ second / len(first)
@@ -176,16 +170,12 @@ class HyperModulationMethod(LogisticMethod):
     """The transfer of a hyper-modulated generator, or of a baseline with the same call.
 
     Args:
-        data, schedule, space, noise: see :class:`~course_lib.gan_training.GANMethod`; classes from 0.
+        data, schedule, space, options: see :class:`~course_lib.gan_training.LogisticMethod`.
         generator: called with z, labels and noise maps; has ``groups``, ``config`` and ``synthesis``.
-        discriminator: conditional.
-        r1, mixing: see :class:`~course_lib.gan_training.LogisticMethod`.
+        discriminator: for the classes of the data, and of the generator's sizes.
         class_rate: factor on the learning rate of the class network (baselines: the mapping network). The published
             code ends at 0.001, 2e-6 in all, which leaves the class vectors where they were drawn.
         contrastive: weight of the Barlow Twins term; published 0.01, 0 leaves it out.
-
-    Raises:
-        CourseError: networks of different sizes, or a label that the discriminator has no score for.
     """
 
     def __init__(
@@ -195,11 +185,9 @@ class HyperModulationMethod(LogisticMethod):
         discriminator: ConditionalDiscriminator,
         schedule: GANSchedule = GANSchedule(),  # noqa: B008
         space: LatentSpace | None = None,
-        r1: float = 15.0,
-        mixing: float = 0.2,
         class_rate: float = 0.1,
         contrastive: float = 0.0,
-        noise: float = NOISE,
+        **options: Any,
     ):
         if generator.config != discriminator.config:
             raise CourseError("generator and discriminator were built for different sizes: take both from one source.")
@@ -209,8 +197,7 @@ class HyperModulationMethod(LogisticMethod):
                 f"the discriminator has {scores} classes and the data have label {largest}: build it with more classes."
             )
         self.class_rate, self.contrastive = class_rate, contrastive
-        slots = len(generator.config.channels)
-        super().__init__(data, generator, discriminator, slots, schedule, space, r1, mixing, noise)
+        super().__init__(data, generator, discriminator, len(generator.config.channels), schedule, space, **options)
 
     def groups(self, name: str, rate: float) -> list[dict[str, Any]]:
         if name == "critic":
@@ -251,11 +238,8 @@ def transfer_data(space: LatentSpace, data: ImageSet, dims: int) -> GANData:
 
 @torch.no_grad()
 def draw_classes(network: nn.Module, labels: Tensor, space: LatentSpace | None = None, seed: int = 0) -> Tensor:
-    """Pictures ``(N, 3, S, S)`` in [−1, 1] on the CPU of classes ``labels (N,)``.
-
-    Picture i has the same z and noise for every generator, called with z, labels and noise maps. ``space`` decodes what
-    it draws, where that is latents.
-    """
+    """Pictures ``(N, 3, S, S)`` in [−1, 1] on the CPU of classes ``labels (N,)``, with the same z and noise for every
+    generator, which is called with z, labels and noise maps; ``space`` decodes latents."""
     device, draws, pictures = next(network.parameters()).device, torch.Generator().manual_seed(seed), []
     for part in labels.split(96):
         z = torch.randn(len(part), network.config.latent, generator=draws).to(device)
