@@ -67,10 +67,8 @@ def r1_penalty(scores: Tensor, images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class CodeSpace:
-    """How a latent becomes a code: inside each class codes have mean zero and about unit covariance.
-
-    A generator that learned to decode such codes reads new pictures only if their codes are made in the same space.
-    """
+    """How a latent becomes a code: inside each class codes have mean zero and about unit covariance. A generator that
+    learned to decode such codes reads new pictures only if their codes are made in the same space."""
 
     directions: Tensor  # (D, dims): the main directions of the latents around their class means
     common: Tensor  # (dims, dims): their covariance along these, over all classes
@@ -108,11 +106,7 @@ def class_codes(latent: Tensor, labels: Tensor, dims: int) -> Tensor:
 
 
 def load_codes(source: str = "avatar-biggan", folder: Path = CHECKPOINTS) -> CodeSpace:
-    """The space of the codes that a shipped generator learned to decode, from the checkpoint ``SOURCE-codes``.
-
-    Raises:
-        CourseError: missing or damaged files, or a checkpoint of another kind.
-    """
+    """The space of the codes that a shipped generator learned to decode, from the checkpoint ``SOURCE-codes``."""
     tensors, card = load_weights(f"{source}-codes", folder)
     if card.kind != CODES_KIND:
         raise CourseError(f"checkpoint {card.name!r} is a {card.kind}, not a {CODES_KIND}.")

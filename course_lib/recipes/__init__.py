@@ -47,11 +47,8 @@ RECIPES = {
 def train(name: str, profile: str | None = None, **options: Any) -> Any:
     """Trains the checkpoint called ``name``, a key of :data:`RECIPES`, and publishes it if it beats the shipped one.
 
-    The budget is that of ``profile``; options are fields of :class:`course_lib.recipes.recipe.Job`. Returns the card;
-    under ``torchrun`` only the first process scores and publishes, the others return None.
-
-    Raises:
-        CourseError: see :func:`check`.
+    Options are fields of :class:`course_lib.recipes.recipe.Job`, errors those of :func:`check`. Returns the card; under
+    ``torchrun`` only the first process scores and publishes, the others return None.
     """
     from .recipe import Job, TrainingDone
 
@@ -65,11 +62,7 @@ def train(name: str, profile: str | None = None, **options: Any) -> Any:
 
 
 def check(name: str, job: "Job") -> None:
-    """What can be known about a run before it starts.
-
-    Raises:
-        CourseError: there is no such recipe, or its ``dataset`` and ``size`` do not fit.
-    """
+    """Before a run starts: a CourseError where there is no such recipe, or ``dataset`` and ``size`` do not fit."""
     if name not in RECIPES:
         raise CourseError(f"there is no recipe {name!r}: choose one of {', '.join(RECIPES)}.")
     if job.dataset or job.size != 64:

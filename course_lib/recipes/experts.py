@@ -25,7 +25,7 @@ from ..training.method import Loss, Method
 from .recipe import Job, data_hash, on_held_out, publish
 
 __all__ = ["AutoencoderLoss", "AutoencoderMethod", "ClassifierMethod", "SegmenterMethod", "accuracy", "label_cells"]
-__all__ += ["measured", "psnr", "segmentation_scores", "with_mean"]
+__all__ += ["measured", "psnr", "segmentation_scores", "shifted", "with_mean"]
 __all__ += ["train_autoencoder", "train_biased", "train_classifier", "train_judge", "train_segmenter"]
 
 Change = Callable[[Tensor, torch.Generator], Tensor]
@@ -37,11 +37,11 @@ def _warm_cosine(progress: float, warm: float, last: float = 0.0) -> float:
     return min(1.0, progress / warm + 0.02) * ((1 + last) / 2 + (1 - last) / 2 * math.cos(math.pi * progress))
 
 
-def _shift(images: Tensor, generator: torch.Generator, pixels: int) -> Tensor:
-    """Moves the whole batch by up to ``pixels`` in each direction; the margin is white, as in the pictures."""
+def shifted(images: Tensor, generator: torch.Generator, pixels: int, mode: str = "constant") -> Tensor:
+    """The whole batch moved by up to ``pixels`` in each direction; the margin is white, or what ``F.pad`` makes it."""
     dx, dy = torch.randint(0, 2 * pixels + 1, (2,), generator=generator).tolist()
     size = images.shape[-1]
-    padded = F.pad(images, (pixels,) * 4, value=1.0)
+    padded = F.pad(images, (pixels,) * 4, mode, 1.0 if mode == "constant" else None)
     return padded[:, :, dy : dy + size, dx : dx + size].contiguous(memory_format=torch.channels_last)
 
 
@@ -110,7 +110,7 @@ class ClassifierMethod(Method):
         if self.mirrored:
             flip = torch.rand(len(images), generator=generator) < 0.5
             images = torch.where(flip.to(images.device)[:, None, None, None], images.flip(-1), images)
-        images = _shift(images, generator, 4)
+        images = shifted(images, generator, 4)
         if self.change is not None:
             images = self.change(images.contiguous(), generator).contiguous(memory_format=torch.channels_last)
         return images, labels
@@ -142,10 +142,10 @@ def _calmed(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def accuracy(net: Classifier, data: ImageSet, batch_size: int = 250) -> dict[str, float]:
+def accuracy(net: Classifier, data: ImageSet) -> dict[str, float]:
     """Share of right answers of each head whose label ``data`` has."""
     device = next(net.parameters()).device
-    outputs = [net(batch.to(device)) for batch in data.batches(batch_size)]
+    outputs = [net(batch.to(device)) for batch in data.batches(250)]
     return {
         name: (torch.cat([o[name] for o in outputs]).argmax(1).cpu() == data.labels[name]).float().mean().item()
         for name in net.config.heads
@@ -314,16 +314,12 @@ _NOTES = (
 
 @dataclass(frozen=True)
 class AutoencoderLoss:
-    """Weights of the loss.
+    """Weights of the loss."""
 
-    Attributes:
-        kl: of the divergence between posterior and N(0, I). 1 is the evidence lower bound; the published 1e-6 leaves
-            the latent space without shape. Between them pictures are sharp and a flow can fill the latents.
-        noise: standard deviation of further noise on the latents of half of a batch: what a flow draws is never exact.
-    """
-
+    # Of the divergence between posterior and N(0, I). 1 is the evidence lower bound; the published 1e-6 leaves latents
+    # without shape. Between them pictures are sharp, and a flow can fill the latents.
     kl: float = 0.1
-    noise: float = 0.1
+    noise: float = 0.1  # standard deviation of further noise on half of the latents: what a flow draws is never exact
 
 
 class AutoencoderMethod(Method):
@@ -355,7 +351,7 @@ class AutoencoderMethod(Method):
         if self.others is not None:
             more = torch.randint(len(self.others), (len(index) * 3 // 5,), generator=generator)
             images = torch.cat([images, self.others.batch(more, self.config.size)])
-        return _shift(images, generator, 2)
+        return shifted(images, generator, 2)
 
     def losses(self, images: Tensor, generator: torch.Generator, step: int) -> Iterator[Loss]:
         shape = (len(images), self.config.latent_dim)

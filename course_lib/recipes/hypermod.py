@@ -152,10 +152,8 @@ def build_variant(
 
 
 def train_hypermod(job: Job) -> Card:
-    """Hyper-modulation of the people's generator with all training pictures of the six kinds.
-
-    A weaker penalty and less noise than in the comparison let the discriminator see the texture of planets.
-    """
+    """Hyper-modulation of the people's generator with all training pictures of the six kinds. A weaker penalty and less
+    noise than in the comparison let the discriminator see the texture of planets."""
     seed_everything(job.seed)
     device, names = job.profile.device, list(KINDS_LEARNED)
     source, data = SourceModel.load(SOURCE, device), kind_classes(names)
@@ -185,10 +183,7 @@ def train_hypermod(job: Job) -> Card:
 
 
 def train_hypermod_comparison(job: Job) -> Card:
-    """Every variant at 50 pictures a class, and some at 10 and 200, over three seeds; the seed chooses pictures too.
-
-    Self-alignment is done once; its seconds stand in the settings of ``self-aligned``.
-    """
+    """Every variant at 50 pictures a class, and some at 10 and 200, over three seeds; the seed chooses pictures too."""
     job = replace(job, precision="bf16-mixed")
     device, names = job.profile.device, list(KINDS_LEARNED)
     source, data = SourceModel.load(SOURCE, device), kind_classes(names)

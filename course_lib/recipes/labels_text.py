@@ -87,10 +87,8 @@ _TEXT_NOTES = (
 
 
 def train_text_to_people(job: Job) -> Card:
-    """The reading of sentences, fitted in closed form: decided readings are labels, conditions of ``people-labels``.
-
-    The card holds the scores of both together.
-    """
+    """The reading of sentences, fitted in closed form; the card holds its scores together with ``people-labels``, whose
+    conditions are decided readings."""
     seed_everything(job.seed)
     data, device, started = load_people(), job.profile.device, time.perf_counter()
     memory, draws = SentenceExpert(device=device), torch.Generator().manual_seed(job.seed)

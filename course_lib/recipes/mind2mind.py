@@ -2,7 +2,7 @@
 in it, played on pictures, and what a step of either costs."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -225,8 +225,8 @@ def config_at(size: int) -> ALAEConfig:
 
 
 def alae_iteration(network: ALAE, images: Tensor) -> Callable[[], None]:
-    """A function that runs forward and backward passes of ALAE's three steps on images ``(B, colours, S, S)``,
-    without the optimisers; on any device, ``meta`` included."""
+    """A function that runs forward and backward passes of ALAE's three steps on images ``(B, colours, S, S)``, without
+    the optimisers; on any device, ``meta`` included."""
     generator, encoder, score = network.generator, network.encoder, network.score
     z = torch.randn(len(images), network.latent_dim, device=images.device)
     noise = [torch.randn(len(images), 2, b.size, b.size, device=images.device) for b in generator.decoder.blocks]
@@ -242,10 +242,15 @@ def alae_iteration(network: ALAE, images: Tensor) -> Callable[[], None]:
         picture, w = generator(z, noise)
         yield latent_reciprocity(encoder(picture), w)
 
+    return _passes(losses, [network])
+
+
+def _passes(losses: Callable[[], Iterable[Tensor]], networks: Iterable[nn.Module]) -> Callable[[], None]:
     def run() -> None:
         for loss in losses():
             loss.backward()
-            network.zero_grad(set_to_none=True)
+            for network in networks:
+                network.zero_grad(set_to_none=True)
 
     return run
 
@@ -259,14 +264,7 @@ def mind_iteration(config: MindConfig, batch_size: int) -> Callable[[], None]:
 def method_iteration(method: Method, batch: Any) -> Callable[[], None]:
     """The same for any method: all its phases on one ``batch``."""
     draws = torch.Generator().manual_seed(0)
-
-    def run() -> None:
-        for loss in method.losses(batch, draws, 0):
-            loss.value.backward()
-            for module in method.modules.values():
-                module.zero_grad(set_to_none=True)
-
-    return run
+    return _passes(lambda: (loss.value for loss in method.losses(batch, draws, 0)), method.modules.values())
 
 
 class _Counter(TorchDispatchMode):
@@ -302,10 +300,8 @@ def iteration_seconds(
     precision: torch.dtype | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """The shortest of ``repeats`` calls of ``run`` after one that warms up, in seconds of ``clock``.
-
-    ``precision`` is that of autocast on the CPU; None for float32.
-    """
+    """The shortest of ``repeats`` calls of ``run`` after one that warms up, in seconds of ``clock``; ``precision`` is
+    that of autocast on the CPU, None for float32."""
     times = []
     for _ in range(repeats + 1):
         start = clock()

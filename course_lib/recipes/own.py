@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..data.changes import grey, grey_square
 from ..data.image_set import ImageSet
@@ -35,7 +34,7 @@ from ..translation.scores import explained
 from ..translation.shipped import load_flow
 from ..translation.training import LATENT_NOISE, FlowMethod, Pairs, choice_flow, encode_pairs, held_out_nats
 from ..translation.translator import LowResolution, TransformedExpert, Translator
-from .experts import AutoencoderMethod, ClassifierMethod, accuracy, measured, with_mean
+from .experts import AutoencoderMethod, ClassifierMethod, accuracy, measured, shifted, with_mean
 from .recipe import Job, on_held_out, publish
 from .translators import TRANSLATORS
 
@@ -45,15 +44,9 @@ _AUTOENCODER = "avatar-autoencoder"
 _SCORED = 300
 """Most pictures of a part that scores are computed on."""
 
-Parts = dict[str, ImageSet]
-
 
 def own_job(job: Job) -> Job:
-    """The job with folders that belong to its data set and size.
-
-    Raises:
-        CourseError: ``out=`` is the folder of the shipped checkpoints.
-    """
+    """The job with folders that belong to its data set and size; ``out=`` is never that of the shipped checkpoints."""
     if job.out != CHECKPOINTS:
         if job.out.resolve() == CHECKPOINTS.resolve():
             raise CourseError("out= is the folder of the shipped checkpoints, which dataset= never replaces: leave it.")
@@ -100,7 +93,7 @@ def _label_expert(classes: dict[str, list[str]]) -> LabelExpert:
     return LabelExpert({label: len(values) for label, values in classes.items()})
 
 
-def _parts(data: ImageSet) -> Parts:
+def _parts(data: ImageSet) -> dict[str, ImageSet]:
     """All of the training part, evenly spaced pictures of the others."""
     parts = {name: data.part(name) for name in ("train", "val", "test")}
     for name in ("val", "test"):
@@ -133,9 +126,7 @@ class _OwnAutoencoderMethod(AutoencoderMethod):
 
     def batch(self, index: Tensor, generator: torch.Generator) -> Tensor:
         images = self.data.batch(index, flip=torch.rand(len(index), generator=generator) < 0.5)
-        dx, dy = torch.randint(0, 5, (2,), generator=generator).tolist()
-        wide, size = F.pad(images, (2,) * 4, mode="replicate"), self.config.size
-        return wide[:, :, dy : dy + size, dx : dx + size].contiguous(memory_format=torch.channels_last)
+        return shifted(images, generator, 2, "replicate")
 
 
 def _train_own_autoencoder(job: Job, name: str, data: ImageSet) -> Card:
@@ -186,7 +177,7 @@ def _fit(
     method: FlowMethod,
     steps: int,
     make: Callable[[nn.Module], Translator],
-    parts: Parts,
+    parts: dict[str, ImageSet],
     pairs: dict[str, Pairs],
 ) -> Card:
     """Trains the flow of ``method``, scores the translator that ``make`` gives for it, and publishes the flow."""

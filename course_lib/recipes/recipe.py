@@ -32,32 +32,19 @@ class TrainingDone(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a recipe.
+    """One run of a recipe."""
 
-    Attributes:
-        profile: budget and device.
-        out: folder for the finished weights.
-        work: folder for checkpoints and TensorBoard files; a run resumes there after an interruption.
-        seconds, steps: replace the profile's number of steps.
-        seed: of initialisation, data order and noise.
-        precision: as Fabric names it.
-        accumulate: micro-batches a step; the batch becomes as many times larger, the memory stays.
-        force: publish even if the checkpoint it replaces scores better.
-        dataset: another set to train on, see :mod:`course_lib.recipes.own`; the recipe's own by default.
-        size: side in pixels of its pictures, 64 or 128.
-    """
-
-    profile: Profile
-    out: Path = CHECKPOINTS
-    work: Path = RUNS / "train"
-    seconds: float | None = None
+    profile: Profile  # budget and device
+    out: Path = CHECKPOINTS  # for the finished weights
+    work: Path = RUNS / "train"  # for checkpoints and TensorBoard files; a run resumes there after an interruption
+    seconds: float | None = None  # this or steps replace the profile's number of steps
     steps: int | None = None
-    seed: int = 0
-    precision: str = "32-true"
-    accumulate: int = 1
-    force: bool = False
-    dataset: str = ""
-    size: int = 64
+    seed: int = 0  # of initialisation, data order and noise
+    precision: str = "32-true"  # as Fabric names it
+    accumulate: int = 1  # micro-batches a step; the batch becomes as many times larger, the memory stays
+    force: bool = False  # publish even if the checkpoint it replaces scores better
+    dataset: str = ""  # another set to train on, see :mod:`course_lib.recipes.own`; the recipe's own by default
+    size: int = 64  # side in pixels of its pictures, 64 or 128
 
     @property
     def clock(self) -> Callable[[], float]:
@@ -155,25 +142,15 @@ pictures ``(N, 3, S, S)`` on the CPU and their scores."""
 
 @dataclass(frozen=True)
 class Contender:
-    """One line of a comparison.
+    """One line of a comparison."""
 
-    Attributes:
-        name: as figures call it.
-        build: seed → the method, with weights and few pictures of that seed, and how its first network is looked at.
-        batch_size: of a step.
-        seeds: repetitions.
-        stops: steps at which it is scored, rising; those of the comparison by default.
-        settings: what the card says about it.
-        precision: as Fabric names it; the job's by default.
-    """
-
-    name: str
-    build: Callable[[int], tuple[Method, Look]]
+    name: str  # as figures call it
+    build: Callable[[int], tuple[Method, Look]]  # seed → the method, and how its first network is looked at
     batch_size: int
-    seeds: int = 3
-    stops: tuple[int, ...] = ()
-    settings: dict[str, Any] = field(default_factory=dict)
-    precision: str | None = None
+    seeds: int = 3  # repetitions
+    stops: tuple[int, ...] = ()  # steps at which it is scored, rising; those of the comparison by default
+    settings: dict[str, Any] = field(default_factory=dict)  # what the card says about it
+    precision: str | None = None  # the job's by default
 
 
 def compare(job: Job, name: str, contenders: Sequence[Contender], stops: Sequence[int] = (), shown: int = 0) -> Results:
@@ -245,15 +222,8 @@ def publish_comparison(
     """A card with means and standard deviations over seeds as curves, last values as metrics, samples as weights.
 
     Curves are called ``CONTENDER: SCORE``, ``CONTENDER: SCORE, std``, ``CONTENDER: steps`` and ``CONTENDER: seconds``;
-    metrics ``CONTENDER: SCORE``, and for each pair ``A beats B: SCORE``, the share of seeds in which it does.
-
-    Args:
-        card: with name, config and data.
-        contenders, results: see :func:`compare`.
-        primary: the metric that decides, lower is better.
-        pairs: who is compared with whom.
-        higher: scores of which more is better.
-        samples: further tensors for the file.
+    metrics ``CONTENDER: SCORE``, and for each of ``pairs`` ``A beats B: SCORE``, the share of seeds in which it does.
+    Of ``primary``, which decides, less is better, of scores in ``higher`` more; ``samples`` are further tensors.
     """
     curve: dict[str, list[float]] = {}
     samples = dict(samples or {})

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -166,15 +167,14 @@ def unpack(content: Tensor) -> Tensor:
     return torch.stack(to_float(strip.permute(2, 0, 1)).split(len(strip), 2))
 
 
-def contender(
-    bench: Bench, job: Job, held: dict[str, ClassScores], way: str, kind: str, pictures: int, name: str, seeds: int
-) -> Contender:
-    """A key of :data:`WAYS` with so many pictures of a kind; the strips of its first seed lie beside its scores.
+def contenders(bench: Bench, job: Job, held: dict[str, ClassScores], seeds: int = 3) -> list[Contender]:
+    """What is compared, in the order of importance: the near kind with 50 pictures, then far, 10 and 200.
 
-    ``held`` are kind → pictures that nobody trains on.
+    Repetitions with 50 pictures are ``seeds``; ``held`` are kind → pictures that nobody trains on. Strips of the first
+    seed lie beside its scores.
     """
 
-    def build(seed: int) -> tuple[Method, Look]:
+    def build(way: str, kind: str, pictures: int, name: str, seed: int) -> tuple[Method, Look]:
         few = kind_classes([kind], pictures, seed).part("train")
         known = bench.judge.features(torch.cat(list(few.batches(250))))
         method, draw = bench.build(way, few, seed)
@@ -190,21 +190,18 @@ def contender(
 
         return method, look
 
-    settings = {"method": way, "kind": kind, "pictures": pictures, "precision": WAYS[way].precision}
-    stops = WAYS[way].stops if seeds > 1 else WAYS[way].stops[:3]
-    stops = job.profile.pick(quick=(1, 2), cpu=stops, gpu=stops)
-    return Contender(name, build, WAYS[way].batch_size, seeds, stops, settings, WAYS[way].precision)
-
-
-def contenders(bench: Bench, job: Job, held: dict[str, ClassScores], seeds: int = 3) -> list[Contender]:
-    """What is compared, in the order of importance: the near kind with 50 pictures, then far, 10 and 200.
-
-    Repetitions with 50 pictures are ``seeds``; the other arguments are those of :func:`contender`.
-    """
     plan = [(way, NEAR, 50, way, seeds) for way in WAYS]
     plan += [(way, FAR, 50, f"{way}, {FAR}", 1) for way in MAIN]
     plan += [(way, NEAR, count, f"{way}, {count} pictures", 1) for count in (10, 200) for way in MAIN]
-    return [contender(bench, job, held, *line) for line in plan]
+    found = []
+    for way, kind, count, name, repeated in plan:
+        how = WAYS[way]
+        settings = {"method": way, "kind": kind, "pictures": count, "precision": how.precision}
+        stops = how.stops if repeated > 1 else how.stops[:3]
+        stops = job.profile.pick(quick=(1, 2), cpu=stops, gpu=stops)
+        made = partial(build, way, kind, count, name)
+        found.append(Contender(name, made, how.batch_size, repeated, stops, settings, how.precision))
+    return found
 
 
 def _scores(held: ClassScores, pictures: Tensor) -> dict[str, float]:

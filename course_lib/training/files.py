@@ -71,34 +71,23 @@ def _flush_folder(folder: Path) -> None:
 
 @dataclass
 class Card:
-    """What a checkpoint is, how it was made and how good it is.
+    """What a checkpoint is, how it was made and how good it is."""
 
-    Attributes:
-        name, kind: file name without suffix, and which class reads it, for example ``classifier``.
-        config: constructor arguments of that class.
-        recipe, steps, seconds, device, seed: of the training run.
-        data: data set name and hash of its files.
-        metrics: measured on held-out data; every name says on which part and with which features.
-        curve: logged values, so that a quick run can draw the whole learning curve beside its own.
-        sha256: of the weight file.
-        notes: anything a user must know.
-    """
-
-    name: str
-    kind: str
-    config: dict[str, Any]
-    recipe: dict[str, Any] = field(default_factory=dict)
+    name: str  # of its file, without suffix
+    kind: str  # which class reads it, for example ``classifier``
+    config: dict[str, Any]  # constructor arguments of that class
+    recipe: dict[str, Any] = field(default_factory=dict)  # arguments of the training run
     steps: int = 0
     seconds: float = 0.0
     device: str = "cpu"
     seed: int = 0
-    data: dict[str, str] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
-    curve: dict[str, list[float]] = field(default_factory=dict)
+    data: dict[str, str] = field(default_factory=dict)  # name of the set and hash of its files
+    metrics: dict[str, float] = field(default_factory=dict)  # on held-out data; names say on which part
+    curve: dict[str, list[float]] = field(default_factory=dict)  # what was logged
     versions: dict[str, str] = field(
         default_factory=lambda: {"torch": torch.__version__, "python": platform.python_version()}
     )
-    sha256: str = ""
+    sha256: str = ""  # of the weight file
     notes: str = ""
 
 
@@ -139,9 +128,6 @@ def save_weights(
         bits: of floating-point tensors. 16 is half precision, 32 keeps all. 8 keeps large matrices and kernels as whole
             numbers with one scale a row, about 0.4 % of the row's largest value.
         fine: endings of the names of tensors for which 8 bits are too coarse: they get 16.
-
-    Raises:
-        CourseError: the disk is full; an older checkpoint of that name is kept.
     """
     path, card_path = _paths(card.name, folder)
     stored = {key: one for name, t in tensors.items() for key, one in _stored(name, t, bits, fine).items()}
@@ -157,11 +143,7 @@ def save_weights(
 
 
 def load_card(name: str, folder: Path = CHECKPOINTS) -> Card:
-    """The card of a shipped checkpoint.
-
-    Raises:
-        CourseError: there is none of that name, or it is damaged.
-    """
+    """The card of a shipped checkpoint; a CourseError where there is none of that name, or it is damaged."""
     weights, path = _paths(name, folder)
     if not path.is_file():
         if weights.is_file():
@@ -190,11 +172,7 @@ def folder_of(name: str, folder: Path) -> Path:
 
 
 def load_weights(name: str, folder: Path = CHECKPOINTS) -> tuple[dict[str, Tensor], Card]:
-    """Weights as ``float32`` and their card, after a check of the recorded SHA-256.
-
-    Raises:
-        CourseError: missing, truncated or changed file.
-    """
+    """Weights as ``float32`` and their card; a CourseError for a missing, truncated or changed file."""
     card = load_card(name, folder)
     path, _ = _paths(name, folder)
     try:
@@ -344,21 +322,14 @@ class Snapshot:
     """The state file of one run: weights, averages, optimisers, loss scale, the learning curve, and how it was made.
 
     Random numbers and data order are functions of seed and step, so there is nothing of theirs to keep.
-
-    Attributes:
-        folder: of the run.
-        networks: ``module/NAME`` and ``ema/NAME`` → trained networks and their moving averages.
-        optimizers: by name.
-        precision: Fabric's precision plugin; under ``16-mixed`` it carries the loss scale.
-        settings, data: of the run, see :func:`settings_of` and :func:`data_of`; it resumes only with its own.
     """
 
     folder: Path
-    networks: dict[str, nn.Module]
+    networks: dict[str, nn.Module]  # ``module/NAME``: trained networks, ``ema/NAME``: their moving averages
     optimizers: dict[str, torch.optim.Optimizer]
-    precision: Any
-    settings: dict[str, Any]
-    data: dict[str, list]
+    precision: Any  # Fabric's plugin; under ``16-mixed`` it carries the loss scale
+    settings: dict[str, Any]  # see :func:`settings_of`; a run resumes only with its own
+    data: dict[str, list]  # and so for :func:`data_of`
 
     @property
     def path(self) -> Path:
@@ -387,8 +358,7 @@ class Snapshot:
     def restore(self, history: History) -> dict[str, list[float]]:
         """Loads the state into networks, optimisers and ``history``; returns the ``sums`` of :meth:`save`.
 
-        Raises:
-            CourseError: the file is damaged, of other settings or data, or of another method or size.
+        A CourseError where the file is damaged, or of other settings, data, method or size.
         """
         tensors, plain = read_state(self.path)
         parts: dict[str, dict[str, Tensor]] = {}

@@ -64,24 +64,16 @@ class Loss:
 class Method:
     """Base class of everything that :func:`course_lib.training.train` trains.
 
-    Attributes:
-        modules: the networks that change, by name. The loop replaces them by wrapped ones (precision, DDP) while it
-            runs, so call them through ``self.modules[name](…)``.
-        optimizers: by name; their parameters belong to ``modules``.
-        ema: name of a module → decay of its exponential moving average.
-        length: number of training items.
-        moved: names of the attributes that go to the device with the networks: tensors, image sets, lists of these.
-        device: where :meth:`batch` must put its tensors; the loop sets it.
-        autocast: the run's precision, for passes through :meth:`unwrapped` networks; the loop sets it.
+    While it runs, the loop replaces ``modules`` by wrapped ones (precision, DDP): call ``self.modules[name](…)``.
     """
 
-    modules: dict[str, nn.Module]
-    optimizers: dict[str, torch.optim.Optimizer]
-    ema: dict[str, float]
-    length: int
-    moved: tuple[str, ...] = ()
-    device: torch.device = torch.device("cpu")
-    autocast: Callable[[], AbstractContextManager] = nullcontext
+    modules: dict[str, nn.Module]  # the networks that change
+    optimizers: dict[str, torch.optim.Optimizer]  # their parameters belong to ``modules``
+    ema: dict[str, float]  # name of a module → decay of its exponential moving average
+    length: int  # number of training items
+    moved: tuple[str, ...] = ()  # attributes that go to the device, too: tensors, image sets, lists of these
+    device: torch.device = torch.device("cpu")  # where batch() must put its tensors; the loop sets it
+    autocast: Callable[[], AbstractContextManager] = nullcontext  # the run's precision, for unwrapped networks
 
     def __init__(self) -> None:
         self.modules, self.optimizers, self.ema, self.length = {}, {}, {}, 0
