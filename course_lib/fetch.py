@@ -85,15 +85,13 @@ def fetch_command(name: str | None, to: Path | None = None, yes: bool = False) -
 def fetch(name: str, to: Path | None = None, agree: Callable[[str], bool] = lambda question: True) -> Path:
     """Makes everything of a source lie in its folder, whole and with the right hash; what is there stays.
 
+    Whatever goes wrong is a CourseError; a file has its final name only when it is complete and right.
+
     Args:
         name: of :data:`DOWNLOADS`.
         to: folder for the files, which is returned; by default ``downloads/NAME`` in the course or in
             ``COURSE_DOWNLOADS``.
         agree: is shown source, size and licence before anything is downloaded; ``False`` ends without a download.
-
-    Raises:
-        CourseError: unknown name; no network; an address that is gone or answers with a web page; a hash that is not
-            the published or recorded one; a full disk. A file has its final name only when it is complete and right.
     """
     source = DOWNLOADS.get(name)
     if source is None:

@@ -116,7 +116,7 @@ LAYOUTS = {
     "a level too high": ("set/train/a 1, set/test/a 1", "lies a level too high", None),
     "a level too high, two sets": ("one/train/a 1, two 1", "one holds the parts train", None),
     "a level too high, classes": ("set/a 1, set/b 1", "holds one folder, set, with the folders a, b", None),
-    "one part twice": ("val/a 1, validation/a 1", "two of them are the part 'val'", None),
+    "one part twice": ("val/a 1, validation/a 1", "two folders for the part 'val'", None),
     "one joined part twice": ("trainA 1, train_A 1", "two folders for the part 'train' of 'A'", None),
     "a class without training": ("train/a 1, test/b 1", "'b' .* is in the part 'test' and not in 'train'", None),
     "domain without training": ("trainA 1, testA 1, testB 1", "'B' .* is in the part 'test' and not in 'train'", None),

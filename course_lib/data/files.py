@@ -168,12 +168,12 @@ class FileSet(ImageSet):
 
     def summary(self) -> str:
         """Name, classes and counts in one line, with those of each part."""
-        names, label = self.classes["class"], self.labels["class"]
-        counts = label.bincount(minlength=len(names)).tolist()
+        names = self.classes["class"]
+        counts = self.labels["class"].bincount(minlength=len(names)).tolist()
         listed = ", ".join(f"{name} {count}" for name, count in list(zip(names, counts, strict=True))[:12])
         more = f", and {len(names) - 12} more" if len(names) > 12 else ""
         parts = self.split.bincount(minlength=3).tolist() if len(self.split) else []
-        split = "; " + ", ".join(f"{part} {count}" for part, count in zip(SPLITS, parts, strict=False)) if parts else ""
+        split = "; " * bool(parts) + ", ".join(f"{SPLITS[k]} {count}" for k, count in enumerate(parts))
         kinds = "1 class" if len(names) == 1 else f"{len(names)} classes"
         return f"{self.name}: {len(self)} pictures, {kinds} ({listed}{more}){split}"
 
@@ -206,10 +206,6 @@ _PARTS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "tes
 # As trainA and testA of unpaired translation, or train_cats: a part and the name of a class in one.
 _JOINED = re.compile(r"(?i:(training|train|validation|valid|val|testing|test))(?:[-_. ]+(.+)|([A-Z0-9].*))")
 _HIDDEN = {"thumbs.db", "desktop.ini", "__macosx"}
-_MOVE = "move what is no part elsewhere, or rename it if all are classes."
-
-_Groups = dict[str, dict[str, list[Path]]]
-"""Part (or ``""`` where there are none) → class → files."""
 
 
 def existing_folder(path: Path | str) -> Path:
@@ -297,52 +293,44 @@ def _classes_of(folder: Path) -> dict[str, list[Path]]:
     return groups
 
 
-def _parts_of(folder: Path, folders: list[Path]) -> _Groups:
-    """Sub-folders that are all parts, with classes in them or without."""
-    flat = [sub for sub in folders if not _entries(sub)[0]]
-    if flat and len(flat) < len(folders):
+def _part_and_class(name: str) -> tuple[str, str] | None:
+    """What the name of a folder says, as ``test`` or ``trainA``; the class is "" where the folder holds classes."""
+    if name.lower() in _PARTS:
+        return SPLITS[_PARTS[name.lower()]], ""
+    found = _JOINED.fullmatch(name)
+    return (SPLITS[_PARTS[found[1].lower()]], found[2] or found[3]) if found else None
+
+
+def _groups_of(folder: Path) -> dict[str, dict[str, list[Path]]]:
+    """Part (or ``""`` where there are none) → class → files."""
+    folders, loose = _entries(folder)
+    named = {sub: found for sub in folders if (found := _part_and_class(sub.name))}
+    plain = [sub for sub, (_, name) in named.items() if not name]
+    parts = plain or list(named)
+    others = [sub for sub in folders if sub not in parts]
+    # train_station beside bus is a class; trainA with testA beside others is unclear.
+    if others and (plain or len(named) > len({name for _, name in named.values()})):
+        raise CourseError(
+            f"{folder} has the part{'s' * (len(parts) > 1)} {_listed(parts)} beside {_listed(others)}: move what is no "
+            "part elsewhere, or rename it if all are classes."
+        )
+    if others or not parts:
+        return {"": _classes_of(folder)}
+    if images := [file for file in loose if file.suffix.lower() in SUFFIXES]:
+        raise CourseError(f"{images[0]} lies beside the parts {_listed(folders)}: put it into one of them.")
+    flat = [sub for sub in plain if not _entries(sub)[0]]
+    if flat and len(flat) < len(plain):
         raise CourseError(
             f"{flat[0]} has no sub-folders for classes while another part has: sort its images into the classes, or "
             "move it elsewhere."
         )
-    groups: _Groups = {}
-    for sub in folders:
-        part, found = SPLITS[_PARTS[sub.name.lower()]], _classes_of(sub)
-        if part in groups:
-            raise CourseError(f"{_listed(folders)} in {folder}: two of them are the part {part!r}; keep one.")
-        groups[part] = {_class_name(folder): next(iter(found.values()))} if flat else found
-    return groups
-
-
-def _joined_parts(folder: Path, folders: list[Path]) -> _Groups:
-    """Sub-folders such as ``trainA`` and ``testA``, each a part of one class; empty where names say no such thing."""
-    found = {sub: match for sub in folders if (match := _JOINED.fullmatch(sub.name))}
-    groups: _Groups = {}
-    for sub, match in found.items():
-        part, name = SPLITS[_PARTS[match[1].lower()]], _class_name(sub.with_name(match[2] or match[3]))
-        if name in groups.setdefault(part, {}):
-            raise CourseError(f"{folder} has two folders for the part {part!r} of {name!r}: keep one.")
-        groups[part][name] = _images_below(sub)
-    others = [sub for sub in folders if sub not in found]
-    twice = len(found) > len({name for classes in groups.values() for name in classes})
-    if others and twice:  # train_station beside bus is a class; trainA with testA beside others is unclear
-        raise CourseError(f"{folder} has the parts {_listed(list(found))} beside {_listed(others)}: {_MOVE}")
-    return {} if others else groups
-
-
-def _groups_of(folder: Path) -> _Groups:
-    folders, loose = _entries(folder)
-    parts = [sub for sub in folders if sub.name.lower() in _PARTS]
-    if parts and len(parts) < len(folders):
-        others = [sub for sub in folders if sub not in parts]
-        raise CourseError(
-            f"{folder} has the part{'s' * (len(parts) > 1)} {_listed(parts)} beside {_listed(others)}: {_MOVE}"
-        )
-    groups = _parts_of(folder, folders) if parts else _joined_parts(folder, folders)
-    if not groups:
-        return {"": _classes_of(folder)}
-    if images := [file for file in loose if file.suffix.lower() in SUFFIXES]:
-        raise CourseError(f"{images[0]} lies beside the parts {_listed(folders)}: put it into one of them.")
+    groups: dict[str, dict[str, list[Path]]] = {}
+    for sub, (part, name) in named.items():
+        one_class = _class_name(sub.with_name(name) if name else folder)
+        if part in groups and (not name or one_class in groups[part]):
+            raise CourseError(f"{folder} has two folders for the part {part!r}{name and f' of {name!r}'}: keep one.")
+        found = {one_class: _images_below(sub)} if name or flat else _classes_of(sub)
+        groups[part] = groups.get(part, {}) | found
     for part, classes in groups.items():
         for name, files in classes.items():
             if not files:

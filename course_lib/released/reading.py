@@ -38,6 +38,7 @@ _FORMATS = {
     b"\x89HDF": "an HDF5 file, as Keras writes them: only weights of PyTorch are read here",
     b"version https://git-lfs": "the pointer of Git LFS to a file that was not fetched: run `git lfs pull`",
 }
+"""First bytes → what a file is, and what to do with it."""
 # What the readers raise on files that are cut off.
 _DAMAGE = (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, zipfile.BadZipFile)
 _DAMAGE += (SafetensorError, MemoryError, OverflowError)
@@ -52,12 +53,10 @@ _VALUES = re.compile(
 
 @dataclass(frozen=True)
 class Contents:
-    """What is read of a file.
+    """What is read of a file: place → tensors by name, and the training steps that a Lightning checkpoint claims.
 
-    Attributes:
-        parts: place → tensors by name. The place is the key under which a state dictionary lies, the name before a
-            slash in flat files (``generator/const``), or "" for a bare one. Optimisers are left out.
-        step: how many training steps a Lightning checkpoint says it has behind it.
+    The place is the key under which a state dictionary lies, the name before a slash in flat files
+    (``generator/const``), or "" for a bare one. Optimisers are left out.
     """
 
     path: Path
@@ -119,17 +118,15 @@ def _states(content: Any, place: str = "", depth: int = 3) -> Iterator[tuple[str
 
 
 def _without_tensors(content: Any, names: tuple[str, ...]) -> str:
-    if not isinstance(content, Mapping):
-        whole = any(name.startswith("torch.nn.modules.") for name in names)
-        return (
-            _WHOLE
-            if whole
-            else f"no state dictionary ({type(content).__name__}): give a file that maps names to tensors"
-        )
-    if "param_groups" in content:
-        return "the state of an optimiser and no weights: give the file of the network beside it"
-    keys = ", ".join(list(map(str, content))[:5]) or "nothing"
-    return f"no state dictionary ({keys}): give a file that maps names to tensors"
+    if isinstance(content, Mapping):
+        if "param_groups" in content:
+            return "the state of an optimiser and no weights: give the file of the network beside it"
+        held = ", ".join(list(map(str, content))[:5]) or "nothing"
+    elif any(name.startswith("torch.nn.modules.") for name in names):
+        return _WHOLE
+    else:
+        held = type(content).__name__
+    return f"no state dictionary ({held}): give a file that maps names to tensors"
 
 
 def _other_format(path: Path, start: bytes) -> str | None:
@@ -226,15 +223,14 @@ def _read_torch(path: Path) -> tuple[Any, tuple[str, ...]]:
     foreign = {name for name in found if name.partition(".")[0] not in sys.stdlib_module_names}
     values = {name for name in foreign if name.rpartition(".")[2][:1].isupper()} | set(filter(_VALUES.fullmatch, found))
     calls = sorted(name for name, one in found.items() if one.called and name not in values)
-    refused = "{} asks to run code while it is read ({}), so it was refused and nothing of it ran: get the weights as "
-    refused += ".safetensors, or as a file that holds only tensors."
+    refused = f"{path.name} asks to run code while it is read (%s), so it was refused and nothing of it ran: get the "
+    refused += "weights as .safetensors, or as a file that holds only tensors."
     if calls:
-        raise CourseError(refused.format(path.name, ", ".join(calls[:5])))
+        raise CourseError(refused % ", ".join(calls[:5]))
+    # By its suffix torch.load would take a path for safetensors.
+    mapped = zipped and path.suffix != ".safetensors"
     try:
         with torch.serialization.safe_globals([(one, name) for name, one in found.items()]), path.open("rb") as file:
-            # By its suffix torch.load would take a path for safetensors.
-            named = path.suffix == ".safetensors"
-            mapped = zipped and not named
             return torch.load(path if mapped else file, "cpu", weights_only=True, mmap=mapped), tuple(found)
     except pickle.UnpicklingError as error:
         if re.search("operand|Can only", str(error)):
@@ -244,5 +240,5 @@ def _read_torch(path: Path) -> tuple[Any, tuple[str, ...]]:
         if "persistent" in str(error):
             raise CourseError(f"{path.name} holds {_WHOLE}.") from error
         if re.search("GLOBAL|reduce|unrecognized", str(error)):
-            raise CourseError(refused.format(path.name, "a name of the operating system")) from error
+            raise CourseError(refused % "a name of the operating system") from error
         raise
