@@ -25,8 +25,7 @@ from course_lib.bn_transfer.transfer import (
 )
 from course_lib.errors import CourseError
 from course_lib.experts import fingerprint
-from course_lib.gans import CIFAR32, IMAGENET128, BigGANConfig, Discriminator, Generator
-from course_lib.gans.biggan import ClassNorm, SNLinear
+from course_lib.gans.biggan import CIFAR32, IMAGENET128, BigGANConfig, ClassNorm, Discriminator, Generator, SNLinear
 from course_lib.released.biggan import (
     load_released_transfer,
     load_released_transfer_discriminator,

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from course_lib.bn_transfer import PropagationMethod, PropagationSettings, load_bn_transfer, make_networks
+from course_lib.bn_transfer import PropagationMethod, load_bn_transfer, make_networks
 from course_lib.bn_transfer.propagation import BN_KIND, bn_transfer_tensors, transfer_config
 from course_lib.bn_transfer.transfer import (
     METHODS,
+    PropagationSettings,
     draw_new_classes,
     fit_mixtures,
     new_class_data,
@@ -23,7 +24,7 @@ from course_lib.errors import CourseError
 from course_lib.experts import fingerprint
 from course_lib.experts.protocol import SourceModel
 from course_lib.gan_training import GANData, GANSchedule, load_codes
-from course_lib.gans import BigGANConfig, Discriminator, Generator
+from course_lib.gans.biggan import BigGANConfig, Discriminator, Generator
 from course_lib.generation import open_generator
 from course_lib.training import Budget, Card, save_weights, train
 

@@ -21,8 +21,8 @@ from course_lib.experts import (
     Segmenter,
     SegmenterConfig,
 )
-from course_lib.gans import BigGANConfig, Discriminator, Generator
 from course_lib.gans.alae import ALAE, ALAEConfig
+from course_lib.gans.biggan import BigGANConfig, Discriminator, Generator
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig, StyleGANCritic
 from course_lib.hypermod import HyperGenerator
 from course_lib.mind2mind.mindgan import MindConfig, MindCritic, MindGenerator

@@ -17,7 +17,7 @@ from course_lib.experts import (
     fingerprint,
     freeze,
 )
-from course_lib.gans import BigGANConfig, Generator
+from course_lib.gans.biggan import BigGANConfig, Generator
 from course_lib.training import Budget, train
 from course_lib.translation.gan_target import GanMethod, GanTarget, generate_pairs, start_dequantiser
 from course_lib.translation.text import KIND_PHRASES, CaptionSource, CaptionStage

@@ -10,16 +10,21 @@ import torch
 from torch.nn import functional as F
 
 from course_lib.errors import CourseError
-from course_lib.gans import CIFAR32, IMAGENET128, BigGANConfig, Discriminator, Generator, start_weights
 from course_lib.gans.biggan import (
+    CIFAR32,
+    IMAGENET128,
     Attention,
+    BigGANConfig,
     ClassNorm,
+    Discriminator,
     DiscriminatorBlock,
+    Generator,
     GeneratorBlock,
     SNConv2d,
     SNEmbedding,
     SNLinear,
     standing_statistics,
+    start_weights,
 )
 
 MANIFESTS = Path(__file__).parent / "manifests"

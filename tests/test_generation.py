@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from course_lib.errors import CourseError
 from course_lib.experts import freeze
-from course_lib.gans import BigGANConfig, Generator, start_weights
+from course_lib.gans.biggan import BigGANConfig, Generator, start_weights
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
 from course_lib.generation import Walk, grids, open_generator
 from course_lib.generation.generator import BigGANPictures, HyperPictures, StylePictures

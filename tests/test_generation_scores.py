@@ -15,7 +15,7 @@ from course_lib.evaluation.class_scores import feature_scores
 from course_lib.evaluation.distances import inception_score
 from course_lib.evaluation.features import FeatureNetwork
 from course_lib.experts import freeze
-from course_lib.gans import BigGANConfig, Generator, start_weights
+from course_lib.gans.biggan import BigGANConfig, Generator, start_weights
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
 from course_lib.generation.generator import BigGANPictures, StylePictures
 from course_lib.generation.scoring import Evaluation, find_checkpoints, match_classes, score_folder, score_generator

@@ -7,8 +7,8 @@ from course_lib.bn_transfer import TransferGenerator
 from course_lib.bn_transfer.propagation import BN_KIND, bn_transfer_tensors, transfer_config
 from course_lib.errors import CourseError
 from course_lib.experts import LatentSpace, freeze, load_expert
-from course_lib.gans import BigGANConfig, Generator, start_weights
 from course_lib.gans.alae import ALAE, ALAEConfig
+from course_lib.gans.biggan import BigGANConfig, Generator, start_weights
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
 from course_lib.generation import Walk, grids, open_generator
 from course_lib.hypermod import HyperGenerator

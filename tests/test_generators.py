@@ -11,8 +11,8 @@ from course_lib.errors import CourseError
 from course_lib.evaluation import Judge
 from course_lib.experts import GridAutoencoder, GridAutoencoderConfig, LatentSpace, fingerprint, load_expert
 from course_lib.gan_training import GANData, GANSchedule
-from course_lib.gans import BigGANConfig
 from course_lib.gans.alae import ALAE, ALAEConfig
+from course_lib.gans.biggan import BigGANConfig
 from course_lib.gans.stylegan import StyleGANConfig
 from course_lib.recipes.generators import (
     ALAEMethod,

@@ -21,13 +21,18 @@ from course_lib.hypermod import (
     ConditionalDiscriminator,
     HyperGenerator,
     HyperModulationMethod,
-    SelfAlignmentMethod,
     draw_classes,
     load_hypermod,
     transfer_data,
 )
 from course_lib.hypermod.generator import HYPER_KIND, hyper_config, hyper_tensors
-from course_lib.hypermod.training import alignment_losses, barlow_twins, picture_distance, two_views
+from course_lib.hypermod.training import (
+    SelfAlignmentMethod,
+    alignment_losses,
+    barlow_twins,
+    picture_distance,
+    two_views,
+)
 from course_lib.recipes.hypermod import KINDS_LEARNED, VARIANTS, ConditionalStyleGAN, build_variant
 from course_lib.training import Budget, Card, save_weights, train
 

@@ -34,8 +34,8 @@ from typer.testing import CliRunner
 
 from course_lib.cli import app
 from course_lib.errors import CourseError
-from course_lib.gans import BigGANConfig, Discriminator, Generator
 from course_lib.gans.alae import ALAE, ALAEConfig
+from course_lib.gans.biggan import BigGANConfig, Discriminator, Generator
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
 from course_lib.released.alae import alae_layouts, load_alae
 from course_lib.released.biggan import load_biggan, load_biggan_discriminator

@@ -6,13 +6,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "propagation": ["TransferGenerator", "load_bn_transfer"],
-        "transfer": [
-            "PropagationMethod",
-            "PropagationSettings",
-            "make_networks",
-            "new_class_data",
-            "set_stage",
-            "similar_mixtures",
-        ],
+        "transfer": ["PropagationMethod", "make_networks", "new_class_data", "set_stage", "similar_mixtures"],
     },
 )

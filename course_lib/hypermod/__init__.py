@@ -5,13 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "generator": ["ClassNetwork", "HyperGenerator", "ModulatedConv", "load_hypermod"],
-        "training": [
-            "ConditionalDiscriminator",
-            "HyperModulationMethod",
-            "SelfAlignmentMethod",
-            "draw_classes",
-            "transfer_data",
-        ],
+        "generator": ["HyperGenerator", "ModulatedConv", "load_hypermod"],
+        "training": ["ConditionalDiscriminator", "HyperModulationMethod", "draw_classes", "transfer_data"],
     },
 )

@@ -103,17 +103,17 @@ class ModulatedConv(nn.Module):
 
 
 class ClassNetwork(nn.Module):
-    """Class indices ``(B,)`` → class vectors ``(B, width)``: a table and four small layers, shared by all heads."""
+    """Class indices ``(B,)`` → class vectors ``(B, width)``, which may be mixed: a table and four small layers."""
 
     def __init__(self, classes: int, width: int = 64, layers: int = 4):
         super().__init__()
         self.table = nn.Parameter(torch.randn(classes, width))
         self.scale = (2 / width) ** 0.5
-        pairs = [(EqualLinear(width, width), nn.LeakyReLU(0.2)) for _ in range(layers)]
-        self.layers = nn.Sequential(*(layer for pair in pairs for layer in pair))
+        self.layers = nn.Sequential()
+        for _ in range(layers):
+            self.layers.extend([EqualLinear(width, width), nn.LeakyReLU(0.2)])
 
     def forward(self, labels: Tensor) -> Tensor:
-        """Vectors; mix them to go from class to class."""
         return self.layers(self.table[labels] * self.scale)
 
 
@@ -122,10 +122,16 @@ class FullHead(nn.Module):
     published; γ and β are interleaved in the last axis: output (o · I + i) · 2 is γ[o, i], the next one β[o, i].
     """
 
-    def __init__(self, layer: ModulatedConv, width: int):
+    def __init__(self, layer: ModulatedConv, width: int, from_source: bool = False):
         super().__init__()
         rows, columns = self.pairs = layer.pairs
         self.kernel, self.bias = EqualLinear(width, 2 * rows * columns), EqualLinear(width, layer.outputs)
+        if from_source:  # constants of the layer as biases, weights zero: whatever the class, this is the layer
+            gain, shift, bias = (part[0] for part in layer.source())
+            starts = {self.kernel: torch.stack([gain, shift], -1).flatten(), self.bias: bias}
+            for linear, start in starts.items():
+                nn.init.zeros_(linear.weight)
+                linear.bias.data.copy_(start)
 
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         # In the precision of the weights whatever the run's: casting those would cost more than the product.
@@ -134,23 +140,14 @@ class FullHead(nn.Module):
             gain, shift = self.kernel(vectors).view(len(vectors), *self.pairs, 2).unbind(-1)
             return gain, shift, self.bias(vectors)
 
-    @torch.no_grad()
-    def init_from_source(self, layer: ModulatedConv) -> None:
-        """Constants of the source layer as biases, weights zero: whatever the class, this is the source layer."""
-        gain, shift, bias = layer.source()
-        self.kernel.weight.zero_()
-        self.kernel.bias.copy_(torch.stack([gain[0], shift[0]], -1).flatten())
-        self.bias.weight.zero_()
-        self.bias.bias.copy_(bias[0])
-
 
 class LowRankHead(nn.Module):
     """The same with γ and β those of the source layer plus a class-dependent product of matrices of ``rank``."""
 
-    def __init__(self, layer: ModulatedConv, width: int, rank: int = 4):
+    def __init__(self, layer: ModulatedConv, width: int, rank: int):
         super().__init__()
-        self.rank, self.pairs = rank, layer.pairs
-        rows, columns = self.pairs
+        rows, columns = layer.pairs
+        self.thin, self.wide = (2, rows, rank), (2, rank, columns)
         self.left, self.right = EqualLinear(width, 2 * rank * rows), EqualLinear(width, 2 * rank * columns)
         self.bias = EqualLinear(width, layer.outputs)
         for name, tensor in zip(("gain", "shift", "offset"), layer.source(), strict=True):
@@ -160,9 +157,8 @@ class LowRankHead(nn.Module):
         nn.init.zeros_(self.bias.weight)
 
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        left = self.left(vectors).view(len(vectors), 2, self.pairs[0], self.rank)
-        right = self.right(vectors).view(len(vectors), 2, self.rank, self.pairs[1])
-        gain, shift = (left @ right / self.rank).unbind(1)
+        left, right = self.left(vectors).view(-1, *self.thin), self.right(vectors).view(-1, *self.wide)
+        gain, shift = (left @ right / self.thin[2]).unbind(1)
         # Relative to the source's own size, so that one learning rate suits all layers.
         return self.gain * (1 + gain), self.shift + self.gain * shift, self.offset + self.bias(vectors)
 
@@ -227,9 +223,7 @@ class HyperGenerator(nn.Module):
         self.convs, self.heads = nn.ModuleList(), nn.ModuleList()
         for layer in _convolutions(source.synthesis):
             conv = ModulatedConv(layer, published)
-            head = FullHead(conv, width) if rank is None else LowRankHead(conv, width, rank)
-            if start == "source" and rank is None:
-                head.init_from_source(conv)
+            head = FullHead(conv, width, start == "source") if rank is None else LowRankHead(conv, width, rank)
             self.convs.append(conv)
             self.heads.append(head)
         self.own = _without_convolutions(source.synthesis) if finetune else None

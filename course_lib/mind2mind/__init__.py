@@ -1,7 +1,4 @@
-"""Mind2Mind: freeze the layers next to the pictures, and train a tiny GAN on the codes between them.
-
-Read in this order: ``halves``, ``mindgan``, ``bound``.
-"""
+"""Mind2Mind: freeze the layers next to the pictures, and train a tiny GAN on the codes between them."""
 
 import lazy_loader
 
@@ -10,14 +7,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "bound": ["measure_bound", "wasserstein"],
         "halves": ["MainDirections", "StyleExpert", "encode_set", "load_halves"],
-        "mindgan": [
-            "DIGITS",
-            "MindConfig",
-            "MindMethod",
-            "TransferredGAN",
-            "open_transferred",
-            "transfer_gan",
-            "uniform_noise",
-        ],
+        "mindgan": ["DIGITS", "MindMethod", "open_transferred", "transfer_gan", "uniform_noise"],
     },
 )

@@ -62,12 +62,8 @@ class MainDirections(nn.Module):
     of pictures.
 
     Ours: a grid has a thousand numbers, and a MindGAN for all of them takes ten times as long. So the frozen halves get
-    one linear layer more, the principal components of the target's scaled latents, which training does not move either.
-
-    Args:
-        autoencoder: frozen, its channels measured.
-        mean: of the scaled latents, ``(D,)``.
-        directions: ``(D, k)``, orthogonal, all of one length, by which codes have variance 1 on average.
+    one linear layer more, the principal components of the target's scaled latents: their ``mean (D,)`` and
+    ``directions (D, k)``, orthogonal, all of one length, by which codes have variance 1 on average.
     """
 
     def __init__(self, autoencoder: GridAutoencoder, mean: Tensor, directions: Tensor):

@@ -99,7 +99,7 @@ class MindCritic(nn.Module):
 def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
     """mean (‖∇ c(t x + (1 − t) x̂)‖₂ − 1)² over a batch, all gradients in one backward pass (Gulrajani et al. 2017).
 
-    No gradient goes into ``real`` or ``fake``, codes or pictures ``(B, …)``; ``share`` is t, ``(B, 1)`` in [0, 1].
+    ``real`` and ``fake`` are codes or pictures ``(B, …)``, which get no gradient; ``share`` is t, ``(B, 1)`` in [0, 1].
     """
     share = share.view(-1, *[1] * (real.ndim - 1))
     between = torch.lerp(fake.detach(), real.detach(), share).requires_grad_()
@@ -191,10 +191,8 @@ class MindMethod(WassersteinMethod):
             )
         super().__init__(MindGenerator(config), MindCritic(config), config, **game)
         self.codes, self.held, self.held_every, self.length = codes, held, held_every, len(codes)
-        self.optimizers = {
-            name: torch.optim.Adam(network.parameters(), rate, (0.0, 0.5), fused=True)
-            for name, network in self.modules.items()
-        }
+        for name, network in self.modules.items():
+            self.optimizers[name] = torch.optim.Adam(network.parameters(), rate, (0.0, 0.5), fused=True)
 
     def batch(self, index: Tensor, generator: torch.Generator) -> Tensor:
         """Codes ``(B, D)``."""
@@ -231,16 +229,15 @@ class TransferredGAN:
                 f"the generator makes codes of {generator.config.latent} numbers, the expert decodes "
                 f"{expert.latent_dim}: train MindGAN on this expert's codes."
             )
-        device = expert_device(expert)
-        self.expert, self.generator = expert, generator.eval().to(device)
-        self.critic = None if critic is None else critic.eval().to(device)
-        self.mean = None if codes is None else codes.mean(0).to(device)
+        self.device, self.expert = expert_device(expert), expert
+        self.generator = generator.eval().to(self.device)
+        self.critic = None if critic is None else critic.eval().to(self.device)
+        self.mean = None if codes is None else codes.mean(0).to(self.device)
 
     @torch.no_grad()
     def codes(self, z: Tensor, truncation: float = 1.0) -> Tensor:
-        """Codes ``(B, D)`` of noise ``(B, noise)`` in [−1, 1]; at truncation 1 as they are, at 0 the mean code of
-        the target."""
-        found = self.generator(z.to(expert_device(self.expert)))
+        """Codes ``(B, D)`` of noise ``(B, noise)``; at truncation 1 as they are, at 0 the mean code of the target."""
+        found = self.generator(z.to(self.device))
         if truncation == 1.0:
             return found
         if self.mean is None:
@@ -272,18 +269,17 @@ class TransferredGAN:
         """c₀(c₁(x)) ``(B,)`` of pictures ``(B, 3, S, S)`` in [−1, 1]: the transferred critic."""
         if self.critic is None:
             raise CourseError("there is no critic to score with: pass critic= to TransferredGAN.")
-        return self.critic(self.expert.encode(images.to(expert_device(self.expert)))).cpu()
+        return self.critic(self.expert.encode(images.to(self.device))).cpu()
 
 
 @dataclass
 class Transferred:
-    """What a transfer leaves: what draws, curve and seconds of training without encoding, codes of the training
-    pictures, and how many numbers were trained."""
+    """What a transfer leaves."""
 
     gan: TransferredGAN
-    history: History
-    codes: Tensor
-    parameters: int
+    history: History  # of the training, without encoding
+    codes: Tensor  # of the training pictures
+    parameters: int  # how many numbers were trained
 
 
 def transfer_gan(
@@ -301,16 +297,12 @@ def transfer_gan(
     """Encodes ``data``, trains MindGAN on the codes, and joins it with the frozen halves.
 
     Args:
-        expert: frozen.
-        data: training pictures of the target, at least two.
-        steps: of the generator.
+        expert, data, steps: frozen halves, two training pictures of the target or more, steps of the generator.
         config: sizes; ``latent`` is set to the expert's.
         held: pictures that are not trained on; their codes are what the Fréchet distance of codes is measured to.
-        batch_size: codes a step, at most as many as there are.
-        seed: of weights, order and noise.
+        batch_size, seed: codes a step, at most as many as there are; of weights, order and noise.
         average: decay of the generator's moving average, which is then what draws; None for none, as published.
-        folder: of cached codes.
-        options: of :class:`MindMethod`.
+        folder, options: of cached codes, and of :class:`MindMethod`.
     """
     if len(data) < 2:
         raise CourseError(f"{len(data)} pictures are no set to learn from: give at least two.")
