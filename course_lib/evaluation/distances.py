@@ -179,7 +179,7 @@ def nearest(queries: Tensor, gallery: Tensor, k: int = 1) -> Tensor:
     features all point the same way, so without it every angle is small.
     """
     if queries.shape[1:] != gallery.shape[1:] or queries.ndim < 2:
-        raise CourseError(f"queries {[*queries.shape]} and gallery {[*gallery.shape]} must agree but for their number.")
+        raise CourseError(f"queries {[*queries.shape]} and gallery {[*gallery.shape]} must agree except in N.")
     if not 1 <= k <= len(gallery):
         raise CourseError(f"k must lie between 1 and the gallery's {len(gallery)} entries, not {k}.")
     queries, gallery = queries.flatten(1).float(), gallery.flatten(1).float()
@@ -239,16 +239,10 @@ def path_length(
 ) -> float:
     """Perceptual path length: mean of ``‖features(draw(x)) − features(draw(x + ε (end − x)))‖² / ε²`` at ``x = start``.
 
-    The two pictures of a pair must differ in nothing but ε: ``draw`` is told which pair it draws, so that whatever else
-    a picture is made of (noise maps; z, when classes move) is the same for both. Source: Karras et al. 2019, section
-    4.1, "end" sampling, there with LPIPS on VGG as features.
-
-    Args:
-        draw: points ``(B, D)`` and the numbers of their pairs ``(B,)`` → pictures.
-        start, end: ``(N, D)``: latents, styles or class vectors.
-        features: pictures ``(B, 3, S, S)`` → ``(B, F)``; numbers compare only with numbers of the same features.
-        epsilon: small against the way, but not so small that the difference of two pictures drowns in rounding.
-        trim: quantiles between which lengths count for the mean, as published; None counts all.
+    ``draw`` takes points ``(B, D)`` and the numbers of their pairs ``(B,)``: the two pictures of a pair must differ in
+    nothing but ε, so whatever else they are made of (noise maps; z, when classes move) must be the same for both. The
+    mean is over lengths between the quantiles ``trim``, as published; None counts all. Source: Karras et al. 2019,
+    section 4.1, "end" sampling, there with LPIPS on VGG as features: numbers compare only for the same features.
     """
     if start.shape != end.shape or start.ndim != 2 or not len(start) or epsilon <= 0:
         raise CourseError(

@@ -32,13 +32,9 @@ def mean_scores(scores: Sequence[dict[str, float]]) -> dict[str, float]:
 class PairedPictures:
     """The same people in several styles: person ``k`` of every style is the same one, or the set is refused.
 
-    Args:
-        data: a part of :func:`course_lib.data.load_people`.
-        judge, encode: reads attributes and gives features; pictures → latents, for retrieval among latents.
-        most: people that are translated, taken evenly; all by default. They are looked for among all.
-
-    Attributes:
-        pictures: of each style, those to translate, ``(len(self), 3, S, S)``.
+    ``data`` is a part of :func:`course_lib.data.load_people`; ``encode`` gives latents of pictures, for retrieval among
+    them. At ``most`` so many people are translated, taken evenly, and looked for among all: ``pictures`` has those of
+    each style.
     """
 
     def __init__(self, data: ImageSet, judge: Judge, encode: Callable[[Tensor], Tensor], most: int | None = None):

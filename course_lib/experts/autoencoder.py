@@ -103,10 +103,7 @@ def _halvings(widths: Sequence[int]) -> Iterator[nn.Module]:
 
 
 def _doublings(start: int, widths: Sequence[int], deep: int = 64) -> Iterator[nn.Module]:
-    """Layers from ``start`` channels to the first of ``widths``, named finest first; each width doubles the side.
-
-    Widths of ``deep`` channels and more get a second block: depth is cheap where the map is small.
-    """
+    """From ``start`` channels to the first of ``widths``, each doubles the side; wide ones get a second block."""
     for inputs, outputs in pairwise([start, *widths[::-1]]):
         yield nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False)
         yield from (_Residual(outputs) for _ in range(2 if outputs >= deep else 1))

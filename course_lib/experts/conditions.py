@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ..errors import CourseError
 from ..paths import cache_dir
 from ..training.files import atomic_write
-from .protocol import freeze
+from .protocol import Device, freeze
 
 __all__ = ["LabelExpert", "SentenceExpert"]
 
@@ -27,18 +27,10 @@ __all__ = ["LabelExpert", "SentenceExpert"]
 class LabelExpert:
     """One-hot vectors of labels: one class, or several attributes. Impossible ones are a CourseError.
 
-    Args:
-        classes: number of classes, or attribute name → number of classes; then the one-hots are joined in that order.
-        crossed: groups of attribute names. For each group the product of their one-hots follows, 1 for one combination
-            of values. A linear map of the condition then has a mean of its own for, say, black hair in each
-            style.
-
-    Attributes:
-        joined: length of the joined one-hots, before the products.
-        slices: attribute name → where its one-hot lies in the condition; empty for a plain label.
-
-    References:
-        Net2Net's ``Labelator`` (code), and its attribute modification (paper, section 4.3). The products are ours.
+    ``classes`` is a number, or attribute name → number; then the one-hots are joined in that order, ``joined`` numbers,
+    and ``slices`` says where each lies. For each of the groups of names ``crossed`` the product of their one-hots
+    follows: a linear map of the condition then has a mean of its own for, say, black hair in each style. Source:
+    Net2Net's ``Labelator`` (code) and attribute modification (paper, section 4.3). The products are ours.
     """
 
     def __init__(self, classes: int | Mapping[str, int], crossed: Sequence[Sequence[str]] = ()):
@@ -106,24 +98,17 @@ class SentenceExpert:
     "Sentence-BERT", 2019; Net2Net used ``bert-base-nli-stsb-mean-tokens`` (768 numbers).
 
     Args:
-        model: the bundled ``all-MiniLM-L6-v2`` (384 numbers of unit length), the name of any other
-            sentence-transformers model, or a folder with one.
+        model: the bundled ``all-MiniLM-L6-v2`` (384 numbers of unit length), another sentence-transformers model, or a
+            folder with one.
         device: where it runs and where its embeddings are.
         download: fetch a model that is not on this machine. Without it nothing touches the network.
         folder: of the file; the cache folder by default.
-
-    Attributes:
-        computed: how many captions the model had to embed so far.
     """
 
     bundled = "all-MiniLM-L6-v2"
 
     def __init__(
-        self,
-        model: str | Path = bundled,
-        device: str | torch.device = "cpu",
-        download: bool = False,
-        folder: Path | None = None,
+        self, model: str | Path = bundled, device: Device = "cpu", download: bool = False, folder: Path | None = None
     ):
         self.name, self.device, self.download, self.computed = str(model), torch.device(device), download, 0
         key = hashlib.sha256(self.name.encode()).hexdigest()[:12]

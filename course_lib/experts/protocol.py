@@ -17,9 +17,11 @@ from ..paths import CHECKPOINTS
 from ..training.files import Card, folder_of, load_card, load_weights
 from .autoencoder import LatentSpace
 
-__all__ = ["SourceExpert", "SourceModel", "TargetExpert", "fingerprint", "freeze", "load_expert", "load_over_source"]
+__all__ = ["Device", "SourceExpert", "SourceModel", "TargetExpert", "fingerprint", "freeze", "load_expert"]
+__all__ += ["load_over_source"]
 
 M = TypeVar("M", bound=nn.Module)
+Device = str | torch.device
 
 
 @runtime_checkable
@@ -86,7 +88,7 @@ _KINDS = {
 """Kind of a card → module, network and its configuration. Who opens a classifier imports no generators."""
 
 
-def load_expert(name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> torch.nn.Module:
+def load_expert(name: str, device: Device = "cpu", folder: Path = CHECKPOINTS) -> torch.nn.Module:
     """A network of a folder of weights and cards, frozen: ``avatar-autoencoder`` or ``avatar-biggan``, for example.
 
     Missing, truncated or foreign files, and a card of a kind that is no expert, are a CourseError.
@@ -113,7 +115,7 @@ def load_over_source(
     kind: str,
     build: Callable[[nn.Module, dict[str, Any]], nn.Module],
     own: Callable[[nn.Module], dict[str, Tensor]],
-    device: str | torch.device = "cpu",
+    device: Device = "cpu",
     folder: Path = CHECKPOINTS,
 ) -> tuple[nn.Module, Card]:
     """A network that was made from another one, frozen, and its card, ``config["source"]`` of which names the other
@@ -146,7 +148,7 @@ class SourceModel:
     classes: tuple[str, ...] = ()  # names of what a class-conditional generator draws, else empty
 
     @classmethod
-    def load(cls, name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> "SourceModel":
+    def load(cls, name: str, device: Device = "cpu", folder: Path = CHECKPOINTS) -> "SourceModel":
         """Opens ``NAME``, ``NAME-critic`` and the autoencoder that the card names; without one, a CourseError."""
         card = load_card(name, folder)
         if "space" not in card.recipe:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..cinn.flow import ConditionalFlow
 from ..errors import CourseError
 from ..experts.autoencoder import LatentSpace, Posterior
-from ..experts.protocol import load_expert
+from ..experts.protocol import Device, load_expert
 from ..gans.biggan import Generator
 from ..paths import CHECKPOINTS
 from ..training.files import load_card
@@ -43,11 +43,7 @@ class GanTarget(nn.Module):
 
     @classmethod
     def load(
-        cls,
-        name: str = "avatar-biggan",
-        device: str | torch.device = "cpu",
-        rounded: bool = False,
-        folder: Path = CHECKPOINTS,
+        cls, name: str = "avatar-biggan", device: Device = "cpu", rounded: bool = False, folder: Path = CHECKPOINTS
     ) -> "GanTarget":
         space = load_card(name, folder).recipe.get("space")
         latents = LatentSpace(load_expert(space, device)) if space else None

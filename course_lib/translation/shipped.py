@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..cinn.flow import ConditionalFlow, FlowConfig, GridFlow, GridFlowConfig
 from ..data.avatars import load_kinds, load_people
 from ..errors import CourseError
 from ..experts.conditions import LabelExpert, SentenceExpert
-from ..experts.protocol import SourceExpert, TargetExpert, freeze, load_expert
+from ..experts.protocol import Device, SourceExpert, TargetExpert, freeze, load_expert
 from ..paths import CHECKPOINTS
 from ..training.files import load_card, load_weights
 from .domains import people_expert
@@ -26,8 +25,6 @@ from .translator import SOURCES, LowResolution, PooledSource, Translator
 __all__ = ["CaptionerPrompts", "load_choice", "load_flow", "load_regressor", "load_released_translator"]
 __all__ += ["load_shipped_dequantiser", "load_superresolution", "load_text_to_biggan", "load_text_to_people"]
 __all__ += ["text_tensors"]
-
-Device = str | torch.device
 
 _SOURCE, _FLOW = "source.", "flow."
 
@@ -150,11 +147,10 @@ def load_released_translator(
 
     Args:
         path, config: the checkpoint; what it must fit or a name, None reads it off the file.
-        sentences: the model of a translator that starts from sentences: the checkpoint's own copy depends on the
-            library version that wrote it.
-        target: for a translator whose target is a black box outside of the checkpoint (BigBiGAN).
+        sentences, target: sentence model, or black box (BigBiGAN), of a translator whose file has none that can be
+            used.
         sample_condition: draw the condition of super-resolution from the source's posterior, as the released code does
-            at every call. By default it is the posterior's mean, and ``transfer`` gives the same picture twice.
+            at every call; else it is the mean.
         captioner_prompts: wrap sentences for the BigGAN translator, see :class:`CaptionerPrompts`.
         device: where to put it.
     """

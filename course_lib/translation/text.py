@@ -4,13 +4,13 @@ The caption stage says in words what is on a generated picture (paper §4.1; the
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..cinn.embedder import ridge_regression
-from ..cinn.flow import ConditionalFlow, GridFlow
 from ..data.image_set import ImageSet
 from ..data.people import ATTRIBUTES, STYLES, WORDINGS, Person, captions, partial_caption
 from ..errors import CourseError
@@ -36,11 +36,9 @@ class CaptionSource:
     A flow with a few million weights cannot find six attributes in 384 numbers from a thousand sentences; least squares
     can. Its beliefs are rounded to labels: a condition between two hair colours would draw a blend of them.
 
-    Args:
-        sentences: a sentence expert.
-        mean, weight, offset: ``(F,)`` of the embeddings, ``(F, T)`` and ``(T,)`` of the map.
-        labels: whose joined one-hots are read, those of the first attribute only if there are no ``names``.
-        names: of the classes of that first attribute, the styles; then a style is given beside each sentence.
+    ``mean (F,)`` is of the embeddings, ``weight (F, T)`` and ``offset (T,)`` of the map. It reads the joined one-hots
+    of ``labels``, or with ``names`` those behind the first attribute: that has these names, the styles, which then are
+    given beside sentences.
     """
 
     def __init__(
@@ -168,13 +166,7 @@ class CaptionMethod(FlowMethod):
     moved = ("pairs", "held", "owner", "table")
 
     def __init__(
-        self,
-        pairs: Pairs,
-        owner: Tensor,
-        table: Tensor,
-        source: CaptionSource,
-        flow: GridFlow | ConditionalFlow,
-        **options: object,
+        self, pairs: Pairs, owner: Tensor, table: Tensor, source: CaptionSource, flow: nn.Module, **options: Any
     ):
         super().__init__(pairs, flow, **options)
         self.owner, self.table, self.source = owner, table, source

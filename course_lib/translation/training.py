@@ -61,22 +61,18 @@ class Pairs:
 
 @torch.no_grad()
 def encode_pairs(
-    data: ImageSet,
-    condition: Callable[[Tensor], Tensor],
-    target: GridAutoencoder,
-    noise: float = 0.0,
-    batch_size: int = 200,
+    data: ImageSet, condition: Callable[[Tensor], Tensor], target: GridAutoencoder, noise: float = 0.0
 ) -> Pairs:
     """Runs both experts over ``data``: they are frozen, so every picture goes through them once.
 
     ``condition`` takes float pictures ``(B, 3, S, S)``. ``noise`` is the standard deviation of Gaussian noise that is
-    added to every latent, see :data:`LATENT_NOISE`. ``batch_size`` changes the memory needed, not the result.
+    added to every latent, see :data:`LATENT_NOISE`.
     """
     if not len(data):
         raise CourseError("there is nothing to encode: the set has no picture.")
     device = next(target.parameters()).device
     parts = []
-    for images in data.batches(batch_size):
+    for images in data.batches(200):
         images = images.to(device)
         posterior = target.posterior(images)
         parts.append(Pairs(condition(images), posterior.mean, posterior.std(noise)))
