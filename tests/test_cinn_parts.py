@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_lib.cinn import ActNorm, AffineCoupling, FlowConfig, FullyConnectedNet, Shuffle, flow_loss
-from course_lib.cinn.embedder import ConvEmbedder, DenseEmbedder, TaperedEmbedder
 from course_lib.cinn.flow import build_embedder
-from course_lib.cinn.layers import InvertibleLeakyReLU
+from course_lib.cinn.layers import ConvEmbedder, DenseEmbedder, InvertibleLeakyReLU, TaperedEmbedder
 from course_lib.errors import CourseError
 
 

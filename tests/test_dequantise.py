@@ -6,7 +6,7 @@ import torch
 from course_lib.errors import CourseError
 from course_lib.experts import freeze
 from course_lib.training import Budget, train
-from course_lib.translation.gan_target import (
+from course_lib.translation.text import (
     DequantiserMethod,
     class_distance,
     likelihood_width,

@@ -19,8 +19,15 @@ from course_lib.experts import (
 )
 from course_lib.gans.biggan import BigGANConfig, Generator
 from course_lib.training import Budget, train
-from course_lib.translation.gan_target import GanMethod, GanTarget, generate_pairs, start_dequantiser
-from course_lib.translation.text import KIND_PHRASES, CaptionSource, CaptionStage
+from course_lib.translation.text import (
+    KIND_PHRASES,
+    CaptionSource,
+    CaptionStage,
+    GanMethod,
+    GanTarget,
+    generate_pairs,
+    start_dequantiser,
+)
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_lib.checks.exercise import close, exercise, require, require_shape
-from course_lib.cinn.embedder import ridge_regression
 from course_lib.cinn.flow import ConditionalFlow, FlowConfig
+from course_lib.cinn.layers import ridge_regression
 from course_lib.data.image_set import resize
 from course_lib.experts.protocol import fingerprint
 from course_lib.translation.translator import Translator

@@ -15,15 +15,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.cinn.embedder import (
+from course_lib.cinn.layers import (
+    LEAKY_SLOPE,
+    ActNorm,
+    AffineCoupling,
     ConditionShift,
     ConvEmbedder,
     DenseEmbedder,
+    FullyConnectedNet,
     GridEmbedder,
+    InvertibleLeakyReLU,
     LocalShift,
+    Shuffle,
     TaperedEmbedder,
 )
-from course_lib.cinn.layers import LEAKY_SLOPE, ActNorm, AffineCoupling, FullyConnectedNet, InvertibleLeakyReLU, Shuffle
 from course_lib.errors import CourseError
 
 __all__ = ["ConditionalFlow", "FlowConfig", "GridFlow", "GridFlowConfig", "build_embedder", "flow_loss"]

@@ -6,8 +6,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..cinn.embedder import FINE_WEIGHTS
 from ..cinn.flow import ConditionalFlow, FlowConfig
+from ..cinn.layers import FINE_WEIGHTS
 from ..data.avatars import fresh_people, load_kinds, load_people
 from ..data.image_set import ImageSet
 from ..data.people import ATTRIBUTES, STYLES
@@ -18,7 +18,6 @@ from ..experts.conditions import SentenceExpert
 from ..experts.protocol import freeze, load_expert
 from ..profiles import seed_everything
 from ..training.files import Card, load_card, save_weights
-from ..translation import gan_target
 from ..translation import text as sentences
 from ..translation.domains import DomainTranslator, LabelMethod, LinearStart, encode_labelled, label_flow, people_expert
 from ..translation.scores import read_as_asked
@@ -140,10 +139,10 @@ def _for_this_generator(job: Job, name: str, digest: str) -> Job:
     return replace(job, force=job.force or outdated)
 
 
-def _train_dequantiser(job: Job, target: gan_target.GanTarget, digest: str) -> nn.Module:
+def _train_dequantiser(job: Job, target: sentences.GanTarget, digest: str) -> nn.Module:
     recipe = {"spread": 0.3, "rate": 1e-3, "batch_size": 256, "generator": digest}
-    network = gan_target.start_dequantiser(target.classes, recipe["spread"])
-    method = gan_target.DequantiserMethod(target.classes.cpu(), network, recipe["spread"], recipe["rate"])
+    network = sentences.start_dequantiser(target.classes, recipe["spread"])
+    method = sentences.DequantiserMethod(target.classes.cpu(), network, recipe["spread"], recipe["rate"])
     # Trained longer, the decoder learns the few points by heart and the neighbours shrink onto them: no time budget.
     alone, steps = replace(job, seconds=None, steps=None), job.profile.pick(quick=100, cpu=1000, gpu=1000)
     history = alone.run(f"dequantiser-{digest[:8]}", method, recipe["batch_size"], steps)
@@ -151,7 +150,7 @@ def _train_dequantiser(job: Job, target: gan_target.GanTarget, digest: str) -> n
     classes = target.classes.to(next(frozen.parameters()).device)
     many = classes.repeat(200, 1)
     found = frozen(many, torch.Generator().manual_seed(job.seed))
-    right = gan_target.nearest_class(found, classes) == torch.arange(len(classes), device=classes.device).repeat(200)
+    right = sentences.nearest_class(found, classes) == torch.arange(len(classes), device=classes.device).repeat(200)
     card = Card("dequantiser", "dequantiser", vars(frozen.config), recipe, data=data_hash(load_kinds()))
     card.metrics = {
         "bound (nats)": history.curve["loss/dequantiser"][-1],
@@ -167,7 +166,7 @@ def train_text_to_biggan(job: Job) -> Card:
     seed_everything(job.seed)
     device, generator = job.profile.device, load_card("avatar-biggan")
     digest, kinds = generator.sha256, load_kinds().classes["kind"]
-    target = gan_target.GanTarget.load("avatar-biggan", device)
+    target = sentences.GanTarget.load("avatar-biggan", device)
     dequantiser = _train_dequantiser(_for_this_generator(job, "dequantiser", digest), target, digest)
     known = generator.recipe["classes"]
     stage = sentences.CaptionStage(load_expert("avatar-classifier", device), kinds, known)
@@ -175,7 +174,7 @@ def train_text_to_biggan(job: Job) -> Card:
     recipe["pairs"] = job.profile.pick(quick=2500, cpu=12000, gpu=200000)
     # Each style of people three times as often as another kind: there is more to say about them.
     weights = torch.tensor([3.0 if name in STYLES else 1.0 for name in known])
-    pairs, _ = gan_target.generate_pairs(target, stage, recipe["pairs"] + 500, weights, job.seed)
+    pairs, _ = sentences.generate_pairs(target, stage, recipe["pairs"] + 500, weights, job.seed)
     draws, memory = torch.Generator().manual_seed(job.seed), SentenceExpert(device=device)
     made = [[stage.caption(thing, draws) for _ in range(8)] for thing in pairs.things]
     texts = [text for several in made for text, _ in several]
@@ -188,7 +187,7 @@ def train_text_to_biggan(job: Job) -> Card:
     config = FlowConfig(target.latent_dim, source.condition_shape, blocks=8, **sizes)
     flow = ConditionalFlow(config, torch.Generator().manual_seed(job.seed))
     options = {"held": held, "rate": recipe["rate"], "weight_decay": recipe["weight_decay"]}
-    method = gan_target.GanMethod(pairs, target, dequantiser, table, source, flow, **options)
+    method = sentences.GanMethod(pairs, target, dequantiser, table, source, flow, **options)
     flow.fit_shift(method.pairs.mean.cpu(), method.pairs.condition.cpu(), ridge=1e-2)
     steps = job.profile.pick(quick=50, cpu=8000, gpu=20000)
     history = job.run(f"text-to-biggan-{digest[:8]}", method, recipe["batch_size"], steps, last=True)

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cinn.embedder import FINE_WEIGHTS
 from ..cinn.flow import GridFlowConfig
+from ..cinn.layers import FINE_WEIGHTS
 from ..data.avatars import fresh_people, load_people
 from ..data.changes import edges
 from ..data.people import ATTRIBUTES, STYLES

@@ -1,7 +1,7 @@
 """Net2Net: translation between two frozen experts through a conditional flow.
 
 Read in this order: ``training``, ``translator``, ``scores``, ``shipped``. For labels: ``domains``. For sentences:
-``text``, ``gan_target``.
+``text``.
 """
 
 import lazy_loader

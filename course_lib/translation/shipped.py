@@ -17,8 +17,7 @@ from ..experts.protocol import Device, SourceExpert, TargetExpert, freeze, load_
 from ..paths import CHECKPOINTS
 from ..training.files import load_card, load_weights
 from .domains import people_expert
-from .gan_target import GanTarget
-from .text import CaptionSource, CaptionStage
+from .text import CaptionSource, CaptionStage, GanTarget
 from .training import GridRegressor
 from .translator import SOURCES, LowResolution, PooledSource, Translator
 

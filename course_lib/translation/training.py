@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..cinn.embedder import ConditionShift, GridEmbedder, LocalShift
 from ..cinn.flow import ConditionalFlow, GridFlow, GridFlowConfig, flow_loss
-from ..cinn.layers import LEAKY_SLOPE
+from ..cinn.layers import LEAKY_SLOPE, ConditionShift, GridEmbedder, LocalShift
 from ..data.image_set import ImageSet
 from ..errors import CourseError
 from ..experts.autoencoder import GridAutoencoder
