@@ -16,7 +16,7 @@ import time
 import tomllib
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,16 +50,15 @@ class Source:
     licence: str
     page: str
     use: str
-    files: tuple[RemoteFile, ...] = ()
+    files: Sequence[RemoteFile] = ()
+
+    @classmethod
+    def read(cls, files: Sequence[dict[str, Any]] = (), **entry: str) -> "Source":
+        return cls(**entry, files=[RemoteFile(**one) for one in files])
 
 
-def _read_sources() -> dict[str, Source]:
-    entries = tomllib.loads((DATA / "sources.toml").read_text(encoding="utf-8"))
-    files = {name: tuple(RemoteFile(**one) for one in entry.pop("files", [])) for name, entry in entries.items()}
-    return {name: Source(**entry, files=files[name]) for name, entry in entries.items()}
-
-
-DOWNLOADS = _read_sources()
+_TABLE = tomllib.loads((DATA / "sources.toml").read_text(encoding="utf-8"))
+DOWNLOADS = {name: Source.read(**entry) for name, entry in _TABLE.items()}
 """Names that ``course fetch`` knows. A source without files has to be fetched in a browser or with its own script."""
 
 

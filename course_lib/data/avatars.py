@@ -43,8 +43,7 @@ from .people import (
 __all__ = ["KINDS", "NEW_KINDS", "OLD_KINDS", "SOURCE_STYLES", "build", "check", "check_recipe", "fresh_kinds"]
 __all__ += ["fresh_people", "kind_classes", "load_kinds", "load_people", "people_parts", "record"]
 
-SIZE = 64
-PER_KIND = 400
+SIZE, PER_KIND = 64, 400
 SOURCE_STYLES = ("personas", "micah", "toon-head")
 """The people styles that StyleGAN and ALAE are trained on; transfers have the three others for targets near by."""
 FOLDER = DATA / "avatars"
@@ -128,7 +127,6 @@ def fresh_people(each: int, seed: int = 1, styles: Sequence[str] = tuple(STYLES)
     """People who are in no file: ``each`` new ones of every one of the 792 combinations of the training part.
 
     Drawn anew at every call, on all cores, some 700 pictures a second. Labels and captions as in :func:`load_people`.
-    Another ``seed`` gives other people.
     """
     known, split = people()
     trained = dict.fromkeys(replace(one, seed="") for one, part in zip(known, split, strict=True) if part == 0)
@@ -137,10 +135,7 @@ def fresh_people(each: int, seed: int = 1, styles: Sequence[str] = tuple(STYLES)
 
 
 def fresh_kinds(each: int, seed: int = 1, kinds: Sequence[str] = tuple(OLD_KINDS)) -> ImageSet:
-    """Pictures of kinds that are in no file: ``each`` new ones of each, besides the six people styles.
-
-    Drawn anew at every call, on all cores. Labels as in :func:`load_kinds`. Another ``seed`` gives other pictures.
-    """
+    """Pictures of kinds that are in no file: ``each`` new ones of each, drawn anew; labels as in :func:`load_kinds`."""
     images = _fresh(_kinds_jobs(kinds, each, f"fresh-{seed}-"))
     label = torch.tensor([_ALL_KINDS.index(kind) for kind in kinds]).repeat_interleave(each)
     return _kinds_set("fresh kinds", images, label, torch.zeros(len(label), dtype=torch.int64))
@@ -223,8 +218,7 @@ def _draw_block(block: str, path: Path) -> None:
 def build(block: str, again: bool = False) -> Path:
     """The cache file of ``people``, ``kinds`` or ``parts``; drawn first where it is missing or damaged, or ``again``.
 
-    Raises:
-        CourseError: a package of another version, no room, an interruption, or pictures that are not the course's.
+    A CourseError where a package has another version, there is no room, or what was drawn is not the course's.
     """
     manifest = _manifest()
     path = _path(block, manifest)

@@ -16,8 +16,7 @@ from ..errors import CourseError
 __all__ = ["SPLITS", "ImageSet", "concatenate", "evenly_spaced", "few_per_class", "few_training_pictures", "regroup"]
 __all__ += ["resize", "to_float", "to_uint8"]
 
-SPLITS = ("train", "val", "test")
-"""Names of the fixed parts of a set."""
+SPLITS = ("train", "val", "test")  # names of the fixed parts of a set
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -147,20 +146,18 @@ class ImageSet:
 
     def where(self, **labels: str) -> Self:
         """The images whose labels have these values, for example ``where(style="noto")``."""
-        mask = torch.ones(len(self), dtype=torch.bool)
+        found = self
         for name, value in labels.items():
-            mask &= self.label(name) == self.value_index(name, value)
-        return self.subset(mask)
+            found = found.subset(found.label(name) == found.value_index(name, value))
+        return found
 
     def to(self, device: torch.device | str) -> Self:
         """The set with its images on ``device``, so that batches are made there. Labels stay on the CPU."""
         return replace(self, images=self.images.to(device))
 
     def batch(self, index: Tensor, size: int | None = None, flip: Tensor | None = None) -> Tensor:
-        """Images at ``index (B,)`` as ``float32 (B, 3, size, size)`` in [−1, 1]; the stored size by default.
-
-        ``flip``, ``bool (B,)``, says which to mirror left to right.
-        """
+        """Images at ``index (B,)`` as ``float32 (B, 3, size, size)`` in [−1, 1]; the stored size by default. ``flip``,
+        ``bool (B,)``, says which to mirror left to right."""
         images = to_float(self._images_at(index))
         if flip is not None:
             images = torch.where(flip.to(images.device)[:, None, None, None], images.flip(-1), images)
@@ -173,11 +170,8 @@ class ImageSet:
 
 
 def concatenate(sets: Sequence[ImageSet]) -> ImageSet:
-    """Joins sets of one size, for an unpaired translator; the label ``domain`` tells from which set an image came.
-
-    Only labels that mean the same in all sets survive; ``domain`` is set anew (its values are the names of the sets,
-    numbered where they repeat).
-    """
+    """Joins sets of one size. Only labels that mean the same in all survive; ``domain`` tells from which set an image
+    came (its values are the names of the sets, numbered where they repeat)."""
     if not sets:
         raise CourseError("there is nothing to concatenate: give at least one data set.")
     if len({one.size for one in sets}) > 1:
@@ -206,11 +200,8 @@ def concatenate(sets: Sequence[ImageSet]) -> ImageSet:
 
 
 def regroup(data: ImageSet, groups: Mapping[str, Sequence[str]], label: str) -> ImageSet:
-    """The pictures whose ``label`` is in one of the groups, with a new label ``class``: which group.
-
-    ``groups`` maps the name of a class to values of ``label``. A CourseError where the set has no such label, the label
-    no such value, or a value stands in two groups.
-    """
+    """The pictures whose ``label`` is in one of the groups (class → values of ``label``, each in one group at most),
+    with a new label ``class``: which group."""
     given = data.label(label)
     owner = torch.full((len(data.classes[label]),), -1)
     for number, values in enumerate(groups.values()):

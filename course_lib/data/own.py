@@ -34,7 +34,7 @@ def check_size(dataset: str, size: int) -> None:
 
 
 def own_pictures(dataset: str, size: int = 64, colour: bool = False) -> ImageSet:
-    """A data set with parts train, val and test, or one sentence on why it cannot be trained on.
+    """A data set with parts train, val and test, or a CourseError that says why it cannot be trained on.
 
     Pictures of a folder that are smaller than ``size`` are left out, since enlarging would blur them. A part that the
     set lacks is taken from its training pictures, a tenth each.
@@ -42,11 +42,7 @@ def own_pictures(dataset: str, size: int = 64, colour: bool = False) -> ImageSet
     Args:
         dataset: as for :func:`course_lib.data.load`.
         size: 64 or 128; pictures are cropped to the centred square and resized.
-        colour: whether colour is what is to be learnt.
-
-    Raises:
-        CourseError: no such set, a file that is no picture, too few or only small pictures, only grey ones where
-            ``colour`` is asked for, or an impossible size.
+        colour: whether colour is what is to be learnt; then a set of grey pictures is refused.
     """
     check_size(dataset, size)
     check_dataset(dataset)

@@ -127,30 +127,29 @@ _PARTS = {part: _kind(part, mark) for part, mark in _MARKS.items()}
 _MLP_PARTS = {part: _kind(part, mark, plain=True) for part, mark in _MLP_MARKS.items()}
 
 
-def _mind_widths(state: State) -> list[int]:
-    weights = [state[f"model.{2 * k}.weight"] for k in range(sum(name.endswith("weight") for name in state))]
-    return [weights[0].shape[1], *(len(weight) for weight in weights)]
-
-
-def _mind_config(state: State, critic: bool) -> MindConfig:
-    first, *hidden, last = _mind_widths(state)
-    return MindConfig(first, critic=tuple(hidden)) if critic else MindConfig(last, first, tuple(hidden))
-
-
 def _mind_kind(network: type[MindGenerator | MindCritic], critic: bool) -> Kind:
     place = "Critic" if critic else "Generator"
+
+    def widths(state: State) -> list[int]:
+        weights = [state[f"model.{2 * k}.weight"] for k in range(sum(name.endswith("weight") for name in state))]
+        return [weights[0].shape[1], *(len(weight) for weight in weights)]
+
+    def sizes(state: State) -> MindConfig:
+        first, *hidden, last = widths(state)
+        return MindConfig(first, critic=tuple(hidden)) if critic else MindConfig(last, first, tuple(hidden))
+
     return Kind(
         f"MindGAN {place.lower()}",
         "model.0.weight",
         "course_lib.released.alae.load_released_mindgan",
-        lambda state: _mind_config(state, critic),
+        sizes,
         lambda config: layout_of(lambda: network(config)),
         places=(place,),
         # The critic ends in one score.
         when=lambda state: (
             all(one.startswith("model.") for one in state) and (list(state.values())[-1].numel() == 1) == critic
         ),
-        say=lambda _, state: " → ".join(map(str, _mind_widths(state))),
+        say=lambda _, state: " → ".join(map(str, widths(state))),
     )
 
 

@@ -153,14 +153,13 @@ def load_net2net_flow(
 ) -> ConditionalFlow:
     """A released flow, in evaluation mode, float32, on the CPU.
 
-    An unconditional flow is opened too: its condition is a single number that changes nothing, ``torch.zeros(B, 1)``.
-
     Args:
-        path: a flow's file, or that of a whole translator: its experts are left out.
+        path: a flow's file, or that of a whole translator: its experts are left out. An unconditional flow gets a
+            condition that changes nothing, a single number: ``torch.zeros(B, 1)``.
         config: a configuration, a name in ``RELEASED_FLOWS``, or None to read the sizes off the tensors. With
             ``activation_log_det=False`` the leaky activation's log-determinant is 0, as in the released code.
-        activation: the activation of the blocks, which leaves no trace in the file; None keeps that of ``config``. All
-            released configurations use "none" although the class's default is the leaky one.
+        activation: of the blocks, which leaves no trace in the file; None keeps that of ``config``. All released
+            configurations use "none" although the class's default is the leaky one.
     """
     contents = read_file(path)
     bare = {place: identify(state)[1] for place, state in contents.parts.items()}
@@ -186,10 +185,10 @@ def _build_flow(state: State, config: FlowConfig) -> ConditionalFlow:
 
 # --- experts ----------------------------------------
 
-_LOSS = {
-    ("loss.logvar", "loss.perceptual_loss.", "loss.discriminator."): "the training loss (loss.*): perceptual network, "
-    "patch discriminator, learned variance"
-}
+_LOSS = (
+    ("loss.logvar", "loss.perceptual_loss.", "loss.discriminator."),
+    "the training loss (loss.*): perceptual network, patch discriminator, learned variance",
+)
 _NETWORKS = {
     BigAutoencoderConfig: (BigAutoencoder, "256-pixel autoencoder", "decoder.map_to_class_embedding.main.0.weight"),
     BasicAutoencoderConfig: (
@@ -223,7 +222,7 @@ _EXPERTS = {
         config.read,
         _expert_layout,
         {key: known for key, known in RELEASED_EXPERTS.items() if type(known) is config},
-        drop=_LOSS if "autoencoder" in name else {},
+        drop=_LOSS if "autoencoder" in name else ((), ""),
     )
     for config, (_, name, mark) in _NETWORKS.items()
 }
@@ -259,22 +258,16 @@ def load_net2net_expert(path: str | Path, config: Any = None, word_map: dict[str
 
 @dataclass(frozen=True)
 class TranslatorConfig:
-    """What a translator's checkpoint holds.
-
-    Attributes:
-        kind: of the source expert; labels have no tensors, and those of a sentence model are left out when reading.
-        target: the target expert; None where it is a black box outside of the file (BigBiGAN).
-        captioner, dequantiser: what a BigGAN translator made its training pairs with.
-        labels: names of the labels in the order of their numbers.
-    """
+    """What a translator's checkpoint holds."""
 
     flow: FlowConfig
+    # Of the source expert; labels have no tensors, and those of a sentence model are left out when reading.
     kind: Literal["labels", "autoencoder", "sentences"]
-    target: BigAutoencoderConfig | GeneratorConfig | None = None
+    target: BigAutoencoderConfig | GeneratorConfig | None = None  # None: a black box outside of the file (BigBiGAN)
     source: BasicAutoencoderConfig | None = None
-    captioner: CaptionerConfig | None = None
+    captioner: CaptionerConfig | None = None  # this and the dequantiser made the training pairs of a BigGAN translator
     dequantiser: DequantiserConfig | None = None
-    labels: tuple[str, ...] = field(default=(), compare=False)
+    labels: tuple[str, ...] = field(default=(), compare=False)  # their names, in the order of their numbers
 
     def networks(self) -> dict[str, nn.Module]:
         """Prefix → network of every part but the flow, on the ``meta`` device."""
@@ -315,15 +308,12 @@ RELEASED_TRANSLATORS = {
 
 @dataclass(frozen=True)
 class TranslatorParts:
-    """What was read of a translator's checkpoint; ``course_lib.translation.load_released_translator`` joins it.
-
-    ``step`` counts training steps, if the file says so; ``notes`` say what was left out.
-    """
+    """What was read of a translator's checkpoint; ``course_lib.translation.load_released_translator`` joins it."""
 
     config: TranslatorConfig
     flow: ConditionalFlow
-    step: int | None
-    notes: tuple[str, ...]
+    step: int | None  # how many training steps the file says it has behind it
+    notes: tuple[str, ...]  # what was left out
     source: BasicAutoencoder | None = None
     target: BigAutoencoder | BigGan | None = None
     captioner: Captioner | None = None
@@ -345,17 +335,14 @@ _TRANSLATOR = Kind(
     translator_layout,
     RELEASED_TRANSLATORS,
     when=lambda state: not all(name.startswith(_FLOW) for name in state),
-    drop={(_SENTENCES,): f"the sentence model ({_SENTENCES}*): open it with SentenceExpert"},
+    drop=((_SENTENCES,), f"the sentence model ({_SENTENCES}*): open it with SentenceExpert"),
     say=lambda config, _: f"from {config.kind}" + ("" if config.target else ", its target is not in the file"),
 )
 KINDS = (_CONDITIONAL, _UNCONDITIONAL, _TRANSLATOR, *_EXPERTS.values())
 
 
 def load_translator_parts(path: str | Path, config: TranslatorConfig | str | None = None) -> TranslatorParts:
-    """Reads a translator's checkpoint.
-
-    ``config`` is what it must fit, or a name in ``RELEASED_TRANSLATORS``; None reads it off the file.
-    """
+    """Reads a translator's checkpoint; ``config``, or a name in ``RELEASED_TRANSLATORS``, is what it must fit."""
     contents = read_file(path)
     # A flow alone does where the target comes from outside.
     alone = [state for state in contents.parts.values() if _TRANSLATOR.mark in state]

@@ -1,7 +1,7 @@
 """Net2Net's released experts, under the names of their files: two autoencoders, BigGAN, dequantiser, captioner.
 
 All are frozen. Pictures are ``(B, 3, S, S)`` in [−1, 1], latents ``(B, latent_dim)``; other shapes are a
-``CourseError``. Each configuration reads itself off tensors: ``read``.
+``CourseError``. ``posterior`` gives the distribution of the code. Each configuration reads itself off tensors.
 
 References:
     Net2Net (Rombach et al. 2020), section 4 and supplement, tables 3 and 5; CompVis/net2net.
@@ -32,7 +32,7 @@ _RESNET101 = (3, 4, 23, 3)
 
 
 class FrozenActNorm(nn.Module):
-    """``scale · (x + loc)`` per channel, for maps ``(B, C, H, W)``; the trained values are in the file."""
+    """``scale · (x + loc)`` per channel of maps ``(B, C, H, W)``."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -86,7 +86,7 @@ _EPSILON = 1e-4  # of the port's batch norms and of its spectral norms
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """Sizes of a generator."""
+    """Of BigGAN."""
 
     size: int = 256  # side of the pictures in pixels, 128 or 256
     code_dim: int | None = None  # of z; each block reads 20 numbers, the first layer the others. None: 20 too
@@ -128,10 +128,8 @@ class SpectralNorm(nn.Module):
 
     ``torch.nn.utils`` iterates on and on while it trains, stores what it found and normalises by max(‖·‖, ε); here
     every call starts at the same vector, and lengths are ‖·‖ + ε. The weights fit this σ, so no better one will do.
-    Nobody reads ``weight_v``, which is as long as ``weight_u`` whatever the layer's width; it is in the files.
-
-    References:
-        Miyato et al. 2018, section 2; GANalyze and CompVis/net2net for ε and for what is not written back.
+    Nobody reads ``weight_v``, which is as long as ``weight_u`` whatever the layer's width; it is in the files. Source:
+    Miyato et al. 2018, section 2; GANalyze and CompVis/net2net for ε and for what is not written back.
     """
 
     def __init__(self, layer: nn.Linear | nn.Conv2d):
@@ -177,8 +175,6 @@ class _ConditionalNorm(nn.Module):
 
 
 class _Block(nn.Module):
-    """Residual block that doubles the side."""
-
     def __init__(self, inputs: int, outputs: int, condition_dim: int):
         super().__init__()
         self.conv0, self.conv1 = _conv(inputs, outputs, 3), _conv(outputs, outputs, 3)
@@ -331,7 +327,6 @@ class BigAutoencoder(_Autoencoder):
 
     @torch.no_grad()
     def posterior(self, images: Tensor) -> Posterior:
-        """Distribution of the latent for each picture."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise CourseError(f"this autoencoder takes pictures (B, 3, S, S), not {tuple(images.shape)}.")
         x = normalise_twice(images)
@@ -393,7 +388,6 @@ class BasicAutoencoder(_Autoencoder):
 
     @torch.no_grad()
     def posterior(self, images: Tensor) -> Posterior:
-        """Distribution of the latent for each picture."""
         size = self.config.size
         if images.shape[1:] != (3, size, size):
             raise CourseError(f"this autoencoder takes pictures (B, 3, {size}, {size}): resize them first.")
@@ -445,13 +439,12 @@ class Dequantiser(nn.Module):
 
     @torch.no_grad()
     def posterior(self, embedding: Tensor) -> Posterior:
-        """Distribution of the code for embeddings ``(B, dim)``."""
         features = self.encoder(embedding)
         return posterior_of(torch.cat([self.mu_layer(features), self.logvar_layer(features)], dim=1))
 
     @torch.no_grad()
     def forward(self, embedding: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Random neighbours ``(B, dim)`` of embeddings ``(B, dim)``."""
+        """Random neighbours of embeddings, both ``(B, dim)``."""
         return self.decoder(self.posterior(embedding).sample(generator))
 
 
@@ -509,12 +502,8 @@ class Captioner(nn.Module):
 
     Pictures go in as they are, in [−1, 1]: the released class defines an ImageNet normalisation and never calls it, so
     the translator was trained on captions of pictures that its captioner saw in the wrong range. For other captions
-    normalise the pictures first.
-
-    ``words`` are the vocabulary in the order of its numbers, with ``<start>``, ``<end>`` and ``<pad>``.
-
-    References:
-        Xu et al. 2015; the tutorial port that CompVis/net2net uses, with its way of ending a search.
+    normalise the pictures first. ``words`` are the vocabulary in the order of its numbers, with ``<start>``, ``<end>``
+    and ``<pad>``. Source: Xu et al. 2015; the tutorial port that CompVis/net2net uses, with its way of ending a search.
     """
 
     words: Sequence[str] = ()

@@ -150,7 +150,7 @@ class Kind:
     published: Mapping[str, Any] = field(default_factory=dict)  # configurations of released files by name
     places: tuple[str, ...] = ()  # under which keys its files hold it, the best first
     when: Callable[[State], bool] = lambda state: True  # what must hold beside the mark
-    drop: Mapping[tuple[str, ...], str] = field(default_factory=dict)  # how left-out names begin → what they are
+    drop: tuple[tuple[str, ...], str] = ((), "")  # how names of what is left out begin, and what it is
     adapt: Callable[[State], State] = dict  # brings tensors into the form that ``sizes`` and ``layout`` know
     say: Callable[[Any, State], str] = lambda config, state: ""  # words on a configuration and its tensors
 
@@ -181,14 +181,11 @@ class Kind:
                 f"The sizes of a {self.name} cannot be read off this checkpoint ({error}): give a file that holds one, "
                 "or pass its config."
             ) from error
-        notes: tuple[str, ...] = ()
-        for prefixes, text in self.drop.items():
-            kept = {name: tensor for name, tensor in state.items() if not name.startswith(prefixes)}
-            if left := len(state) - len(kept):
-                notes += (f"left out {left} tensors of {text}",)
-            state = kept
-        check_state(state, self.layout(config), f"this {self.name}")
-        return config, dict(state), notes
+        prefixes, text = self.drop
+        kept = {name: tensor for name, tensor in state.items() if not name.startswith(prefixes)}
+        left = len(state) - len(kept)
+        check_state(kept, self.layout(config), f"this {self.name}")
+        return config, kept, (f"left out {left} tensors of {text}",) if left else ()
 
     def load(self, file: "str | Path | Contents", config: Any, make: Callable[[Any], N]) -> N:
         """The network that ``make`` makes of the configuration, filled from a file, in evaluation mode."""

@@ -264,8 +264,7 @@ def load_released_hypermod(
             without the average ``generator``, ``task_g``).
         base: what it was made of. The file keeps the source's kernels standardised, without their means and standard
             deviations, so the source domain can only be drawn with these; another base is refused.
-        averaged: the exponential moving averages of a transfer.
-        size: as in :func:`load_stylegan`.
+        averaged, size: as in :func:`load_stylegan`.
     """
     contents = read_file(path)
     (config, width), state, _ = _HYPER.fit(pick(contents, _HYPER, _HYPER.places if averaged else ("generator",)))
