@@ -31,10 +31,8 @@ def fit_mixtures(new: Tensor, old: Tensor, spread: Tensor | None = None, ridge: 
     """Weights of old classes ``(new, old)``, not negative and with the sum 1, whose mixture of mean features ``(old,
     F)`` is nearest to each of the new ones, ``(new, F)``.
 
-    Args:
-        new, old: mean features of each class, of one network.
-        spread: ``(F,)``: the unit of distances; by default the standard deviation over the old classes.
-        ridge: shrinks the weights towards each other, in units of an old class's mean squared length.
+    ``spread (F,)`` is the unit of distances, by default the standard deviation over the old classes; ``ridge`` shrinks
+    the weights towards each other, in units of an old class's mean squared length.
     """
     if new.shape[1] != old.shape[1]:
         raise CourseError(f"features have different lengths, {new.shape[1]} and {old.shape[1]}: use one network.")
@@ -50,11 +48,8 @@ def fit_mixtures(new: Tensor, old: Tensor, spread: Tensor | None = None, ridge: 
 
 @torch.no_grad()
 def similar_mixtures(source: SourceModel, latents: Tensor, labels: Tensor) -> Tensor:
-    """Mixtures of old classes that look like the new ones, ``(new, old)``, in the features of the old discriminator.
-
-    The source's classes are bundled, twenty pictures of each are looked at; latents and labels are those of training
-    pictures of the new classes.
-    """
+    """Mixtures ``(new, old)`` of the bundled old classes, of which twenty pictures each are looked at, that are like
+    the training pictures of the new ones in the features of the old discriminator."""
     old = few_per_class(kind_classes(source.classes).part("train"), 20)
     device, pairs = next(source.discriminator.parameters()).device, []
     for some, owner in ((latents, labels), (source.encode(old), old.labels["class"])):
@@ -100,11 +95,8 @@ def _fine_tuned(source: Generator, classes: int, mixtures: Tensor | None) -> Gen
 
 @torch.no_grad()
 def with_old(source: SourceModel, count: int, seed: int = 0) -> SourceModel:
-    """The same with only ``count`` of the old classes, drawn at random: how much do many of them help?
-
-    In the discriminator σ rescales what is left of its table. A CourseError where there are not so many, or the
-    generator keeps tables.
-    """
+    """The same with only ``count`` of the old classes, drawn at random; in the discriminator σ rescales what is left of
+    its table."""
     if not 1 <= count <= len(source.classes) or source.generator.config.embedding is None:
         raise CourseError(f"choose from 1 to {len(source.classes)} old classes of a generator with embeddings.")
     index = torch.randperm(len(source.classes), generator=torch.Generator().manual_seed(seed))[:count].sort().values
@@ -320,11 +312,8 @@ def new_class_data(source: SourceModel, data: ImageSet, codes: CodeSpace) -> GAN
 def make_networks(
     source: SourceModel, settings: PropagationSettings, mixtures: Tensor, seed: int = 0
 ) -> tuple[nn.Module, Discriminator]:
-    """Generator and discriminator of one method, ready to train; ``seed`` is that of random weights.
-
-    All methods but ``scratch`` begin with the source's discriminator. ``mixtures`` are ``(new, old)``; with another
-    start only their size counts.
-    """
+    """Generator and discriminator of one method, ready to train, from mixtures ``(new, old)``, of which another start
+    reads only the size; ``seed`` is that of random weights."""
     classes, device = len(mixtures), next(source.generator.parameters()).device
     starts = {"mixture": mixtures, "mean": torch.full_like(mixtures, 1 / mixtures.shape[1]), "random": None}
     begin = starts[settings.init]

@@ -63,9 +63,7 @@ PUBLISHED_ALAE: dict[str, ALAEConfig] = {
 
 
 class LayerNoise(nn.Module):
-    """Adds noise ``(B, 1, H, W)`` to maps, with a learned strength for each channel (0 at first), then bias and
-    LeakyReLU.
-    """
+    """Noise ``(B, 1, H, W)`` with a learned strength for each channel (0 at first), then bias and LeakyReLU."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -121,9 +119,8 @@ class Decoder(nn.Module):
         return [one.expand(count, -1, -1, -1) for one in self.noise(1, torch.Generator().manual_seed(0))]
 
     def forward(self, w: Tensor, noise: Sequence[Tensor]) -> Tensor:
-        """Pictures ``(B, colours, S, S)``, about [−1, 1], unbounded, of noise as :meth:`noise` gives it and styles
-        ``(B, latent)``, or one a slot, ``(B, slots, latent)``.
-        """
+        """Pictures ``(B, colours, S, S)``, about [−1, 1], unbounded, of styles ``(B, latent)``, or one a slot, ``(B,
+        slots, latent)``, and noise as :meth:`noise` gives it."""
         if w.ndim == 2:
             w = w[:, None].expand(-1, self.slots, -1)
         x = self.constant.expand(len(w), -1, -1, -1)
@@ -195,10 +192,8 @@ class StyleMapping(nn.Module):
 
 
 class LatentScore(nn.Module):
-    """D: scores ``(B,)``, real high, of styles: three linear layers without activation, so one affine function.
-
-    Number ``chosen`` of the ``outputs`` is the score, the others are never used.
-    """
+    """D: scores ``(B,)``, real high, of styles: three linear layers without activation, so one affine function, of
+    whose ``outputs`` one is ``chosen``."""
 
     def __init__(self, latent: int, outputs: int, chosen: int):
         super().__init__()
@@ -235,9 +230,8 @@ class ALAEGenerator(nn.Module):
     def forward(
         self, z: Tensor, noise: Sequence[Tensor] | None = None, truncation: float = 1.0, styled: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Pictures of noise vectors ``z``, see :meth:`styles`, and their styles. ``styled`` means that ``z`` holds
-        styles already, for example of the encoder; ``noise`` is the decoder's, fresh by default.
-        """
+        """Pictures of noise vectors ``z``, or with ``styled`` of styles, and their styles; ``noise`` is the decoder's,
+        fresh by default."""
         w = z if styled else self.styles(z, truncation)
         return self.decoder(w, self.decoder.noise(len(z)) if noise is None else noise), w
 
@@ -267,8 +261,7 @@ class ALAE(nn.Module):
     @torch.no_grad()
     def decode(self, latent: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
         """Pictures in [−1, 1], or unbounded latents: ``(B, colours, S, S)``, of styles ``(B, latent)``, or one a slot;
-        by default with the noise of :meth:`Decoder.same_noise`.
-        """
+        by default with :meth:`Decoder.same_noise`."""
         decoder = self.generator.decoder
         drawn = decoder(latent, decoder.same_noise(len(latent)) if noise is None else noise)
         return drawn.clamp(-1.0, 1.0) if self.config.bounded else drawn
@@ -328,9 +321,7 @@ class MLPEncoder(_MLP):
 
 class MLPALAE(nn.Module):
     """The permutation-invariant version of the paper, for digits; a target expert with the names of :class:`ALAE`.
-
-    Source: the authors' branch ``mnist_ref`` (W-space revision); their main branch no longer runs this version.
-    """
+    Source: the authors' branch ``mnist_ref`` (W-space revision)."""
 
     def __init__(self, config: MLPALAEConfig = MLPALAEConfig()):
         super().__init__()

@@ -57,20 +57,16 @@ class BigGANConfig:
 IMAGENET128 = BigGANConfig(
     1000, (1536, 1536, 768, 384, 192, 96), (96, 192, 384, 768, 1536, 1536), 5, 120, 128, (64,), 1e-6
 )
-"""The published configuration at 128 pixels."""
 CIFAR32 = BigGANConfig(100, (256,) * 4, (256,) * 4, 2, 128, None, (), 1e-8)
-"""The published configuration at 32 pixels."""
+"""The published configurations at 128 and at 32 pixels."""
 
 
 # --- layers -----------------------------------------------------------------------------------------------------------
 
 
 class _Spectral(nn.Module):
-    """Spectral norm as BigGAN publishes it: the vector ``u0`` and the last value ``sv0`` are in the state dict.
-
-    torch's own keeps two vectors under other names and differentiates in another way, so released weights would not
-    load.
-    """
+    """Spectral norm as BigGAN publishes it, with the vector ``u0`` and the last value ``sv0`` in the state dict;
+    torch's own has other names and other gradients."""
 
     weight: nn.Parameter
 
@@ -81,10 +77,8 @@ class _Spectral(nn.Module):
         self.register_buffer("sv0", torch.ones(1))
 
     def normalised(self) -> Tensor:
-        """``weight / σ``, with σ = ‖v Wᵀ‖ after one power iteration; gradients pass through W in both places.
-
-        The vector is stored only in training mode; in evaluation the step is made and forgotten.
-        """
+        """``weight / σ``, with σ = ‖v Wᵀ‖ after one power iteration, which is stored only in training mode; gradients
+        pass through W in both places."""
         matrix = self.weight.flatten(1)
         with torch.no_grad():
             v = F.normalize(self.u0 @ matrix, eps=self.sn_eps)
@@ -168,10 +162,8 @@ class OutputNorm(_BatchNorm):
 @torch.no_grad()
 def standing_statistics(generator: nn.Module, forward: Callable[[], object], passes: int = 16) -> None:
     """Replaces the running statistics, which follow weights that were still moving, by their mean over ``passes``
-    fresh batches (Brock et al. 2019, appendix C).
-
-    ``forward`` calls the generator once on a fresh batch of the size and label mix of training; spectral vectors stay
-    as they are.
+    calls of ``forward``, which feeds the generator a fresh batch of the size and label mix of training (Brock et al.
+    2019, appendix C); spectral vectors stay as they are.
     """
     layers = [layer for layer in generator.modules() if isinstance(layer, _BatchNorm)]
     modes = [(layer.training, layer.momentum) for layer in layers]
@@ -252,13 +244,8 @@ class Generator(nn.Module):
         return labels if self.config.embedding is None else self.shared(labels)
 
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
-        """Pictures ``(B, colours, S, S)`` in [−1, 1], or unbounded.
-
-        Args:
-            z: ``(B, noise)``, standard normal.
-            condition: of :meth:`embed`, or any vector ``(B, E)`` between embeddings; ``(B, blocks, E)`` gives each
-                block its own.
-        """
+        """Pictures ``(B, colours, S, S)`` in [−1, 1], or unbounded, of z ``(B, noise)``, standard normal, and the
+        condition of :meth:`embed`, any vector ``(B, E)`` between embeddings, or one a block, ``(B, blocks, E)``."""
         conditions = condition.unbind(1) if condition.ndim == 3 else [condition] * len(self.blocks)
         first, *rest = z.split(self.config.chunk, 1)  # with tables the chunk is all of z
         if rest:

@@ -57,13 +57,11 @@ class EqualConv2d(_Equalised):
     averaged over four shifts: the same function with half the products.
 
     Args:
-        inputs, outputs: channels.
         kernel: side; 3 where the layer resamples.
         resample: ``up`` repeats pixels and convolves; ``transposed`` does so with a kernel that is stored
             ``(inputs, outputs, 3, 3)`` and acts mirrored; ``averaged`` is that divided by four, as StyleGAN's port has
             it; ``down`` convolves and takes the mean of four pixels.
         gain, rate: as in :class:`EqualLinear`.
-        bias: whether it has one.
         padding: of a layer that keeps the size; ``kernel // 2`` by default.
     """
 
@@ -145,11 +143,8 @@ def _centred(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def instance_norm(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Instance norm ``(B, C, H, W)``, and what it takes away: mean and deviation of every channel, ``(B, 2 C)``.
-
-    The published deviation has no ε, so the gradient of a channel that is constant over a picture is 0 / 0. Here 1e-8
-    stands under the root.
-    """
+    """Instance norm ``(B, C, H, W)``, and what it takes away: mean and deviation of every channel, ``(B, 2 C)``, with
+    1e-8 under the root, where published is nothing: the gradient of a constant channel would be 0 / 0."""
     x, mean, variance = _centred(x)
     moments = torch.cat([mean, (variance + 1e-8).sqrt()], 1)[:, :, 0, 0]
     return x * (variance + 1e-5).rsqrt().to(x.dtype), moments
@@ -175,10 +170,7 @@ class AdaIN(nn.Module):
 
 
 def mix_styles(w: Tensor, other: Tensor, blocks: int, generator: torch.Generator) -> Tensor:
-    """Style mixing: ``(B, blocks, latent)``, where from a block drawn at random for the whole batch on the second
-    rules.
-
-    ``w`` and ``other`` are styles ``(B, latent)``, or the noise vectors that become styles.
-    """
+    """Style mixing: styles ``w`` and ``other (B, latent)``, or the noise vectors that become styles, to one a block,
+    ``(B, blocks, latent)``; from a block on that is drawn for the whole batch the second rules."""
     cut = int(torch.randint(1, blocks, (1,), generator=generator))
     return torch.stack([w if index < cut else other for index in range(blocks)], 1)

@@ -177,11 +177,8 @@ class StyleGAN(nn.Module):
     def forward(
         self, z: Tensor, noise: Sequence[Tensor] | None = None, truncation: float = 1.0, **growing: Any
     ) -> Tensor:
-        """Pictures ``(B, 3, S, S)`` of z ``(B, latent)``, standard normal, or one a block, ``(B, blocks, latent)``.
-
-        ``noise`` is fresh by default, ``truncation`` as for :meth:`styles`; ``growing`` are ``size`` and ``alpha`` of
-        :meth:`Synthesis.forward`.
-        """
+        """Pictures ``(B, 3, S, S)`` of z ``(B, latent)``, standard normal, or one a block, ``(B, blocks, latent)``; the
+        noise is fresh by default, ``growing`` are ``size`` and ``alpha`` of :meth:`Synthesis.forward`."""
         noise = self.synthesis.noise(len(z)) if noise is None else noise
         return self.synthesis(self.styles(z, truncation), noise, **growing)
 
@@ -199,10 +196,8 @@ class CriticBlock(nn.Module):
 
 
 class StyleGANCritic(nn.Module):
-    """Pictures to scores, real high. Only the first from-RGB reads; the others, for growing, are kept as in the files.
-
-    With more than one of ``classes`` there is a score a class, and the label picks one.
-    """
+    """Pictures to scores, real high, one for each of ``classes``, of which the label picks one. Only the first from-RGB
+    reads; the others, for growing, are kept as in the files."""
 
     def __init__(self, config: StyleGANConfig, classes: int = 1):
         super().__init__()

@@ -27,12 +27,7 @@ class ConditionalGenerator:
     """Latent, class vector and noise to pictures; what it gives and takes is on the CPU.
 
     A new kind sets the attributes and fills ``_pictures(z, vectors, noise, truncation)``, see :meth:`draw`, and
-    ``class_vectors`` where it has classes.
-
-    Args:
-        network: frozen.
-        classes: names; empty for a generator without classes.
-        name: of the checkpoint.
+    ``class_vectors`` where it has classes. ``name`` is that of the checkpoint.
     """
 
     size: int  # side of the pictures in pixels
@@ -161,10 +156,8 @@ class HyperPictures(StylePictures):
 
 
 class BigGANPictures(ConditionalGenerator):
-    """A BigGAN, or new classes made from its old ones. z of a layer is its part of the noise vector.
-
-    Its class vectors are embeddings, or one-hot rows of new classes; ``network`` has ``embed`` and ``config``.
-    """
+    """A BigGAN with class embeddings, or new classes, one-hot, made from its old ones. z of a layer is its part of the
+    noise vector."""
 
     def __init__(self, network: nn.Module, classes: Sequence[str] = (), name: str = "BigGAN"):
         super().__init__(network, classes, name)

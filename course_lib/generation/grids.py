@@ -75,15 +75,11 @@ def draw_grid(
     share_noise: str = "row",
     truncation: float = 1.0,
 ) -> Tensor:
-    """``(R, C, 3, S, S)``.
+    """Pictures ``(R, C, 3, S, S)`` of z ``(R, C, latent)`` or ``(R, C, blocks, latent)`` and class vectors, with K in
+    the place of latent, or None; R or C may be 1 in one of them, which is then repeated.
 
-    Args:
-        generator: that draws.
-        z: ``(R, C, latent)`` or ``(R, C, blocks, latent)``; a dimension of 1 is repeated to fit ``vectors``.
-        vectors: ``(R, C, K)`` or ``(R, C, blocks, K)``, a dimension of 1 is repeated to fit ``z``; or None.
-        seed: of the noise maps.
-        share_noise: which pictures get the same maps: those of a ``row``, of a ``column``, ``all`` or ``none``.
-        truncation: see :meth:`ConditionalGenerator.draw`.
+    ``share_noise`` says which pictures get the same noise maps: those of a ``row``, of a ``column``, ``all`` or
+    ``none``; ``seed`` draws them. For ``truncation`` see :meth:`ConditionalGenerator.draw`.
     """
     shape = torch.broadcast_shapes(z.shape[:2], z.shape[:2] if vectors is None else vectors.shape[:2])
     z = z.expand(*shape, *z.shape[2:]).flatten(0, 1)
@@ -156,10 +152,8 @@ def style_mixing(generator: ConditionalGenerator, walk: Walk) -> Grid:
 
 
 def class_mixing(generator: ConditionalGenerator, walk: Walk) -> Grid:
-    """Layers before ``cut`` get the class of the column, the others that of the row; one z and one noise for all.
-
-    On the diagonal stand the classes themselves, by default the first six.
-    """
+    """Layers before ``cut`` get the class of the column, by default of the first six, the others that of the row; one z
+    and one noise for all."""
     names = list(walk.classes or generator.classes[:6])
     one = generator.vectors_of(names)
     vectors = _mixed(generator, one[None], one[:, None], walk.cut)

@@ -43,8 +43,8 @@ def match_classes(data: ImageSet, generator: ConditionalGenerator, only: Sequenc
     """The pictures of the generator's classes, with ``labels["class"]`` in its order; all pictures as one class for a
     generator without classes.
 
-    ``data`` needs a label whose values are the names of the classes, such as ``class`` of a folder or ``kind`` of the
-    avatars, and pictures of them. ``only`` leaves out all other classes, or pictures of other values.
+    ``data`` needs pictures of them, with a label such as ``class`` of a folder or ``kind`` of the avatars. ``only``
+    leaves out all other classes, or pictures of other values.
     """
     names = list(only) or generator.classes
     if generator.classes:
@@ -68,12 +68,8 @@ def match_classes(data: ImageSet, generator: ConditionalGenerator, only: Sequenc
 def score_generator(
     generator: ConditionalGenerator, data: ImageSet, network: FeatureNetwork, samples: int | None = None, seed: int = 0
 ) -> Scores:
-    """Draws as many pictures of each class as there are real ones, or ``samples``, without truncation, and compares the
-    two sets, seen through ``network``.
-
-    ``data`` are held-out real pictures, of :func:`match_classes`. They are brought to the generator's size, and their
-    features are cached. ``seed`` is that of z and noise.
-    """
+    """Compares held-out real pictures, of :func:`match_classes`, brought to the generator's size, with as many
+    generated ones of each class, or ``samples``, without truncation, in the features of ``network``."""
     names, labels = data.classes["class"], data.labels["class"]
     counts = labels.bincount(minlength=len(names))
     # Without classes the values that `only` chose are one set.

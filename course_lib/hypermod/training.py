@@ -67,16 +67,14 @@ class _Alignment(nn.Module):
 
 
 class SelfAlignmentMethod(Method):
-    """The published self-initialisation: a random hypernetwork learns to imitate its source, without data.
-
-    It is what a random start needs before any transfer; the analytic start of :class:`HyperGenerator` needs none of it.
-    Published: 10,000 steps of 32.
+    """The published self-initialisation, which a random start needs before any transfer: the hypernetwork learns to
+    imitate its source, without data. Published: 10,000 steps of 32.
 
     Args:
         hyper: with one class and without ``finetune``; trained in place.
         rate: Adam's learning rate of the heads; that of the class network is a hundredth.
-        every: steps between two looks at what it draws, logged as ``pictures``: :func:`picture_distance` of sixteen
-            fixed samples. 0 never looks.
+        every: steps between two looks at sixteen fixed samples, logged as ``pictures``: :func:`picture_distance`; 0 for
+            none.
     """
 
     def __init__(self, hyper: HyperGenerator, rate: float = 2e-3, every: int = 0):

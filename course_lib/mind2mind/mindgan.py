@@ -114,10 +114,8 @@ class WassersteinMethod(Method):
     scores near zero, which nothing else in the loss does. The generator minimises −E c(g(z)). Logged as ``wasserstein``
     is E c(x) − E c(g(z)): without the penalties the critic's estimate of the distance between the two laws.
 
-    Args:
-        generator, critic, config: the networks, and the sizes that noise is drawn for.
-        penalty: weight of the gradient penalty; 0 leaves it without effect.
-        average: decay of the generator's moving average; None for none, as published.
+    ``config`` says what noise is drawn, ``average`` is the decay of the generator's moving average; None for none, as
+    published.
     """
 
     drift = 0.01
@@ -166,12 +164,8 @@ class WassersteinMethod(Method):
 class MindMethod(WassersteinMethod):
     """The game on codes ``(N, D)``, the encoded target set. Adam, 1e-3, (0, 0.5), as published.
 
-    Args:
-        codes, config: what is learned, and sizes, whose ``latent`` must be D.
-        held: codes that are never trained on.
-        rate: Adam's learning rate.
-        held_every: steps between two Fréchet distances. Let ``log_every`` of the loop be the same or a multiple.
-        game: of :class:`WassersteinMethod`.
+    Every ``held_every`` steps the Fréchet distance to codes ``held`` is measured; let ``log_every`` of the loop be the
+    same or a multiple. ``game`` are options of :class:`WassersteinMethod`.
     """
 
     moved = ("codes",)
@@ -359,9 +353,8 @@ def decoded_distance(
 ) -> float:
     """Fréchet distance of decoded codes ``(N, D)`` to real pictures, in the features of ``network``.
 
-    With codes of *other* real pictures of the target this is the **ceiling**: a perfect g₀ draws codes of the target's
-    law, so it is what that would score. Pictures against their own reconstructions would score better than any
-    generator can, for both show the same few things. Features are cached in ``folder``.
+    With codes of *other* real pictures of the target this is the **ceiling**: what a perfect g₀ would score. Pictures
+    against their own reconstructions would score better than any generator can. Features are cached in ``folder``.
     """
     real, device = real_features(data, network, expert.config.size, folder), expert_device(expert)
     parts = [network.features(expert.decode(part.to(device)).cpu()) for part in codes.split(250)]
