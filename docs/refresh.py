@@ -12,8 +12,7 @@ import nbformat
 
 from course_lib.errors import CourseError
 from course_lib.paths import CHECKPOINTS, ROOT
-from course_lib.runner import all_notebooks
-from course_lib.runner.catalog import Notebook
+from course_lib.runner.catalog import Notebook, all_notebooks
 from course_lib.runner.session import stored_picture
 from course_lib.training.files import Card, load_card
 

@@ -13,8 +13,7 @@ import typer
 
 from course_lib.cli import app
 from course_lib.paths import NOTEBOOKS, ROOT
-from course_lib.runner import all_notebooks, find_notebooks
-from course_lib.runner.catalog import check_parameters, split_assignments
+from course_lib.runner.catalog import all_notebooks, check_parameters, find_notebooks, split_assignments
 from course_lib.runner.session import stored_picture
 from tools import first_cell
 

@@ -10,7 +10,7 @@ import wrong_answers
 
 from course_lib import checks
 from course_lib.checks import CheckResult, exercise, exercises, require
-from course_lib.runner import all_notebooks
+from course_lib.runner.catalog import all_notebooks
 
 EXERCISES = exercises()
 _CALL = re.compile(r"\bchecks\.(nb\d+\.\w+)\(([\w, ]*)\)")

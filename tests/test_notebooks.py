@@ -7,9 +7,8 @@ import sys
 import pytest
 
 from course_lib.paths import ROOT
-from course_lib.runner import all_notebooks, run_notebooks
-from course_lib.runner.catalog import notebook_parameters
-from course_lib.runner.session import kernel_environment
+from course_lib.runner.catalog import all_notebooks, notebook_parameters
+from course_lib.runner.session import kernel_environment, run_notebooks
 from tools.notebook_lint import lint_notebook
 
 NOTEBOOKS = all_notebooks()

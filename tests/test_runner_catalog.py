@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 
 from course_lib import paths
 from course_lib.errors import CourseError
-from course_lib.runner import Notebook, all_notebooks, find_notebooks, session
+from course_lib.runner import session
 from course_lib.runner.catalog import (
     LARGEST,
+    Notebook,
     Parameter,
+    all_notebooks,
     check_parameters,
+    find_notebooks,
     notebook_parameters,
     parse_value,
     split_assignments,

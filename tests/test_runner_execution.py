@@ -16,8 +16,8 @@ import pytest
 from conftest import PIXEL_PNG, code, text
 
 from course_lib import paths
-from course_lib.runner import Notebook, run_notebooks
-from course_lib.runner.session import _only_shutdown_race, store_run, stored_picture
+from course_lib.runner.catalog import Notebook
+from course_lib.runner.session import _only_shutdown_race, run_notebooks, store_run, stored_picture
 
 PARAMETERS = code("parameters", "steps: int = 3  # how often\nname: str = 'a'  # whom", "parameters")
 

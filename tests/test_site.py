@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from course_lib.paths import ROOT
-from course_lib.runner import all_notebooks
+from course_lib.runner.catalog import all_notebooks
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None

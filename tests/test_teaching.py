@@ -8,7 +8,7 @@ import pytest
 from conftest import code, text
 
 from course_lib.errors import CourseError
-from course_lib.runner import all_notebooks
+from course_lib.runner.catalog import all_notebooks
 from course_lib.teaching import grade, student_copy, write_student_notebooks
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
@@ -213,24 +214,13 @@ def training(answer: Callable[[nn.Module, Tensor, Tensor, int], float]) -> str:
     return "the flow comes within half a nat of the entropy of the data"
 
 
-class _Pixels:
-    """A toy expert that is its own inverse: pictures are vectors ``(B, D)``."""
-
-    condition_shape: tuple[int, ...] = (3,)
-    latent_dim = 4
-
-    def encode(self, x: Tensor) -> Tensor:
-        return x[:, :3] if x.shape[1] == 3 else 2 * x
-
-    def decode(self, latent: Tensor) -> Tensor:
-        return latent / 2
-
-
 @exercise("nb03")
 def carry_residual(answer: Callable[[Translator, Tensor, Tensor, Tensor], Tensor]) -> str:
     """Exercise 3: the residual of one picture under another's condition, ``(translator, picture, own, other)``."""
-    translator, picture = Translator(_Pixels(), _toy_flow(), _Pixels()), _normal(6, 4)
-    own, other = _two_labels(6)
+    # Pictures are vectors (B, 4), and a condition is its own reading.
+    labels = SimpleNamespace(condition_shape=(3,), encode=lambda x: x)
+    pixels = SimpleNamespace(latent_dim=4, encode=lambda x: 2 * x, decode=lambda latent: latent / 2)
+    translator, picture, (own, other) = Translator(labels, _toy_flow(), pixels), _normal(6, 4), _two_labels(6)
     with torch.no_grad():
         moved = answer(translator, picture, own, other)
         require_shape(moved, picture.shape, "the last step decodes a latent with translator.target")

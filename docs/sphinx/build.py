@@ -17,7 +17,7 @@ from pathlib import Path
 import nbformat
 
 from course_lib.paths import ROOT, RUNS
-from course_lib.runner import all_notebooks
+from course_lib.runner.catalog import all_notebooks
 from course_lib.runner.session import stored_picture
 
 sys.path.insert(0, str(ROOT / "docs"))
