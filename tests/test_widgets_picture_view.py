@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from course_lib.figures import png_bytes
-from course_lib.widgets import PictureView, choice
+from course_lib.widgets.picture_view import PictureView, choice
 
 
 def render(amount, flip_it):
