@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 from course_lib.data import concatenate, load
-from course_lib.data.published import SOURCES
+from course_lib.data.published import LAYOUTS
 from course_lib.errors import CourseError
+from course_lib.fetch import DOWNLOADS
 
 
 def md5(path: Path) -> str:
@@ -157,7 +158,7 @@ def test_mnist_with_a_lost_or_cut_file(mnist):
     name, raw, _ = mnist
     cut = raw / "train-images-idx3-ubyte"
     cut.write_bytes(cut.read_bytes()[:-10])
-    with pytest.raises(CourseError, match=rf"{name} is missing or differs.*idx-ubyte\.gz"):
+    with pytest.raises(CourseError, match=rf"{name} is missing or differs.*idx3-ubyte\.gz"):
         load(f"{name}:{raw}", size=28)
     cut.unlink()
     with pytest.raises(CourseError, match=rf"{name} is missing.*t10k-labels"):
@@ -363,14 +364,15 @@ def test_coco_file_that_is_something_else(coco):
         load(f"coco:{coco}", size=8)
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("name", LAYOUTS)
 def test_a_missing_set_is_one_line_on_where_to_get_it(tmp_path, name):
     with pytest.raises(CourseError, match="there is no folder"):
         load(f"{name}:{tmp_path / 'nowhere'}")
     with pytest.raises(CourseError, match=name) as caught:
         load(f"{name}:{tmp_path}")
-    source, layout = SOURCES[name]
-    assert source in str(caught.value) and layout in str(caught.value) and "\n" not in str(caught.value)
+    said, source = str(caught.value), DOWNLOADS[name]
+    assert f"`course fetch {name}`" in said and source.page in said and LAYOUTS[name] in said and "\n" not in said
+    assert all(Path(file.name).name in said for file in source.files)
     assert "download=True" not in str(caught.value)
 
 
@@ -381,7 +383,7 @@ def test_nothing_is_ever_downloaded(tmp_path, monkeypatch):
         raise AssertionError("a data set tried to reach the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    for name in SOURCES:
+    for name in LAYOUTS:
         with pytest.raises(CourseError):
             load(f"{name}:{tmp_path}", 8)
     assert list(tmp_path.iterdir()) == []

@@ -319,9 +319,9 @@ def test_an_archive_does_not_write_over_files_or_outside_its_folder(offer, tmp_p
 
 
 def test_every_data_set_that_the_loaders_know_has_a_source():
-    from course_lib.data.published import SOURCES as LOADED
+    from course_lib.data.published import LAYOUTS
 
-    assert set(LOADED) <= set(DOWNLOADS)
+    assert set(LAYOUTS) <= set(DOWNLOADS)
 
 
 def test_sources_are_complete():

@@ -120,9 +120,6 @@ def read_image(path: Path, size: int, crop: int | None = None) -> Tensor:
         path: an image file, or ``.npy`` with a ``uint8`` array (see CelebA-HQ).
         size: side in pixels.
         crop: first cut out a centred square of this side; the whole shortest side by default.
-
-    Raises:
-        CourseError: the file is missing, is no image, is damaged, or has samples without a fixed range.
     """
     try:
         image = _from_array(path) if path.suffix.lower() == ".npy" else _decoded(path)
@@ -211,13 +208,9 @@ _HIDDEN = {"thumbs.db", "desktop.ini", "__macosx"}
 def existing_folder(path: Path | str) -> Path:
     """``path`` as a folder that exists; a CourseError where it does not."""
     folder = Path(path).expanduser()
-    try:
-        if folder.is_dir():
-            return folder
-        exists = folder.exists()
-    except (OSError, ValueError) as error:
-        raise CourseError(f"{str(path)!r} cannot be opened ({error}): check the path.") from error
-    if exists:
+    if os.path.isdir(folder):  # unlike Path's method quiet about names that no system takes
+        return folder
+    if os.path.exists(folder):
         raise CourseError(f"{folder} is a file: give the folder that holds the images (an archive unpacked).")
     raise CourseError(f"there is no folder {folder}: check the path (it is seen from {Path.cwd()}).")
 
@@ -351,9 +344,6 @@ def find_folder(path: Path | str, name: str | None = None) -> FileSet:
     and ``testB``, say part and class at once. Deeper levels belong to their class. Where the names of parts stand
     beside others, or a level too deep, the folder is refused. Files are taken in the order of their names; hidden ones
     (``.DS_Store``, ``Thumbs.db``) are passed over. Labels are ``class`` and ``domain`` (the same: which sub-folder).
-
-    Raises:
-        CourseError: the folder is missing or empty, or its layout is unclear.
     """
     folder = existing_folder(path)
     folder = folder.resolve() if not folder.name else folder  # "." has no name of its own

@@ -16,48 +16,29 @@ import torch
 from torch import Tensor
 
 from ..errors import CourseError
+from ..fetch import DOWNLOADS
 from .avatars import NEW_KINDS, load_kinds, load_people
 from .files import FileSet, check_room, existing_folder, find_folder, load_folder
 from .image_set import SPLITS, ImageSet, evenly_spaced, few_training_pictures, regroup, resize, to_float, to_uint8
 
-__all__ = ["SOURCES", "check_dataset", "load", "load_digits", "target_classes"]
+__all__ = ["LAYOUTS", "check_dataset", "load", "load_digits", "target_classes"]
 
 _IDX = "raw/train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte"
-_FOUR = "the four idx-ubyte.gz files from"
-_FLOWERS, _CELEBA = "www.robots.ox.ac.uk/~vgg/data/flowers/102", "mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
-SOURCES = {
-    "cifar10": ("cifar-10-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html", "cifar-10-batches-py/"),
-    "cifar100": ("cifar-100-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html", "cifar-100-python/"),
-    "mnist": (f"{_FOUR} ossci-datasets.s3.amazonaws.com/mnist", f"MNIST/{_IDX}"),
-    "kmnist": (f"{_FOUR} github.com/rois-codh/kmnist", f"KMNIST/{_IDX}"),
-    "fashionmnist": (f"{_FOUR} github.com/zalandoresearch/fashion-mnist", f"FashionMNIST/{_IDX}"),
-    "celeba": (
-        f"img_align_celeba.zip, four list_*.txt and identity_CelebA.txt from {_CELEBA}",
-        "celeba/img_align_celeba/*.jpg and celeba/*.txt",
-    ),
-    "flowers102": (
-        f"102flowers.tgz, imagelabels.mat and setid.mat from {_FLOWERS}",
-        "flowers-102/jpg/*.jpg, flowers-102/imagelabels.mat and flowers-102/setid.mat",
-    ),
-    "ffhq": ("thumbnails128x128 or images1024x1024 from github.com/NVlabs/ffhq-dataset", "00000.png … 69999.png"),
-    "afhq": (
-        "afhq.zip or afhq_v2.zip from github.com/clovaai/stargan-v2",
-        "train/cat/*, train/dog/*, train/wild/* and val/*",
-    ),
-    "celebahq": (
-        "the .npy files that github.com/tkarras/progressive_growing_of_gans describes (section CelebA-HQ)",
-        "imgHQ00000.npy … imgHQ29999.npy",
-    ),
-    "places365": (
-        "places365standard_easyformat.tar from places2.csail.mit.edu/download.html",
-        "train/airfield/*.jpg … and val/airfield/*.jpg …",
-    ),
-    "coco": (
-        "train2017.zip, val2017.zip and annotations_trainval2017.zip from cocodataset.org/#download",
-        "annotations/captions_val2017.json with val2017/*.jpg (and the same for train2017)",
-    ),
+LAYOUTS = {
+    "cifar10": "cifar-10-batches-py/",
+    "cifar100": "cifar-100-python/",
+    "mnist": f"MNIST/{_IDX}",
+    "kmnist": f"KMNIST/{_IDX}",
+    "fashionmnist": f"FashionMNIST/{_IDX}",
+    "celeba": "celeba/img_align_celeba/*.jpg and celeba/*.txt",
+    "flowers102": "flowers-102/jpg/*.jpg, flowers-102/imagelabels.mat and flowers-102/setid.mat",
+    "ffhq": "00000.png … 69999.png",
+    "afhq": "train/cat/*, train/dog/*, train/wild/* and val/*",
+    "celebahq": "imgHQ00000.npy … imgHQ29999.npy",
+    "places365": "train/airfield/*.jpg … and val/airfield/*.jpg …",
+    "coco": "annotations/captions_val2017.json with val2017/*.jpg (and the same for train2017)",
 }
-"""Name of a set → what to fetch, and what has to lie under the given folder afterwards."""
+"""Name of a set, as in ``course fetch`` → what has to lie under the given folder."""
 
 # --- by name ----------------------------------------
 
@@ -70,12 +51,9 @@ def load(dataset: str = "people", size: int = 64, max_images: int | None = None)
 
     Args:
         dataset: ``people``, ``kinds`` or ``digits``; ``folder:PATH`` (one sub-folder per class or domain);
-            ``NAME:PATH`` with a set of :data:`SOURCES` whose original files lie, unpacked, under ``PATH``.
+            ``NAME:PATH`` with a set of :data:`LAYOUTS` whose original files lie, unpacked, under ``PATH``.
         size: side of the square images in pixels. Bundled pictures have 64; other sets are resized on loading.
         max_images: take at most so many, evenly spaced; sets from files only. Every image costs ``3 · size²`` bytes.
-
-    Raises:
-        CourseError: unknown name, files missing or not the published ones, a damaged picture, or too little memory.
     """
     return _opener(dataset, size, max_images)()
 
@@ -91,10 +69,10 @@ def _opener(dataset: str, size: int = 64, max_images: int | None = None) -> Call
     if dataset in bundled:
         return bundled[dataset]
     name, _, path = dataset.partition(":")
-    if not path or name not in ("folder", *SOURCES):
+    if not path or name not in ("folder", *LAYOUTS):
         raise CourseError(
             f"there is no data set {dataset!r}: use people, kinds, digits, folder:PATH, or one of "
-            f"{', '.join(f'{known}:PATH' for known in SOURCES)}."
+            f"{', '.join(f'{known}:PATH' for known in LAYOUTS)}."
         )
     folder = existing_folder(path)
     if name in _ARRAYS:
@@ -110,8 +88,10 @@ def _opener(dataset: str, size: int = 64, max_images: int | None = None) -> Call
 
 def _missing(name: str, path: Path, why: str = "was not found") -> CourseError:
     """The error that says where to get a set."""
-    source, layout = SOURCES[name]
-    return CourseError(f"{name} {why} under {path}: fetch {source} and unpack it so that {path} has {layout}.")
+    source = DOWNLOADS[name]
+    files = ", ".join(Path(file.name).name for file in source.files)
+    how = f"`course fetch {name}` " + (f"gets {files}" if files else "says how to get it")
+    return CourseError(f"{name} {why} under {path}, which must have {LAYOUTS[name]}: {how}, from {source.page}.")
 
 
 def _open_torchvision(name: str, path: Path, opened: Callable[[], object]) -> object:
@@ -144,9 +124,6 @@ def target_classes(
         per_class: at most so many training pictures a class; None for all. The other parts stay whole.
         seed: of the choice, and of the split where the set has none.
         size: pixels, of sets from files.
-
-    Raises:
-        CourseError: the set has no classes or lacks one of ``names``, or a class has no training picture.
     """
     data = load(dataset, size)
     label = "kind" if dataset == "kinds" else "class"
