@@ -114,14 +114,11 @@ class FlowConfig(_Config):
 
 @dataclass(frozen=True)
 class GridFlowConfig(_Config):
-    """Everything that is needed to build a :class:`GridFlow`.
-
-    Every cell reads a whole condition ``(K,)``, or its own n² places of a map ``(C, n · G, n · G)``.
-    """
+    """Everything that is needed to build a :class:`GridFlow`."""
 
     channels: int  # C, numbers in one cell, even
     side: int  # G, cells along one side, even
-    condition_shape: tuple[int, ...]
+    condition_shape: tuple[int, ...]  # (K,), which every cell reads, or (C, n · G, n · G): n² places for each
     hidden_dim: int = 48  # channels inside the coupling networks of fine blocks; coarse ones have twice as many
     blocks: int = 8  # every other one is coarse: it sees 2×2 cells as one, so that news travels fast
     embedding_dim: int = 8  # channels that carry the embedded condition
@@ -170,11 +167,7 @@ def flow_loss(v: Tensor, log_det: Tensor) -> Tensor:
 
 
 class _Flow(nn.Module):
-    """What flows on vectors and on grids share: everything but the networks.
-
-    Subclasses make ``config``, ``embedder``, ``blocks``, ``shift`` (or None), and define ``_contexts``: condition →
-    embedded condition for every block.
-    """
+    """What flows on vectors and on grids share; ``_contexts`` embeds the condition, once for every block."""
 
     @torch.no_grad()
     def _draw_parameters(self, generator: torch.Generator | None) -> None:
@@ -209,10 +202,7 @@ class _Flow(nn.Module):
         return x if self.shift is None else self.shift.inverse(x, condition)
 
     def fit_shift(self, latent: Tensor, condition: Tensor, ridge: float = 1e-3) -> None:
-        """Set the linear shift to the least-squares fit on pairs, before training; too few are refused.
-
-        For ``ridge`` see :func:`ridge_regression`; maps of many numbers want more.
-        """
+        """Set the linear shift to the least-squares fit on pairs, before training; see :func:`ridge_regression`."""
         if self.shift is None:
             raise CourseError("this flow has no linear shift: build it with FlowConfig(condition_shift=True).")
         self.shift.fit(latent, self._checked(latent, condition), ridge)
@@ -319,10 +309,7 @@ class ConditionalFlow(_Flow):
         return [self.embedder(condition)] * len(self.blocks)
 
     def packed(self) -> "ConditionalFlow":
-        """A frozen copy for fast sampling of many latents; later training does not change it, no gradient passes.
-
-        On a CPU, in float32, it cannot be moved to another device or dtype, see :func:`_prepared`.
-        """
+        """A frozen copy for fast sampling of many latents, which stays on its device and in its dtype."""
         for block in self.blocks:
             block.norm.check_invertible()
         packed = {id(block.coupling): _PackedCoupling(block.coupling) for block in self.blocks}
@@ -372,10 +359,7 @@ def _prepared(weight: Tensor, bias: Tensor, activation: Literal["leaky_relu", "t
 
 
 class _GridBlock(AffineCoupling):
-    """The block on a grid: ActNorm, coupling of channels with convolutional networks, permutation of channels.
-
-    ``cells`` along one side are seen as one: with 2 the block works on a coarser grid.
-    """
+    """The block on a grid, in which ``cells`` along one side are seen as one: with 2 it works on a coarser grid."""
 
     def __init__(self, config: GridFlowConfig, cells: int, generator: torch.Generator) -> None:
         hidden, seen = config.hidden_dim * cells, config.channels * cells**2

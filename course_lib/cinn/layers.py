@@ -124,10 +124,7 @@ class InvertibleLeakyReLU(nn.Module):
 
 
 class Shuffle(nn.Module):
-    """A fixed random permutation of the channels of ``(B, D)`` or ``(B, D, H, W)``; the log-determinant is 0.
-
-    The order, drawn from a CPU ``generator``, is a buffer: it is part of the trained network.
-    """
+    """A fixed random permutation of channels, a buffer because it is part of the trained network."""
 
     def __init__(self, dim: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -191,10 +188,7 @@ class AffineCoupling(nn.Module):
         return self.scale_nets[step](inputs).tanh(), self.shift_nets[step](inputs)
 
     def forward(self, h: Tensor, embedding: Tensor, log_det: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
-        """Couple ``h``, ``(B, D)`` or ``(B, D, H, W)``, under ``(B, E)`` or ``(B, E, H, W)``, the halves swapped.
-
-        Also returns ``log_det: (B,)``, that of what came before with what this adds.
-        """
+        """Couple ``h (B, D)`` or maps, under ``(B, E)``; the halves leave swapped, ``log_det (B,)`` grows."""
         a, b = h.split([self.large, self.small], 1)
         axes = tuple(range(1, h.dim()))
         log_scale, shift = self.terms(0, a, embedding)
@@ -215,10 +209,7 @@ class AffineCoupling(nn.Module):
 
 
 class DenseEmbedder(nn.Module):
-    """A fully connected network from ``(B, K)`` to ``(B, E)``; the embedder of every released model.
-
-    With ``batch_norm`` it cannot train on a batch of one. CompVis/net2net, ``ConditionalFlatCouplingFlow.embedder``.
-    """
+    """A fully connected network from ``(B, K)`` to ``(B, E)``, as in every released model of CompVis/net2net."""
 
     def __init__(self, in_dim: int, out_dim: int, hidden_dim: int = 256, depth: int = 2, batch_norm: bool = False):
         super().__init__()
@@ -301,10 +292,7 @@ class GridEmbedder(nn.Module):
 
 
 def ridge_regression(x: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    """The best linear map from ``x (N, K)`` to ``y (N, D)``: weight ``(D, K)`` and bias ``(D,)``, both ``float64``.
-
-    The penalty ``ridge`` is relative to the mean variance of the numbers in ``x``.
-    """
+    """Weight ``(D, K)``, bias ``(D,)`` of ``x (N, K)`` → ``y (N, D)``; ``ridge`` is relative to the variance of x."""
     x, y = x.double(), y.double()
     x_mean, y_mean = x.mean(0), y.mean(0)
     weight = _solve((x - x_mean).T @ (x - x_mean) / len(x), (x - x_mean).T @ (y - y_mean) / len(x), ridge)
@@ -368,10 +356,8 @@ class LocalShift(_Shift):
 
     @torch.no_grad()
     def fit(self, latent: Tensor, condition: Tensor, ridge: float = 1e-3) -> None:
-        """Ridge regression of all cells of latents ``(N, D)`` on their neighbourhoods in maps ``(N, C, H, W)``.
-
-        Both are first centred in every cell. There must be more cells than numbers in a neighbourhood.
-        """
+        """Ridge regression of all cells of ``(N, D)`` on more neighbourhoods in ``(N, C, H, W)`` than they have
+        numbers."""
         kernel, stride, count = self.linear.kernel_size[0], self.linear.stride[0], self.linear.weight[0].numel()
         cells = self.offset[0].numel()
         if len(latent) * cells <= count:

@@ -148,11 +148,7 @@ def feature_network(name: str = "judge", device: torch.device | str = "cpu") -> 
 def real_features(
     data: ImageSet, network: FeatureNetwork, size: int | None = None, folder: Path | None = None
 ) -> Tensor:
-    """``float32 (N, F)``: features of all pictures of ``data``, from a file in the cache folder where it knows them.
-
-    Pictures are brought to ``size`` pixels before, the generator's. The file's name is made of the hashes of pictures
-    and network, and of the size. A missing or damaged file is computed again.
-    """
+    """``float32 (N, F)`` of pictures at ``size``, from a cached file named by the hashes of pictures and network."""
     text = f"{data.content_hash(labels=False)} {size or data.size} {network.key}"
     key = hashlib.sha256(text.encode()).hexdigest()[:24]
     path = (folder or cache_dir()) / f"features-{network.name.lower()}-{key}.safetensors"

@@ -22,10 +22,7 @@ __all__ = ["LinearProbe", "balanced_accuracy", "layer_vectors", "measure_bias"]
 def layer_vectors(
     classifier: Classifier, data: ImageSet, numbers: int = 4096, batch_size: int = 128
 ) -> dict[str, Tensor]:
-    """Every layer of a classifier as one vector per picture: layer name → ``float32 (N, F)`` on the CPU.
-
-    Feature maps are averaged down to as many places as fit into ``numbers``, so that no layer gains from mere size.
-    """
+    """Layer name → ``float32 (N, F)`` on the CPU, maps averaged to F ≤ ``numbers``: none gains from mere size."""
     device = next(classifier.parameters()).device
     parts: dict[str, list[Tensor]] = {name: [] for name in classifier.layers}
     for images in data.batches(batch_size):

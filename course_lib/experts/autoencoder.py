@@ -112,10 +112,7 @@ def _doublings(start: int, widths: Sequence[int], deep: int = 64) -> Iterator[nn
 
 
 class GridAutoencoder(nn.Module):
-    """Images ``(B, 3, S, S)`` in [−1, 1] ↔ latents ``(B, C · G · G)``, the flattened grid ``(C, G, G)``.
-
-    A linear path runs beside the convolutions on both sides, see :meth:`start_from_pca`.
-    """
+    """Images ``(B, 3, S, S)`` in [−1, 1] ↔ latents ``(B, C · G · G)``, with a linear path beside the convolutions."""
 
     def __init__(self, config: GridAutoencoderConfig):
         super().__init__()
@@ -150,11 +147,7 @@ class GridAutoencoder(nn.Module):
 
     @torch.no_grad()
     def start_from_pca(self, images: Tensor) -> None:
-        """Sets the linear paths to the principal components of patches and silences the convolutions.
-
-        Training then starts from the best linear autoencoder of its size. Every seventh patch of ``(N, 3, S, S)`` is
-        used.
-        """
+        """Linear paths become principal components of every seventh patch, convolutions are silenced."""
         patch, channels = self.config.patch, self.config.channels
         if channels > 3 * patch**2:
             raise CourseError(f"there are {3 * patch**2} components at most, not {channels}.")

@@ -70,10 +70,7 @@ class _Session:
 
 
 def export_onnx(module: nn.Module, example: Tensor, path: Path | str) -> Path:
-    """Writes ``module``, one tensor in, one out, as one ONNX file that takes batches of any size.
-
-    ``example`` is ``(B, …)`` with B ≥ 2. What ONNX cannot express is a CourseError.
-    """
+    """Writes ``module`` as one ONNX file for batches of any size, from an ``example (B ≥ 2, …)`` of its input."""
     path, was_training = Path(path), module.training
     module.eval()
     try:

@@ -147,10 +147,7 @@ class Segmenter(nn.Module):
 
 
 class LayerExpert:
-    """The layer ``name`` of a frozen network as a source expert; its shape depends on ``size``, the side of the images.
-
-    Of a segmenter ``logits`` keeps how sure it is of every class, ``argmax`` only which one wins.
-    """
+    """The layer ``name`` of a frozen network as a source expert, its shape that for images of ``size`` pixels."""
 
     def __init__(self, network: Classifier | Segmenter, name: str, size: int = 64):
         self.network, self.name = network, name

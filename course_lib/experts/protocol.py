@@ -32,7 +32,6 @@ class SourceExpert(Protocol):
 
     def encode(self, x: Any) -> Tensor:
         """Condition ``(B, *condition_shape)``, detached, for a batch of images in [−1, 1], captions or labels."""
-        ...
 
 
 @runtime_checkable
@@ -43,11 +42,9 @@ class TargetExpert(Protocol):
 
     def encode(self, x: Tensor) -> Tensor:
         """Latent ``(B, latent_dim)``, detached, of images ``(B, 3, S, S)`` in [−1, 1]."""
-        ...
 
     def decode(self, latent: Tensor) -> Tensor:
         """Images ``(B, 3, S, S)`` in [−1, 1] for latents ``(B, latent_dim)``."""
-        ...
 
 
 def freeze(module: M) -> M:
@@ -89,10 +86,7 @@ _KINDS = {
 
 
 def load_expert(name: str, device: Device = "cpu", folder: Path = CHECKPOINTS) -> torch.nn.Module:
-    """A network of a folder of weights and cards, frozen: ``avatar-autoencoder`` or ``avatar-biggan``, for example.
-
-    Missing, truncated or foreign files, and a card of a kind that is no expert, are a CourseError.
-    """
+    """A frozen network of a folder of weights and cards: ``avatar-autoencoder`` or ``avatar-biggan``, for example."""
     tensors, card = load_weights(name, folder)
     if card.kind not in _KINDS:
         raise CourseError(f"checkpoint {name!r} is a {card.kind}, not an expert: choose {' or '.join(_KINDS)}.")

@@ -57,11 +57,7 @@ def withhold(joined: Tensor, expert: LabelExpert, generator: torch.Generator) ->
 def label_flow(
     pairs: Pairs, target: GridAutoencoder, expert: LabelExpert, seed: int = 0, gain: float = 0.05, **sizes: Any
 ) -> GridFlow:
-    """A flow that begins as the difference from a linear prediction: blocks near the identity behind it.
-
-    The conditions of ``pairs`` are joined one-hots. ``gain`` and ``sizes`` as for :class:`GridFlow` and its
-    configuration.
-    """
+    """A flow on joined one-hots that begins as the difference from a linear prediction, blocks near the identity."""
     grid = {"channels": target.config.channels, "side": target.config.side, "seed": seed}
     config = GridFlowConfig(**grid, condition_shape=expert.condition_shape, **sizes)
     flow, joined = GridFlow(config, torch.Generator().manual_seed(seed), gain), pairs.condition.cpu()
@@ -81,10 +77,7 @@ class LinearStart(nn.Module):
 
 
 class LabelMethod(FlowMethod):
-    """Conditional likelihood; in every step some labels of some pictures are left open, see :func:`withhold`.
-
-    Conditions of ``pairs`` are joined one-hots, those of ``held`` complete; ``options`` as for :class:`FlowMethod`.
-    """
+    """Conditional likelihood under joined one-hots, some open in every step; conditions of ``held`` are complete."""
 
     def __init__(self, pairs: Pairs, flow: GridFlow, expert: LabelExpert, *options: Any, **named: Any):
         super().__init__(pairs, flow, *options, **named)
@@ -215,11 +208,7 @@ def fit_domains(
     sizes: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> tuple[DomainTranslator, History]:
-    """Trains a translator between domains; refused for a single one, or one with fewer than five pictures.
-
-    ``classes`` has the domain and its values, ``pairs`` are of :func:`encode_labelled` with the domain alone. ``sizes``
-    as for :func:`label_flow`, ``options`` of :func:`course_lib.training.train`.
-    """
+    """Trains a translator between domains; ``pairs`` have their one-hots alone. A single or small one is refused."""
     expert = _domain_alone(classes)
     members = pairs.condition.sum(0).long().cpu()
     if len(members) < 2 or int(members.min()) < 5:

@@ -20,10 +20,7 @@ __all__ += ["score_choice", "score_regressor", "translation_scores"]
 
 
 class ExperimentData:
-    """What all translators into one frozen ``target`` are scored on: held-out pictures, with latents and features.
-
-    ``latents`` have an empty condition; ``real`` and ``features`` are ``(N, 3, S, S)`` and ``(N, F)``.
-    """
+    """What translators into one target are scored on: ``(N, 3, S, S)`` pictures, latents, features ``(N, F)``."""
 
     def __init__(self, target: GridAutoencoder, judge: Judge, held: ImageSet):
         self.target, self.judge, self.held = target, judge, held
@@ -71,11 +68,7 @@ def translation_scores(
 def score_choice(
     data: ExperimentData, translator: Translator, samples: int = 2, temperature: float = 1.0, seed: int = 0
 ) -> tuple[Tensor, dict[str, float]]:
-    """Translations ``(N, samples, 3, S, S)`` of the held-out pictures, each with a residual of its own, and their
-    scores.
-
-    These are :func:`translation_scores`, and ``nats``, the negative log-likelihood of the true latent, a picture.
-    """
+    """Translations ``(N, samples, 3, S, S)`` of the held-out pictures; :func:`translation_scores` and ``nats``."""
     pairs = data.pairs(translator.source)
     many = pairs.condition.repeat_interleave(samples, 0)
     latent = translator.flow.sample(many, temperature, torch.Generator().manual_seed(seed))
@@ -88,10 +81,7 @@ def score_choice(
 def score_regressor(
     data: ExperimentData, regressor: GridRegressor, source: SourceExpert
 ) -> tuple[Tensor, dict[str, float]]:
-    """The same for the paper's baseline, which has one answer for each held-out picture, and no likelihood.
-
-    ``error`` is the squared one of the latent, a picture.
-    """
+    """The same for the paper's baseline with its one answer; ``error`` is the squared one of the latent, a picture."""
     condition = data.pairs(source).condition
     latent = torch.cat([regressor(part) for part in condition.split(250)])
     pictures = torch.cat([data.target.decode(part).cpu() for part in latent.split(250)])[:, None]

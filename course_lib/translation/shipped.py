@@ -117,11 +117,7 @@ def load_text_to_biggan(
 
 
 class CaptionerPrompts:
-    """Source expert: sentences in the form in which the BigGAN translator met its captions.
-
-    They came from a captioner that writes lower case and leaves its start and end words in: ``"<start> a red bird <end>
-    "``. A plain sentence lies elsewhere in the embedding.
-    """
+    """Source expert: sentences as the BigGAN translator met them, in lower case, with its captioner's end words."""
 
     def __init__(self, sentences: SourceExpert):
         self.sentences, self.condition_shape = sentences, tuple(sentences.condition_shape)

@@ -308,9 +308,7 @@ class GanTarget(nn.Module):
             raise CourseError("this generator has no class embeddings to translate into: take one with `embedding`.")
         super().__init__()
         self.generator, self.rounded, self.space = generator, rounded, space
-        self.size = generator.config.size if space is None else space.autoencoder.config.size
-        self.noise, self.embedding = generator.config.noise, generator.config.embedding
-        self.latent_dim = self.noise + self.embedding
+        self.noise, self.latent_dim = generator.config.noise, generator.config.noise + generator.config.embedding
 
     @classmethod
     def load(
@@ -325,16 +323,12 @@ class GanTarget(nn.Module):
         """Embeddings of all classes, ``(C, E)``."""
         return self.generator.shared.weight.detach()
 
-    def split(self, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """Noise ``(B, Z)`` and embedding ``(B, E)``."""
-        if latent.shape[1:] != (self.latent_dim,):
-            raise CourseError(f"this target takes latents (B, {self.latent_dim}), not {tuple(latent.shape)}.")
-        return latent[:, : self.noise], latent[:, self.noise :]
-
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
         """Pictures ``(B, 3, S, S)`` in [−1, 1]."""
-        noise, embedding = self.split(latent)
+        if latent.shape[1:] != (self.latent_dim,):
+            raise CourseError(f"this target takes latents (B, {self.latent_dim}), not {tuple(latent.shape)}.")
+        noise, embedding = latent[:, : self.noise], latent[:, self.noise :]
         if self.rounded:
             embedding = self.classes[nearest_class(embedding, self.classes)]
         drawn = self.generator(noise, embedding)
@@ -387,11 +381,7 @@ def generate_pairs(
 
 
 class GanMethod(CaptionMethod):
-    """Trains a flow on generated pairs; every step moves the class embeddings anew.
-
-    ``dequantiser`` is a frozen :class:`course_lib.released.net2net_experts.Dequantiser`; ``table (E, C, T)`` are
-    beliefs of captions of the pairs' things; the rest is as for :class:`CaptionMethod`.
-    """
+    """Trains a flow on generated pairs; a frozen ``dequantiser`` moves the class embeddings anew in every step."""
 
     moved = (*CaptionMethod.moved, "label", "classes", "dequantiser")
 

@@ -62,11 +62,7 @@ class Pairs:
 def encode_pairs(
     data: ImageSet, condition: Callable[[Tensor], Tensor], target: GridAutoencoder, noise: float = 0.0
 ) -> Pairs:
-    """Runs both experts over ``data``: they are frozen, so every picture goes through them once.
-
-    ``condition`` takes float pictures ``(B, 3, S, S)``. ``noise`` is the standard deviation of Gaussian noise that is
-    added to every latent, see :data:`LATENT_NOISE`.
-    """
+    """Both experts' answers to all pictures; ``noise`` is the deviation of noise on latents, :data:`LATENT_NOISE`."""
     if not len(data):
         raise CourseError("there is nothing to encode: the set has no picture.")
     device = next(target.parameters()).device
@@ -171,11 +167,7 @@ def held_out_nats(flow: ConditionalFlow | GridFlow, pairs: Pairs, seed: int = 0)
 
 
 def choice_flow(pairs: Pairs, target: GridAutoencoder, seed: int = 0, ridge: float = 0.01, **sizes: Any) -> GridFlow:
-    """An untrained flow from the conditions of ``pairs`` to the target's latents, with the linear start.
-
-    ``ridge`` is for maps of many numbers, where every cell of every picture is an example; ``sizes`` replace those of
-    :class:`GridFlowConfig`.
-    """
+    """An untrained flow for ``pairs`` with the linear start; ``sizes`` replace those of :class:`GridFlowConfig`."""
     small = {"hidden_dim": 24, "blocks": 4, "embedding_dim": 16}
     shape = tuple(pairs.condition.shape[1:])
     config = GridFlowConfig(target.config.channels, target.config.side, shape, **small | sizes)

@@ -78,10 +78,7 @@ class Translator:
 
 @torch.no_grad()
 def cross_grid(translator: Translator, latent: Tensor, condition: Tensor) -> Tensor:
-    """Exemplars: residual of picture i under the condition of picture j, ``(N, N, 3, S, S)`` (paper §4.5 and §4.6).
-
-    Of latents ``(N, D)`` and conditions ``(N, …)`` of N pictures; the diagonal are reconstructions.
-    """
+    """Residual of picture i under the condition of picture j, for all: ``(N, N, 3, S, S)`` (paper §4.5 and §4.6)."""
     count, flow = len(latent), translator.flow
     v = flow.encode(latent, condition).repeat_interleave(count, 0)
     moved = flow.inverse(v, condition.repeat(count, *[1] * (condition.ndim - 1)))
