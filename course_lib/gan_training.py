@@ -287,7 +287,8 @@ class LogisticMethod(GANMethod):
     """Non-saturating logistic loss with a lazy R1 penalty, and style mixing.
 
     Args:
-        slots: layers that can have a style of their own; for the others see :class:`GANMethod`.
+        slots: layers that can have a style of their own.
+        options, named: schedule, space and noise, see :class:`GANMethod`.
         r1: weight of the penalty (published: 10/2), applied in every eighth step, eight times as strong.
         mixing: share of steps in which two styles rule one drawn latent; 0.9 as published, at eighteen layers.
     """
@@ -300,13 +301,12 @@ class LogisticMethod(GANMethod):
         generator: nn.Module,
         critic: nn.Module,
         slots: int,
-        schedule: GANSchedule = GANSchedule(),
-        space: LatentSpace | None = None,
+        *options: Any,
         r1: float = 15.0,
         mixing: float = 0.2,
-        noise: float = NOISE,
+        **named: Any,
     ):
-        super().__init__(data, generator, critic, schedule, space, noise)
+        super().__init__(data, generator, critic, *options, **named)
         self.r1, self.mixing, self.slots = r1 * self.r1_every, mixing, slots
 
     def mixed(self, z: Tensor, fresh: int, generator: torch.Generator) -> Tensor:

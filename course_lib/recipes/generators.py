@@ -40,7 +40,6 @@ from .recipe import Job, data_hash, on_held_out, publish
 __all__ = ["ALAEMethod", "BigGANMethod", "StyleGANMethod", "class_accuracy", "old_kinds", "people_data"]
 __all__ += ["score_samples", "train_alae", "train_biggan", "train_codes", "train_stylegan", "unseen_people"]
 
-_STYLEGAN_SCHEDULE = GANSchedule()
 # A long start: in it E and G become an autoencoder, which the adversarial steps then only have to keep.
 _ALAE_SCHEDULE = GANSchedule(decode=6000, rate=1e-3, critic_rate=1e-3)
 _BIGGAN_SCHEDULE = GANSchedule(decode_rate=2e-3, rate=5e-4, critic_rate=5e-4, averaging=0.999)
@@ -49,18 +48,10 @@ _BIGGAN_SCHEDULE = GANSchedule(decode_rate=2e-3, rate=5e-4, critic_rate=5e-4, av
 
 
 class StyleGANMethod(LogisticMethod):
-    """StyleGAN with its own discriminator; ``options`` are those of :class:`LogisticMethod`."""
+    """StyleGAN with its own discriminator; ``options`` are those of :class:`LogisticMethod`, from the schedule on."""
 
-    def __init__(
-        self,
-        data: GANData,
-        config: StyleGANConfig,
-        schedule: GANSchedule = _STYLEGAN_SCHEDULE,
-        space: LatentSpace | None = None,
-        **options: float,
-    ):
-        networks = StyleGAN(config), StyleGANCritic(config)
-        super().__init__(data, *networks, len(config.channels), schedule, space, **options)
+    def __init__(self, data: GANData, config: StyleGANConfig, *options: Any, **named: Any):
+        super().__init__(data, StyleGAN(config), StyleGANCritic(config), len(config.channels), *options, **named)
 
     def groups(self, name: str, rate: float) -> list[dict[str, Any]]:
         if name == "critic":
@@ -76,19 +67,13 @@ class StyleGANMethod(LogisticMethod):
 
 
 class BigGANMethod(HingeMethod):
-    """BigGAN, see :class:`BigGANConfig`."""
+    """BigGAN; ``options`` are those of :class:`GANMethod`, behind the schedule."""
 
-    def __init__(
-        self,
-        data: GANData,
-        config: BigGANConfig,
-        schedule: GANSchedule = _BIGGAN_SCHEDULE,
-        space: LatentSpace | None = None,
-    ):
+    def __init__(self, data: GANData, config: BigGANConfig, schedule: GANSchedule = _BIGGAN_SCHEDULE, *options: Any):
         generator, critic = Generator(config), Discriminator(config)
         start_weights(generator)
         start_weights(critic)
-        super().__init__(data, generator, critic, schedule, space)
+        super().__init__(data, generator, critic, schedule, *options)
 
 
 class ALAECritic(nn.Module):
@@ -114,17 +99,11 @@ class ALAEMethod(LogisticMethod):
     redrawing = 20.0  # weight of the error of G(E(x)) beside reciprocity
     small_styles = 1e-3  # weight of the mean square of E's styles
 
-    def __init__(
-        self,
-        data: GANData,
-        network: ALAE,
-        schedule: GANSchedule = _ALAE_SCHEDULE,
-        space: LatentSpace | None = None,
-    ):
+    def __init__(self, data: GANData, network: ALAE, schedule: GANSchedule = _ALAE_SCHEDULE, *options: Any):
         # Only the last size is drawn: the entrances and exits of the others get no gradient, which DDP would miss.
         network.generator.decoder.to_rgb[:-1].requires_grad_(False)
         network.encoder.from_rgb[1:].requires_grad_(False)
-        super().__init__(data, network.generator, ALAECritic(network), network.config.slots, schedule, space)
+        super().__init__(data, network.generator, ALAECritic(network), network.config.slots, schedule, *options)
         self.ema = dict.fromkeys(self.modules, schedule.averaging)
 
     def groups(self, name: str, rate: float) -> list[dict[str, Any]]:
@@ -313,7 +292,7 @@ def train_stylegan(job: Job) -> Card:
     space = _seeded_space(job)
     config = StyleGANConfig((96,) * 3, (96,) * 3, 64, 4, colours=space.shape[0], doublings=1)
     data, known = people_data(space, config.latent, job.profile.pick(quick=0, cpu=6, gpu=30))
-    method = StyleGANMethod(known, config, space=space)
+    method = StyleGANMethod(known, config, GANSchedule(), space)
     card = Card("avatar-stylegan", "stylegan", vars(config))
     history = _fit(job, card, method, 32, 60000, 150000, data)
     network, judge = history.averaged["generator"].eval(), Judge.load().to(job.profile.device)
@@ -338,7 +317,7 @@ def train_alae(job: Job) -> Card:
     config = ALAEConfig((128, 128), 64, 4, colours=space.shape[0], bounded=False)
     data, known = people_data(space, config.latent, job.profile.pick(quick=0, cpu=6, gpu=30))
     network, card = ALAE(config), Card("avatar-alae", "alae", vars(config))
-    method = ALAEMethod(known, network, space=space)
+    method = ALAEMethod(known, network, _ALAE_SCHEDULE, space)
     history = _fit(job, card, method, 32, 60000, 150000, data, redrawing=method.redrawing)
     network.generator.load_state_dict(history.averaged["generator"].state_dict())
     for name in ("encoder", "score"):
@@ -373,7 +352,7 @@ def train_biggan(job: Job) -> Card:
     names = data.classes["class"]
     sizes = {"colours": space.shape[0], "doublings": 1, "bounded": False}
     config = BigGANConfig(len(names), channels, channels, 1, 64, 48, (), **sizes)
-    method = BigGANMethod(_kinds_data(job, space, config.noise), config, space=space)
+    method = BigGANMethod(_kinds_data(job, space, config.noise), config, _BIGGAN_SCHEDULE, space)
     card = Card("avatar-biggan", "biggan generator", vars(config))
     history = _fit(job, card, method, 64, 20000, 100000, data, classes=names)
     network, judge = history.averaged["generator"].eval(), Judge.load().to(device)

@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -41,6 +40,7 @@ from .translators import TRANSLATORS
 __all__ = ["OWN_RECIPES", "check_own", "load_own_translator", "own_config", "own_job", "own_source", "train_own"]
 
 _AUTOENCODER = "avatar-autoencoder"
+Device = str | torch.device
 _SCORED = 300
 """Most pictures of a part that scores are computed on."""
 
@@ -170,21 +170,32 @@ def _own_autoencoder(job: Job) -> GridAutoencoder:
         ) from error
 
 
+def _translator(
+    name: str, flow: nn.Module, target: GridAutoencoder, classes: dict[str, list[str]] | None, device: Device
+) -> Translator:
+    """Around the flow of the recipe called ``name``; ``classes`` are those of labels."""
+    if classes is not None:
+        return DomainTranslator(classes, flow, target, _label_expert(classes))
+    source = SentenceExpert(device=device) if name == "text-to-people" else own_source(name, target)
+    return Translator(source, flow, target)
+
+
 def _fit(
     job: Job,
     card: Card,
     data: ImageSet,
     method: FlowMethod,
     steps: int,
-    make: Callable[[nn.Module], Translator],
+    target: GridAutoencoder,
     parts: dict[str, ImageSet],
     pairs: dict[str, Pairs],
 ) -> Card:
-    """Trains the flow of ``method``, scores the translator that ``make`` gives for it, and publishes the flow."""
+    """Trains the flow of ``method``, scores its translator, and publishes the flow."""
     every = max(100, steps // 40)
     method.held, method.held_every = pairs["val"], every
     history = job.run(card.name, method, 64, steps, last=True, log_every=every, precision="bf16-mixed")
-    translator = make(history.averaged["flow"].eval())
+    flow = history.averaged["flow"].eval()
+    translator = _translator(card.name, flow, target, card.recipe.get("classes"), job.profile.device)
 
     def score(part: str) -> dict[str, float]:
         held = pairs[part]
@@ -192,9 +203,9 @@ def _fit(
         drawn = []
         for seed in (0, 1):
             draws = torch.Generator().manual_seed(seed)
-            drawn.append(translator.decode(translator.flow.sample(held.condition, 1.0, draws)))
+            drawn.append(translator.decode(flow.sample(held.condition, 1.0, draws)))
         found = {
-            "nats per picture": held_out_nats(translator.flow, held),
+            "nats per picture": held_out_nats(flow, held),
             "PSNR (dB)": (10 * (4.0 / (drawn[0] - real).square().mean().clamp_min(1e-10)).log10()).item(),
             "spread of two answers": (drawn[0] - drawn[1]).square().mean().sqrt().item(),
         }
@@ -202,9 +213,9 @@ def _fit(
             found["consistency"] = explained(held.condition.flatten(1), translator.source.encode(drawn[0]).flatten(1))
         return found
 
-    card.config, card.metrics = translator.flow.config.to_dict(), on_held_out(score)
+    card.config, card.metrics = flow.config.to_dict(), on_held_out(score)
     card.recipe |= {"batch_size": 64, "noise": LATENT_NOISE}
-    return _publish_own(job, card, translator.flow, history, data, "nats per picture on val")
+    return _publish_own(job, card, flow, history, data, "nats per picture on val")
 
 
 def _train_own_translator(job: Job, name: str, data: ImageSet) -> Card:
@@ -213,8 +224,7 @@ def _train_own_translator(job: Job, name: str, data: ImageSet) -> Card:
     pairs = {part: encode_pairs(one, source.encode, target, LATENT_NOISE) for part, one in parts.items()}
     flow = choice_flow(pairs["train"], target, job.seed, spec.ridge, **spec.sizes)
     method = FlowMethod(pairs["train"], flow, 2e-3, spec.weight_decay)
-    make, steps = partial(Translator, source, target=target), job.profile.pick(*spec.steps)
-    return _fit(job, Card(name, "grid flow", {}), data, method, steps, make, parts, pairs)
+    return _fit(job, Card(name, "grid flow", {}), data, method, job.profile.pick(*spec.steps), target, parts, pairs)
 
 
 def _train_own_labels(job: Job, name: str, data: ImageSet) -> Card:
@@ -224,8 +234,7 @@ def _train_own_labels(job: Job, name: str, data: ImageSet) -> Card:
     pairs = {part: encode_labelled(one, target, expert, LATENT_NOISE) for part, one in parts.items()}
     flow = label_flow(pairs["train"], target, expert, job.seed, hidden_dim=64, blocks=8, embedding_dim=16)
     method, steps = LabelMethod(pairs["train"], flow, expert, 2e-3, 0.02), job.profile.pick(60, 16000, 80000)
-    card, make = Card(name, "grid flow", {}, {"classes": classes}), partial(DomainTranslator, classes)
-    return _fit(job, card, data, method, steps, lambda flow: make(flow, target, expert), parts, pairs)
+    return _fit(job, Card(name, "grid flow", {}, {"classes": classes}), data, method, steps, target, parts, pairs)
 
 
 def _train_own_text(job: Job, name: str, data: ImageSet) -> Card:
@@ -243,19 +252,14 @@ def _train_own_text(job: Job, name: str, data: ImageSet) -> Card:
         pairs[part] = replace(encoded, condition=condition.to(encoded.mean))
     flow = choice_flow(pairs["train"], target, job.seed, 1e-2, hidden_dim=64, blocks=8, embedding_dim=48)
     method, steps = FlowMethod(pairs["train"], flow, 2e-3, 0.05), job.profile.pick(60, 16000, 80000)
-    make = partial(Translator, memory, target=target)
-    return _fit(job, Card(name, "grid flow", {}), data, method, steps, make, parts, pairs)
+    return _fit(job, Card(name, "grid flow", {}), data, method, steps, target, parts, pairs)
 
 
-def load_own_translator(name: str, folder: Path, device: str | torch.device = "cpu") -> Translator:
+def load_own_translator(name: str, folder: Path, device: Device = "cpu") -> Translator:
     """What the recipe called ``name`` trained on another data set, with the autoencoder beside it in ``folder``, which
     the recipe prints; a CourseError for missing or damaged files."""
     target, flow = load_expert(_AUTOENCODER, device, folder), load_flow(name, device, folder)
-    if name == "people-labels":
-        classes = load_card(name, folder).recipe["classes"]
-        return DomainTranslator(classes, flow, target, _label_expert(classes))
-    source = SentenceExpert(device=device) if name == "text-to-people" else own_source(name, target)
-    return Translator(source, flow, target)
+    return _translator(name, flow, target, load_card(name, folder).recipe.get("classes"), device)
 
 
 # --- by name ----------------------------------------------------------------------------------------------------------
