@@ -14,7 +14,6 @@ import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -31,6 +30,7 @@ __all__ = ["Contents", "State", "read_file"]
 State = Mapping[str, Tensor]
 """Tensors by name."""
 
+_CONTENT = re.compile(r"[^/]+/data\.pkl")  # where torch's zip archives have their pickle
 _TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """What follows on the protocol in torch files that are not zip archives: all from before torch 1.6."""
 _FORMATS = {
@@ -70,10 +70,8 @@ def read_file(path: str | Path) -> Contents:
     Takes safetensors and torch files, new and old; Lightning checkpoints; state dictionaries inside of others. Torch's
     zip files are mapped, not copied: optimiser states in them cost no memory. Leave the file alone while its tensors
     are in use.
-
-    Raises:
-        CourseError: the file is missing, cut off, something else, or would call a function that is not known to do
-            nothing but make a value.
+    A CourseError says if one is missing, cut off, something else, or would call a function that is not known to do
+    nothing but make a value.
     """
     path = Path(path)
     if path.is_dir():
@@ -139,7 +137,7 @@ def _other_format(path: Path, start: bytes) -> str | None:
         names = [name for name in zipfile.ZipFile(path).namelist() if not name.endswith("/")]
         if any(name.endswith("/constants.pkl") for name in names):
             return "a TorchScript program, not a checkpoint: save the network's state_dict()"
-        if any(re.fullmatch(r"[^/]+/data\.pkl", name) for name in names):
+        if any(map(_CONTENT.fullmatch, names)):
             return None
         if names and all(name.endswith(".npy") for name in names):
             return "a NumPy archive: give a file that torch.save wrote"
@@ -183,8 +181,11 @@ class _StandIn:
     extend = append
 
 
-class _Follower(pickle.Unpickler):
-    """Reads a pickle with nothing but stand-ins, which are collected in ``found``."""
+class _Follower(pickle._Unpickler):
+    """Reads a pickle with nothing but stand-ins, which are collected in ``found``.
+
+    The reader in Python: in the one in C a number in the file says how much memory is taken.
+    """
 
     def __init__(self, file: IO[bytes], found: dict[str, type[_StandIn]]):
         super().__init__(file)
@@ -201,16 +202,10 @@ class _Follower(pickle.Unpickler):
 def _followed(path: Path, zipped: bool) -> dict[str, type[_StandIn]]:
     """Every class and function that a torch file names."""
     found: dict[str, type[_StandIn]] = {}
-    with ExitStack() as stack:
-        if zipped:
-            archive = stack.enter_context(zipfile.ZipFile(path))
-            name = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+/data\.pkl", name))
-            file, pickles = stack.enter_context(archive.open(name)), 1
-        else:
-            file = stack.enter_context(path.open("rb"))
-            # Magic number, version, sizes of integers, content, keys of the storages; their bytes follow.
-            pickles = 5 if _TORCH_MAGIC in file.peek(64)[:64] else 1
-        for _ in range(pickles):
+    inside = next(filter(_CONTENT.fullmatch, zipfile.ZipFile(path).namelist())) if zipped else ""
+    with zipfile.ZipFile(path).open(inside) if zipped else path.open("rb") as file:
+        # Magic number, version, sizes of integers, content, keys of the storages; their bytes follow.
+        for _ in range(1 if zipped or _TORCH_MAGIC not in file.peek(64)[:64] else 5):
             _Follower(file, found).load()
     return found
 
