@@ -11,7 +11,7 @@ from course_lib.data import ImageSet
 from course_lib.data.changes import edges, grey
 from course_lib.errors import CourseError
 from course_lib.evaluation import Judge
-from course_lib.evaluation.probes import measure_bias
+from course_lib.evaluation.features import measure_bias
 from course_lib.experts import (
     Classifier,
     ClassifierConfig,

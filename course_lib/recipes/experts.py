@@ -15,8 +15,7 @@ from ..data.changes import affine, edges, shuffle_patches, stylise
 from ..data.image_set import ImageSet, concatenate, resize
 from ..data.people import ATTRIBUTES, PARTS, STYLES
 from ..evaluation.distances import frechet_distance
-from ..evaluation.features import Judge
-from ..evaluation.probes import measure_bias
+from ..evaluation.features import Judge, measure_bias
 from ..experts.autoencoder import GridAutoencoder, GridAutoencoderConfig, LatentSpace, measure_latents
 from ..experts.classifier import Classifier, ClassifierConfig, Segmenter, SegmenterConfig
 from ..profiles import seed_everything
