@@ -3,6 +3,7 @@
 A folder that cannot be made or written is a ``CourseError`` that says what to do.
 """
 
+import itertools
 import os
 import tempfile
 from datetime import datetime
@@ -40,9 +41,8 @@ def ensure_writable(folder: Path) -> Path:
     """``folder``, after a file has been written into it, or where it is to be made, and removed again."""
     place = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
     try:
-        with tempfile.TemporaryFile(dir=place) as file:
+        with tempfile.TemporaryFile(dir=place, buffering=0) as file:
             file.write(b"course")
-            file.flush()
     except OSError as error:
         error.filename = folder
         raise CourseError(f"nothing can be written to {explain(error)}.") from error
@@ -64,7 +64,7 @@ def cache_dir() -> Path:
 
 def new_folder(parent: Path, name: str) -> Path:
     """A new folder ``parent/name``, with a number behind it where that exists: results replace nothing."""
-    for number in range(1, 10_000):
+    for number in itertools.count(1):
         folder = parent / (name if number == 1 else f"{name}-{number}")
         try:
             folder.mkdir(parents=True)
@@ -73,7 +73,6 @@ def new_folder(parent: Path, name: str) -> Path:
         except OSError as error:
             raise CourseError(f"results cannot be written to {explain(error)}.") from error
         return folder
-    raise CourseError(f"{parent} has ten thousand folders called {name}: delete old ones.")
 
 
 def new_run_folder(runs: Path, suffix: str = "") -> Path:
@@ -87,9 +86,6 @@ def _lab_folder() -> Path:
 
 
 def run_folder() -> Path:
-    """Folder of the run that a notebook belongs to, where its results go.
-
-    A headless run says which; in JupyterLab each kernel gets one of its own, named by the time when it first asks.
-    """
+    """Folder of the run that a notebook belongs to; in JupyterLab each kernel gets one when it first asks."""
     headless = os.environ.get("COURSE_RUN_FOLDER")
     return _made(Path(headless)) if headless else _lab_folder()

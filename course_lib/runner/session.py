@@ -179,9 +179,11 @@ def _watch(client: Any, stop: threading.Event, ended: threading.Event) -> int:
     peak = 0
     while not ended.wait(0.1):
         tree: list[psutil.Process] = []
-        with suppress(psutil.Error, AttributeError, TypeError):  # not started yet, or gone
-            kernel = psutil.Process(client.km.provisioner.pid)
-            tree = [*kernel.children(recursive=True), kernel]
+        # None before the kernel has started and after its end; psutil would take None for this process.
+        if pid := getattr(getattr(client.km, "provisioner", None), "pid", None):
+            with suppress(psutil.Error):
+                kernel = psutil.Process(pid)
+                tree = [*kernel.children(recursive=True), kernel]
         memory = 0
         for process in tree:
             with suppress(psutil.Error):

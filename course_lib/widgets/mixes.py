@@ -87,8 +87,7 @@ class MixingDemo:
 
     Args:
         generator: with class embeddings; in evaluation mode.
-        classes: the names of all its classes.
-        offered: names of those to borrow from.
+        classes, offered: the names of all its classes, and of those to borrow from.
         z: ``(N, noise)``, the noise of the pictures shown.
         space: of the latents that the generator draws; None where it draws pictures.
     """

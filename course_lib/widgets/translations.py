@@ -73,12 +73,10 @@ class TextBox:
 class SourceView:
     """One picture, several sources: what the chosen source leaves open differs from sample to sample.
 
-    The same residuals, drawn from ``seed``, are used for every source and input.
-
     Args:
         sources: name → (translator, ``(N, *condition_shape)``); all translators have one target.
         pictures: ``(N, 3, S, S)`` in [−1, 1], the inputs.
-        samples: translations shown.
+        samples: translations shown; their residuals, drawn from ``seed``, are those of every source and input.
     """
 
     def __init__(
@@ -115,9 +113,7 @@ class SourceView:
 class CrossView:
     """The residual of one picture under the condition of another.
 
-    Args:
-        translator: trained.
-        pictures, latent, condition: ``(N, 3, S, S)``, ``(N, D)`` and ``(N, *condition_shape)``.
+    Of ``pictures (N, 3, S, S)`` with their ``latent (N, D)`` and ``condition (N, *condition_shape)``.
     """
 
     @torch.no_grad()

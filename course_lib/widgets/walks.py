@@ -1,6 +1,7 @@
-"""Walks between pictures: through the residuals of a translator, the styles of a StyleGAN, the codes of a transferred
-GAN, the latents of an autoencoder. A walk that is not possible is a ``CourseError``; each strip is the static twin of
-its widget."""
+"""Walks between pictures, through residuals, styles, codes or latents; each ``strip`` is the static twin of its widget.
+
+A walk that is not possible is a ``CourseError``.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -44,15 +45,13 @@ def _enlarged(pictures: Tensor) -> bytes:
 
 
 class ResidualWalk:
-    """Pictures along a path of residuals, under chosen inputs. Conditions are computed once: a step is one pass.
-
-    The path leads on arcs from one random residual to the next; whole positions are the random residuals themselves.
+    """Pictures along a path of residuals, under chosen inputs; the path leads on arcs from stop to stop.
 
     Args:
         translator: its source has ``shrink`` and ``size`` as :class:`course_lib.translation.LowResolution` has; they
             show what the input keeps of a picture.
         inputs: name → picture ``(3, S, S)`` in [−1, 1].
-        stops: random residuals on the path, two or more, drawn from ``seed``.
+        stops: random residuals at the whole positions of the path, two or more, drawn from ``seed``.
     """
 
     def __init__(self, translator: Translator, inputs: dict[str, Tensor], stops: int = 9, seed: int = 0):
@@ -60,8 +59,8 @@ class ResidualWalk:
             raise CourseError(f"a walk needs inputs and two residuals or more, not {len(inputs)} and {stops}.")
         self.translator, self.names = translator, list(inputs)
         pictures = torch.stack(list(inputs.values()))
-        self.small = translator.source.shrink(pictures)
-        self.conditions = translator.source.encode(pictures)
+        # Computed once: a step is then one pass of the flow and the decoder.
+        self.small, self.conditions = translator.source.shrink(pictures), translator.source.encode(pictures)
         generator = torch.Generator().manual_seed(seed)
         self.stops = torch.randn(stops, translator.flow.config.dim, generator=generator).to(self.conditions)
 
@@ -119,11 +118,8 @@ class StyleWalk:
     def style(self, first: int, second: int, way: float, space: str, truncation: float, cut: int) -> Tensor:
         """Styles ``(1, blocks, latent)`` between the samples of numbers ``first`` (way 0) and ``second`` (way 1).
 
-        Args:
-            first, second, way: see above.
-            space: ``z`` goes along an arc before the mapping network, ``w`` along a straight line behind it.
-            truncation: 1 keeps styles, 0 gives the mean style.
-            cut: blocks from this number on take the style of the second sample; the number of blocks means none.
+        In the ``space`` z along an arc before the mapping network, in w along a straight line behind it. ``truncation``
+        1 keeps styles, 0 gives the mean style. Blocks from ``cut`` on take the style of the second sample.
         """
         _check_walk(len(self.z), space)
         ends = self.z[[first, second]]
@@ -171,7 +167,7 @@ class StyleWalk:
 class CodeWalk:
     """Pictures between two samples of a transferred GAN, in z, the noise, or in w, the codes that its decoder reads.
 
-    Noise is uniform in a cube, which is convex: a straight line stays inside. Gaussian noise would need an arc.
+    Noise is uniform in a cube, where a straight line stays inside; Gaussian noise would need an arc.
 
     Args:
         gans: name → transferred GAN with a mean code; several targets can be compared.
@@ -212,11 +208,8 @@ def latent_mix_view(
 ) -> PictureView:
     """Two pictures to choose, how far to go from one to the other on a straight line, and an attribute to add.
 
-    Args:
-        decode: latents ``(B, D)`` → pictures ``(B, 3, S, S)`` in [−1, 1].
-        latents: name → ``(D,)``, two or more; the first two are chosen at the start.
-        directions: name → ``(D,)``, one or more; added to the mixture alone.
-        alt: what the picture shows.
+    ``decode`` makes pictures ``(B, 3, S, S)`` in [−1, 1] of latents ``(B, D)``. Of the named ``latents (D,)`` the first
+    two are chosen at the start; the named ``directions (D,)`` are added to the mixture alone.
     """
     if len(latents) < 2 or not directions:
         raise CourseError("the mixer needs two pictures or more and at least one direction.")
