@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from ..errors import CourseError
 
-__all__ = ["SPLITS", "ImageSet", "concatenate", "evenly_spaced", "few_per_class", "few_training_pictures", "regroup"]
-__all__ += ["resize", "to_float", "to_uint8"]
+__all__ = ["SPLITS", "ImageSet", "concatenate", "draw_tenths", "evenly_spaced", "few_per_class"]
+__all__ += ["few_training_pictures", "regroup", "resize", "to_float", "to_uint8"]
 
 SPLITS = ("train", "val", "test")  # names of the fixed parts of a set
 
@@ -49,6 +49,15 @@ def evenly_spaced(count: int, at_most: int | None) -> Tensor:
     if at_most is None or at_most >= count:
         return torch.arange(count)
     return torch.arange(at_most) * count // at_most
+
+
+def draw_tenths(
+    split: Tensor, members: Tensor, draw: torch.Generator, parts: Sequence[int] = (1, 2), least: int = 1
+) -> None:
+    """Sets a random tenth of ``members``, indices into ``split``, to each of ``parts``, of ``least`` images or more."""
+    members, tenth = members[torch.randperm(len(members), generator=draw)], max(least, len(members) // 10)
+    for part in parts:
+        split[members[:tenth]], members = part, members[tenth:]
 
 
 @dataclass(frozen=True)
@@ -121,14 +130,17 @@ class ImageSet:
             )
         return self.subset(mask)
 
-    def random_split(self, seed: int = 0) -> Self:
-        """The same set with a random 80/10/10 split, for data that came without one; it needs three images."""
-        if len(self) < 3:
+    def random_split(self, seed: int = 0, label: str | None = None) -> Self:
+        """The same set with a random 80/10/10 split, for data that came without one; it needs three images.
+
+        With ``label`` every class is split by itself, and those of fewer than ten images train with all.
+        """
+        if label is None and len(self) < 3:
             raise CourseError(f"{self.name!r} has {len(self)} images and a split needs at least 3: add some.")
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        split = torch.zeros(len(self), dtype=torch.int64)
-        tenth = max(1, len(self) // 10)
-        split[order[:tenth]], split[order[tenth : 2 * tenth]] = 1, 2
+        split, draw = torch.zeros(len(self), dtype=torch.int64), torch.Generator().manual_seed(seed)
+        values = torch.zeros_like(split) if label is None else self.label(label)
+        for value in values.unique():
+            draw_tenths(split, (values == value).nonzero()[:, 0], draw, least=int(label is None))
         return replace(self, split=split)
 
     def label(self, name: str) -> Tensor:

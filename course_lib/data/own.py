@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..errors import CourseError
 from .files import FileSet, find_folder
-from .image_set import ImageSet
+from .image_set import ImageSet, draw_tenths
 from .published import check_dataset, load
 
 __all__ = ["check_size", "own_pictures", "write_photographs"]
@@ -90,12 +90,8 @@ def _with_all_parts(data: ImageSet) -> ImageSet:
     """Missing parts of the split are drawn from the training pictures, with a fixed seed."""
     if not len(data.split):
         return data.random_split()
-    split, order = data.split.clone(), (data.split == 0).nonzero()[:, 0]
-    order = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(0))]
-    tenth = max(1, len(order) // 10)
-    for part in (1, 2):
-        if not (split == part).any():
-            split[order[:tenth]], order = part, order[tenth:]
+    split, missing = data.split.clone(), [part for part in (1, 2) if not (data.split == part).any()]
+    draw_tenths(split, (split == 0).nonzero()[:, 0], torch.Generator().manual_seed(0), missing)
     return replace(data, split=split)
 
 

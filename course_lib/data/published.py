@@ -8,12 +8,10 @@ published ones. Nothing is ever downloaded here.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from ..errors import CourseError
 from ..fetch import DOWNLOADS
@@ -132,23 +130,12 @@ def target_classes(
     wanted = list(names) or (list(NEW_KINDS) if dataset == "kinds" else data.classes[label])
     data = regroup(data, {name: (name,) for name in wanted}, label)
     if not len(data.split):
-        data = replace(data, split=_split_classes(data.labels["class"], seed))
+        data = data.random_split(seed, "class")
     present = data.labels["class"][data.split == 0].bincount(minlength=len(wanted))
     if (present == 0).any():
         name = wanted[int((present == 0).nonzero()[0])]
         raise CourseError(f"the class {name!r} has no training picture: add some, or leave the class out.")
     return data if per_class is None else few_training_pictures(data, per_class, seed)
-
-
-def _split_classes(labels: Tensor, seed: int) -> Tensor:
-    """A tenth of each class for ``val`` and for ``test``; classes of fewer than ten pictures train with all."""
-    split, draw = torch.zeros_like(labels), torch.Generator().manual_seed(seed)
-    for label in labels.unique():
-        members = (labels == label).nonzero()[:, 0]
-        members = members[torch.randperm(len(members), generator=draw)]
-        tenth = len(members) // 10
-        split[members[:tenth]], split[members[tenth : 2 * tenth]] = 1, 2
-    return split
 
 
 # --- sets that are published as arrays ----------------------------------------
