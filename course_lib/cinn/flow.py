@@ -180,8 +180,7 @@ class _Flow(nn.Module):
                     parameter.copy_((2.0 * drawn - 1.0) * bound)
 
     def forward(self, latent: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Data to residual: latents ``(B, D)`` and conditions ``(B, *condition_shape)`` to ``v: (B, D)`` and ``log_det:
-        (B,)``.
+        """Data to residual: ``(B, D)`` and conditions ``(B, *condition_shape)`` to ``v: (B, D)`` and ``log_det: (B,)``.
 
         The latter is the logarithm of the absolute determinant of ``dv / dlatent``. Conditions ``(B, K, 1, 1)`` do for
         ``(K,)``.

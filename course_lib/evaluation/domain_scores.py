@@ -62,9 +62,9 @@ class PairedPictures:
 
         Returns:
             ``style accuracy``: share that the judge takes for the target style. ``NAME agrees``, for each attribute:
-                share for which the judge reads what the person has. ``found by SPACE`` (judge features, pixels,
-                latents): share whose true counterpart is the nearest of all real ones. ``Fréchet distance`` to
-                these, judge features.
+            share for which the judge reads what the person has. ``found by SPACE`` (judge features, pixels,
+            latents): share whose true counterpart is the nearest of all real ones. ``Fréchet distance`` to
+            these, judge features.
         """
         here, seen = self._spaces(pictures)
         real, style = self._real[target], load_kinds().classes["kind"].index(self.names[target])

@@ -1,5 +1,4 @@
-"""What pictures are scored by: the judge's features by default, Inception's where its weights are present; and what a
-network knows and goes by: linear probes of its layers, pictures whose cues disagree.
+"""What pictures are scored by, the judge's features or Inception's, and what features know: probes, conflicting cues.
 
 The judge is never used to train anything that is scored. A probe is deliberately weak: what it does not find may still
 be there in a form that a line cannot reach (Alain and Bengio 2016).
@@ -240,8 +239,8 @@ def measure_bias(classifier: Classifier, data: ImageSet, label: str = "kind", se
 
     Returns:
         ``plain``, ``edges``, ``shuffled``: accuracy on the pictures, on edges alone, on shuffled 8-pixel patches.
-            ``decided``: share of cue conflicts on which the class of the shape or that of the colours was
-            named; ``shape``: the share of these that names the shape, 0.5 is no preference.
+        ``decided``: share of cue conflicts on which the class of the shape or that of the colours was
+        named; ``shape``: the share of these that names the shape, 0.5 is no preference.
     """
     device, labels = next(classifier.parameters()).device, data.labels[label]
     generator = torch.Generator().manual_seed(seed)

@@ -112,8 +112,7 @@ def load_over_source(
     device: Device = "cpu",
     folder: Path = CHECKPOINTS,
 ) -> tuple[nn.Module, Card]:
-    """A network that was made from another one, frozen, and its card, ``config["source"]`` of which names the other
-    one.
+    """A frozen network that was made from the one its card names as ``config["source"]``, and the card.
 
     The file has only what is new. ``build`` takes the source and ``config``; ``own`` gives of the network what the file
     holds, as in a state dict: the tensors themselves, which are overwritten.

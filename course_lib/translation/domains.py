@@ -47,6 +47,8 @@ def withhold(joined: Tensor, expert: LabelExpert, generator: torch.Generator) ->
 
     Four of ten rows keep everything. In the others a share between 0 and 1, another one for each row, is left open.
     """
+    if len(expert.slices) == 1:
+        return joined
     share = torch.rand(len(joined), 1, generator=generator) * (torch.rand(len(joined), 1, generator=generator) > 0.4)
     kept = torch.rand(len(joined), len(expert.slices), generator=generator) >= share
     kept[:, 0] = True
@@ -60,9 +62,8 @@ def label_flow(
     """A flow on joined one-hots that begins as the difference from a linear prediction, blocks near the identity."""
     grid = {"channels": target.config.channels, "side": target.config.side, "seed": seed}
     config = GridFlowConfig(**grid, condition_shape=expert.condition_shape, **sizes)
-    flow, joined = GridFlow(config, torch.Generator().manual_seed(seed), gain), pairs.condition.cpu()
-    if len(expert.slices) > 1:
-        joined = withhold(joined, expert, torch.Generator().manual_seed(seed))
+    flow = GridFlow(config, torch.Generator().manual_seed(seed), gain)
+    joined = withhold(pairs.condition.cpu(), expert, torch.Generator().manual_seed(seed))
     flow.fit_shift(pairs.mean.cpu(), expert.cross(joined))
     return flow.to(pairs.mean.device)
 
@@ -85,9 +86,7 @@ class LabelMethod(FlowMethod):
 
     def batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         latent, joined = super().batch(index, generator)
-        if len(self.expert.slices) > 1:
-            joined = withhold(joined.cpu(), self.expert, generator).to(joined)
-        return latent, self.expert.cross(joined)
+        return latent, self.expert.cross(withhold(joined, self.expert, generator))
 
 
 class DomainTranslator(Translator):
@@ -96,7 +95,7 @@ class DomainTranslator(Translator):
     Args:
         classes: attribute → its values, as in ``ImageSet.classes``; those of the expert are used.
         flow, target: conditioned on the expert's labels; draws all domains.
-        expert: of the labels; its first attribute, ``domain`` with values ``names``, is the domain. By default alone.
+        expert: of the labels; its first attribute, ``domain`` with values ``names``, is the domain.
         classifier: reads the further attributes off a picture; without one they are left open.
     """
 
@@ -105,10 +104,9 @@ class DomainTranslator(Translator):
         classes: Mapping[str, Sequence[str]],
         flow: GridFlow,
         target: GridAutoencoder,
-        expert: LabelExpert | None = None,
+        expert: LabelExpert,
         classifier: Classifier | None = None,
     ):
-        expert = expert or _domain_alone(classes)
         super().__init__(expert, flow, target)
         self.domain, self.classifier = next(iter(expert.slices)), classifier
         self.classes = {name: list(classes[name]) for name in expert.slices}
@@ -172,8 +170,7 @@ class DomainTranslator(Translator):
         generator: torch.Generator | None = None,
         changed: Mapping[str, int] | None = None,
     ) -> Tensor:
-        """``(count, K, 3, S, S)``: samples around one picture ``y (3, S, S)``; a row shares its ``v`` under all
-        domains.
+        """``(count, K, 3, S, S)``: samples around one picture ``y (3, S, S)``; a row shares its ``v`` in all domains.
 
         ``spread`` is s in √(1 − s²) v + s ε, where the noise ε of the CPU ``generator`` is as long as v: 0 keeps the
         picture's residual, 1 forgets it. ``changed``: attribute → new value, of all samples.
@@ -193,11 +190,6 @@ def _of_one(values: Mapping[str, int]) -> dict[str, Tensor]:
     return {name: torch.tensor([value]) for name, value in values.items()}
 
 
-def _domain_alone(classes: Mapping[str, Sequence[str]]) -> LabelExpert:
-    name = next(iter(classes))
-    return LabelExpert({name: len(classes[name])})
-
-
 def fit_domains(
     pairs: Pairs,
     classes: Mapping[str, Sequence[str]],
@@ -209,10 +201,9 @@ def fit_domains(
     **options: Any,
 ) -> tuple[DomainTranslator, History]:
     """Trains a translator between domains; ``pairs`` have their one-hots alone. A single or small one is refused."""
-    expert = _domain_alone(classes)
-    members = pairs.condition.sum(0).long().cpu()
+    domain, names = next(iter(classes.items()))
+    expert, members = LabelExpert({domain: len(names)}), pairs.condition.sum(0).long().cpu()
     if len(members) < 2 or int(members.min()) < 5:
-        names = next(iter(classes.values()))
         found = ", ".join(f"{name} {number}" for name, number in zip(names, members.tolist(), strict=True))
         raise CourseError(f"a translator needs two domains or more with five pictures each, not {found}: add pictures.")
     flow = label_flow(pairs, target, expert, seed, **(sizes or {}))

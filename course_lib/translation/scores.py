@@ -42,10 +42,10 @@ def translation_scores(
 
     Returns:
         Of the first sample of each input: ``frechet`` distance to the real pictures; ``accuracy``, the share of right
-            attributes that the judge reads; ``consistency``, the share of the condition's variance that is kept
-            when the source encodes the translations; ``psnr`` to the real picture in dB, peak 2. Of the samples
-            of one input, 0 where there is one: ``diversity``, mean feature distance; ``pixel_spread``, root
-            mean square difference, in [0, 2].
+        attributes that the judge reads; ``consistency``, the share of the condition's variance that is kept
+        when the source encodes the translations; ``psnr`` to the real picture in dB, peak 2. Of the samples
+        of one input, 0 where there is one: ``diversity``, mean feature distance; ``pixel_spread``, root
+        mean square difference, in [0, 2].
     """
     first, device = pictures[:, 0].to(data.real.device), data.real.device
     features = data.judge.features(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2])
@@ -141,10 +141,10 @@ def read_as_asked(pictures: Tensor, named: Named, judge: Judge) -> dict[str, flo
 
 
 def open_variety(pictures: Tensor, named: Named, judge: Judge) -> dict[str, tuple[float, float]]:
-    """How much samples of one sentence differ in what it names, and in what it leaves open.
+    """How much samples ``(B, samples, 3, S, S)`` of one sentence differ in what it names, and in what it leaves open.
 
     Attribute → for the sentences that name it and for the others (nan if there are none): the chance that the judge
-    reads two different values in two of their pictures ``(B, samples, 3, S, S)``.
+    reads two different values in two of their pictures.
     """
     count, samples = pictures.shape[:2]
     found = {}

@@ -1,8 +1,7 @@
-"""Sentences as conditions (notebook 04): a linear reading of SBERT's embeddings, captions drawn at every step of
-training, and a class-conditional generator as target expert, of whose pictures a caption stage says what they show.
+"""Text to image (notebook 04): sentences as conditions, captions drawn at every step, a generator as target expert.
 
-That stage stands for the paper's captioning network (§4.1). The discrete class embeddings of the generator are
-dequantised into a density.
+Labels are read off SBERT's embeddings by a linear map. A caption stage says what is on the generator's pictures, where
+the paper has a captioning network (§4.1); its discrete class embeddings are dequantised into a density.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
