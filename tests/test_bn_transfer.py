@@ -21,7 +21,7 @@ from course_lib.bn_transfer.transfer import (
     penalty,
     set_stage,
     stage_table,
-    transfer_discriminator,
+    with_new_classes,
 )
 from course_lib.errors import CourseError
 from course_lib.experts import fingerprint
@@ -358,14 +358,14 @@ def test_a_released_file_that_does_not_fit_is_refused(tmp_path):
 def test_the_discriminator_keeps_all_but_its_class_embedding(tmp_path):
     torch.manual_seed(0)
     old = Discriminator(SHARED).eval()
-    new = transfer_discriminator(old, NEW)
+    new = with_new_classes(old, NEW)
     state = old.state_dict()
     for name, tensor in new.state_dict().items():
         assert name == "embed.sv0" or torch.equal(tensor, state[name]) != name.startswith("embed."), name
     mixtures = torch.rand(NEW, 7)
-    assert torch.allclose(transfer_discriminator(old, NEW, mixtures).embed.weight, mixtures @ old.embed.weight)
+    assert torch.allclose(with_new_classes(old, NEW, mixtures).embed.weight, mixtures @ old.embed.weight)
     with pytest.raises(CourseError, match="mixtures"):
-        transfer_discriminator(old, NEW, mixtures.T)
+        with_new_classes(old, NEW, mixtures.T)
     file = {name.replace("embed.", "new_embed."): tensor for name, tensor in new.state_dict().items()}
     torch.save(file, tmp_path / "D.pth")
     found = load_released_transfer_discriminator(tmp_path / "D.pth", SHARED)

@@ -26,13 +26,7 @@ from course_lib.hypermod import (
     transfer_data,
 )
 from course_lib.hypermod.generator import HYPER_KIND, hyper_config, hyper_tensors
-from course_lib.hypermod.training import (
-    SelfAlignmentMethod,
-    alignment_losses,
-    barlow_twins,
-    picture_distance,
-    two_views,
-)
+from course_lib.hypermod.training import AlignmentLoss, SelfAlignmentMethod, barlow_twins, picture_distance, two_views
 from course_lib.recipes.hypermod import KINDS_LEARNED, VARIANTS, ConditionalStyleGAN, build_variant
 from course_lib.training import Budget, Card, save_weights, train
 
@@ -84,13 +78,13 @@ def samples_of(source):
 
 def test_alignment_is_zero_at_the_analytic_start_and_falls_from_a_random_one(source):
     z, maps = torch.randn(8, 6, generator=noise()), source.synthesis.noise(8, noise(1))
-    exact = alignment_losses(HyperGenerator(source, 1, width=5), z, maps)
+    exact = AlignmentLoss(HyperGenerator(source, 1, width=5))(z, maps)
     assert len(exact) == 3 and max(part.item() for part in exact) < 1e-5
     torch.manual_seed(2)
     hyper, before = HyperGenerator(source, 1, width=5, start="random"), fingerprint(source)
-    start = sum(alignment_losses(hyper, z, maps)).item()
+    start = sum(AlignmentLoss(hyper)(z, maps)).item()
     train(SelfAlignmentMethod(hyper, rate=1e-2), Budget(120), 8, **QUIET)
-    assert sum(alignment_losses(hyper, z, maps)).item() < 0.5 * start
+    assert sum(AlignmentLoss(hyper)(z, maps)).item() < 0.5 * start
     assert fingerprint(source) == before
 
 
@@ -98,7 +92,7 @@ def test_alignment_is_zero_at_the_analytic_start_and_falls_from_a_random_one(sou
 def test_alignment_losses_compare_the_maps_after_every_block(source, published):
     hyper = HyperGenerator(source, 1, width=5, start="random", published=published)
     z, maps = torch.randn(4, 6), source.synthesis.noise(4)
-    found = alignment_losses(hyper, z, maps)
+    found = AlignmentLoss(hyper)(z, maps)
     w = source.styles(z)
     vectors = hyper.classes(torch.zeros(4, dtype=torch.int64))
     student, x = [], None

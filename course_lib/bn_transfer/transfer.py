@@ -22,7 +22,7 @@ from .propagation import TransferGenerator, check_mixtures
 
 __all__ = ["METHODS", "STAGES", "PropagationMethod", "PropagationSettings", "draw_new_classes", "fit_mixtures"]
 __all__ += ["make_networks", "new_class_data", "penalty", "recalibrate_batchnorm", "set_stage", "similar_mixtures"]
-__all__ += ["stage_table", "transfer_discriminator", "with_old"]
+__all__ += ["stage_table", "with_new_classes", "with_old"]
 
 # --- where a new class begins -----------------------------------------------------------------------------------------
 
@@ -63,34 +63,29 @@ def similar_mixtures(source: SourceModel, latents: Tensor, labels: Tensor) -> Te
 def _for_classes(network: nn.Module, classes: int) -> nn.Module:
     """A trainable copy for another number of classes, on the CPU, whose class table begins at random."""
     copy = type(network)(replace(network.config, classes=classes))
-    state = {
-        name: tensor for name, tensor in network.state_dict().items() if not name.startswith(("embed.", "shared."))
-    }
-    copy.load_state_dict(copy.state_dict() | state)
+    kept = {name: t for name, t in network.state_dict().items() if not name.startswith(("embed.", "shared."))}
+    copy.load_state_dict(kept, strict=False)
     return copy
 
 
 @torch.no_grad()
-def transfer_discriminator(source: Discriminator, classes: int, mixtures: Tensor | None = None) -> Discriminator:
-    """A trainable discriminator with copies of the old one's layers, and an embedding of new classes that begin at
-    mixtures ``(new, old)`` of old embeddings; without mixtures at random, as published."""
-    discriminator = _for_classes(source, classes)
-    start_weights(discriminator.embed)
+def with_new_classes(
+    source: Generator | Discriminator, classes: int, mixtures: Tensor | None = None
+) -> Generator | Discriminator:
+    """A trainable copy with embeddings of new classes: mixtures ``(new, old)`` of the old ones, or at random, in a
+    discriminator orthogonal, as published, in a generator distributed like the old ones."""
+    copy, scored = _for_classes(source, classes), isinstance(source, Discriminator)
+    if not scored and source.config.embedding is None:
+        raise CourseError("fine-tuning is made for generators with class embeddings: this one keeps tables.")
+    table, old = (one.embed if scored else one.shared for one in (copy, source))
+    if scored:
+        start_weights(table)
+    else:
+        table.weight.copy_(torch.randn(table.weight.shape).to(old.weight) * old.weight.std(0) + old.weight.mean(0))
     if mixtures is not None:
         check_mixtures(mixtures, classes, source.config.classes)
-        discriminator.embed.weight.copy_(mixtures.to(source.embed.weight) @ source.embed.weight)
-    return discriminator.to(next(source.parameters()).device)
-
-
-@torch.no_grad()
-def _fine_tuned(source: Generator, classes: int, mixtures: Tensor | None) -> Generator:
-    """A trainable copy with embeddings of new classes: mixtures of the old ones, or distributed like them."""
-    if source.config.embedding is None:
-        raise CourseError("fine-tuning is made for generators with class embeddings: this one keeps tables.")
-    generator, old = _for_classes(source, classes), source.shared.weight
-    fresh = torch.randn(classes, old.shape[1]).to(old) * old.std(0) + old.mean(0)
-    generator.shared.weight.copy_(fresh if mixtures is None else mixtures.to(old) @ old)
-    return generator.to(old.device)
+        table.weight.copy_(mixtures.to(old.weight) @ old.weight)
+    return copy.to(old.weight.device)
 
 
 @torch.no_grad()
@@ -325,9 +320,9 @@ def make_networks(
             start_weights(generator)
             start_weights(discriminator)
             return generator.to(device), discriminator.to(device)
-        discriminator = transfer_discriminator(source.discriminator, classes, begin)
+        discriminator = with_new_classes(source.discriminator, classes, begin)
         if settings.method == "fine-tuning":
-            return _fine_tuned(source.generator, classes, begin), discriminator
+            return with_new_classes(source.generator, classes, begin), discriminator
         generator = TransferGenerator(source.generator, classes, settings.variant)
     generator.old_names = list(source.classes)
     if begin is not None:

@@ -194,10 +194,8 @@ def _score_curves(record: dict[str, Any], names: list[str]) -> Figure:
         looks = zip(COLOURS, MARKERS, strict=False)
         for score, (kind, key, style) in product(scores, (("all", "together", "-"), ("class mean", "mean", "--"))):
             if all(score in entry[key] for entry in entries):
-                values, label = (
-                    [entry[key][score] for entry in entries],
-                    f"{score}, {kind}" if len(scores) > 1 else kind,
-                )
+                values = [entry[key][score] for entry in entries]
+                label = f"{score}, {kind}" if len(scores) > 1 else kind
                 colour, marker = next(looks)
                 axes.plot(steps, values, style, color=colour, marker=marker, markersize=5, label=label)
         axes.set(xlabel="training step", title=" and ".join(scores))

@@ -29,7 +29,7 @@ from ..gans.stylegan import StyleGANConfig, StyleGANCritic
 from ..training.method import Loss, Method
 from .generator import HyperGenerator, Modulation
 
-__all__ = ["ConditionalDiscriminator", "HyperModulationMethod", "SelfAlignmentMethod", "alignment_losses"]
+__all__ = ["AlignmentLoss", "ConditionalDiscriminator", "HyperModulationMethod", "SelfAlignmentMethod"]
 __all__ += ["barlow_twins", "draw_classes", "picture_distance", "transfer_data", "two_views"]
 
 
@@ -40,30 +40,27 @@ def _first_class(hyper: HyperGenerator, z: Tensor) -> Modulation:
     return hyper.modulation(torch.zeros(1, dtype=torch.int64, device=z.device))
 
 
-def alignment_losses(hyper: HyperGenerator, z: Tensor, noise: Sequence[Tensor]) -> list[Tensor]:
-    """Mean |first class − source| of the maps after each block, under the same z ``(B, latent)`` and noise maps."""
-    w = hyper.source.styles(z)
-    with torch.no_grad():
-        teacher = list(hyper.source.synthesis.features(w, noise))
-    student = hyper.features(w, _first_class(hyper, z), noise)
-    return [(found - wanted).abs().mean() for found, wanted in zip(student, teacher, strict=True)]
-
-
-@torch.no_grad()
-def picture_distance(hyper: HyperGenerator, z: Tensor, noise: Sequence[Tensor]) -> float:
-    """The same of what is drawn."""
-    return (hyper(z, _first_class(hyper, z), noise) - hyper(z, None, noise)).abs().mean().item()
-
-
-class _Alignment(nn.Module):
-    """The loss as a module, so that the loop's wrappers (precision, several processes) see its forward pass."""
+class AlignmentLoss(nn.Module):
+    """Mean |first class − source| of the maps after each block, ``(blocks,)``, under the same z ``(B, latent)`` and
+    noise maps. A module, so that the loop's wrappers (precision, several processes) see its forward pass."""
 
     def __init__(self, hyper: HyperGenerator):
         super().__init__()
         self.hyper = hyper
 
     def forward(self, z: Tensor, noise: Sequence[Tensor]) -> Tensor:
-        return torch.stack(alignment_losses(self.hyper, z, noise)).float()
+        source = self.hyper.source
+        w = source.styles(z)
+        with torch.no_grad():
+            teacher = list(source.synthesis.features(w, noise))
+        student = self.hyper.features(w, _first_class(self.hyper, z), noise)
+        return torch.stack([(a - b).abs().mean() for a, b in zip(student, teacher, strict=True)]).float()
+
+
+@torch.no_grad()
+def picture_distance(hyper: HyperGenerator, z: Tensor, noise: Sequence[Tensor]) -> float:
+    """The same of what is drawn."""
+    return (hyper(z, _first_class(hyper, z), noise) - hyper(z, None, noise)).abs().mean().item()
 
 
 class SelfAlignmentMethod(Method):
@@ -84,7 +81,7 @@ class SelfAlignmentMethod(Method):
         if hyper.own is not None:
             raise CourseError("self-alignment trains heads alone: build the generator with finetune=False.")
         self.hyper, self.length, self.every = hyper.to(memory_format=torch.channels_last), 10_000, every
-        self.modules = {"alignment": _Alignment(hyper)}
+        self.modules = {"alignment": AlignmentLoss(hyper)}
         self.optimizers = {"alignment": torch.optim.Adam(hyper.groups(rate, 0.01), rate, (0.0, 0.99), fused=True)}
 
     def batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:

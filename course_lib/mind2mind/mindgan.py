@@ -135,30 +135,25 @@ class WassersteinMethod(Method):
         self.ema = {} if average is None else {"generator": average}
 
     def losses(self, batch: Tensor, generator: torch.Generator, step: int) -> Iterator[Loss]:
+        network, critic = self.modules["generator"], self.modules["critic"]
         for _ in range(self.critic_steps):
-            yield self._critic_step(batch, generator)
+            with torch.no_grad(), self.autocast():
+                fake = self.unwrapped("generator")(self._noise(len(batch), generator)).float()
+            share = torch.rand(len(batch), 1, generator=generator).to(batch)
+            on_real, on_fake = critic(torch.cat([batch, fake])).split(len(batch))
+            distance, penalty = on_real.mean() - on_fake.mean(), gradient_penalty(critic, batch, fake, share)
+            value = -distance + self.penalty * penalty + self.drift * on_real.square().mean()
+            yield Loss("critic", value, {"wasserstein": distance.detach(), "penalty": penalty.detach()})
         with frozen(self.unwrapped("critic")), self.autocast():
-            found = self.modules["generator"](self._noise(len(batch), generator))
-            value = -self.unwrapped("critic")(found).mean()
+            value = -self.unwrapped("critic")(network(self._noise(len(batch), generator))).mean()
         yield Loss("generator", value, self.held_out(step))
-
-    def held_out(self, step: int) -> dict[str, float]:
-        """Scores on held-out data, logged with the generator's step ``step``; none here."""
-        return {}
 
     def _noise(self, count: int, generator: torch.Generator) -> Tensor:
         return uniform_noise(count, self.config, generator).to(self.device)
 
-    def _critic_step(self, real: Tensor, generator: torch.Generator) -> Loss:
-        critic = self.modules["critic"]
-        with torch.no_grad(), self.autocast():
-            fake = self.unwrapped("generator")(self._noise(len(real), generator)).float()
-        share = torch.rand(len(real), 1, generator=generator).to(real)
-        on_real, on_fake = critic(torch.cat([real, fake])).split(len(real))
-        distance = on_real.mean() - on_fake.mean()
-        penalty = gradient_penalty(critic, real, fake, share)
-        value = -distance + self.penalty * penalty + self.drift * on_real.square().mean()
-        return Loss("critic", value, {"wasserstein": distance.detach(), "penalty": penalty.detach()})
+    def held_out(self, step: int) -> dict[str, float]:
+        """Scores on held-out data, logged with the generator's step ``step``; none here."""
+        return {}
 
 
 class MindMethod(WassersteinMethod):
@@ -180,16 +175,14 @@ class MindMethod(WassersteinMethod):
         **game: Any,
     ):
         if codes.ndim != 2 or codes.shape[1] != config.latent:
-            raise CourseError(
-                f"codes must be (N, {config.latent}), not {tuple(codes.shape)}: change MindConfig.latent."
-            )
+            found = tuple(codes.shape)
+            raise CourseError(f"codes must be (N, {config.latent}), not {found}: change MindConfig.latent.")
         super().__init__(MindGenerator(config), MindCritic(config), config, **game)
         self.codes, self.held, self.held_every, self.length = codes, held, held_every, len(codes)
         for name, network in self.modules.items():
             self.optimizers[name] = torch.optim.Adam(network.parameters(), rate, (0.0, 0.5), fused=True)
 
     def batch(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """Codes ``(B, D)``."""
         return self.codes[index.to(self.device)]
 
     @torch.no_grad()
