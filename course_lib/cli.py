@@ -168,7 +168,9 @@ def generate(
     truncation: Annotated[float, typer.Option(min=-2, max=5, help="1: everything; 0: the mean.")] = 1.0,
     cut: Annotated[int, typer.Option(min=0, max=20, help="Coarse layers, where layers are mixed.")] = 2,
     reach: Annotated[float | None, typer.Option(min=-100, max=100, help="How far the shifts go.")] = None,
-    spherical: Annotated[bool | None, typer.Option("--spherical/--straight", help="By default z on an arc.")] = None,
+    spherical: Annotated[
+        bool | None, typer.Option("--spherical/--straight", help="The way: by default z on an arc, classes straight.")
+    ] = None,
     fresh_noise: Annotated[bool, typer.Option("--fresh-noise", help="New noise maps for every picture.")] = False,
     zoom: Annotated[float, typer.Option(min=0.2, max=10, help="1 draws a picture 0.75 inch wide.")] = 1.0,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
@@ -191,9 +193,7 @@ def evaluate(
     part: Annotated[Literal["train", "val", "test", "all"], typer.Option(help="all: a set without parts.")] = "test",
     features: Annotated[Literal["judge", "inception"], typer.Option(help="What compares them.")] = "judge",
     classes: Annotated[str, typer.Option(help="Only these, with commas between.")] = "",
-    samples: Annotated[
-        int | None, typer.Option(min=6, max=100_000, help="A class; by default as many as real.")
-    ] = None,
+    samples: Annotated[int | None, typer.Option(min=6, max=100_000, help="A class; default: as many as real.")] = None,
     seed: SeedOption = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for scores.json and scores.png.")] = None,
     profile: ProfileOption = "cpu",

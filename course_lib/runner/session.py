@@ -383,7 +383,7 @@ def _take_outputs(node: nbformat.NotebookNode, done: nbformat.NotebookNode, stem
         if cell.cell_type == "code":
             cell.execution_count, cell.outputs = cells[cell.id].execution_count, cells[cell.id].outputs
             for output in cell.outputs:
-                texts = output.get("data", output)
+                texts = output.get("data", output)  # of a stream: itself, with its "text"
                 for kind, value in texts.items():
                     if (kind.startswith("text/") or kind == "text") and isinstance(value, str):
                         texts[kind] = portable(value)
