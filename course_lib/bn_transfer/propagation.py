@@ -46,13 +46,8 @@ class Propagation(nn.Module):
     value; the scale that the checkpoint had is lost, and an old class cannot be copied. ``cifar``: plain linear maps,
     and a bias on the old classes.
 
-    Args:
-        old: an :class:`~course_lib.gans.biggan.SNLinear` over embedding and z, in evaluation mode, or a table.
-        embedding: ``(old classes, E)``, or None for a table, whose layers see no z.
-        new, variant: number of new classes, and one of :data:`PROPAGATIONS`.
-
-    Raises:
-        CourseError: there is no such variant, or ``imagenet`` for tables, which have no spectral norm.
+    ``old`` is an :class:`~course_lib.gans.biggan.SNLinear` over embedding and z, in evaluation mode, and ``embedding``
+    ``(old classes, E)``; or a table, without embedding, z and the variant ``imagenet``.
     """
 
     @torch.no_grad()
@@ -153,19 +148,13 @@ class TransferGenerator(nn.Module):
     both kinds of classes and nothing else is stored; the published variants, whose spectral vectors move in every step,
     have copies from the start. Mixing weights and residuals begin orthogonal, as published; see :meth:`init_at`.
 
-    Args:
-        source: trained generator; copied.
-        classes, variant: number of new classes, and one of :data:`PROPAGATIONS`.
-
-    Attributes:
-        config: that of ``source`` with the number of new classes.
-        class_names, old_names: of new and of old classes, where they are known.
+    ``source`` is copied; ``config`` is its own with the number of new classes.
     """
 
     def __init__(self, source: Generator, classes: int, variant: str = "additive"):
         super().__init__()
         self.variant, self.config = variant, replace(source.config, classes=classes)
-        self.class_names: list[str] = []
+        self.class_names: list[str] = []  # where they are known, as the old ones are
         self.old_names: list[str] = []
         self.source = freeze(deepcopy(source))
         self.target = _thawed(self.source)

@@ -19,8 +19,7 @@ from .layers import AdaIN, Blur, EqualConv2d, EqualLinear, PixelNorm, instance_n
 __all__ = ["ALAE", "MLPALAE", "PUBLISHED_ALAE", "ALAEConfig", "ALAEGenerator", "Decoder", "LatentScore"]
 __all__ += ["MLPALAEConfig"]
 
-_RATE = 0.1
-"""Learning rate of F and D in shares of the others'."""
+_RATE = 0.1  # learning rate of F and D in shares of the others'
 
 
 @dataclass(frozen=True)
@@ -105,9 +104,8 @@ class Decoder(nn.Module):
         self.slots = config.slots
         self.constant = nn.Parameter(torch.ones(1, config.channels[0], 4, 4))
         self.blocks = nn.ModuleList([DecoderBlock(level, config) for level in range(len(config.channels))])
-        self.to_rgb = nn.ModuleList(
-            [EqualConv2d(width, config.colours, 1, gain=0.03, rate=1.0) for width in config.channels]
-        )
+        to_rgb = [EqualConv2d(width, config.colours, 1, gain=0.03, rate=1.0) for width in config.channels]
+        self.to_rgb = nn.ModuleList(to_rgb)
 
     def noise(self, count: int, generator: torch.Generator | None = None) -> list[Tensor]:
         """Fresh noise, two maps ``(count, 2, H, W)`` a block; drawn on the CPU: a seed means the same everywhere."""

@@ -19,8 +19,7 @@ from ..training.files import load_card
 __all__ = ["OPENERS", "ALAEPictures", "BigGANPictures", "ConditionalGenerator", "HyperPictures", "StylePictures"]
 __all__ += ["checkpoint_place", "open_generator"]
 
-BATCH = 64
-"""Pictures drawn at a time."""
+BATCH = 64  # pictures drawn at a time
 
 
 class ConditionalGenerator:

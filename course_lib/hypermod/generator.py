@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from ..experts.protocol import load_over_source
 from ..gans.layers import EqualConv2d, EqualLinear, four_shifts
-from ..gans.stylegan import StyleGAN, StyleGANConfig, Synthesis
+from ..gans.stylegan import StyleGAN, Synthesis
 from ..paths import CHECKPOINTS
 
 __all__ = ["HYPER_KIND", "ClassNetwork", "FullHead", "HyperGenerator", "LowRankHead", "ModulatedConv", "Modulation"]
@@ -191,7 +191,7 @@ class HyperGenerator(nn.Module):
     """Noise and class to pictures; without a class, the source generator's pictures, pixel for pixel.
 
     Args:
-        source: trained generator. It is kept inside and frozen.
+        source: trained generator, kept inside and frozen; ``config`` is its.
         classes, width: number of target classes, and length of the class vector.
         rank: of the heads; None takes full heads, as published, with ten times the parameters of their layers.
         start: ``source`` sets the heads so that every class begins as the source generator (ours, no data and no
@@ -218,7 +218,7 @@ class HyperGenerator(nn.Module):
         class_styles: bool = False,
     ):
         super().__init__()
-        self.source = source.requires_grad_(False)
+        self.source, self.config = source.requires_grad_(False), source.config
         self.classes = ClassNetwork(classes, width)
         self.convs, self.heads = nn.ModuleList(), nn.ModuleList()
         for layer in _convolutions(source.synthesis):
@@ -228,11 +228,6 @@ class HyperGenerator(nn.Module):
             self.heads.append(head)
         self.own = _without_convolutions(source.synthesis) if finetune else None
         self.style_head = StyleHead(width, len(source.synthesis.blocks), source.config.latent) if class_styles else None
-
-    @property
-    def config(self) -> StyleGANConfig:
-        """Sizes of the source."""
-        return self.source.config
 
     @property
     def synthesis(self) -> Synthesis:

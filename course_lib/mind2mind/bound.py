@@ -106,13 +106,8 @@ class Bound:
 
 @torch.no_grad()
 def measure_bound(target: Tensor, source: Tensor, codes: Tensor, encode: Map, decode: Map) -> Bound:
-    """All terms on samples of equal size.
-
-    Args:
-        target, source: held-out target pictures, and pictures of the source domain, ``(N, …)``.
-        codes: N generated codes, ``(N, D)``.
-        encode, decode: the frozen halves, as functions of whole samples; deterministic.
-    """
+    """All terms on held-out target pictures, pictures of the source domain, ``(N, …)``, and generated codes ``(N, D)``,
+    with the frozen halves as functions of whole samples."""
     target_codes, drawn = encode(target), decode(codes)
     decoded, decoded_source, drawn_codes = decode(target_codes), decode(encode(source)), encode(drawn)
     distance, to_drawn = couple(target, drawn)

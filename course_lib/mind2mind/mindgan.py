@@ -202,11 +202,8 @@ class MindMethod(WassersteinMethod):
 class TransferredGAN:
     """g = g₁ ∘ g₀ and c = c₀ ∘ c₁: the new small networks behind the noise, frozen ones in front of the pictures.
 
-    Args:
-        generator: g₀, trained.
-        expert: (c₁, g₁), frozen: anything with ``encode`` and ``decode`` for codes of that length.
-        critic: c₀, where pictures are to be scored.
-        codes: of the target set; their mean is where truncation pulls to.
+    The expert, (c₁, g₁), is anything with ``encode`` and ``decode`` for codes of that length. ``critic`` is needed to
+    score pictures, ``codes`` of the target set for truncation, which pulls to their mean.
     """
 
     def __init__(self, generator: MindGenerator, expert: TargetExpert, critic: MindCritic | None = None,
