@@ -33,11 +33,10 @@ def grey(images: Tensor) -> Tensor:
     return luminance(images)[:, None].expand_as(images).contiguous()
 
 
-def edges(images: Tensor, full: float = 0.6) -> Tensor:
+def edges(images: Tensor) -> Tensor:
     """Dark lines on white where a picture changes: no colour, no filled area.
 
-    ``full`` is the difference between neighbours at which a line is black; half of it gives grey. A softer step than
-    that stays visible, so shading leaves faint lines.
+    A line is black from a difference of 0.6 between neighbours on; softer steps, as of shading, leave fainter lines.
     """
     channels = images.shape[1]
     across = images.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
@@ -46,15 +45,13 @@ def edges(images: Tensor, full: float = 0.6) -> Tensor:
     gradient = F.conv2d(padded, kernels, groups=channels).unflatten(1, (channels, 2))
     # The strongest channel counts: red on green of equal brightness is an edge too.
     strength = gradient.norm(dim=2).amax(1, keepdim=True)
-    return (1 - 2 * (strength / full).clamp(0, 1)).expand(-1, 3, -1, -1).contiguous()
+    return (1 - 2 * (strength / 0.6).clamp(0, 1)).expand(-1, 3, -1, -1).contiguous()
 
 
-def grey_square(images: Tensor, share: float = 0.5) -> Tensor:
-    """With a grey square in the middle, whose side is a ``share`` in (0, 1): the input of inpainting."""
-    if not 0 < share < 1:
-        raise CourseError(f"the square's side is a share of the picture's, between 0 and 1, not {share}.")
+def grey_square(images: Tensor) -> Tensor:
+    """With a grey square in the middle, half as wide as the picture: the input of inpainting."""
     size = images.shape[-1]
-    low = round(size * (1 - share) / 2)
+    low = round(size / 4)
     covered = images.clone()
     covered[..., low : size - low, low : size - low] = 0.0
     return covered
