@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import math
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -269,7 +269,7 @@ def draw_parts(person: Person, style: str, picture: np.ndarray) -> np.ndarray:
     The avatar is drawn again with the skin's red, the hair's green and the clothes' blue changed. Colours blend channel
     by channel, so how far a channel of a pixel moves is the share of the pixel that this part covers.
 
-    ``picture`` is ``uint8 (S, S, 3)``, what :func:`draw` gives for them.
+    ``picture`` is what :func:`draw` gives for them.
     """
     table, options = STYLES[style], options_of(person, style)
     for channel, names in enumerate((table.skin, table.hair, table.clothes)):
@@ -295,20 +295,19 @@ def people() -> tuple[list[Person], list[int]]:
     combination of attributes that was never trained on.
     """
     order = sorted(combinations(), key=lambda combination: hashlib.sha256("-".join(combination).encode()).digest())
-    seen: dict[str, int] = defaultdict(int)
+    seen: Counter[str] = Counter()
     found, split = [], []
     for combination in order:
         cut = combination[2]
-        part = {3: 1, 8: 2}.get(seen[cut] % 10, 0)
+        numbers = range(10 if cut == "bald" else 3)
+        found += [Person(*combination, seed="-".join((*combination, str(number)))) for number in numbers]
+        split += [{3: 1, 8: 2}.get(seen[cut] % 10, 0)] * len(numbers)
         seen[cut] += 1
-        for number in range(10 if cut == "bald" else 3):
-            found.append(Person(*combination, seed="-".join((*combination, str(number)))))
-            split.append(part)
     return found, split
 
 
 _MOUTH = {"smile": ("smiling", "smiles", "a smile"), "laugh": ("laughing", "laughs", "a laugh")}
-_MOUTH["sad"] = ("sad", "looks sad", "a sad mouth")
+_MOUTH |= {"sad": ("sad", "looks sad", "a sad mouth")}
 
 
 def captions(person: Person) -> list[str]:
@@ -316,9 +315,9 @@ def captions(person: Person) -> list[str]:
     adjective, verb, noun = _MOUTH[person.mouth]
     skin = f"{person.skin} skin"
     hair = {"bald": "no hair", "mohawk": f"a {person.hair} mohawk"}.get(person.cut, f"{person.cut} {person.hair} hair")
-    glasses = "glasses" if person.glasses == "yes" else "no glasses"
-    wearing = "wearing glasses" if person.glasses == "yes" else "without glasses"
-    wears = "wears glasses" if person.glasses == "yes" else "wears no glasses"
+    glasses, wearing, wears = "no glasses", "without glasses", "wears no glasses"
+    if person.glasses == "yes":
+        glasses, wearing, wears = "glasses", "wearing glasses", "wears glasses"
     return [
         f"a {adjective} person with {hair} and {glasses}, {skin}",
         f"{skin}, {hair}, {glasses}, {noun}",
