@@ -8,11 +8,9 @@ import os
 import re
 import unicodedata
 import warnings
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -75,17 +73,13 @@ def _pixels_of_png(content: bytes) -> bytes:
 def _as_rgb(source: Path | io.BytesIO) -> Image.Image:
     with Image.open(source) as image:
         # How the file packs its samples, as Pillow calls it.
-        arguments = image.tile[0].args if image.tile else ""
-        layout = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+        arguments, form, tags = image.tile[0].args if image.tile else "", image.format, getattr(image, "tag_v2", {})
+        layout = str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
         image.load()
         try:
-            upright = ImageOps.exif_transpose(image)
+            image = ImageOps.exif_transpose(image)
         except Exception:  # A damaged tag says nothing; what the parser raises differs with the damage.
-            upright = image
-        return _on_white(upright, str(layout), image.format, getattr(image, "tag_v2", {}))
-
-
-def _on_white(image: Image.Image, layout: str, form: str | None, tags: Mapping[int, Any]) -> Image.Image:
+            image = image.copy()
     key = image.info.get("transparency")
     # The transparent colour stands in the file's own scale, the pixels in that of 8 bits.
     if image.mode == "L" and isinstance(key, int) and layout in ("L;2", "L;4"):

@@ -191,10 +191,7 @@ _LOSS = (
 )
 _NETWORKS = {
     BigAutoencoderConfig: (BigAutoencoder, "256-pixel autoencoder", "decoder.map_to_class_embedding.main.0.weight"),
-    BasicAutoencoderConfig: (
-        *(BasicAutoencoder, "32-pixel autoencoder"),
-        "autoencoder.dense_encode.sub_layers.0.weight",
-    ),
+    BasicAutoencoderConfig: (BasicAutoencoder, "32-pixel autoencoder", "autoencoder.dense_encode.sub_layers.0.weight"),
     GeneratorConfig: (BigGan, "BigGAN generator of Net2Net", "GBlock.0.conv0.module.weight_bar"),
     DequantiserConfig: (Dequantiser, "dequantiser", "mu_layer.main.0.weight"),
     CaptionerConfig: (Captioner, "captioner", "decoder.decode_step.weight_ih"),
