@@ -43,7 +43,8 @@ def explain(error: OSError) -> str:
 def progress_bar(shown: bool = True, **options: Any) -> Any:
     """A tqdm bar that leaves nothing behind, with the ``options`` of ``tqdm``.
 
-    It is shown where somebody watches, in a terminal or a notebook, unless headless runs set ``TQDM_DISABLE``.
+    It is shown where somebody watches, in a terminal or a notebook, unless ``shown`` is False or headless runs have set
+    ``TQDM_DISABLE``.
     """
     from tqdm.auto import tqdm
 
