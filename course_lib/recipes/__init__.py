@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CourseError
-from ..profiles import current
+from ..profiles import current, seed_everything
 
 if TYPE_CHECKING:
     from .recipe import Job
@@ -55,6 +55,7 @@ def train(name: str, profile: str | None = None, **options: Any) -> Any:
     job = Job(current(profile), **options)
     check(name, job)
     module, function, *arguments = ("own", "train_own", name) if job.dataset else RECIPES[name]
+    seed_everything(job.seed)
     try:
         return getattr(import_module(f".{module}", __package__), function)(job, *arguments)
     except TrainingDone:

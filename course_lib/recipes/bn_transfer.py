@@ -12,7 +12,6 @@ from ..evaluation.class_scores import ACCURACY, FRECHET, KERNEL, ClassScores
 from ..evaluation.features import Judge
 from ..experts.protocol import SourceModel
 from ..gan_training import CodeSpace, GANSchedule, load_codes
-from ..profiles import seed_everything
 from ..training.files import Card, load_card, load_weights, save_weights
 from ..training.method import History
 from .recipe import Contender, Job, Look, compare, data_hash, on_held_out, publish, publish_comparison
@@ -109,7 +108,6 @@ def train_bn_transfer_comparison(job: Job) -> Card:
 
 def train_transfer(job: Job) -> Card:
     """The eight new classes from their training pictures, in both stages; shipped is the best stop on val."""
-    seed_everything(job.seed)
     device, job = job.profile.device, replace(job, precision="bf16-mixed")
     source, judge, data = SourceModel.load(SOURCE, device), Judge.load().to(device), kind_classes(NEW_KINDS)
     known = bn.new_class_data(source, data.part("train"), load_codes(SOURCE))

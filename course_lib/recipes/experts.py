@@ -162,7 +162,8 @@ def _train_heads(job: Job, name: str, width: int, projection: int, change: Chang
     people, kinds = _sets()
     heads = {"kind": len(kinds.classes["kind"])} | {key: len(values) for key, values in ATTRIBUTES.items()}
     config = ClassifierConfig(heads, width, projection)
-    seed_everything(job.seed + (1000 if projection else 0))
+    if projection:
+        seed_everything(job.seed + 1000)
     method = ClassifierMethod(people.part("train"), config, kinds.part("train"), change)
     size, steps = 32 if projection else 64, job.profile.pick(quick=60, cpu=2500, gpu=20000)
     history = job.run(name, method, size, steps, last=True, precision="bf16-mixed")
@@ -217,7 +218,6 @@ def train_biased(job: Job, name: str) -> Card:
     data = load_kinds()
     # The label belongs to what a run of this recipe is recognised by: every kind is a style of its own.
     data = data.relabelled(data.labels | {"style": data.labels["kind"]}, data.classes | {"style": data.classes["kind"]})
-    seed_everything(job.seed)
     config = ClassifierConfig({"kind": len(data.classes["kind"])}, width=12)
     method = ClassifierMethod(data.part("train"), config, change=change, mirrored=True)
     history = job.run(name, method, 64, job.profile.pick(quick=60, cpu=1500, gpu=20000), last=True)
@@ -288,7 +288,6 @@ def train_segmenter(job: Job) -> Card:
     """The segmenter of people: five parts on a 32×32 grid, in all six styles."""
     data = load_people()
     labels = torch.cat([label_cells(some, len(PARTS)) for some in people_parts().split(1000)])
-    seed_everything(job.seed)
     rows = {part: data.split == number for number, part in enumerate(("train", "val", "test"))}
     method = SegmenterMethod(data.subset(rows["train"]), labels[rows["train"]], SegmenterConfig(len(PARTS)))
     history = job.run("avatar-segmenter", method, 64, job.profile.pick(quick=60, cpu=700, gpu=10000), last=True)
@@ -445,7 +444,6 @@ def measured(trained: GridAutoencoder, sets: Sequence[ImageSet]) -> GridAutoenco
 
 def train_autoencoder(job: Job) -> Card:
     """The grid autoencoder: people and other kinds at 64 pixels, 8×8 cells of 16 numbers; then its decoder alone."""
-    seed_everything(job.seed)
     people, (_, kinds) = load_people(), _sets()
     method = AutoencoderMethod(people.part("train"), GridAutoencoderConfig(channels=16), kinds.part("train"))
     steps = job.profile.pick(quick=60, cpu=16000, gpu=80000)

@@ -32,7 +32,6 @@ from ..gans.alae import ALAE, ALAEConfig
 from ..gans.biggan import BigGANConfig, Discriminator, Generator, standing_statistics, start_weights
 from ..gans.layers import equalised_groups
 from ..gans.stylegan import StyleGAN, StyleGANConfig, StyleGANCritic
-from ..profiles import seed_everything
 from ..training.files import Card
 from ..training.method import History, Loss
 from .recipe import Job, data_hash, on_held_out, publish
@@ -260,8 +259,7 @@ def _style_path_length(network: StyleGAN, space: LatentSpace, judge: Judge, seed
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
-def _seeded_space(job: Job) -> LatentSpace:
-    seed_everything(job.seed)
+def _space(job: Job) -> LatentSpace:
     return LatentSpace(load_expert("avatar-autoencoder", job.profile.device))
 
 
@@ -289,7 +287,7 @@ def _publish_both(job: Job, card: Card, critic: nn.Module, network: nn.Module, h
 
 def train_stylegan(job: Job) -> Card:
     """StyleGAN on people of three styles; its discriminator is published as ``avatar-stylegan-critic``."""
-    space = _seeded_space(job)
+    space = _space(job)
     config = StyleGANConfig((96,) * 3, (96,) * 3, 64, 4, colours=space.shape[0], doublings=1)
     data, known = people_data(space, config.latent, job.profile.pick(quick=0, cpu=6, gpu=30))
     method = StyleGANMethod(known, config, GANSchedule(), space)
@@ -312,7 +310,7 @@ def train_stylegan(job: Job) -> Card:
 
 def train_alae(job: Job) -> Card:
     """ALAE on the people that StyleGAN learns."""
-    space, device = _seeded_space(job), job.profile.device
+    space, device = _space(job), job.profile.device
     judge = Judge.load().to(device)
     config = ALAEConfig((128, 128), 64, 4, colours=space.shape[0], bounded=False)
     data, known = people_data(space, config.latent, job.profile.pick(quick=0, cpu=6, gpu=30))
@@ -347,7 +345,7 @@ def train_alae(job: Job) -> Card:
 
 def train_biggan(job: Job) -> Card:
     """BigGAN on the old kinds; its discriminator is published as ``avatar-biggan-critic``."""
-    space, device = _seeded_space(job), job.profile.device
+    space, device = _space(job), job.profile.device
     data, channels = old_kinds(load_kinds()), (96,) * 4
     names = data.classes["class"]
     sizes = {"colours": space.shape[0], "doublings": 1, "bounded": False}

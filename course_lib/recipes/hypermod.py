@@ -27,7 +27,6 @@ from ..hypermod.training import (
     draw_classes,
     transfer_data,
 )
-from ..profiles import seed_everything
 from ..training.files import Card
 from .recipe import Contender, Job, Look, compare, data_hash, kept, on_held_out, publish, publish_comparison
 
@@ -154,7 +153,6 @@ def build_variant(
 def train_hypermod(job: Job) -> Card:
     """Hyper-modulation of the people's generator with all training pictures of the six kinds. A weaker penalty and less
     noise than in the comparison let the discriminator see the texture of planets."""
-    seed_everything(job.seed)
     device, names = job.profile.device, list(KINDS_LEARNED)
     source, data = SourceModel.load(SOURCE, device), kind_classes(names)
     known = transfer_data(source.space, data.part("train"), source.generator.config.latent)

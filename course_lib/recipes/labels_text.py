@@ -16,7 +16,6 @@ from ..evaluation.domain_scores import PairedPictures
 from ..evaluation.features import Judge
 from ..experts.conditions import SentenceExpert
 from ..experts.protocol import freeze, load_expert
-from ..profiles import seed_everything
 from ..training.files import Card, load_card, save_weights
 from ..translation import text as sentences
 from ..translation.domains import DomainTranslator, LabelMethod, LinearStart, encode_labelled, label_flow, people_expert
@@ -33,7 +32,6 @@ __all__ = ["score_biggan", "score_text", "train_labels", "train_text_to_biggan",
 
 def train_labels(job: Job) -> Card:
     """The flow between labels of people (style, skin, hair, cut, glasses and mouth), published as ``people-labels``."""
-    seed_everything(job.seed)
     data, device = load_people(), job.profile.device
     target, expert = load_expert("avatar-autoencoder", device), people_expert(data.classes)
     fresh = job.profile.pick(quick=0, cpu=2, gpu=20)
@@ -88,7 +86,6 @@ _TEXT_NOTES = (
 def train_text_to_people(job: Job) -> Card:
     """The reading of sentences, fitted in closed form; the card holds its scores together with ``people-labels``, whose
     conditions are decided readings."""
-    seed_everything(job.seed)
     data, device, started = load_people(), job.profile.device, time.perf_counter()
     memory, draws = SentenceExpert(device=device), torch.Generator().manual_seed(job.seed)
     # Sentences of each combination that name some attributes only, beside the six complete ones.
@@ -163,7 +160,6 @@ def _train_dequantiser(job: Job, target: sentences.GanTarget, digest: str) -> nn
 
 def train_text_to_biggan(job: Job) -> Card:
     """Sentences → noise and class embedding of ``avatar-biggan``; also publishes the ``dequantiser`` that it needs."""
-    seed_everything(job.seed)
     device, generator = job.profile.device, load_card("avatar-biggan")
     digest, kinds = generator.sha256, load_kinds().classes["kind"]
     target = sentences.GanTarget.load("avatar-biggan", device)

@@ -2,6 +2,7 @@
 in it, played on pictures, and what a step of either costs."""
 
 import time
+import timeit
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -85,7 +86,6 @@ TARGETS = {
 
 def train_mindgan(job: Job, name: str) -> Card:
     """A key of :data:`TARGETS`, with a moving average of the generator's weights, which the published code has not."""
-    seed_everything(job.seed)
     target = TARGETS[name]
     expert, data, unseen = target.expert(job.profile.device), target.train(), target.unseen()
     codes, held = encode_set(expert, data), encode_set(expert, unseen)
@@ -302,13 +302,12 @@ def iteration_seconds(
 ) -> float:
     """The shortest of ``repeats`` calls of ``run`` after one that warms up, in seconds of ``clock``; ``precision`` is
     that of autocast on the CPU, None for float32."""
-    times = []
-    for _ in range(repeats + 1):
-        start = clock()
+
+    def once() -> None:
         with nullcontext() if precision is None else torch.autocast("cpu", precision):
             run()
-        times.append(clock() - start)
-    return min(times[1:])
+
+    return min(timeit.repeat(once, timer=clock, repeat=repeats + 1, number=1)[1:])
 
 
 def measure_step(size: int, rounds: int = 3, clock: Callable[[], float] = time.perf_counter) -> dict[str, float]:

@@ -25,7 +25,6 @@ from ..experts.classifier import ClassifierConfig
 from ..experts.conditions import LabelExpert, SentenceExpert
 from ..experts.protocol import SourceExpert, load_expert
 from ..paths import CHECKPOINTS
-from ..profiles import seed_everything
 from ..training.files import Card, load_card
 from ..training.method import History
 from ..translation.domains import DomainTranslator, LabelMethod, encode_labelled, label_flow, reconstruction_psnr
@@ -291,5 +290,4 @@ def check_own(job: Job, name: str) -> None:
 def train_own(job: Job, name: str) -> Card:
     """Trains a key of :data:`OWN_RECIPES`, checked before, on ``job.dataset`` at ``job.size`` pixels."""
     data = own_pictures(job.dataset, job.size, colour=name == "colourisation")
-    seed_everything(job.seed)
     return OWN_RECIPES[name](own_job(job), name, data)
