@@ -85,12 +85,6 @@ class Block(nn.Module):
         self.noise1, self.noise2 = NoiseScale(outputs), NoiseScale(outputs)
         self.adain1, self.adain2 = AdaIN(outputs, config.latent), AdaIN(outputs, config.latent)
 
-    @property
-    def convolutions(self) -> list[EqualConv2d]:
-        """In the order in which a picture passes them; one in the first block, two in the others."""
-        first = getattr(self, "conv1", None)
-        return ([] if first is None else [first["conv"] if self.repeats else first]) + [self.conv2]
-
     def forward(
         self, x: Tensor | None, w: Tensor, noise: Tensor, convolve: Callable[[Tensor], Tensor] | None = None
     ) -> Tensor:
@@ -100,8 +94,9 @@ class Block(nn.Module):
         if x is None:
             x = self.constant.expand(len(w), -1, -1, -1)
         else:
+            conv1 = self.conv1["conv"] if self.repeats else self.conv1
             x = F.interpolate(x, scale_factor=2) if self.repeats else x
-            x = self.blur((convolve or self.convolutions[0])(x))
+            x = self.blur((convolve or conv1)(x))
         x = self.adain1(F.leaky_relu(self.noise1(x, noise), 0.2), w)
         x = (convolve or self.conv2)(x)
         return self.adain2(F.leaky_relu(self.noise2(x, noise), 0.2), w)

@@ -316,7 +316,7 @@ class HyperGenerator(nn.Module):
 
 def _convolutions(synthesis: Synthesis) -> list[EqualConv2d]:
     """The convolutions that are modulated, in the order in which a picture passes them."""
-    return [layer for block in synthesis.blocks for layer in block.convolutions]
+    return [layer for layer in synthesis.blocks.modules() if isinstance(layer, EqualConv2d)]
 
 
 def _without_convolutions(source: Synthesis) -> Synthesis:
