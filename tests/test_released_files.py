@@ -273,6 +273,8 @@ OTHERS = {
     "old network": (torch_bytes(torch.nn.Linear(2, 2), legacy), "a whole network as an object"),
     "arrays": (torch_bytes({"w": np.ones(2)}), "no state dictionary .w"),
     "pickle": (pickle.dumps({"w": 1}, 4), "not read without running it"),
+    "a place for 32 GB": (b"\x80\x02}r\xff\xff\xff\xff.", "damaged"),
+    "32 TB of bytes": (b"\x80\x04\x8e" + (2**45).to_bytes(8, "little") + b"x.", "damaged"),
 }  # fmt: skip
 
 

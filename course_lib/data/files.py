@@ -146,10 +146,8 @@ def check_room(count: int, size: int, name: str) -> None:
 
 @dataclass(frozen=True)
 class FileSet(ImageSet):
-    """A data set whose pictures still lie in files: ``images`` are their paths.
-
-    ``crop`` is the side of the centred square that is cut out before resizing; None takes the shortest side.
-    """
+    """A data set whose pictures still lie in files: ``images`` are their paths, ``crop`` is the side of the centred
+    square that is cut out before resizing (None: the shortest side)."""
 
     images: list[Path]
     crop: int | None = None

@@ -106,9 +106,8 @@ def write_photographs(folder: Path, train: int = 400, test: int = 60) -> Path:
 
     They come with scikit-learn (CC BY 2.0): a temple by danielbuechele and a dahlia by vultilion, 640×427 pixels. Every
     crop is a random square of 96 to 192 pixels, stored at 128. Test pictures come from a strip that no training
-    picture touches. The same files come out every time; what is there already stays.
-
-    ``train`` and ``test`` are crops of each photograph, and the folders in ``folder``, which is returned.
+    picture touches. The same files come out every time; what is there already stays. ``train`` and ``test`` are crops
+    of each photograph, and the folders in ``folder``, which is returned.
     """
     from sklearn.datasets import load_sample_images
 

@@ -1,10 +1,9 @@
 """Weights the four papers released, by their own key names; the files themselves are not part of this course.
 
 ``reading`` reads a file, whatever it is, without running anything in it. ``strict`` finds a network in it by its
-tensors, compares names and shapes, and reports. There is one file a system: ``net2net`` (its experts are
-``net2net_experts``), ``stylegan`` (with Hyper-Modulation's names), ``biggan`` (with
-cGANTransfer's) and ``alae`` (with MindGAN's). Each loader raises a ``CourseError`` where a file cannot be read, or its
-names and shapes are not exactly those of the network.
+tensors, compares names and shapes, and reports. There is one file a system: ``net2net`` (its experts in
+``net2net_experts``), ``stylegan`` (with Hyper-Modulation), ``biggan`` (with cGANTransfer) and ``alae`` (with MindGAN).
+Each loader raises a ``CourseError`` where a file cannot be read, or does not hold exactly what the network has.
 """
 
 import lazy_loader

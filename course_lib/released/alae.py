@@ -1,8 +1,8 @@
 """ALAE's and MindGAN's released files: what their tensors are called, and reading them into our networks.
 
-ALAE's encoder is called ``discriminator`` (E is the trunk of the critic D ∘ E), F ``mapping_fl``
-and D ``mapping_tl``; ``_s`` is the moving average, and the mean style, ``dlatent_avg``, has none. Weights have their
-true size, so they go into our implicit form as they are. A MindGAN is a chain of linear layers.
+ALAE's encoder is called ``discriminator`` (E is the trunk of the critic D ∘ E), F ``mapping_fl`` and D ``mapping_tl``;
+``_s`` is the moving average, and the mean style, ``dlatent_avg``, has none. Weights have their true size, so they go
+into our implicit form as they are. A MindGAN is a chain of linear layers.
 """
 
 from dataclasses import replace
@@ -189,11 +189,8 @@ def load_alae(path: str | Path, config: ALAEConfig | str | None = None, averaged
 
 
 def load_released_mindgan(path: str | Path) -> tuple[MindGenerator, MindCritic]:
-    """Generator and critic of a MindGAN's file (``Generator``, ``Critic``), frozen.
-
-    The codes are those of one ALAE file, ``model_submitted`` at 1024 pixels; another one decodes them to something
-    else.
-    """
+    """Generator and critic of a MindGAN's file, frozen. The codes are those of one ALAE file, ``model_submitted`` at
+    1024 pixels; another one decodes them to something else."""
     contents = read_file(path)
     generator, critic = _GENERATOR.load(contents, None, MindGenerator), _CRITIC.load(contents, None, MindCritic)
     generator.config = critic.config = replace(generator.config, critic=critic.config.critic)

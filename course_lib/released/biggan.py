@@ -154,9 +154,7 @@ KINDS = (_GENERATOR, _DISCRIMINATOR, _NEW_GENERATOR, _NEW_DISCRIMINATOR)
 
 def load_biggan(path: str | Path, config: BigGANConfig | str | None = None) -> Generator:
     """A generator of BigGAN-PyTorch, in evaluation mode: ``G_ema.pth`` (its average, the better one) or ``G.pth``.
-
-    ``config`` is what it must fit, "ImageNet" or "CIFAR"; None reads the sizes off it.
-    """
+    ``config`` is what it must fit, "ImageNet" or "CIFAR"; None reads the sizes off it."""
     return _GENERATOR.load(path, config, Generator)
 
 
