@@ -30,7 +30,7 @@ from ..training.method import Loss, Method
 from .generator import HyperGenerator, Modulation
 
 __all__ = ["AlignmentLoss", "ConditionalDiscriminator", "HyperModulationMethod", "SelfAlignmentMethod"]
-__all__ += ["barlow_twins", "draw_classes", "picture_distance", "transfer_data", "two_views"]
+__all__ += ["barlow_twins", "draw_classes", "picture_distance", "random_view", "transfer_data"]
 
 
 # --- self-alignment ---------------------------------------------------------------------------------------------------
@@ -141,14 +141,10 @@ def barlow_twins(first: Tensor, second: Tensor, redundancy: float = 0.005) -> Te
     return (1 - own).square().sum() + redundancy * (correlation.square().sum() - own.square().sum())
 
 
-def two_views(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Two random views of every picture or latent ``(B, C, S, S)``: another crop each, other contrast, a little noise,
-    drawn with a CPU generator. The published ones also change hue and blur, which means nothing to latents."""
-    return _view(x, generator), _view(x, generator)
-
-
-def _view(x: Tensor, generator: torch.Generator) -> Tensor:
-    """A box of 8 to 100 % of the area, 3:4 to 4:3, as published, enlarged to the full size; contrast 0.6 to 1.4."""
+def random_view(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Another view of every picture or latent ``(B, C, S, S)``, drawn with a CPU generator: a box of 8 to 100 % of the
+    area, 3:4 to 4:3, as published, enlarged to the full size, contrast 0.6 to 1.4, a little noise. The published views
+    also change hue and blur, which means nothing to latents."""
     count = len(x)
     area = torch.empty(count).uniform_(0.08, 1.0, generator=generator)
     ratio = torch.empty(count).uniform_(-1, 1, generator=generator).mul(torch.tensor(4 / 3).log()).exp()
@@ -213,7 +209,7 @@ class HyperModulationMethod(LogisticMethod):
         loss = logistic_loss(partial(network, labels=labels), real, fake, penalty)
         if self.contrastive:
             for name, x in (("real", real), ("drawn", fake)):
-                first, second = (network(view) for view in two_views(x.detach(), self.draws))
+                first, second = (network(random_view(x.detach(), self.draws)) for _ in range(2))
                 term = self.contrastive * barlow_twins(first, second)
                 loss.value, loss.scalars[f"contrastive {name}"] = loss.value + term, term.detach()
         return loss
