@@ -141,10 +141,7 @@ class Shuffle(nn.Module):
 
 
 class FullyConnectedNet(nn.Module):
-    """``depth + 2`` linear layers with LeakyReLU 0.01 between them, and BatchNorm before that if asked for.
-
-    Source: Net2Net, supplement, table 4a; CompVis/net2net, ``BasicFullyConnectedNet``.
-    """
+    """``depth + 2`` linear layers, LeakyReLU 0.01 and perhaps BatchNorm between (Net2Net, supplement, table 4a)."""
 
     def __init__(self, in_dim: int, hidden_dim: int, depth: int, out_dim: int, batch_norm: bool = False) -> None:
         super().__init__()

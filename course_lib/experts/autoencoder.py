@@ -197,9 +197,8 @@ class GridExpert:
 
 
 # --- its latents as what a GAN draws ----------------------------------------
-# Ours, for GANs in a latent space as Mind2Mind trains them (Frégier and Gouray 2020): the numbers of a cell move its
-# patch by very different amounts. A discriminator that sees all of them alike spends its attention on what nobody can
-# see. So each channel is scaled by what one unit of it does to the pixels.
+# Ours, for GANs in a latent space: a discriminator that sees all numbers of a cell alike spends its attention on what
+# nobody can see, so each channel is scaled by what one unit of it does to the pixels.
 
 NOISE = 0.1
 """Standard deviation of the noise that real and drawn latents get before a discriminator sees them, in this space: what
@@ -208,11 +207,7 @@ a decoder does not show must not be told apart."""
 
 @torch.no_grad()
 def measure_latents(autoencoder: GridAutoencoder, images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Centre and scale of each channel of a frozen autoencoder, from a few hundred images ``(N, 3, S, S)`` in [−1, 1].
-
-    Scales are inverse to what one unit does to the pixels; divided by them, the latents have variance 1 over all
-    channels.
-    """
+    """Centre and scale of each channel of a frozen autoencoder, from a few hundred images; latents get variance 1."""
     device, config = next(autoencoder.parameters()).device, autoencoder.config
     latent = torch.cat([autoencoder.encode(part.to(device)) for part in images.split(100)])
     grid = latent.view(-1, *config.shape)

@@ -158,9 +158,6 @@ def open_variety(pictures: Tensor, named: Named, judge: Judge) -> dict[str, tupl
 def nearest_caption_pictures(
     asked: Sequence[str], sentences: SourceExpert, bank: ImageSet, rows: Tensor, captions: Sequence[str]
 ) -> Tensor:
-    """The baseline that draws nothing, ``(Q, 3, S, S)``: training pictures whose captions are most like Q sentences.
-
-    ``rows int64 (C,)``: a picture of the bank for each of the C training captions.
-    """
+    """The baseline that draws nothing, ``(Q, 3, S, S)``: the ``rows (C,)`` whose captions are most like Q sentences."""
     found = nearest(sentences.encode(list(asked)), sentences.encode(list(captions)))[:, 0]
     return bank.batch(rows[found.cpu()])

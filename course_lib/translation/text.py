@@ -36,8 +36,7 @@ NEW_WORDINGS = (3, 6)
 """Of :func:`course_lib.data.people.captions`; with the last wording of :func:`partial_caption` kept for tests."""
 
 NAMED = 0.5
-"""Least belief in a value that counts as named. On new wordings about the combinations of the val part, 98 % of the
-named values had 0.55 or more, and 98 % of the open attributes 0.41 or less."""
+"""Least belief in a value that counts as named; named values have 0.55 or more, open attributes 0.41 or less."""
 
 
 class CaptionSource:

@@ -20,9 +20,8 @@ __all__ = ["LATENT_NOISE", "FlowMethod", "GridRegressor", "Pairs", "RegressorMet
 __all__ += ["held_out_nats"]
 
 LATENT_NOISE = 0.2
-"""Standard deviation of the noise on the latents that flows of the course are trained on; their own is 1 to 2. The
-decoder hardly shows it (34 dB with it, 37 without). Without it a flow spends itself on the finest digits, and a probe
-read 42 % of the skins from v after 4,800 steps."""
+"""Standard deviation of the noise on the latents that flows are trained on; their own is 1 to 2. The decoder hardly
+shows it (34 dB with it, 37 without); without it a flow spends itself on the finest digits."""
 
 
 @dataclass(frozen=True)
