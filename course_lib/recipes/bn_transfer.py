@@ -84,7 +84,7 @@ def comparison_lines(
 
 def train_bn_transfer_comparison(job: Job) -> Card:
     """Propagation beside other ways to learn the same classes, with equally many steps."""
-    device, job = job.profile.device, replace(job, precision="bf16-mixed")
+    device, job = job.profile.device, replace(job, precision=job.precision or "bf16-mixed")
     source, data = SourceModel.load(SOURCE, device), kind_classes(NEW_KINDS)
     held = ClassScores(data.subset(data.split > 0), Judge.load().to(device))
     seeds = job.profile.pick(quick=1, cpu=3, gpu=5)
@@ -108,7 +108,7 @@ def train_bn_transfer_comparison(job: Job) -> Card:
 
 def train_transfer(job: Job) -> Card:
     """The eight new classes from their training pictures, in both stages; shipped is the best stop on val."""
-    device, job = job.profile.device, replace(job, precision="bf16-mixed")
+    device, job = job.profile.device, replace(job, precision=job.precision or "bf16-mixed")
     source, judge, data = SourceModel.load(SOURCE, device), Judge.load().to(device), kind_classes(NEW_KINDS)
     known = bn.new_class_data(source, data.part("train"), load_codes(SOURCE))
     steps = job.steps or job.profile.pick(quick=4, cpu=4000, gpu=30000)

@@ -158,9 +158,8 @@ def train_hypermod(job: Job) -> Card:
     known = transfer_data(source.space, data.part("train"), source.generator.config.latent)
     variant = VARIANTS[OURS]
     method = build_variant(OURS, known, source, SHIPPED, job.seed, WIDTH, r1=1.0, noise=0.05)
-    job = replace(job, precision="bf16-mixed")
     steps = job.profile.pick(quick=20, cpu=12000, gpu=60000)
-    history = job.run("avatar-hypermod", method, 32, steps, preview_every=2000)
+    history = job.run("avatar-hypermod", method, 32, steps, last=True, precision="bf16-mixed", preview_every=2000)
     network = history.averaged["generator"].eval()
 
     def score(part: str) -> dict[str, float]:
@@ -182,7 +181,7 @@ def train_hypermod(job: Job) -> Card:
 
 def train_hypermod_comparison(job: Job) -> Card:
     """Every variant at 50 pictures a class, and some at 10 and 200, over three seeds; the seed chooses pictures too."""
-    job = replace(job, precision="bf16-mixed")
+    job = replace(job, precision=job.precision or "bf16-mixed")
     device, names = job.profile.device, list(KINDS_LEARNED)
     source, data = SourceModel.load(SOURCE, device), kind_classes(names)
     scores = ClassScores(data.subset(data.split > 0), Judge.load().to(device))

@@ -92,7 +92,7 @@ def train_mindgan(job: Job, name: str) -> Card:
     recipe = {"batch_size": target.batch_size, "average": 0.99, "rate": 1e-3, "directions": target.directions}
     method = MindMethod(codes, target.sizes, held, recipe["rate"], average=recipe["average"])
     steps = job.profile.pick(quick=20, cpu=target.steps, gpu=4 * target.steps)
-    history = job.run(name, method, target.batch_size, steps, checkpoint_every=0)
+    history = job.run(name, method, target.batch_size, steps, last=True, checkpoint_every=0)
     gan = mindgan.TransferredGAN(history.averaged["generator"], expert, method.modules["critic"], codes)
     found = mindgan.score_transfer(gan, codes, unseen, judge_features(), job.seed)
     seen = Judge.load().predict(gan.sample(len(unseen), job.seed), "kind")

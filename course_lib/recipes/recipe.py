@@ -40,7 +40,7 @@ class Job:
     seconds: float | None = None  # this or steps replace the profile's number of steps
     steps: int | None = None
     seed: int = 0  # of initialisation, data order and noise
-    precision: str = "32-true"  # as Fabric names it
+    precision: str | None = None  # as Fabric names it; by default that of the recipe
     accumulate: int = 1  # micro-batches a step; the batch becomes as many times larger, the memory stays
     force: bool = False  # publish even if the checkpoint it replaces scores better
     dataset: str = ""  # another set to train on, see :mod:`course_lib.recipes.own`; the recipe's own by default
@@ -54,14 +54,22 @@ class Job:
         return time.process_time if alone else time.perf_counter
 
     def run(
-        self, name: str, method: Method, batch_size: int, steps: int, last: bool = False, **options: Any
+        self,
+        name: str,
+        method: Method,
+        batch_size: int,
+        steps: int,
+        last: bool = False,
+        precision: str = "32-true",
+        **options: Any,
     ) -> History:
         """Trains ``method`` in this job's working folder, resuming where an earlier run stopped.
 
+        ``precision`` is the recipe's, which that of the job replaces.
         After the ``last`` training of a recipe all processes but the first end with :class:`TrainingDone`.
         """
         shared = {"folder": self.work / name, "resume": True, "seed": self.seed, "accelerator": self.profile.device}
-        shared |= {"precision": self.precision, "accumulate": self.accumulate}
+        shared |= {"precision": self.precision or precision, "accumulate": self.accumulate}
         shared |= {"log_every": 100, "checkpoint_every": 500, "preview_every": 500}
         budget = Budget(self.steps or (None if self.seconds else steps), self.seconds)
         history = train(method, budget, batch_size, **shared | options)
@@ -150,7 +158,7 @@ class Contender:
     seeds: int = 3  # repetitions
     stops: tuple[int, ...] = ()  # steps at which it is scored, rising; those of the comparison by default
     settings: dict[str, Any] = field(default_factory=dict)  # what the card says about it
-    precision: str | None = None  # the job's by default
+    precision: str = "32-true"  # that of the job replaces it
 
 
 def compare(job: Job, name: str, contenders: Sequence[Contender], stops: Sequence[int] = (), shown: int = 0) -> Results:
@@ -186,8 +194,9 @@ def _repeat(job: Job, path: Path, one: Contender, seed: int, stops: Sequence[int
         if stop:
             before = job.clock()
             options = {"checkpoint_every": 0, "preview_every": 0, "progress": False}
-            run = replace(job, seed=seed, steps=stop, seconds=None, precision=one.precision or job.precision)
-            history = run.run(str(path.parent.relative_to(job.work)), method, one.batch_size, stop, **options)
+            run = replace(job, seed=seed, steps=stop, seconds=None)
+            folder = str(path.parent.relative_to(job.work))
+            history = run.run(folder, method, one.batch_size, stop, precision=one.precision, **options)
             seconds += job.clock() - before
             network = history.averaged.get(drawing, network)
         training = network.training
@@ -246,4 +255,6 @@ def publish_comparison(
     card.recipe |= {"repetitions": {name: len(repeated) for name, repeated in results.items()}}
     seconds = sum(one["seconds"][-1] for repeated in results.values() for one in repeated)
     steps = max((repeated[0]["steps"][-1] for repeated in results.values()), default=0)
+    if primary not in card.metrics:
+        raise CourseError(f"{card.name} was cut short before {primary!r} was measured: start it again to go on.")
     return publish(job, card, samples, History(steps, seconds, curve), primary)

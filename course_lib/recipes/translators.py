@@ -182,7 +182,7 @@ def train_translator(job: Job, name: str, mlp: bool = False, last: bool = True) 
         network, kind, name = GridRegressor(config, spec.width), "grid regressor", f"{name}-mlp"
         network.fit_shift(pairs.mean.cpu(), pairs.condition.cpu(), spec.ridge)
         recipe |= {"rate": 1e-3, "width": network.width}
-        steps, points, precision, trained = spec.baseline_steps, 20, job.precision, RegressorMethod
+        steps, points, precision, trained = spec.baseline_steps, 20, "32-true", RegressorMethod
     else:
         network = choice_flow(pairs, target, job.seed, spec.ridge, **spec.sizes)
         kind = "choice" if spec.pooled else "grid flow"
