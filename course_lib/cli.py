@@ -171,7 +171,9 @@ def generate(
     spherical: Annotated[
         bool | None, typer.Option("--spherical/--straight", help="The way: by default z on an arc, classes straight.")
     ] = None,
-    fresh_noise: Annotated[bool, typer.Option("--fresh-noise", help="New noise maps for every picture of a walk.")] = False,
+    fresh_noise: Annotated[
+        bool, typer.Option("--fresh-noise", help="New noise maps for every picture of a walk.")
+    ] = False,
     zoom: Annotated[float, typer.Option(min=0.2, max=10, help="1 draws a picture 0.75 inch wide.")] = 1.0,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
 ) -> None:

@@ -43,6 +43,7 @@ def launch(accelerator: str, precision: str) -> "Fabric":
         raise CourseError(f"precision {precision} needs a GPU: use bf16-mixed or 32-true here.")
     # Imported late: it takes longer than everything else in the package, and only training needs it.
     from lightning.fabric import Fabric
+    from lightning.fabric.strategies import DDPStrategy
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     # It announces the precision at every start, on the error stream, where notebooks would keep it.
@@ -50,7 +51,8 @@ def launch(accelerator: str, precision: str) -> "Fabric":
         logging.getLogger(logger).setLevel(logging.WARNING)
     devices = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     nodes = max(1, int(os.environ.get("WORLD_SIZE", "1")) // devices) if "LOCAL_WORLD_SIZE" in os.environ else 1
-    strategy = "ddp" if devices * nodes > 1 else "auto"
+    # Without broadcasts: they write into buffers that an earlier pass of the same step still needs for its gradient.
+    strategy = DDPStrategy(broadcast_buffers=False) if devices * nodes > 1 else "auto"
     try:
         options = {"accelerator": accelerator, "strategy": strategy, "precision": precision}
         fabric = Fabric(devices=devices, num_nodes=nodes, **options)
