@@ -4,6 +4,7 @@ import struct
 import zlib
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from hypothesis import given, settings
@@ -213,7 +214,9 @@ def test_content_decides_and_not_the_name(tmp_path):
 
 LOSSLESS = {"L": ("png", "tif", "bmp", "pgm", "gif", "webp"), "RGB": ("png", "tif", "bmp", "ppm", "tga", "webp", "jp2")}
 LOSSLESS |= {"LA": ("png", "tif", "tga"), "RGBA": ("png", "tif", "tga", "webp", "ico"), "1": ("png", "tif", "pbm")}
-LOSSLESS |= {"I;16": ("png", "tif", "pgm"), "P": ("png", "gif", "bmp", "tif"), "CMYK": ("tif",), "YCbCr": ("tif",)}
+LOSSLESS |= {"I;16": ("png", "tif", "pgm"), "P": ("png", "gif", "bmp", "tif"), "CMYK": ("tif",)}
+if int(PIL.__version__.split(".")[0]) >= 13:  # older ones cannot read the TIFF files that they write
+    LOSSLESS["YCbCr"] = ("tif",)
 
 
 @settings(max_examples=60, deadline=None)
