@@ -29,9 +29,13 @@ Labels = Mapping[str, Tensor]
 
 
 def people_expert(classes: Mapping[str, Sequence[str]]) -> LabelExpert:
-    """Style, skin, hair, cut, glasses, mouth, crossed with the style, because each style draws them in other places."""
+    """Style, skin, hair, cut, glasses, mouth; products with the style, because each style draws them in other places.
+
+    Cut and hair colour also meet each other, glasses and mouth the skin that they lie on.
+    """
     names = ("style", "skin", "hair", "cut", "glasses", "mouth")
     crossed = [("style", name) for name in names[1:]] + [("style", "cut", "hair")]
+    crossed += [("style", "skin", "glasses"), ("style", "skin", "mouth")]
     return LabelExpert({name: len(classes[name]) for name in names}, crossed)
 
 
