@@ -40,8 +40,8 @@ def train_labels(job: Job) -> Card:
     held = encode_labelled(data.part("val"), target, expert, LATENT_NOISE)
     held = replace(held, condition=expert.cross(held.condition))
     flow = label_flow(pairs, target, expert, job.seed, hidden_dim=64, blocks=8, embedding_dim=16)
-    # The linear start stays. Trained on, it hands the labels over to the blocks, which carry them in v as well: the shift
-    # of glasses had shrunk to a third after 35,000 steps, and one exchange of that label in five was not seen.
+    # The linear start stays. Trained on, it hands the labels over to the blocks, which carry them in v as well: the
+    # shift of glasses had shrunk to a third after 35,000 steps, and one exchange of that label in five was not seen.
     flow.shift.requires_grad_(False)
     recipe = {"batch_size": 64, "pairs": len(pairs), "rate": 2e-3, "weight_decay": 0.02, "noise": LATENT_NOISE}
     steps = job.profile.pick(quick=60, cpu=16000, gpu=80000)
