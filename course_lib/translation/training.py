@@ -1,6 +1,7 @@
 """Training of a translator's flow, and of the regressor it is compared with, on pairs that were encoded once."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,7 +74,7 @@ def encode_pairs(
     return Pairs.join(parts)
 
 
-class _PairMethod(Method):
+class _PairMethod(Method, ABC):
     """Draws pairs; the latent is a sample of the target's posterior. Subclasses define ``name`` and ``loss``.
 
     Args:
@@ -110,9 +111,9 @@ class _PairMethod(Method):
         index = index.to(self.device)
         return self.pairs.draw(index, generator), self.pairs.condition[index].float()
 
+    @abstractmethod
     def loss(self, network: nn.Module, latent: Tensor, condition: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """What is minimised, and further numbers to log."""
-        raise NotImplementedError
 
     def losses(self, batch: Any, generator: torch.Generator, step: int) -> Iterator[Loss]:
         value, scalars = self.loss(self.modules[self.name], *batch)
