@@ -103,6 +103,23 @@ def test_training_leaves_labels_open_and_logs_the_likelihood(autoencoder):
     assert alone.expert.condition_shape == (3,)
 
 
+def test_training_keeps_the_linear_start_and_ends_with_a_residual_shift(autoencoder):
+    expert = LabelExpert({"domain": 2})
+    domain, g = torch.arange(200) % 2, torch.Generator().manual_seed(0)
+    latent = torch.randn(200, autoencoder.latent_dim, generator=g) + domain[:, None]
+    pairs = Pairs(expert.join({"domain": domain}), latent, torch.full_like(latent, 0.2))
+    start = label_flow(pairs, autoencoder, expert, **SMALL)
+    translator, _ = fit_domains(pairs, {"domain": ["a", "b"]}, autoencoder, 3, sizes=SMALL, **QUIET)
+    flow = translator.flow
+    assert torch.equal(flow.shift.linear.weight, start.shift.linear.weight) and flow.residual_shift is not None
+    # A flow whose start is forgotten leaves the domain in v; the last fit alone finds it.
+    with torch.no_grad():
+        flow.shift.linear.weight.zero_()
+    LabelMethod(pairs, flow, expert).fit_residual_shift(flow)
+    v = flow.encode(pairs.mean, pairs.condition)
+    assert (v[domain == 0].mean(0) - v[domain == 1].mean(0)).norm() < 0.3 < latent.shape[1] ** 0.5
+
+
 def test_edits_exchange_labels_and_keep_the_rest(autoencoder):
     expert = expert_of_both()
     pairs, _, _ = toy_pairs(expert, autoencoder.latent_dim)

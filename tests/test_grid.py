@@ -60,6 +60,25 @@ def test_log_prob_is_a_density_of_the_residual():
     torch.testing.assert_close(flow.log_prob(z, c), normal.log_prob(v).sum(1) + log_det)
 
 
+@pytest.mark.parametrize("of", ["labels", "maps"])
+def test_the_residual_shift_removes_what_is_linear_and_changes_nothing_else(of):
+    flow, z, c = trained_flow() if of == "labels" else flow_of_maps(2, side=2)
+    before, log_det = flow(z, c)
+    pairs = [(z[:15], c[:15]), (z[15:], c[15:])]
+    flow.fit_residual_shift(pairs, ridge=1e-9)
+    v, same = flow(z, c)
+    x = (c - c.mean(0)).flatten(1)
+    linear = [(x.T @ (one - one.mean(0))).abs().max() / len(x) for one in (before, v)]
+    assert linear[1] < 1e-6 < 1e-2 < linear[0] and v.mean(0).abs().max() < 1e-6
+    assert torch.equal(log_det, same)
+    torch.testing.assert_close(flow.inverse(v, c), z)
+    again = GridFlow(GridFlowConfig.from_dict(flow.config.to_dict())).double()
+    again.load_state_dict(flow.state_dict())
+    assert torch.equal(again.eval().encode(z, c), v)
+    flow.fit_residual_shift(pairs, ridge=1e-9)
+    torch.testing.assert_close(flow.encode(z, c), v, msg="a second fit replaces the first")
+
+
 def flow_of_maps(places=4, channels=2, side=4, blocks=3, seed=0):
     """As ``trained_flow``, told by maps."""
     g = torch.Generator().manual_seed(seed)

@@ -76,7 +76,7 @@ def probe(answer: Callable[[Tensor, Tensor, Tensor, float], Tensor]) -> str:
     require((answer(x, labels, x[labels == 1][:20], 0.1) == 1).double().mean() > 0.9, message, hint)
     many, scale = _normal(300, 12), x.std(0) + 1e-6
     # A penalty on the diagonal of the sum of squares, which is N − 1 in each standardised column.
-    weight, offset = ridge_regression(x / scale, F.one_hot(labels), 0.1 * 400 / 399)
+    weight, offset = ridge_regression([(x / scale, F.one_hot(labels))], 0.1 * 400 / 399)
     message = "the classes differ from those of ridge regression"
     hint = "the penalty is ridge times the number of rows, on the diagonal; centre the one-hot labels as well"
     require(torch.equal(answer(x, labels, many, 0.1), (many / scale @ weight.T + offset).argmax(1)), message, hint)
@@ -242,7 +242,7 @@ def reading(answer: Callable[[Tensor, Tensor, float], Callable[[Tensor], Tensor]
     new = _normal(9, 7) + 3
     for ridge in (0.01, 0.5):
         read = answer(embeddings, wanted, ridge)
-        found, (weight, offset) = read(new), ridge_regression(embeddings, wanted, ridge)
+        found, (weight, offset) = read(new), ridge_regression([(embeddings, wanted)], ridge)
         require_shape(found, (9, 3))
         message = "at the mean embedding the reading is not the mean of the targets"
         hint = "centre both, and add the mean of the targets at the end"

@@ -7,8 +7,8 @@ thousand pictures are enough for hundreds of coordinates, and a change stays whe
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, replace
 from typing import Any, Literal, Self
 
 import torch
@@ -28,6 +28,7 @@ from course_lib.cinn.layers import (
     LocalShift,
     Shuffle,
     TaperedEmbedder,
+    ridge_regression,
 )
 from course_lib.errors import CourseError
 
@@ -124,6 +125,7 @@ class GridFlowConfig(_Config):
     embedding_dim: int = 8  # channels that carry the embedded condition
     position_dim: int = 4  # learned channels that tell a cell where it is
     seed: int = 0  # of the permutations
+    residual_shift: bool = False  # at the end subtract a linear function of the condition, see ``fit_residual_shift``
 
     def __post_init__(self) -> None:
         least, shape = min(self.hidden_dim, self.blocks, self.embedding_dim, self.position_dim), self.condition_shape
@@ -191,11 +193,12 @@ class _Flow(nn.Module):
         for block, context in zip(self.blocks, self._contexts(condition), strict=True):
             x, part = block(x, context)
             log_det = log_det + part
-        return x, log_det
+        return x if self.residual_shift is None else self.residual_shift(x, condition), log_det
 
     def inverse(self, v: Tensor, condition: Tensor) -> Tensor:
         """Residual to data, both ``(B, D)``; differentiable. Refused in training mode before a batch was seen."""
-        condition, x = self._checked(v, condition), v
+        condition = self._checked(v, condition)
+        x = v if self.residual_shift is None else self.residual_shift.inverse(v, condition)
         for block, context in zip(reversed(self.blocks), reversed(self._contexts(condition)), strict=True):
             x = block.inverse(x, context)
         return x if self.shift is None else self.shift.inverse(x, condition)
@@ -301,6 +304,7 @@ class ConditionalFlow(_Flow):
         permutations = torch.Generator().manual_seed(config.seed)
         self.blocks = nn.ModuleList(_FlowBlock(config, permutations) for _ in range(config.blocks))
         self.shift = ConditionShift(math.prod(config.condition_shape), config.dim) if config.condition_shift else None
+        self.residual_shift = None
         if generator is not None:
             self._draw_parameters(generator)
 
@@ -411,6 +415,7 @@ class GridFlow(_Flow):
         )
         # Fine and coarse blocks by turns.
         self.blocks = nn.ModuleList(_GridBlock(config, 1 + k % 2, permutations) for k in range(config.blocks))
+        self.residual_shift = ConditionShift(math.prod(shape), config.dim) if config.residual_shift else None
         with torch.no_grad():
             for place in self.places:
                 place.copy_(0.1 * torch.randn(place.shape, generator=generator))
@@ -422,6 +427,18 @@ class GridFlow(_Flow):
     @property
     def embedder(self) -> nn.Module:
         return self.label
+
+    @torch.no_grad()
+    def fit_residual_shift(self, pairs: Iterable[tuple[Tensor, Tensor]], ridge: float = 1e-3) -> None:
+        """After training: subtract from ``v`` what a linear map of the condition still predicts of it.
+
+        Training leaves a small part of the label in ``v``, too small for the gradient to matter beside its noise: the
+        least-squares fit on all ``pairs``, batches of latents and conditions, removes it. The log-determinant stays.
+        """
+        shift, self.residual_shift = ConditionShift(math.prod(self.config.condition_shape), self.config.dim), None
+        shift.set(*ridge_regression(((c.flatten(1), self.encode(z, c)) for z, c in pairs), ridge))
+        self.residual_shift = shift.to(self._like)
+        self.config = replace(self.config, residual_shift=True)
 
     def _contexts(self, condition: Tensor) -> Sequence[Tensor]:
         if condition.dim() == 4:

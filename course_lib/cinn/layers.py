@@ -4,7 +4,7 @@ That subtracts what a linear function of the condition predicts of the latent, b
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 
 import torch
@@ -288,11 +288,21 @@ class GridEmbedder(nn.Module):
 # --- the linear head start ------------------------------------------------------------------------------------------
 
 
-def ridge_regression(x: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    """Weight ``(D, K)``, bias ``(D,)`` of ``x (N, K)`` → ``y (N, D)``; ``ridge`` is relative to the variance of x."""
-    x, y = x.double(), y.double()
-    x_mean, y_mean = x.mean(0), y.mean(0)
-    weight = _solve((x - x_mean).T @ (x - x_mean) / len(x), (x - x_mean).T @ (y - y_mean) / len(x), ridge)
+def ridge_regression(pairs: Iterable[tuple[Tensor, Tensor]], ridge: float) -> tuple[Tensor, Tensor]:
+    """Weight ``(D, K)``, bias ``(D,)`` of x → y from batches of pairs of ``x (N, K)`` and ``y (N, D)``.
+
+    ``ridge`` is relative to the variance of x. Only sums are kept, so that the batches may be many.
+    """
+    count, shift, total = 0, None, 0.0
+    for x, y in pairs:
+        both, width = torch.cat([x, y], 1).double(), x.shape[1]
+        shift = both.mean(0) if shift is None else shift  # sums of squares lose digits far from the mean
+        both = torch.cat([both - shift, both.new_ones(len(both), 1)], 1)
+        count, total = count + len(both), total + both.T @ both
+    mean = total[-1, :-1] / count
+    covariance = total[:-1, :-1] / count - mean[:, None] * mean
+    weight = _solve(covariance[:width, :width].clone(), covariance[:width, width:], ridge)
+    x_mean, y_mean = (mean + shift).tensor_split([width])
     return weight, y_mean - weight @ x_mean
 
 
@@ -327,7 +337,11 @@ class ConditionShift(_Shift):
         condition = condition.flatten(1)
         if len(condition) <= condition.shape[1]:
             raise CourseError(f"{len(condition)} pairs cannot fix a map from {condition.shape[1]} numbers: give more.")
-        weight, bias = ridge_regression(condition, latent, ridge)
+        self.set(*ridge_regression([(condition, latent)], ridge))
+
+    @torch.no_grad()
+    def set(self, weight: Tensor, bias: Tensor) -> None:
+        """Weight ``(D, K)`` and bias ``(D,)`` as :func:`ridge_regression` returns them."""
         self.linear.weight.copy_(weight)
         self.linear.bias.copy_(bias)
 

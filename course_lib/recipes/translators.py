@@ -58,6 +58,7 @@ class TranslatorSpec:
     width: int = 64  # of the regressor
     steps: Amounts = (60, 5000, 40000)
     baseline_steps: Amounts = (60, 4000, 20000)
+    rate: float = 2e-3  # of the flow
     weight_decay: float = 0.05
     ridge: float = 0.01  # of the linear start
     fresh: Amounts = (0, 0, 0)  # new people of every combination to train on, besides the training part
@@ -93,6 +94,8 @@ def _score_crossings(data: ExperimentData, translator: Translator) -> dict[str, 
 
 def _superresolution(size: int, steps: Amounts, **sizes: int) -> TranslatorSpec:
     options = {"pooled": False, "width": 96, "baseline_steps": (60, 4000, 30000), "weight_decay": 0.02, "ridge": 1e-3}
+    # Five times the rate of the others: after the same 1,000 steps the likelihood is 80 nats better, and stays stable.
+    options["rate"] = 1e-2
     options |= {"fresh": (0, 2, 20), "scored": None, "steps": steps, "sizes": sizes}
     return TranslatorSpec(lambda device: LowResolution(size), f"pictures of {size} pixels", **options)
 
@@ -175,7 +178,7 @@ def train_translator(job: Job, name: str, mlp: bool = False, last: bool = True) 
     the same pairs, with the same linear start; ``last`` as for :meth:`Job.run`."""
     spec = TRANSLATORS[name]
     target, source, pairs, scored = _encode(job, spec)
-    recipe = {"rate": 2e-3, "weight_decay": spec.weight_decay, "batch_size": 64, "noise": LATENT_NOISE}
+    recipe = {"rate": spec.rate, "weight_decay": spec.weight_decay, "batch_size": 64, "noise": LATENT_NOISE}
     recipe["pairs"] = len(pairs)
     if mlp:
         config = GridFlowConfig(target.config.channels, target.config.side, pairs.condition.shape[1:])
@@ -193,6 +196,8 @@ def train_translator(job: Job, name: str, mlp: bool = False, last: bool = True) 
     method = trained(pairs, network, recipe["rate"], spec.weight_decay, scored["val"].pairs(source), every)
     history = job.run(name, method, 64, steps, last, log_every=every, precision=precision)
     averaged = history.averaged[method.name].eval()
+    if not (mlp or spec.pooled):  # maps of features have too many numbers
+        method.fit_residual_shift(averaged)
 
     def score(part: str) -> dict[str, float]:
         data = scored[part]
@@ -205,7 +210,7 @@ def train_translator(job: Job, name: str, mlp: bool = False, last: bool = True) 
     tensors = averaged.state_dict()
     if kind == "choice":
         tensors |= {f"source.{key}": value for key, value in source.state().items()}
-    card = Card(name, kind, network.config.to_dict(), recipe, data=data_hash(load_people()))
+    card = Card(name, kind, averaged.config.to_dict(), recipe, data=data_hash(load_people()))
     card.metrics = score("val") | score("test")
     scores = (
         "Error: squared, of the latent, a picture."

@@ -63,12 +63,17 @@ def withhold(joined: Tensor, expert: LabelExpert, generator: torch.Generator) ->
 def label_flow(
     pairs: Pairs, target: GridAutoencoder, expert: LabelExpert, seed: int = 0, gain: float = 0.05, **sizes: Any
 ) -> GridFlow:
-    """A flow on joined one-hots that begins as the difference from a linear prediction, blocks near the identity."""
+    """A flow on joined one-hots that begins as the difference from a linear prediction, blocks near the identity.
+
+    The prediction is frozen. Trained along, it hands the labels over to the blocks, which carry them in v as well: that
+    of glasses had shrunk to a third after 35,000 steps, and one exchange of that label in five was not seen.
+    """
     grid = {"channels": target.config.channels, "side": target.config.side, "seed": seed}
     config = GridFlowConfig(**grid, condition_shape=expert.condition_shape, **sizes)
     flow = GridFlow(config, torch.Generator().manual_seed(seed), gain)
     joined = withhold(pairs.condition.cpu(), expert, torch.Generator().manual_seed(seed))
     flow.fit_shift(pairs.mean.cpu(), expert.cross(joined))
+    flow.shift.requires_grad_(False)
     return flow.to(pairs.mean.device)
 
 
@@ -213,7 +218,9 @@ def fit_domains(
     flow = label_flow(pairs, target, expert, seed, **(sizes or {}))
     method = LabelMethod(pairs, flow, expert, 2e-3, 0.02)
     history = train(method, Budget(steps), min(batch_size, len(pairs)), seed=seed, **options)
-    return DomainTranslator(classes, history.averaged["flow"].eval(), target, expert), history
+    flow = history.averaged["flow"].eval()
+    method.fit_residual_shift(flow)
+    return DomainTranslator(classes, flow, target, expert), history
 
 
 # --- folders of your own --------------------------------------------------------------------------------------------

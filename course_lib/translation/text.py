@@ -75,7 +75,7 @@ class CaptionSource:
     ) -> "CaptionSource":
         """Ridge regression of ``targets (N, T)``, 1 for what a caption says, on ``embeddings (N, F)``."""
         mean = embeddings.mean(0)
-        weight, offset = ridge_regression(embeddings - mean, targets, ridge)
+        weight, offset = ridge_regression([(embeddings - mean, targets)], ridge)
         return cls(sentences, mean, weight.T.to(embeddings), offset.to(embeddings), labels, names)
 
     def read(self, x: Sequence[str]) -> Tensor:

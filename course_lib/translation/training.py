@@ -18,7 +18,7 @@ from ..experts.autoencoder import GridAutoencoder
 from ..training.method import Loss, Method
 
 __all__ = ["LATENT_NOISE", "FlowMethod", "GridRegressor", "Pairs", "RegressorMethod", "choice_flow", "encode_pairs"]
-__all__ += ["held_out_nats"]
+__all__ += ["held_out_nats", "residuals"]
 
 LATENT_NOISE = 0.2
 """Standard deviation of the noise on the latents that flows are trained on; their own is 1 to 2. The decoder hardly
@@ -144,6 +144,12 @@ class FlowMethod(_PairMethod):
         v, log_det = network(latent, condition)
         return flow_loss(v, log_det), {"nll": 0.5 * v.square().sum(1).mean()}
 
+    def fit_residual_shift(self, flow: GridFlow, seed: int = 0) -> None:
+        """:meth:`GridFlow.fit_residual_shift` on all pairs as they are trained on, several latents of each."""
+        generator, rows = torch.Generator().manual_seed(seed), torch.arange(len(self.pairs)).split(500)
+        draws = max(4, 20_000 // len(self.pairs))  # few pairs would leave the noise of their latents in the fit
+        flow.fit_residual_shift(self.batch(index, generator) for _ in range(draws) for index in rows)
+
 
 class RegressorMethod(_PairMethod):
     """Mean squared error on latents, summed over coordinates."""
@@ -152,6 +158,13 @@ class RegressorMethod(_PairMethod):
 
     def loss(self, network: nn.Module, latent: Tensor, condition: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         return (network(condition) - latent).square().sum(1).mean(), {}
+
+
+@torch.no_grad()
+def residuals(flow: ConditionalFlow | GridFlow, pairs: Pairs, seed: int = 0) -> Tensor:
+    """``v (N, D)`` of one latent drawn from every posterior."""
+    drawn = zip(pairs.latents(seed).split(1000), pairs.condition.split(1000), strict=True)
+    return torch.cat([flow.encode(z, condition.float()) for z, condition in drawn])
 
 
 @torch.no_grad()
