@@ -174,7 +174,7 @@ def generate(
     fresh_noise: Annotated[
         bool, typer.Option("--fresh-noise", help="New noise maps for every picture of a walk.")
     ] = False,
-    zoom: Annotated[float, typer.Option(min=0.2, max=10, help="1 draws a picture 0.75 inch wide.")] = 1.0,
+    enlarge: Annotated[int, typer.Option(min=1, max=16, help="Pixels of the file for each of a picture.")] = 2,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
 ) -> None:
     """Draw from a trained generator: classes, truncation, mixed styles, walks."""
@@ -184,7 +184,7 @@ def generate(
     if out.exists() and not force:
         raise CourseError(f"{out} exists: give another --out, or --force to replace it")
     walk = Walk(_names(classes), steps, rows, seed, truncation, spherical, fresh_noise, cut, reach)
-    save_grid(draw_kind(open_generator(checkpoint), kind, walk), out, zoom=zoom)
+    save_grid(draw_kind(open_generator(checkpoint), kind, walk), out, enlarge)
     typer.echo(f"wrote {out}")
 
 

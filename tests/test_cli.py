@@ -94,7 +94,7 @@ def test_bad_input_ends_with_status_2_and_one_line(course, folder, tmp_path, arg
         "generate x --rows 0",
         "generate x --truncation nan",
         "generate x --reach inf",
-        "generate x --zoom 1e9",
+        "generate x --enlarge 1000",
         "generate x --cut -1",
         "generate nowhere/x.safetensors",
         "evaluate x --samples 5",

@@ -31,10 +31,11 @@ def test_shown_figure_carries_its_alternative_text(shown):
     assert data.keys() == {"text/html", "text/plain"} and options == {"raw": True}
 
 
-def test_large_grids_are_shown_as_jpeg(shown):
+def test_large_grids_are_shown_as_webp(shown):
     figures.show_pictures(figures.picture_grid(torch.zeros(1, 2, 3, 64, 64)), "Two grey squares.")
     content, kind, alt = stored_picture({"data": shown[0][0]})
-    assert content.startswith(b"\xff\xd8") and kind == "image/jpeg" and alt == "Two grey squares."
+    assert content[8:12] == b"WEBP" and kind == "image/webp" and alt == "Two grey squares."
+    assert 'width="' in shown[0][0]["text/html"]
 
 
 @pytest.mark.parametrize("show", [figures.show, figures.show_pictures])
@@ -98,7 +99,27 @@ def test_grid_of_pictures_of_several_sizes():
 
 
 def test_grid_without_titles_takes_one_tensor():
-    assert len(figures.picture_grid(torch.zeros(2, 4, 3, 8, 8), zoom=2.0).axes) == 8
+    assert len(figures.picture_grid(torch.zeros(2, 4, 3, 8, 8), enlarge=4).axes) == 8
+
+
+@pytest.mark.parametrize(("side", "enlarge"), [(64, 2), (64, 3), (32, 2), (28, 3), (128, 1)])
+def test_a_grid_shows_every_pixel_of_its_pictures_without_blur(side, enlarge):
+    pictures = torch.rand(2, 3, 3, side, side) * 2 - 1
+    buffer = io.BytesIO()
+    figures.picture_grid(pictures, ["row"] * 2, ["column"] * 3, enlarge=enlarge).savefig(buffer, format="png")
+    shown = set(map(tuple, np.asarray(Image.open(buffer).convert("RGB")).reshape(-1, 3).tolist()))
+    inside = (pictures[..., 2:-2, 2:-2] + 1).mul(127.5).round().byte().movedim(2, -1).reshape(-1, 3).tolist()
+    assert set(map(tuple, inside)) <= shown
+
+
+def test_colours_of_a_shown_grid_are_right(shown):
+    """A picture of rare colours among many of common ones: a palette may round colours, not exchange them."""
+    few, many = torch.rand(1, 8, 3, 64, 64) * 0.2 - 0.1, torch.tensor([-0.7, 0.2, 0.6])
+    few[0, 0, :, :8] = many[:, None, None]
+    figures.show(figures.picture_grid(few), "Grey noise, and a blue bar.")
+    colours = np.asarray(Image.open(io.BytesIO(stored_picture({"data": shown[0][0]})[0])).convert("RGB")).reshape(-1, 3)
+    wanted = ((many + 1) * 127.5).round().numpy()
+    assert np.abs(colours.astype(float) - wanted).max(1).min() < 8
 
 
 def test_png_bytes_keeps_every_pixel():

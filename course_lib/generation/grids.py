@@ -31,21 +31,21 @@ class Grid:
     rows: Sequence[str] = ()
     columns: Sequence[str] = ()
 
-    def figure(self, title: str = "", zoom: float = 1.0) -> Figure:
+    def figure(self, title: str = "", enlarge: int = 2) -> Figure:
         """The grid with its titles, see :func:`course_lib.figures.picture_grid`."""
         # A title wider than its picture would run into the next one; eight points are some 0.06 inch a letter.
-        letters = round(0.75 * zoom / 0.062)
+        letters = round(0.34 * enlarge / 0.062)
         columns = ["\n".join(wrap(name, letters, break_long_words=False)) for name in self.columns]
-        return picture_grid(self.pictures, list(self.rows) or None, columns or None, title or None, zoom)
+        return picture_grid(self.pictures, list(self.rows) or None, columns or None, title or None, enlarge=enlarge)
 
 
-def save_grid(grid: Grid, path: Path, zoom: float = 1.0) -> None:
+def save_grid(grid: Grid, path: Path, enlarge: int = 2) -> None:
     """Writes the figure; a CourseError for a suffix that is no picture's, or a folder that cannot be written to."""
     suffixes = (".png", ".jpg", ".pdf", ".svg")
     if path.suffix.lower() not in suffixes:
         raise CourseError(f"{path.name} is no picture file: end its name in {', '.join(suffixes)}.")
     kind = path.suffix[1:].lower()
-    atomic_write(path, lambda part: grid.figure(zoom=zoom).savefig(part, format=kind))
+    atomic_write(path, lambda part: grid.figure(enlarge=enlarge).savefig(part, format=kind))
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def train_labels(job: Job) -> Card:
     held = encode_labelled(data.part("val"), target, expert, LATENT_NOISE)
     held = replace(held, condition=expert.cross(held.condition))
     flow = label_flow(pairs, target, expert, job.seed, hidden_dim=64, blocks=8, embedding_dim=16)
-    recipe = {"batch_size": 64, "pairs": len(pairs), "rate": 1e-2, "weight_decay": 0.02, "noise": LATENT_NOISE}
+    recipe = {"batch_size": 64, "pairs": len(pairs), "rate": 5e-3, "weight_decay": 0.02, "noise": LATENT_NOISE}
     steps = job.profile.pick(quick=60, cpu=16000, gpu=80000)
     every = max(100, steps // 40)
     method = LabelMethod(pairs, flow, expert, recipe["rate"], recipe["weight_decay"], held, every)
