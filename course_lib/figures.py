@@ -131,7 +131,7 @@ def picture_grid(
     """
     rows, each = list(pictures), iter(labels or [])
     columns, largest = max(map(len, rows)), max(row.shape[-1] for row in rows)
-    enlarge = enlarge or (3 if columns <= 8 and len(rows) <= 5 else 2)
+    enlarge = enlarge or (3 if columns <= 8 and len(rows) <= 6 else 2)
     pixels = largest * max(1, round(64 * enlarge / largest))  # of the figure, two for each of the page
     side, line = pixels + 8, 32 if labels else 0
     letters = max((len(line) for text in row_titles or [] for line in text.splitlines()), default=0)
