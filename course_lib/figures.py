@@ -283,13 +283,14 @@ class Schematic:
         inset.axison = frame
 
 
-def schematic(low: Tensor, samples: Tensor) -> Figure:
+def schematic(picture: Tensor, samples: Tensor, condition: Tensor | None = None) -> Figure:
     """Net2Net in one picture: source expert → flow ← residual, flow → target expert.
 
-    With the input ``low (3, s, s)`` and the first three of its translations ``(N, 3, S, S)``.
+    With the input ``picture (3, S, S)``, the first three of its translations ``(N, 3, S, S)`` and, where the condition
+    is a picture ``(3, s, s)``, the condition.
     """
     drawn = Schematic(9.6, 3.3)
-    drawn.picture(low, 0.2, 0.8, 1.0)
+    drawn.picture(picture, 0.2, 0.8, 1.0)
     for k, sample in enumerate(samples[:3]):
         drawn.picture(sample, 8.35, 2.2 - 1.0 * k, 0.95)
     drawn.box(1.8, 0.75, 1.25, 1.1, "source expert\n$\\Phi$\nfrozen", "frozen")
@@ -300,9 +301,11 @@ def schematic(low: Tensor, samples: Tensor) -> Figure:
     drawn.arrow((5.4, 1.3), (6.35, 1.3), "latent\n$z=\\tau(v|c)$")
     drawn.arrow((7.7, 1.3), (8.3, 1.3))
     drawn.arrow((4.72, 2.55), (4.72, 1.9))
-    drawn.text(4.72, 2.62, "residual $v\\sim N(0, I)$: what the input does not say", va="bottom")
+    drawn.text(4.72, 2.62, "residual $v\\sim N(0, I)$: what the input leaves open", va="bottom")
     drawn.text(0.7, 0.72, "input $x$", va="top")
     drawn.text(8.3, 0.12, "one picture\nfor each $v$", ha="right", va="bottom")
+    if condition is not None:
+        drawn.picture(condition, 3.31, 1.8, 0.53)
     return drawn.figure
 
 
