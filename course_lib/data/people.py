@@ -243,7 +243,10 @@ def on_white(picture: np.ndarray) -> np.ndarray:
 
 
 def clothes_of(person: Person) -> str:
-    """The colour of the person's clothes, a key of ``CLOTHES``, the same in all styles; ``big-smile`` shows none."""
+    """The colour of the person's clothes, a key of ``CLOTHES``, the same in all styles.
+
+    Not all show it: ``big-smile`` draws no clothes, and in ``voxel-art`` a jacket of another colour often covers them.
+    """
     return list(CLOTHES)[int.from_bytes(hashlib.sha256(person.seed.encode()).digest()[:2]) % len(CLOTHES)]
 
 
