@@ -45,6 +45,7 @@ from course_lib.translation import (
 )
 from course_lib.translation.training import RegressorMethod
 from course_lib.translation.translator import SOURCES, ColourPresence
+from course_lib.widgets.picture_view import LABEL_HEIGHT
 from course_lib.widgets.translations import CrossView, SourceView
 
 
@@ -299,7 +300,9 @@ def test_the_source_view_is_pure_and_follows_its_controls(segmenter, training, e
     cold = widget.strip("parts", 2, 0.0)
     assert torch.allclose(cold[1], cold[4], atol=1e-4)
     width, height = Image.open(io.BytesIO(widget.render("all", 0))).size
-    assert width == 5 * height and widget.render("all", 0) == widget.render("all", 0) != widget.render("parts", 0)
+    assert width == 5 * (height - LABEL_HEIGHT) and widget.render("all", 0) == widget.render("all", 0) != widget.render(
+        "parts", 0
+    )
     view = widget.view()
     before = view.picture.value
     view.controls["source"].value = "parts"

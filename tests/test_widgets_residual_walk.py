@@ -11,6 +11,7 @@ from course_lib.errors import CourseError
 from course_lib.experts import GridAutoencoder, GridAutoencoderConfig, freeze
 from course_lib.generation.grids import slerp
 from course_lib.translation import LowResolution, Translator
+from course_lib.widgets.picture_view import LABEL_HEIGHT
 from course_lib.widgets.walks import ResidualWalk
 
 
@@ -48,7 +49,7 @@ def test_render_is_pure_and_shows_input_answer_and_the_answer_shrunk(walk):
     assert first == walk.render("a face", 0.3) != walk.render("a face", 0.7)
     assert first != walk.render("another", 0.3) != walk.render("another", 0.3, 0.5)
     width, height = Image.open(io.BytesIO(first)).size
-    assert width == 3 * height
+    assert width == 3 * (height - LABEL_HEIGHT)
 
 
 def test_the_view_follows_its_controls(walk):

@@ -11,11 +11,15 @@ from typing import Any
 
 import ipywidgets as widgets
 from IPython import display
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
-from ..figures import picture_html
+from ..figures import picture_html, png_bytes
 
-__all__ = ["PictureView", "choice", "slider"]
+__all__ = ["LABEL_HEIGHT", "PictureView", "choice", "labelled", "slider"]
+
+LABEL_HEIGHT = 22
+"""Of the words above the pictures of :func:`labelled`, in pixels."""
 
 SLOW = 0.2
 """Seconds of a picture from which the widget says that it works."""
@@ -37,6 +41,19 @@ def choice(options: Sequence[str], value: str | None = None, description: str = 
     if len(options) > 6 or sum(map(len, options)) > 60:
         return widgets.SelectionSlider(**settings, continuous_update=False)
     return widgets.ToggleButtons(**settings, style={"button_width": "auto"})
+
+
+def labelled(pictures: Tensor, labels: Sequence[str], enlarge: int) -> bytes:
+    """PNG: pictures ``(N, 3, S, S)`` in a row, enlarged without smoothing, each below one of ``N`` labels."""
+    row = Image.open(io.BytesIO(png_bytes(pictures, enlarge=enlarge)))
+    sheet = Image.new("RGB", (row.width, row.height + LABEL_HEIGHT), "white")
+    sheet.paste(row, (0, LABEL_HEIGHT))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    for k, label in enumerate(labels):
+        draw.text(((k + 0.5) * row.width / len(labels), LABEL_HEIGHT / 2), label, "black", font, anchor="mm")
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
 
 
 class PictureView:

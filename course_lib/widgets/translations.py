@@ -9,7 +9,7 @@ from torch import Tensor
 from ..errors import CourseError
 from ..figures import png_bytes
 from ..translation.translator import Translator
-from .picture_view import PictureView, choice, slider
+from .picture_view import PictureView, choice, labelled, slider
 
 __all__ = ["CrossView", "SourceView", "TextBox"]
 
@@ -97,7 +97,8 @@ class SourceView:
         return torch.cat([self.pictures[index : index + 1], translator.target.decode(latent).cpu()])
 
     def render(self, source: str, index: int, temperature: float = 1.0) -> bytes:
-        return png_bytes(self.strip(source, index, temperature), enlarge=2)
+        labels = ["picture", *(f"v {k + 1}" for k in range(self.samples))]
+        return labelled(self.strip(source, index, temperature), labels, enlarge=2)
 
     def view(self) -> PictureView:
         last = len(self.pictures) - 1
@@ -131,7 +132,8 @@ class CrossView:
         return torch.cat([self.pictures[[residual_of, condition_of]], crossed])
 
     def render(self, residual_of: int, condition_of: int) -> bytes:
-        return png_bytes(self.strip(residual_of, condition_of), enlarge=3)
+        labels = ("v of this one", "condition of this one", "both together")
+        return labelled(self.strip(residual_of, condition_of), labels, enlarge=3)
 
     def view(self) -> PictureView:
         last = len(self.pictures) - 1

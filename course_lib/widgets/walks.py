@@ -17,7 +17,7 @@ from ..gans.stylegan import StyleGAN
 from ..generation.grids import slerp
 from ..mind2mind.mindgan import TransferredGAN
 from ..translation.translator import Translator
-from .picture_view import PictureView, choice, slider
+from .picture_view import PictureView, choice, labelled, slider
 
 __all__ = ["CodeWalk", "ResidualWalk", "StyleWalk", "latent_mix_view"]
 
@@ -82,7 +82,8 @@ class ResidualWalk:
         picture = self.strip(name, [position], temperature)
         small = torch.cat([self.small[self.names.index(name)][None].cpu(), self.translator.source.shrink(picture)])
         small = F.interpolate(small, picture.shape[-2:], mode="nearest")
-        return png_bytes(torch.cat([small[:1], picture, small[1:]]), enlarge=4)
+        labels = ("input", "answer for this v", "answer, shrunk")
+        return labelled(torch.cat([small[:1], picture, small[1:]]), labels, enlarge=4)
 
     def view(self, alt: str = "") -> PictureView:
         """The widget, fast enough to follow the mouse; ``alt`` where the source is no low resolution."""
