@@ -222,7 +222,7 @@ def _train_own_translator(job: Job, name: str, data: ImageSet) -> Card:
     source = own_source(name, target)
     pairs = {part: encode_pairs(one, source.encode, target, LATENT_NOISE) for part, one in parts.items()}
     flow = choice_flow(pairs["train"], target, job.seed, spec.ridge, **spec.sizes)
-    method = FlowMethod(pairs["train"], flow, 2e-3, spec.weight_decay)
+    method = FlowMethod(pairs["train"], flow, spec.rate, spec.weight_decay)
     return _fit(job, Card(name, "grid flow", {}), data, method, job.profile.pick(*spec.steps), target, parts, pairs)
 
 
