@@ -6,7 +6,6 @@ that one needs Node and fetches its theme from the network at every fresh build.
 
 import ast
 import base64
-import html
 import os
 import re
 import shutil
@@ -93,11 +92,12 @@ def page_of(path: Path, pictures: Path) -> nbformat.NotebookNode:
             if WIDGET in output.get("data", {}):
                 output["data"] = {"text/html": NOTE}
             elif picture := stored_picture(output):
-                content, kind, alt = picture
+                content, kind, _ = picture
                 name = f"{path.stem}-{cell.id}-{number}.{kind.removeprefix('image/')}"
                 (pictures / name).write_bytes(content)
                 source = f'src="../_static/{name}" class="dark-light" loading="lazy"'
-                output["data"] = {"text/html": f'<img alt="{html.escape(alt)}" {source}>'}
+                shown = re.sub('src="[^"]*"', source, "".join(output["data"]["text/html"]))  # alt and width stay
+                output["data"] = {"text/html": shown}
     return node
 
 
