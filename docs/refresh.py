@@ -40,7 +40,7 @@ GALLERY = [
     ("03", "answers", "Eight pixels in, many sharp faces out: a flow beside a regression"),
     ("05", "exchange-picture", "One label exchanged at a time"),
     ("06", "result-first", "What is kept depends on the source: grey, a hole, parts, edges"),
-    ("07", "kinds", "A BigGAN of 28 kinds, trained by the same recipe"),
+    ("07", "kinds", "Kinds drawn by one BigGAN, trained by the same recipe"),
     ("09", "result-first", "New classes that borrow their batch norms from old ones"),
     ("11", "result-first", "Fifty pictures, a minute of one core: six methods beside each other"),
 ]
