@@ -164,7 +164,7 @@ def test_a_column_of_the_class_grid_differs_in_nothing_but_the_class(make):
 def test_the_truncation_sweep_ends_at_the_untruncated_picture():
     generator = hyper()
     grid = grids.truncation_sweep(generator, Walk(seed=2), (0.0, 0.5, 1.0))
-    assert grid.rows == ["cat", "dog", "owl", "cat"] and grid.columns == ["0", "0.5", "1"]
+    assert grid.rows == ["cat", "dog", "owl", "cat"] and grid.columns == ["ψ = 0", "ψ = 0.5", "ψ = 1"]
     z, noise = generator.latents(4, 2), generator.noise(4, 2)
     close(grid.pictures[:, 2], generator.draw(z, generator.vectors_of(grid.rows), noise))
     close(grid.pictures[:, 1], generator.draw(z, generator.vectors_of(grid.rows), noise, 0.5))

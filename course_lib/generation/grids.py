@@ -121,7 +121,7 @@ def truncation_sweep(generator: ConditionalGenerator, walk: Walk, amounts: Seque
     names = [known[row % len(known)] for row in range(walk.rows)] if known else []
     z, vectors = generator.latents(walk.rows, walk.seed)[:, None], _rows_of(generator, names)
     columns = [draw_grid(generator, z, vectors, walk.seed, "row", amount) for amount in amounts]
-    return Grid(torch.cat(columns, 1), names, [f"{amount:g}" for amount in amounts])
+    return Grid(torch.cat(columns, 1), names, [f"ψ = {amount:.3g}" for amount in amounts])
 
 
 def _mixed(generator: ConditionalGenerator, coarse: Tensor, fine: Tensor, cut: int) -> Tensor:
@@ -148,7 +148,9 @@ def style_mixing(generator: ConditionalGenerator, walk: Walk) -> Grid:
     )
     corner = torch.ones_like(top[:, :1])
     pictures = torch.cat([torch.cat([corner, top], 1), torch.cat([left, mixed], 1)])
-    return Grid(pictures, ["coarse from", *[""] * walk.rows], ["fine from", *[""] * walk.steps])
+    first, rest = range(1, walk.cut + 1), range(walk.cut + 1, generator.blocks + 1)
+    top, left = (f"block{'s' * (len(part) > 1)} {', '.join(map(str, part))}" for part in (first, rest))
+    return Grid(pictures, [f"top row:\n{top} →", *[""] * walk.rows], [f"left column: {left} ↓", *[""] * walk.steps])
 
 
 def class_mixing(generator: ConditionalGenerator, walk: Walk) -> Grid:

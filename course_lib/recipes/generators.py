@@ -223,7 +223,8 @@ def score_samples(
     draws = torch.Generator().manual_seed(seed)
     fake = judge.features(draw(len(real), draws))
     wanted, known = (judge.features(torch.cat(list(data.batches(250)))) for data in (real, train))
-    order = torch.randperm(len(wanted), generator=draws)
+    # Not from ``draws``, which each generator advances differently: all are divided by the same distance.
+    order = torch.randperm(len(wanted), generator=torch.Generator().manual_seed(seed))
     halves = frechet_distance(wanted[order[::2]], wanted[order[1::2]])
     scores = feature_scores(wanted, fake)
     return scores | {"Fréchet ratio": scores[FRECHET] / halves, "copies": copy_share(fake, known, wanted)}
