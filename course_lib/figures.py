@@ -283,17 +283,19 @@ class Schematic:
         inset.axison = frame
 
 
-def schematic(picture: Tensor, samples: Tensor, condition: Tensor | None = None) -> Figure:
+def schematic(
+    picture: Tensor, samples: Tensor, condition: Tensor | None = None, source: str = "source expert"
+) -> Figure:
     """Net2Net in one picture: source expert → flow ← residual, flow → target expert.
 
     With the input ``picture (3, S, S)``, the first three of its translations ``(N, 3, S, S)`` and, where the condition
-    is a picture ``(3, s, s)``, the condition.
+    is a picture ``(3, s, s)``, the condition; ``source`` names the source expert.
     """
     drawn = Schematic(9.6, 3.3)
     drawn.picture(picture, 0.2, 0.8, 1.0)
     for k, sample in enumerate(samples[:3]):
         drawn.picture(sample, 8.35, 2.2 - 1.0 * k, 0.95)
-    drawn.box(1.8, 0.75, 1.25, 1.1, "source expert\n$\\Phi$\nfrozen", "frozen")
+    drawn.box(1.8, 0.75, 1.25, 1.1, f"{source}\n$\\Phi$\nfrozen", "frozen")
     drawn.box(4.1, 0.75, 1.25, 1.1, "flow\n$\\tau$\ntrained", "trained")
     drawn.box(6.4, 0.75, 1.25, 1.1, "target expert\n$\\Lambda$ (decoder)\nfrozen", "frozen")
     drawn.arrow((1.22, 1.3), (1.75, 1.3))
