@@ -20,7 +20,7 @@ from course_lib.errors import CourseError
 
 __all__ = ["COLOURS", "MARKERS", "LiveFigure", "Schematic", "animation", "borrowing_map", "curves", "density_pictures",
            "new_figure", "picture_grid", "picture_html", "plane", "png_bytes", "reading_order", "schematic", "show",
-           "show_bytes", "show_pictures"]  # fmt: skip
+           "show_bytes"]  # fmt: skip
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, distinguishable with any colour vision."""
@@ -51,21 +51,14 @@ def new_figure(width: float = 7.0, height: float = 3.2, columns: int = 1, rows: 
     return figure, axes
 
 
-def show(figure: Figure, alt: str) -> None:
-    """Displays ``figure`` as PNG with alternative text ``alt``, one or two sentences that say what is to be seen."""
-    show_bytes(_png(figure), alt, width=_width(figure))
+def show(figure: Figure, alt: str, **options: Any) -> None:
+    """Displays ``figure`` with alternative text ``alt``, one or two sentences that say what is to be seen.
 
-
-def show_pictures(figure: Figure, alt: str) -> None:
-    """As :func:`show`, but as WebP with loss: for large grids of decoded pictures, which as PNG take twice the room."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="webp", pil_kwargs={"quality": 80, "method": 6})
-    show_bytes(buffer.getvalue(), alt, "image/webp", _width(figure))
-
-
-def _width(figure: Figure) -> int:
-    """On the page, in pixels; figures may hold more of them, for sharp screens."""
-    return round(100 * figure.get_figwidth())
+    ``options`` are those of ``display``. The file holds more pixels than the page shows where the figure has more than
+    a hundred an inch, for sharp screens.
+    """
+    content, kind = _file(figure)
+    show_bytes(content, alt, kind, round(100 * figure.get_figwidth()), **options)
 
 
 class LiveFigure:
@@ -76,8 +69,7 @@ class LiveFigure:
 
     def show(self, figure: Figure) -> None:
         """Displays ``figure`` in the place of the one before."""
-        shown = {"display_id": f"live-{id(self)}", "update": self.shown}
-        show_bytes(_png(figure), self.alt, width=_width(figure), **shown)
+        show(figure, self.alt, display_id=f"live-{id(self)}", update=self.shown)
         self.shown = True
 
 
@@ -97,14 +89,17 @@ def picture_html(content: bytes, alt: str, kind: str = "image/png", width: int |
     return f'<img alt="{html.escape(alt)}" src="data:{kind};base64,{base64.b64encode(content).decode()}"{wide}>'
 
 
-def _png(figure: Figure) -> bytes:
-    """As a file; in 256 colours where that is smaller (mostly a third), so that notebooks stay small."""
-    full, few = io.BytesIO(), io.BytesIO()
+def _file(figure: Figure) -> tuple[bytes, str]:
+    """A small file, so that notebooks stay small, and its kind."""
+    full, small = io.BytesIO(), io.BytesIO()
     figure.savefig(full, format="png")
-    # Without k-means a rare colour becomes its frequent neighbour: blue hair was shown green.
-    picture = Image.open(full).convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, kmeans=3)
-    picture.save(few, "PNG", optimize=True)
-    return min(full.getvalue(), few.getvalue(), key=len)
+    picture = Image.open(full).convert("RGB")
+    if figure.dpi > 100:  # a grid: with losses that its enlarged pixels hide
+        picture.save(small, "WEBP", quality=62, method=4)
+        return small.getvalue(), "image/webp"
+    # Without k-means a rare colour becomes its frequent neighbour.
+    picture.quantize(256, Image.Quantize.MEDIANCUT, kmeans=3).save(small, "PNG", optimize=True)
+    return min(full.getvalue(), small.getvalue(), key=len), "image/png"
 
 
 def _to_array(image: Tensor) -> np.ndarray:

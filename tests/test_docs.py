@@ -215,7 +215,7 @@ def test_the_first_notebook_promises_what_it_keeps():
 
 
 def test_the_gallery_shows_pictures_that_notebooks_stored():
-    pattern = r"!\[([^\]]+)\]\((%sgallery/(\d\d)-([\w-]+)\.(?:png|jpeg))\)"
+    pattern = r"!\[([^\]]+)\]\((%sgallery/(\d\d)-([\w-]+)\.(?:png|webp))\)"
     poster = [(alt, f"docs/{path}", *cell) for alt, path, *cell in re.findall(pattern % "", read("docs/GALLERY.md"))]
     assert {path for _, path, *_ in poster} == {f"docs/gallery/{p.name}" for p in (ROOT / "docs/gallery").iterdir()}
     shown = re.findall(pattern % "docs/", read("README.md"))

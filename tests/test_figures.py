@@ -31,18 +31,17 @@ def test_shown_figure_carries_its_alternative_text(shown):
     assert data.keys() == {"text/html", "text/plain"} and options == {"raw": True}
 
 
-def test_large_grids_are_shown_as_webp(shown):
-    figures.show_pictures(figures.picture_grid(torch.zeros(1, 2, 3, 64, 64)), "Two grey squares.")
+def test_grids_are_shown_as_webp(shown):
+    figures.show(figures.picture_grid(torch.zeros(1, 2, 3, 64, 64)), "Two grey squares.")
     content, kind, alt = stored_picture({"data": shown[0][0]})
     assert content[8:12] == b"WEBP" and kind == "image/webp" and alt == "Two grey squares."
     assert 'width="' in shown[0][0]["text/html"]
 
 
-@pytest.mark.parametrize("show", [figures.show, figures.show_pictures])
 @pytest.mark.parametrize("alt", ["", "   ", "\n"])
-def test_figure_without_alternative_text_is_refused(shown, show, alt):
+def test_figure_without_alternative_text_is_refused(shown, alt):
     with pytest.raises(ValueError, match="alternative text"):
-        show(figures.curves({"a": ([1], [1.0])}, "x", "y"), alt)
+        figures.show(figures.curves({"a": ([1], [1.0])}, "x", "y"), alt)
     assert shown == []
 
 
