@@ -194,6 +194,8 @@ def _fit(
     method.held, method.held_every = pairs["val"], every
     history = job.run(card.name, method, 64, steps, last=True, log_every=every, precision="bf16-mixed")
     flow = history.averaged["flow"].eval()
+    if "classes" in card.recipe:  # labels; maps have too many numbers for the fit
+        method.fit_residual_shift(flow)
     translator = _translator(card.name, flow, target, card.recipe.get("classes"), job.profile.device)
 
     def score(part: str) -> dict[str, float]:
