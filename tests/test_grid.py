@@ -79,6 +79,26 @@ def test_the_residual_shift_removes_what_is_linear_and_changes_nothing_else(of):
     torch.testing.assert_close(flow.encode(z, c), v, msg="a second fit replaces the first")
 
 
+def test_the_residual_shift_on_features_removes_what_is_not_linear_as_well():
+    g = torch.Generator().manual_seed(0)
+    flow = GridFlow(GridFlowConfig(2, 2, (3,), hidden_dim=4, blocks=2), g).double().eval()
+    c = torch.randn(2000, 3, generator=g).double()
+    wanted = c[:, 0].abs()  # no linear function of the condition
+    z = torch.randn(2000, 8, generator=g).double() + wanted[:, None]
+    flow(z, c)
+    read = {}
+    for name, given in {"linear": {}, "features": {"ridge": 1e-2, "features_of": c}}.items():
+        flow.fit_residual_shift([(z, c)], **given)
+        v = flow.encode(z, c)
+        read[name] = torch.corrcoef(torch.stack([v.sum(1), wanted]))[0, 1].abs()
+        torch.testing.assert_close(flow.inverse(v, c), z)
+        again = GridFlow(GridFlowConfig.from_dict(flow.config.to_dict())).double().eval()
+        again.load_state_dict(flow.state_dict())
+        assert torch.equal(again.encode(z, c), v)
+    assert read["features"] < 0.1 < 0.3 < read["linear"]
+    assert v.mean(0).abs().max() < 1e-6
+
+
 def flow_of_maps(places=4, channels=2, side=4, blocks=3, seed=0):
     """As ``trained_flow``, told by maps."""
     g = torch.Generator().manual_seed(seed)

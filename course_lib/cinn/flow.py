@@ -22,6 +22,7 @@ from course_lib.cinn.layers import (
     ConditionShift,
     ConvEmbedder,
     DenseEmbedder,
+    FeatureShift,
     FullyConnectedNet,
     GridEmbedder,
     InvertibleLeakyReLU,
@@ -38,6 +39,9 @@ __all__ = ["ConditionalFlow", "FlowConfig", "GridFlow", "GridFlowConfig", "build
 
 _RETIRED = {"whitened": 0, "embedder": "auto", "embedder_downsamplings": None, "activation_slope": 0.9}
 """Options of older cards, and the one value that they ever had."""
+
+_RANDOM_FEATURES = 512
+"""Of a condition that is a map or a layer, for the end of a flow: with fewer a probe still reads attributes from v."""
 
 
 class _Config:
@@ -126,6 +130,7 @@ class GridFlowConfig(_Config):
     position_dim: int = 4  # learned channels that tell a cell where it is
     seed: int = 0  # of the permutations
     residual_shift: bool = False  # at the end subtract a linear function of the condition, see ``fit_residual_shift``
+    residual_features: int = 0  # or one of the condition and so many random features of it
 
     def __post_init__(self) -> None:
         least, shape = min(self.hidden_dim, self.blocks, self.embedding_dim, self.position_dim), self.condition_shape
@@ -415,7 +420,7 @@ class GridFlow(_Flow):
         )
         # Fine and coarse blocks by turns.
         self.blocks = nn.ModuleList(_GridBlock(config, 1 + k % 2, permutations) for k in range(config.blocks))
-        self.residual_shift = ConditionShift(math.prod(shape), config.dim) if config.residual_shift else None
+        self.residual_shift = self._end(config.residual_features) if config.residual_shift else None
         with torch.no_grad():
             for place in self.places:
                 place.copy_(0.1 * torch.randn(place.shape, generator=generator))
@@ -428,17 +433,29 @@ class GridFlow(_Flow):
     def embedder(self) -> nn.Module:
         return self.label
 
-    @torch.no_grad()
-    def fit_residual_shift(self, pairs: Iterable[tuple[Tensor, Tensor]], ridge: float = 1e-3) -> None:
-        """After training: subtract from ``v`` what a linear map of the condition still predicts of it.
+    def _end(self, features: int) -> ConditionShift | FeatureShift:
+        size = math.prod(self.config.condition_shape), self.config.dim
+        return FeatureShift(*size, features) if features else ConditionShift(*size)
 
-        Training leaves a small part of the label in ``v``, too small for the gradient to matter beside its noise: the
-        least-squares fit on all ``pairs``, batches of latents and conditions, removes it. The log-determinant stays.
+    @torch.no_grad()
+    def fit_residual_shift(
+        self, pairs: Iterable[tuple[Tensor, Tensor]], ridge: float = 1e-3, features_of: Tensor | None = None
+    ) -> None:
+        """After training: subtract from ``v`` what the condition still predicts of it.
+
+        Training leaves a small part of the condition in ``v``, too small for the gradient to matter beside its noise:
+        the least-squares fit on all ``pairs``, batches of latents and conditions, removes it. The log-determinant
+        stays. The fit is linear in the condition, which does for labels; for maps give the conditions of training,
+        ``features_of (N, …)``: it is then a :class:`FeatureShift`. ``ridge`` as for :func:`ridge_regression`.
         """
-        shift, self.residual_shift = ConditionShift(math.prod(self.config.condition_shape), self.config.dim), None
-        shift.set(*ridge_regression(((c.flatten(1), self.encode(z, c)) for z, c in pairs), ridge))
-        self.residual_shift = shift.to(self._like)
-        self.config = replace(self.config, residual_shift=True)
+        features = 0 if features_of is None else _RANDOM_FEATURES
+        shift, self.residual_shift = self._end(features).to(self._like), None
+        if features_of is not None:
+            shift.fit_components(features_of)
+        fitted = ridge_regression(((shift.features(c), self.encode(z, c)) for z, c in pairs), ridge)
+        shift.set(*fitted, *([] if features_of is None else [features_of]))
+        self.residual_shift = shift
+        self.config = replace(self.config, residual_shift=True, residual_features=features)
 
     def _contexts(self, condition: Tensor) -> Sequence[Tensor]:
         if condition.dim() == 4:

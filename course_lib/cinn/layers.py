@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from course_lib.errors import CourseError
 
 __all__ = ["FINE_WEIGHTS", "LEAKY_SLOPE", "ActNorm", "AffineCoupling", "ConditionShift", "ConvEmbedder"]
-__all__ += ["DenseEmbedder", "FullyConnectedNet", "GridEmbedder", "InvertibleLeakyReLU", "LocalShift", "Shuffle"]
+__all__ += ["DenseEmbedder", "FeatureShift", "FullyConnectedNet", "GridEmbedder", "InvertibleLeakyReLU", "LocalShift", "Shuffle"]
 __all__ += ["TaperedEmbedder", "ridge_regression"]
 
 LEAKY_SLOPE = 0.01
@@ -345,9 +345,64 @@ class ConditionShift(_Shift):
         self.linear.weight.copy_(weight)
         self.linear.bias.copy_(bias)
 
+    def features(self, condition: Tensor) -> Tensor:
+        """What the prediction is linear in, ``(B, K)``."""
+        return condition.flatten(1)
+
     def predict(self, condition: Tensor) -> Tensor:
         """The linear prediction of latents, ``(B, D)``."""
         return self.linear(condition.flatten(1))
+
+
+class FeatureShift(_Shift):
+    """Linear in features of the whole condition: its first principal components and ReLUs of random sums of these.
+
+    Least squares on random features fits what is not linear, too, without training (Rahimi and Recht 2007, "Random
+    Features for Large-Scale Kernel Machines"). Of the prediction only the directions that vary most are kept
+    (reduced-rank regression): few numbers, and less noise.
+    """
+
+    def __init__(self, condition_dim: int, dim: int, features: int, components: int = 64, rank: int = 128) -> None:
+        super().__init__()
+        components, generator = min(components, condition_dim), torch.Generator().manual_seed(0)
+        self.components, self.random = nn.Linear(condition_dim, components), nn.Linear(components, features)
+        self.reduced = nn.Linear(components + features, min(rank, dim), bias=False)
+        self.linear = nn.Linear(min(rank, dim), dim)
+        with torch.no_grad():
+            self.random.weight.copy_(torch.randn(features, components, generator=generator) / math.sqrt(components))
+            self.random.bias.copy_(torch.randn(features, generator=generator))
+
+    @torch.no_grad()
+    def fit_components(self, condition: Tensor) -> None:
+        """Whitened principal components of conditions ``(N, …)``, before the regression on the features."""
+        flat = condition.flatten(1).double()
+        centred = flat - flat.mean(0)
+        values, directions = torch.linalg.eigh(centred.T @ centred / len(centred))
+        kept = len(self.components.weight)
+        std = values[-kept:].clamp_min(1e-6 * values[-1]).sqrt()
+        self.components.weight.copy_((directions[:, -kept:] / std).T)
+        self.components.bias.copy_(-self.components.weight.double() @ flat.mean(0))
+
+    def features(self, condition: Tensor) -> Tensor:
+        """``(B, components + features)``."""
+        components = self.components(condition.flatten(1))
+        return torch.cat([components, F.relu(self.random(components))], 1)
+
+    @torch.no_grad()
+    def set(self, weight: Tensor, bias: Tensor, condition: Tensor) -> None:
+        """Weight ``(D, F)`` and bias ``(D,)`` of a regression on the features; of the directions in which predictions
+        for ``condition (N, …)`` vary the first ``rank`` are kept."""
+        predicted = self.features(condition).double() @ weight.T
+        _, directions = torch.linalg.eigh(torch.cov(predicted.T))
+        kept = directions[:, -len(self.reduced.weight) :]
+        self.reduced.weight.copy_(kept.T @ weight)
+        self.linear.weight.copy_(kept)
+        mean = predicted.mean(0)
+        self.linear.bias.copy_(bias + mean - kept @ (kept.T @ mean))
+
+    def predict(self, condition: Tensor) -> Tensor:
+        """The prediction of latents, ``(B, D)``."""
+        return self.linear(self.reduced(self.features(condition)))
 
 
 class LocalShift(_Shift):

@@ -195,8 +195,8 @@ def train_translator(job: Job, name: str, mlp: bool = False, last: bool = True) 
     method = trained(pairs, network, recipe["rate"], spec.weight_decay, scored["val"].pairs(source), every)
     history = job.run(name, method, 64, steps, last, log_every=every, precision=precision)
     averaged = history.averaged[method.name].eval()
-    if not (mlp or spec.pooled):  # maps of features have too many numbers
-        method.fit_residual_shift(averaged)
+    if not mlp:
+        method.fit_residual_shift(averaged, features=spec.pooled)
 
     def score(part: str) -> dict[str, float]:
         data = scored[part]

@@ -144,11 +144,13 @@ class FlowMethod(_PairMethod):
         v, log_det = network(latent, condition)
         return flow_loss(v, log_det), {"nll": 0.5 * v.square().sum(1).mean()}
 
-    def fit_residual_shift(self, flow: GridFlow, seed: int = 0) -> None:
-        """:meth:`GridFlow.fit_residual_shift` on all pairs as they are trained on, several latents of each."""
+    def fit_residual_shift(self, flow: GridFlow, seed: int = 0, features: bool = False) -> None:
+        """:meth:`GridFlow.fit_residual_shift` on all pairs as they are trained on, several latents of each; with
+        ``features`` on random features of the condition, too."""
         generator, rows = torch.Generator().manual_seed(seed), torch.arange(len(self.pairs)).split(500)
         draws = max(4, 20_000 // len(self.pairs))  # few pairs would leave the noise of their latents in the fit
-        flow.fit_residual_shift(self.batch(index, generator) for _ in range(draws) for index in rows)
+        batches = (self.batch(index, generator) for _ in range(draws) for index in rows)
+        flow.fit_residual_shift(batches, *((1e-2, self.pairs.condition) if features else ()))
 
 
 class RegressorMethod(_PairMethod):
