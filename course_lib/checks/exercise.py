@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["RECORD_VARIABLE", "CheckResult", "Exercise", "close", "exercise", "require", "require_shape"]
+__all__ = ["RECORD_VARIABLE", "CheckResult", "Exercise", "close", "exercise", "require", "require_close"]
+__all__ += ["require_shape"]
 
 RECORD_VARIABLE = "COURSE_CHECKS"
 """Environment variable with the file to which each verdict is appended as a line of JSON; ``course grade`` sets it."""
@@ -54,6 +55,12 @@ def require_shape(found: Any, shape: tuple[int, ...], hint: str | None = None) -
 def close(found: Tensor, wanted: Tensor, tolerance: float = 1e-5) -> bool:
     """Whether two tensors of any precision agree; an answer may well compute in another one than its check."""
     return torch.allclose(found.double(), wanted.double(), atol=tolerance)
+
+
+def require_close(found: Any, wanted: Tensor, message: str, hint: str | None = None, tolerance: float = 1e-5) -> None:
+    """As :func:`require`: the answer is a tensor with the shape and the values of ``wanted``."""
+    require_shape(found, wanted.shape, hint)
+    require(close(found, wanted, tolerance), message, hint)
 
 
 @dataclass(frozen=True)

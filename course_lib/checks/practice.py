@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.checks.exercise import exercise, require
+from course_lib.checks.exercise import exercise, require, require_close
 
 __all__ = ["adapter", "front", "positions", "resume", "strict", "time_to"]
 
@@ -24,15 +24,12 @@ __all__ = ["adapter", "front", "positions", "resume", "strict", "time_to"]
 def time_to(answer: Callable[[float, list[float], list[float], float], float]) -> str:
     """Exercise 1: seconds until a level is reached, ``(preparation, seconds, distances, level) -> float``."""
     seconds, distances = [4.0, 10.0, 25.0, 60.0], [2.0, 0.9, 0.5, 0.7]
+    hint = "take the first stop whose distance is at most the level, add the preparation; float('inf') if there is none"
     for preparation in (0.0, 3.5):
-        for level, after in ((2.5, 4.0), (0.9, 10.0), (0.6, 25.0)):
+        for level, after in ((2.5, 4.0), (0.9, 10.0), (0.6, 25.0), (0.1, float("inf"))):
             found, wanted = float(answer(preparation, seconds, distances, level)), preparation + after
             message = f"with {preparation} s of preparation the level {level} is reached after {wanted} s, not {found}"
-            hint = "take the first stop whose distance is at most the level, and add what was computed before"
-            require(abs(found - wanted) < 1e-9, message, hint)
-        never = answer(preparation, seconds, distances, 0.1) == float("inf")
-        hint = 'return float("inf") when no stop is good enough'
-        require(never, "a level that is never reached must take infinitely long", hint)
+            require(found == wanted or abs(found - wanted) < 1e-9, message, hint)
     return "the preparation counts, and what is never reached takes for ever"
 
 
@@ -42,23 +39,21 @@ def adapter(answer: type[nn.Module]) -> str:
     mapping, synthesis = nn.Sequential(nn.Linear(4, 6), nn.Tanh()), nn.Sequential(nn.Linear(6, 8), nn.Tanh())
     source = [*mapping.parameters(), *synthesis.parameters()]
     z, before = torch.randn(5, 4), nn.utils.parameters_to_vector(source).detach()
-    wanted = synthesis(mapping(z)).detach()
-    network = answer(mapping, synthesis, 6)
+    wanted, network = synthesis(mapping(z)).detach(), answer(mapping, synthesis, 6)
     first = network.add()
-    begins = torch.equal(network(z, first), wanted)
-    require(begins, "a new kind does not begin as the source", "its offset begins at zero")
+    require(
+        torch.equal(network(z, first), wanted), "a new kind does not begin as the source", "its offset is 0 at first"
+    )
     _train(network, z, first)
     same = torch.equal(before, nn.utils.parameters_to_vector(source))
     require(same, "the source moved", "requires_grad_(False) on mapping and synthesis")
     require(torch.equal(network(z), wanted), "without a kind it is not the source to the bit", "add no offset there")
-    require(not torch.equal(network(z, first), wanted), "the new kind does not learn", "one nn.Parameter a kind")
     numbers = sum(p.numel() for p in network.parameters() if p.requires_grad)
     require(numbers == 6, f"{numbers} numbers train, not the 6 of one offset", "an offset of length width")
     kept, second = deepcopy(network), network.add()
-    require(first != second, "add() gives two kinds the same number", "count the kinds")
     require(torch.equal(network(z, second), wanted), "the second kind does not begin as the source", "zero again")
     _train(network, z, second)
-    hint = "an offset of its own for each kind, which the others do not use"
+    hint = "an offset of its own for each kind, which the others do not use; count the kinds"
     require(torch.equal(network(z, first), kept(z, first)), "the first kind moved while the second was trained", hint)
     return "source and earlier kinds stay to the bit, and one more kind costs one vector"
 
@@ -81,12 +76,9 @@ def front(answer: Callable[[Tensor], Tensor]) -> str:
     table = torch.tensor([[1.0, 9.0], [2.0, 5.0], [3.0, 6.0], [4.0, 1.0], [4.0, 2.0], [2.0, 5.0]])
     hint = "it is beaten when another one is nowhere worse and somewhere better; equal ones do not beat each other"
     for costs in (table, torch.rand(12, 3), torch.rand(20, 2).mul(4).round()):
-        found = answer(costs)
-        require(found.shape == (len(costs),), f"the answer has the shape {tuple(found.shape)}", "one bool a method")
-        for own, kept in zip(costs, found, strict=True):
-            beaten = ((costs <= own).all(1) & (costs < own).any(1)).any()
-            message = f"the method with the costs {own.tolist()} is judged wrongly"
-            require(bool(kept) != bool(beaten), message, hint)
+        others, own = costs[None], costs[:, None]
+        beaten = ((others <= own).all(2) & (others < own).any(2)).any(1)
+        require_close(answer(costs), ~beaten, "a method is judged wrongly", hint)
     return "what is left is a matter of what you can spend"
 
 
@@ -96,22 +88,18 @@ def front(answer: Callable[[Tensor], Tensor]) -> str:
 @exercise("nb12")
 def positions(answer: Callable[[int, int, int, int, int, int], list[int]]) -> str:
     """Exercise 1: positions of one micro-batch, ``(step, micro, rank, batch_size, processes, accumulate) -> list``."""
+    hint = "the slices of a step lie side by side: the next rank begins where the one before ends"
     for batch_size, processes, accumulate in ((4, 1, 1), (4, 2, 1), (3, 1, 2), (2, 3, 2)):
         effective = batch_size * processes * accumulate
         for step in (0, 1, 5):
             places = [(micro, rank) for micro in range(accumulate) for rank in range(processes)]
             parts = [list(answer(step, *place, batch_size, processes, accumulate)) for place in places]
             right = {len(part) for part in parts} == {batch_size}
-            hint = "the result is a list of batch_size whole numbers"
-            require(right, "a micro-batch does not have batch_size positions", hint)
-            taken = sorted(position for part in parts for position in part)
-            require(
-                len(set(taken)) == effective,
-                f"with {processes} processes and accumulation {accumulate} a position of step {step} is taken twice",
-                "count the batches of all processes that lie before this one",
+            require(right, "a micro-batch does not have batch_size positions", "give a list of whole numbers")
+            message = (
+                f"step {step} does not take the positions that one process with a batch of {effective} takes, once"
             )
-            message = f"step {step} does not take the positions that one process with a batch of {effective} takes"
-            hint = "the slices of a step lie side by side: the next rank begins where the one before ends"
+            taken = sorted(position for part in parts for position in part)
             require(taken == list(range(step * effective, (step + 1) * effective)), message, hint)
     return "every step takes the same positions, however they are shared out"
 
@@ -162,14 +150,11 @@ def resume(answer: Training) -> str:
             path = home / f"killed-{kill_at}.pt"
             job.run(path, kill_at)
             again = job.run(path)
-            require(
-                job.calls == 9 - kill_at,
-                f"killed after {kill_at} steps and called again, it takes {job.calls} steps instead of {9 - kill_at}",
-                "store how many steps are done, and begin the loop there",
-            )
-            message = "the weights of the resumed run have other bits"
+            message = f"called again after {kill_at} steps, it takes {job.calls} instead of {9 - kill_at}"
+            require(job.calls == 9 - kill_at, message, "store how many steps are done, and begin the loop there")
             hint = "store the state of the optimiser as well, and draw the noise of step s from (seed, s) alone"
-            require(again is not None and torch.equal(again, whole), message, hint)
+            same = again is not None and torch.equal(again, whole)
+            require(same, "the weights of the resumed run have other bits", hint)
         message = "a crash while the file was written leaves a file that cannot be read"
         hint = "write under another name, then os.replace: it takes the old file's place in one step"
         require(_survives_half_a_file(job, home / "written.pt", whole), message, hint)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.checks.exercise import close, exercise, require, require_shape
+from course_lib.checks.exercise import close, exercise, require, require_close, require_shape
 from course_lib.evaluation.distances import gaussian_mmd
 from course_lib.hypermod.generator import standardise_kernels
 from course_lib.hypermod.training import barlow_twins
@@ -31,17 +31,13 @@ def _trained(module: nn.Module) -> int:
 def mixed(answer: Callable[[Tensor, Tensor, Tensor, float, int, int], Tensor]) -> str:
     """Exercise 1: truncation and mixing, ``(first, second, mean, psi, cut, blocks) -> (B, blocks, latent)``."""
     first, second, mean = torch.randn(3, 5), torch.randn(3, 5), torch.randn(1, 5)
-    whole = answer(first, second, mean, 1.0, 2, 4)
-    require_shape(whole, (3, 4, 5), "stack one style for each block along dimension 1")
-    message = "with psi = 1 and cut = 2, blocks 0 and 1 should have the first style and blocks 2 and 3 the second"
-    hint = "blocks from number cut on take the second style"
-    require(close(whole, torch.stack([first, first, second, second], 1), 1e-6), message, hint)
-    message = "with psi = 0 every style should be the mean style"
-    hint = "truncation goes from the mean towards w, psi of the way, for both styles"
-    require(close(answer(first, second, mean, 0.0, 1, 4), mean[:, None].expand(3, 4, 5), 1e-6), message, hint)
-    part = answer(first, second, mean, 0.7, 3, 4)[:, [0, 3]] - mean
-    message = "with psi = 0.7 the distance to the mean is not 0.7 of what it was"
-    require(close(part, 0.7 * (torch.stack([first, second], 1) - mean)), message, "mean + psi · (w − mean)")
+    for psi, cut, message, hint in (
+        (1.0, 2, "with psi = 1 blocks do not have the given styles", "blocks from number cut on take the second style"),
+        (0.0, 1, "with psi = 0 every style should be the mean style", "mean + psi · (w − mean), for both styles"),
+        (0.7, 3, "with psi = 0.7 the distance to the mean is not 0.7 of what it was", "mean + psi · (w − mean)"),
+    ):
+        wanted = torch.stack([mean + psi * ((first if block < cut else second) - mean) for block in range(4)], 1)
+        require_close(answer(first, second, mean, psi, cut, 4), wanted, message, hint)
     return "both styles are pulled to the mean, and the cut is where it should be"
 
 
@@ -52,21 +48,17 @@ def standardised(answer: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]) -> s
     taps, mean, deviation = answer(weight.clone())
     for found, shape in ((taps, weight.shape), (mean, (4, 3)), (deviation, (4, 3))):
         require_shape(found, shape, "every pair of channels has its own numbers: reduce the two last dimensions only")
-    centred, hint = (
-        taps.mean((-1, -2)).abs().max() < 1e-5,
-        "every (output, input) slice by itself, not the whole filter",
-    )
-    require(centred, "the nine taps of a kernel do not have mean 0", hint)
+    hint = "every (output, input) slice by itself, not the whole filter"
+    require(taps.mean((-1, -2)).abs().max() < 1e-5, "the nine taps of a kernel do not have mean 0", hint)
     message = "the nine taps of a kernel do not have the unbiased deviation 1"
     hint = "divide by the root of the sum of squares over 8, which is what std() does by default"
     require((taps.flatten(-2).std(-1) - 1).abs().max() < 1e-4, message, hint)
     back = taps * deviation[..., None, None] + mean[..., None, None]
-    require(close(back, weight), "taps · deviation + mean does not give the weight back")
+    require_close(back, weight, "taps · deviation + mean does not give the weight back")
     weight[1, 2] = 0.5
     taps, mean, deviation = answer(weight.clone())
-    message = "a kernel of nine equal taps gives values that are not finite"
-    require(taps.isfinite().all(), message, "its deviation is 0: divide by 1 there")
-    require(not taps[1, 2].any() and deviation[1, 2] == 0, "nine equal taps should become zeros, with deviation 0")
+    flat = taps.isfinite().all() and not taps[1, 2].any() and deviation[1, 2] == 0
+    require(flat, "nine equal taps should become zeros, with deviation 0", "divide by 1 there")
     return "mean 0, unbiased deviation 1, the weight comes back, and a flat kernel does no harm"
 
 
@@ -78,11 +70,10 @@ def modulated(answer: Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor])
     found = answer(x, taps, gain, shift, 0.5)
     hint = "put the batch into the channels, (1, B·I, H, W), convolve with groups=B, and view the result"
     require_shape(found, (3, 5, 6, 6), hint)
-    for n in range(3):
-        kernel = 0.5 * (gain[n, :, :, None, None] * taps + shift[n, :, :, None, None])
-        message = f"picture {n} is not convolved with scale · (γ W + β) of its own γ and β"
-        hint = "the scale stands before the bracket, β is added to all nine taps, and every picture is one group"
-        require(close(found[n], F.conv2d(x[n], kernel, padding=1), 1e-4), message, hint)
+    kernels = 0.5 * (gain[..., None, None] * taps + shift[..., None, None])
+    wanted = torch.stack([F.conv2d(one, kernel, padding=1) for one, kernel in zip(x, kernels, strict=True)])
+    hint = "the scale stands before the bracket, β is added to all nine taps, and every picture is one group"
+    require_close(found, wanted, "a picture is not convolved with scale · (γ W + β) of its own γ and β", hint, 1e-4)
     return "every picture meets its own kernel, in one convolution"
 
 
@@ -95,11 +86,12 @@ def start(answer: Callable[[Tensor, Tensor, float, float], tuple[Tensor, Tensor,
         gain, shift, offset = answer(weight, bias, factor, scale)
         for found, shape in ((gain, (5, 4)), (shift, (5, 4)), (offset, (5,))):
             require_shape(found, shape, "γ and β should have the shape (O, I), δ the shape (O,)")
+        kernel = scale * (gain[..., None, None] * taps + shift[..., None, None])
         message = f"with factor {factor} and scale {scale}, scale · (γ W + β) is not the kernel factor · weight"
         hint = "take mean and deviation of factor · weight, and divide both by the scale of the modulated layer"
-        require(close(scale * (gain[..., None, None] * taps + shift[..., None, None]), factor * weight), message, hint)
+        require_close(kernel, factor * weight, message, hint)
         hint = "δ is what standardising took away: bias − (bias − mean) / deviation"
-        require(close(standard + offset, bias), "the standardised bias plus δ is not the source's bias", hint)
+        require_close(standard + offset, bias, "the standardised bias plus δ is not the source's bias", hint)
     return "kernel and bias of the source come back, whatever the scale of the modulated layer"
 
 
@@ -111,10 +103,9 @@ def own_score(answer: Callable[[Tensor, Tensor], Tensor]) -> str:
     """Exercise 1: the score of the own class, ``(scores (B, C), labels (B,)) -> (B,)``."""
     scores, labels = torch.randn(6, 4), torch.tensor([3, 0, 2, 2, 1, 0])
     found = answer(scores, labels)
-    hint = "(B, 1) against (B,) broadcasts to (B, B) in a loss without any error: one number a picture"
-    require_shape(found, (6,), hint)
-    own, hint = torch.equal(found, scores[range(6), labels]), "gather along dimension 1, with the labels as (B, 1)"
-    require(own, "a picture does not get the score of its own label", hint)
+    require_shape(found, (6,), "(B, 1) against (B,) broadcasts to (B, B) in a loss without any error")
+    hint = "gather along dimension 1, with the labels as (B, 1)"
+    require_close(found, scores[range(6), labels], "a picture does not get the score of its own label", hint)
     return "one score a picture, that of its own class"
 
 
@@ -130,9 +121,8 @@ def twins(answer: Callable[[Tensor, Tensor, float], Tensor]) -> str:
         message = f"with weight {weight} the loss of two given views is {found:.4g} and should be {wanted:.4g}"
         hint = "standardise each view over the batch; C = Z₁ᵀ Z₂ / N is F × F; (1 − C_ii)² and weight · C_ij² for i ≠ j"
         require(abs(found - wanted) < 1e-3 * max(1.0, abs(wanted)), message, hint)
-    message = "equal views with uncorrelated features should cost nearly nothing"
-    hint = "only the parts off the diagonal are pushed to zero"
-    require(abs(float(answer(decorrelated, decorrelated, 0.005))) < 0.01, message, hint)
+    cost, hint = float(answer(decorrelated, decorrelated, 0.005)), "only the parts off the diagonal are pushed to zero"
+    require(abs(cost) < 0.01, "equal views with uncorrelated features should cost nearly nothing", hint)
     return "equal views pull the diagonal to one, and different features are decorrelated"
 
 
@@ -141,37 +131,30 @@ def low_rank(answer: Callable[[Tensor, Tensor, int, int], nn.Module]) -> str:
     """Exercise 3: a head of low rank, ``(gain (O, I), shift (O, I), width, rank) -> module``; see the notebook."""
     gain, shift, u = torch.rand(12, 10) + 0.5, torch.randn(12, 10), torch.randn(3, 5)
     head = answer(gain, shift, 5, 2)
-    found = head(u)
-    require(len(found) == 2, "head(u) should give γ and β")
-    for part in found:
-        require_shape(part, (3, 12, 10), "head(u) should give γ and β, each (N, O, I)")
+    found = torch.stack(tuple(head(u)))
+    require_shape(found, (2, 3, 12, 10), "head(u) should give γ and β, each (N, O, I)")
     message = "an untrained head does not give the source's γ and β for every class vector"
     hint = "start with one of the two thin factors at zero (weights and biases): then their product is zero"
-    require(close(torch.stack(found), torch.stack([gain, shift])[:, None].expand(-1, 3, -1, -1)), message, hint)
+    require_close(found, torch.stack([gain, shift])[:, None].expand(-1, 3, -1, -1), message, hint)
     free = _trained(head)
     message = f"the head has {free} parameters; of rank 2 it needs no more than 2 · 2 · (O + I) · (width + 1) = 528"
     hint = "two linear layers: u → 2 · O · rank numbers and u → 2 · rank · I numbers"
     require(free <= 2 * 2 * (12 + 10) * (5 + 1), message, hint)
-    goal = torch.randn(3, 12, 10)
-    total = sum((part * goal).sum() for part in found)
-    if total.requires_grad:
-        total.backward()
-    message = "no parameter has a gradient at the start, so the head never learns"
+    if found.requires_grad:
+        (found * torch.randn(3, 12, 10)).sum().backward()
+    learns = any(p.grad is not None and p.grad.any() for p in head.parameters())
     hint = "with both factors at zero each gradient is a product with zero: leave one of them random"
-    require(any(p.grad is not None and p.grad.any() for p in head.parameters()), message, hint)
+    require(learns, "no parameter has a gradient at the start, so the head never learns", hint)
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.add_(torch.randn_like(parameter))
         gains, shifts = head(u)
+    hint = "γ = S · (1 + left @ right / rank) and β = M + S · (left' @ right' / rank)"
     for name, moved in (("γ / S − 1", gains / gain - 1), ("(β − M) / S", (shifts - shift) / gain)):
-        values = torch.linalg.svdvals(moved)
-        require(
-            (values[:, 2:] < 1e-3 * values[:, :1]).all() and (values[:, 1] > 1e-3 * values[:, 0]).all(),
-            f"{name} of a trained head should be a matrix of rank 2 for every class",
-            "γ = S · (1 + left @ right / rank) and β = M + S · (left' @ right' / rank)",
-        )
-    same = close(gains[0], gains[1], 1e-3)
-    require(not same, "two class vectors give the same γ", "both factors depend on u")
+        first, second, third = torch.linalg.svdvals(moved)[:, :3].T
+        rank_two = (third < 1e-3 * first).all() and (second > 1e-3 * first).all()
+        require(rank_two, f"{name} of a trained head should be a matrix of rank 2 for every class", hint)
+    require(not close(gains[0], gains[1], 1e-3), "two class vectors give the same γ", "both factors depend on u")
     return "it starts at the source, it can learn, and every class moves its kernels by a matrix of low rank"
 
 
@@ -184,35 +167,30 @@ def propagation_layer(answer: Callable[[Tensor, Tensor], nn.Module]) -> str:
 
     It begins at the mixtures, all of it trains, and training does not touch ``table``.
     """
-    table, picked, classes = torch.randn(7, 5), torch.tensor([4, 0, 4]), torch.eye(3)
-    kept = table.clone()
-    found = answer(table, torch.eye(7)[picked])(classes)
-    require_shape(found, (3, 5), "three class vectors should give offsets (3, C)")
+    table, classes, mixtures = torch.randn(7, 5), torch.eye(3), torch.randn(3, 7)
+    kept, one_hot = table.clone(), torch.eye(7)[[4, 0, 4]]
     message = "a one-hot mixture does not give the offsets of that old class at the start"
     hint = "no softmax: weights are used as they are; the residual and a0 begin at zero"
-    require(close(found, table[picked]), message, hint)
-    mixtures = torch.randn(3, 7)
+    require_close(answer(table, one_hot)(classes), table[[4, 0, 4]], message, hint)
     layer, weights = answer(table, mixtures), torch.cat([classes, torch.full((1, 3), 0.5)])
     message = "mixtures that do not sum to 1 do not give the weighted sum of old offsets"
-    require(close(layer(weights), weights @ mixtures @ table), message, "P (A e + a0) + R e is linear in e and in A")
+    require_close(layer(weights), weights @ mixtures @ table, message, "P (A e + a0) + R e is linear in e and in A")
     numbers, wanted = _trained(layer), 7 * 3 + 7 + 5 * 7 + 5 * 3
     parts = "A (N_o, N_n), a0 (N_o), P (C, N_o) and R (C, N_n), all of them nn.Parameter"
     require(numbers == wanted, f"{numbers} numbers train instead of {wanted}", parts)
     optimizer = torch.optim.SGD(layer.parameters(), 0.1)
     layer(classes)[1].sum().backward()
     optimizer.step()
-    message = "a training step has rewritten the old classes"
-    require(torch.equal(table, kept), message, "a transpose is a view into the same memory: clone it")
-    moved = not close(layer(classes)[1], mixtures[1] @ table, 1e-4)
-    require(moved, "a step on the second class does not move it", "register what trains as Parameter")
+    hint = "a transpose is a view into the same memory: clone it"
+    require_close(table, kept, "a training step has rewritten the old classes", hint)
     target, layer = torch.randn(3, 5), answer(torch.zeros(7, 5), torch.zeros(3, 7))
     optimizer = torch.optim.Adam(layer.parameters(), 0.1)
     for _ in range(300):
         optimizer.zero_grad()
         (layer(classes) - target).square().sum().backward()
         optimizer.step()
-    message = "three classes that borrow nothing cannot learn offsets of their own"
-    require(close(layer(classes), target, 0.05), message, "add R e: the residual of the class")
+    message, hint = "three classes that borrow nothing cannot learn offsets of their own", "add R e, their residual"
+    require_close(layer(classes), target, message, hint, 0.05)
     return "old classes come back exactly, mixtures add up, residuals learn, and the old table is untouched"
 
 
@@ -262,12 +240,9 @@ def ceiling(answer: Callable[[Map, Map, Tensor, Tensor, Distance], float]) -> st
         basis = kept[:, :count]
         found = float(answer(lambda x, b=basis: x @ b, lambda h, b=basis: h @ b.T, train, unseen, distance))
         wanted = wasserstein(unseen, train @ basis @ basis.T)
-        require(
-            abs(found - wanted) < 1e-4,
-            f"with codes of {count} numbers the ceiling is {wanted:.3f}, not {found:.3f}",
-            "a perfect generator draws codes of the training law: decode the codes of training pictures, and compare "
-            "them with the unseen ones",
-        )
+        message = f"with codes of {count} numbers the ceiling is {wanted:.3f}, not {found:.3f}"
+        hint = "decode the codes of training pictures, as a perfect generator draws them, and compare with unseen ones"
+        require(abs(found - wanted) < 1e-4, message, hint)
     return "with six numbers of six only the chance of the draw is left, with fewer the decoder's loss as well"
 
 
@@ -278,8 +253,6 @@ def recompose(answer: type) -> str:
     weight, slope, codes = torch.randn(3, 4), torch.randn(4), torch.randn(20, 4) + 2
     z, mean, images = torch.rand(30, 3) * 2 - 1, codes.mean(0), torch.randn(5, 8)
     mine = answer(lambda z: (z @ weight).tanh(), lambda h: h @ slope, lambda x: x @ into, lambda h: h @ back, codes)
-    missing = [name for name in ("draw", "score", "best") if not hasattr(mine, name)]
-    require(not missing, f"the class lacks {', '.join(missing)}", "write the three methods that the text names")
     pull = "mean + truncation · (g₀(z) − mean)"
     for truncation, message, hint in (
         (1.0, "draw(z, 1) is not g₁(g₀(z))", "noise → generator → decode"),
@@ -287,13 +260,13 @@ def recompose(answer: type) -> str:
         (0.5, "with truncation 0.5 codes are not half way to the mean", pull),
     ):
         wanted = (mean + truncation * ((z @ weight).tanh() - mean)) @ back
-        require(close(mine.draw(z, truncation), wanted), message, hint)
-    right = close(mine.score(images), images @ into @ slope, 1e-4)
-    require(right, "score(images) is not c₀(c₁(x))", "encode the pictures, then ask the critic")
+        require_close(mine.draw(z, truncation), wanted, message, hint)
+    hint = "encode the pictures, then ask the critic"
+    require_close(mine.score(images), images @ into @ slope, "score(images) is not c₀(c₁(x))", hint, 1e-4)
     drawn = (z @ weight).tanh() @ back
-    message = "best(z, 4) are not the four pictures with the highest scores, best first"
+    best = drawn[(drawn @ into @ slope).argsort(descending=True)[:4]]
     hint = "draw all, score the *pictures*, argsort(descending=True)"
-    require(close(mine.best(z, 4), drawn[(drawn @ into @ slope).argsort(descending=True)[:4]]), message, hint)
+    require_close(mine.best(z, 4), best, "best(z, 4) are not the pictures with the highest scores, best first", hint)
     return "noise → code → picture, and picture → code → score"
 
 

@@ -15,7 +15,15 @@ from torch.nn import functional as F
 from course_lib.errors import CourseError
 
 __all__ = ["FINE_WEIGHTS", "LEAKY_SLOPE", "ActNorm", "AffineCoupling", "ConditionShift", "ConvEmbedder"]
-__all__ += ["DenseEmbedder", "FeatureShift", "FullyConnectedNet", "GridEmbedder", "InvertibleLeakyReLU", "LocalShift", "Shuffle"]
+__all__ += [
+    "DenseEmbedder",
+    "FeatureShift",
+    "FullyConnectedNet",
+    "GridEmbedder",
+    "InvertibleLeakyReLU",
+    "LocalShift",
+    "Shuffle",
+]
 __all__ += ["TaperedEmbedder", "ridge_regression"]
 
 LEAKY_SLOPE = 0.01

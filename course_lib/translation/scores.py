@@ -40,12 +40,10 @@ def translation_scores(
 ) -> dict[str, float]:
     """Scores of translations ``(N, samples, 3, S, S)``, on the CPU, drawn under the source's ``condition (N, …)``.
 
-    Returns:
-        Of the first sample of each input: ``frechet`` distance to the real pictures; ``accuracy``, the share of right
-        attributes that the judge reads; ``consistency``, the share of the condition's variance that is kept
-        when the source encodes the translations; ``psnr`` to the real picture in dB, peak 2. Of the samples
-        of one input, 0 where there is one: ``diversity``, mean feature distance; ``pixel_spread``, root
-        mean square difference, in [0, 2].
+    Of the first sample of each input: ``frechet`` distance to the real pictures; ``accuracy``, the share of attributes
+    that the judge reads right; ``consistency``, the share of the condition's variance that the source finds in the
+    translations; ``psnr`` to the real picture in dB, peak 2. Of the samples of one input, 0 where there is one:
+    ``diversity``, mean feature distance; ``pixel_spread``, root mean square difference, in [0, 2].
     """
     first, device = pictures[:, 0].to(data.real.device), data.real.device
     features = data.judge.features(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2])
@@ -64,11 +62,15 @@ def translation_scores(
     }
 
 
+Scored = tuple[Tensor, dict[str, float]]
+"""Translations ``(N, samples, 3, S, S)``, and their scores by name."""
+
+
 @torch.no_grad()
 def score_choice(
     data: ExperimentData, translator: Translator, samples: int = 2, temperature: float = 1.0, seed: int = 0
-) -> tuple[Tensor, dict[str, float]]:
-    """Translations ``(N, samples, 3, S, S)`` of the held-out pictures; :func:`translation_scores` and ``nats``."""
+) -> Scored:
+    """Of the held-out pictures: :func:`translation_scores` and ``nats``."""
     pairs = data.pairs(translator.source)
     many = pairs.condition.repeat_interleave(samples, 0)
     latent = translator.flow.sample(many, temperature, torch.Generator().manual_seed(seed))
@@ -78,9 +80,7 @@ def score_choice(
 
 
 @torch.no_grad()
-def score_regressor(
-    data: ExperimentData, regressor: GridRegressor, source: SourceExpert
-) -> tuple[Tensor, dict[str, float]]:
+def score_regressor(data: ExperimentData, regressor: GridRegressor, source: SourceExpert) -> Scored:
     """The same for the paper's baseline with its one answer; ``error`` is the squared one of the latent, a picture."""
     condition = data.pairs(source).condition
     latent = torch.cat([regressor(part) for part in condition.split(250)])
@@ -98,11 +98,8 @@ def explained(wanted: Tensor, found: Tensor) -> float:
 
 @torch.no_grad()
 def inherited(judge: Judge, grid: Tensor, labels: dict[str, Tensor]) -> dict[str, tuple[float, float]]:
-    """From which of its two pictures a crossed picture of ``cross_grid (N, N, 3, S, S)`` has an attribute.
-
-    ``labels``: attribute, for which the judge has a head → true class ``int64 (N,)``. Returns attribute → share of
-    crossed pictures with the class of the residual's picture, and of the condition's, among pairs whose classes differ.
-    """
+    """Attribute → shares of crossed pictures ``cross_grid (N, N, 3, S, S)`` with the class of the residual's picture, and
+    of the condition's, among pairs whose classes differ; ``labels``: attribute → true class ``int64 (N,)``."""
     count = len(next(iter(labels.values())))
     if grid.shape[:2] != (count, count):
         raise CourseError(f"{count} pictures need a grid of as many rows and columns, not {tuple(grid.shape[:2])}.")
@@ -124,10 +121,8 @@ Named = Sequence[Mapping[str, str]]
 
 def _asked(named: Named) -> dict[str, Tensor]:
     """Attribute → class numbers ``int64 (N,)``, −1 where a sentence leaves it open."""
-    return {
-        name: torch.tensor([values.index(one[name]) if name in one else -1 for one in named])
-        for name, values in ATTRIBUTES.items()
-    }
+    known = {name: {value: k for k, value in enumerate(values)} for name, values in ATTRIBUTES.items()}
+    return {name: torch.tensor([place.get(one.get(name), -1) for one in named]) for name, place in known.items()}
 
 
 def read_as_asked(pictures: Tensor, named: Named, judge: Judge) -> dict[str, float]:
@@ -141,11 +136,8 @@ def read_as_asked(pictures: Tensor, named: Named, judge: Judge) -> dict[str, flo
 
 
 def open_variety(pictures: Tensor, named: Named, judge: Judge) -> dict[str, tuple[float, float]]:
-    """How much samples ``(B, samples, 3, S, S)`` of one sentence differ in what it names, and in what it leaves open.
-
-    Attribute → for the sentences that name it and for the others (nan if there are none): the chance that the judge
-    reads two different values in two of their pictures.
-    """
+    """Attribute → the chance that the judge reads two different values in two samples ``(B, samples, 3, S, S)`` of one
+    sentence, for sentences that name it and for the others; nan if there are none."""
     count, samples = pictures.shape[:2]
     found = {}
     for name, asked in _asked(named).items():

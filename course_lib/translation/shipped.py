@@ -35,10 +35,9 @@ def _open(name: str, kinds: Sequence[str], device: Device, folder: Path) -> tupl
         raise CourseError(f"checkpoint {name!r} is a {card.kind}, not a {' or '.join(kinds)}.")
     if card.kind in ("conditional flow", "text flow"):
         network: nn.Module = ConditionalFlow(FlowConfig.from_dict(card.config))
-    elif card.kind == "grid regressor":
-        network = GridRegressor(GridFlowConfig.from_dict(card.config), card.recipe["width"])
     else:
-        network = GridFlow(GridFlowConfig.from_dict(card.config))
+        config = GridFlowConfig.from_dict(card.config)
+        network = GridRegressor(config, card.recipe["width"]) if card.kind == "grid regressor" else GridFlow(config)
     beside = {key.removeprefix(_SOURCE): tensors.pop(key).to(device) for key in [*tensors] if key.startswith(_SOURCE)}
     network.load_state_dict({key.removeprefix(_FLOW): value for key, value in tensors.items()})
     return freeze(network.to(device)), beside
@@ -142,12 +141,10 @@ def load_released_translator(
 
     Args:
         path, config: the checkpoint; what it must fit or a name, None reads it off the file.
-        sentences, target: sentence model, or black box (BigBiGAN), of a translator whose file has none that can be
-            used.
+        sentences, target: sentence model, or black box (BigBiGAN), where the file has none that can be used.
         sample_condition: draw the condition of super-resolution from the source's posterior, as the released code does
             at every call; else it is the mean.
         captioner_prompts: wrap sentences for the BigGAN translator, see :class:`CaptionerPrompts`.
-        device: where to put it.
     """
     from ..released.net2net import load_translator_parts
     from ..released.net2net_experts import BigGan

@@ -7,13 +7,12 @@ the paper has a captioning network (§4.1); its discrete class embeddings are de
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..cinn.flow import ConditionalFlow
 from ..cinn.layers import ridge_regression
 from ..data.image_set import ImageSet
 from ..data.people import ATTRIBUTES, STYLES, WORDINGS, Person, captions, partial_caption
@@ -29,8 +28,14 @@ from .training import FlowMethod, Pairs
 
 __all__ = ["KIND_PHRASES", "NEW_WORDINGS", "STYLE_WORDS", "CaptionMethod", "CaptionSource", "CaptionStage"]
 __all__ += ["DequantiserMethod", "GanMethod", "GanTarget", "GeneratedPairs", "belief_targets", "class_distance"]
-__all__ += ["combinations_of", "generate_pairs", "nearest_class", "new_captions", "some_of", "start_dequantiser"]
-__all__ += ["training_captions"]
+__all__ += [
+    "combinations_of",
+    "generate_pairs",
+    "nearest_class",
+    "new_captions",
+    "start_dequantiser",
+    "training_captions",
+]
 
 NEW_WORDINGS = (3, 6)
 """Of :func:`course_lib.data.people.captions`; with the last wording of :func:`partial_caption` kept for tests."""
@@ -39,58 +44,44 @@ NAMED = 0.5
 """Least belief in a value that counts as named; named values have 0.55 or more, open attributes 0.41 or less."""
 
 
+@dataclass(eq=False)
 class CaptionSource:
     """Source expert: a sentence embedding, a fixed linear map that reads labels off it, and the style to draw in.
 
     A flow with a few million weights cannot find six attributes in 384 numbers from a thousand sentences; least squares
     can. Its beliefs are rounded to labels: a condition between two hair colours would draw a blend of them.
-
-    ``mean (F,)`` is of the embeddings, ``weight (F, T)`` and ``offset (T,)`` of the map. It reads the joined one-hots
-    of ``labels``, or with ``names`` those behind the first attribute: that has these names, the styles, which then are
-    given beside sentences.
     """
 
-    def __init__(
-        self,
-        sentences: SourceExpert,
-        mean: Tensor,
-        weight: Tensor,
-        offset: Tensor,
-        labels: LabelExpert,
-        names: Sequence[str] = (),
-    ):
-        self.sentences, self.labels, self.names = sentences, labels, list(names)
-        self.mean, self.weight, self.offset = mean, weight, offset
-        self.condition_shape = labels.condition_shape
+    sentences: SourceExpert
+    mean: Tensor  # (F,), of the embeddings
+    weight: Tensor  # (F, T), and
+    offset: Tensor  # (T,), of the map to the joined one-hots of ``labels``, with ``names`` of those behind the first
+    labels: LabelExpert
+    names: Sequence[str] = ()  # of the first attribute, the styles, which then are given beside sentences
+
+    @property
+    def condition_shape(self) -> tuple[int, ...]:
+        return self.labels.condition_shape
 
     @classmethod
     def fit(
-        cls,
-        sentences: SourceExpert,
-        embeddings: Tensor,
-        targets: Tensor,
-        labels: LabelExpert,
-        names: Sequence[str] = (),
-        ridge: float = 1e-2,
-    ) -> "CaptionSource":
-        """Ridge regression of ``targets (N, T)``, 1 for what a caption says, on ``embeddings (N, F)``."""
+        cls, sentences: SourceExpert, embeddings: Tensor, targets: Tensor, *labels: Any, ridge: float = 1e-2
+    ) -> Self:
+        """Ridge regression of ``targets (N, T)``, 1 for what a caption says, on ``embeddings (N, F)``; ``labels`` are
+        label expert and names."""
         mean = embeddings.mean(0)
         weight, offset = ridge_regression([(embeddings - mean, targets)], ridge)
-        return cls(sentences, mean, weight.T.to(embeddings), offset.to(embeddings), labels, names)
+        return cls(sentences, mean, weight.T.to(embeddings), offset.to(embeddings), *labels)
 
     def read(self, x: Sequence[str]) -> Tensor:
         """Beliefs ``(B, T)``: near 1 what a sentence says, near 0 what it does not."""
         return (self.sentences.encode(list(x)).to(self.mean) - self.mean) @ self.weight + self.offset
 
     def decide(self, beliefs: Tensor) -> Tensor:
-        """Labels ``(B, T)``: of each attribute the value believed most, as a one-hot, or zeros if none is at
-        :data:`NAMED`: it is left open."""
-        parts = list(self.labels.slices.values())[1 if self.names else 0 :]
-        hot = []
-        for block in beliefs.split([part.stop - part.start for part in parts], 1):
-            best = block.max(1, keepdim=True)
-            hot.append(torch.zeros_like(block).scatter(1, best.indices, (best.values >= NAMED).to(block)))
-        return torch.cat(hot, 1)
+        """One-hots ``(B, T)`` of each attribute's most believed value; zeros, left open, below :data:`NAMED`."""
+        sizes = [part.stop - part.start for part in self.labels.slices.values()][1 if self.names else 0 :]
+        best = [(block, *block.max(1, keepdim=True)) for block in beliefs.split(sizes, 1)]
+        return torch.cat([torch.zeros_like(b).scatter(1, k, (value >= NAMED).to(b)) for b, value, k in best], 1)
 
     def encode(self, x: Sequence[str] | Sequence[tuple[str, str]]) -> Tensor:
         """Conditions ``(B, K)`` of sentences, or of pairs (sentence, style) where this source has styles."""
@@ -104,8 +95,7 @@ class CaptionSource:
     def condition(self, beliefs: Tensor, style: Tensor | None = None) -> Tensor:
         joined = self.decide(beliefs)
         if self.names:
-            one_hot = F.one_hot(style.long(), len(self.names)).to(joined)
-            joined = torch.cat([one_hot, joined], 1)
+            joined = torch.cat([F.one_hot(style.long(), len(self.names)).to(joined), joined], 1)
         return self.labels.cross(joined)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -124,34 +114,31 @@ def _pick(count: int, generator: torch.Generator) -> int:
     return int(torch.randint(count, (), generator=generator))
 
 
-def some_of(values: Mapping[str, str], count: int, generator: torch.Generator) -> dict[str, str]:
-    """``count`` random entries of ``values``, in their order."""
+def _some_of(values: Mapping[str, str], count: int, generator: torch.Generator) -> dict[str, str]:
     chosen = torch.randperm(len(values), generator=generator)[:count].tolist()
     return {name: value for k, (name, value) in enumerate(values.items()) if k in chosen}
 
 
-def training_captions(
-    values: Mapping[str, str], partial: int, generator: torch.Generator
-) -> tuple[list[str], list[Mapping[str, str]]]:
-    """Sentences about one combination of attributes, and what each of them names.
+Captions = tuple[list[str], list[Mapping[str, str]]]
+"""Sentences, and the attributes that each of them names."""
 
-    First the six complete wordings of training, then ``partial`` sentences that name none to four of the attributes.
-    """
+
+def training_captions(values: Mapping[str, str], partial: int, generator: torch.Generator) -> Captions:
+    """The six complete wordings of training about one combination of attributes, then ``partial`` sentences that name
+    none to four of them."""
     texts = [text for k, text in enumerate(captions(Person(**values))) if k not in NEW_WORDINGS]
     named: list[Mapping[str, str]] = [values] * len(texts)
     for _ in range(partial):
-        some = some_of(values, _pick(len(values), generator), generator)
+        some = _some_of(values, _pick(len(values), generator), generator)
         texts.append(partial_caption(some, _pick(WORDINGS - 1, generator)))
         named.append(some)
     return texts, named
 
 
-def new_captions(
-    values: Mapping[str, str], count: int, generator: torch.Generator
-) -> tuple[list[str], list[Mapping[str, str]]]:
-    """Sentences in wordings that are never trained on: two complete ones, ``count`` with two or three attributes."""
+def new_captions(values: Mapping[str, str], count: int, generator: torch.Generator) -> Captions:
+    """In wordings that are never trained on: two complete ones, ``count`` with two or three attributes."""
     complete = captions(Person(**values))
-    some = [some_of(values, 2 + k % 2, generator) for k in range(count)]
+    some = [_some_of(values, 2 + k % 2, generator) for k in range(count)]
     texts = [complete[k] for k in NEW_WORDINGS] + [partial_caption(one, WORDINGS - 1) for one in some]
     return texts, [values] * len(NEW_WORDINGS) + some
 
@@ -168,8 +155,8 @@ def belief_targets(named: Sequence[Mapping[str, str]]) -> Tensor:
 class CaptionMethod(FlowMethod):
     """Conditional maximum likelihood where every step draws a picture and one of the captions that fit it.
 
-    Conditions of ``pairs`` are style numbers ``(N,)``. ``owner int64 (N,)`` says which row of the ``table (E, C, T)``,
-    beliefs of C captions for each of E combinations, a picture belongs to.
+    Conditions of ``pairs`` are style numbers ``(N,)``; ``owner int64 (N,)`` is each picture's row of the ``table (E, C,
+    T)``, the beliefs of C captions for each of E combinations.
     """
 
     moved = ("pairs", "held", "owner", "table")
@@ -233,8 +220,8 @@ KIND_PHRASES: dict[str, tuple[str, ...]] = {
 class CaptionStage:
     """A picture goes in, sentences come out: a classifier and templates, where the paper has a captioning network.
 
-    Like that it makes mistakes. Its classifier knows the kind (one of ``kinds``) and attributes of people; it chooses
-    among the ``known`` kinds, in the order of their beliefs.
+    Its classifier, which makes mistakes, knows the kind (one of ``kinds``) and attributes of people; it chooses among
+    the ``known`` kinds.
     """
 
     def __init__(self, classifier: Classifier, kinds: Sequence[str], known: Sequence[str]):
@@ -249,11 +236,9 @@ class CaptionStage:
             logits = self.classifier(part.to(device))
             logits["kind"] = logits["kind"][:, self._places]
             heads = {name: value.argmax(1).tolist() for name, value in logits.items()}
-            for k in range(len(part)):
-                seen = {"kind": self.known[heads["kind"][k]]}
-                if seen["kind"] in STYLES:
-                    seen |= {name: values[heads[name][k]] for name, values in ATTRIBUTES.items()}
-                found.append(seen)
+            for k, kind in enumerate(heads["kind"]):
+                shown = ATTRIBUTES.items() if self.known[kind] in STYLES else ()
+                found.append({"kind": self.known[kind]} | {name: values[heads[name][k]] for name, values in shown})
         return found
 
     def caption(
@@ -266,11 +251,11 @@ class CaptionStage:
         if seen["kind"] not in STYLES:
             phrases = KIND_PHRASES[seen["kind"]]
             phrase = phrases[-1] if new else phrases[_pick(len(phrases) - 1, generator)]
-            starts = ("", "a picture of ", "a drawing of ", "please draw ")
-            return starts[_pick(4, generator)] + phrase, {"kind": seen["kind"]}
+            start = ("", "a picture of ", "a drawing of ", "please draw ")[_pick(4, generator)]
+            return start + phrase, {"kind": seen["kind"]}
         values = {name: seen[name] for name in ATTRIBUTES}
         if not new and _pick(2, generator):
-            values = some_of(values, 1 + _pick(len(values), generator), generator)
+            values = _some_of(values, 1 + _pick(len(values), generator), generator)
             sentence = partial_caption(values, _pick(WORDINGS - 1, generator))
         else:
             wordings = [k for k in range(8) if (k in NEW_WORDINGS) == new]
@@ -296,9 +281,8 @@ class GanTarget(nn.Module):
     """Target expert: noise and class embedding as one vector, noise first (paper §4.1; its code's ``Net2BigGANFlow``).
 
     It has no encoder: nobody knows the ``z`` of a given picture. So pairs start from ``z``, see :func:`generate_pairs`.
-    With ``rounded`` an embedding is replaced by that of the nearest class; the paper renders it as it is, but a
-    generator that saw few classes knows nothing about what lies between them. ``space`` is that of the latents that the
-    generator draws, None where it draws pictures.
+    ``rounded`` takes the embedding of the nearest class where the paper renders any: a generator that saw few classes
+    knows nothing about what lies between. ``space`` decodes what the generator draws, where that is latents.
     """
 
     def __init__(self, generator: nn.Module, rounded: bool = False, space: LatentSpace | None = None):
@@ -309,9 +293,7 @@ class GanTarget(nn.Module):
         self.noise, self.latent_dim = generator.config.noise, generator.config.noise + generator.config.embedding
 
     @classmethod
-    def load(
-        cls, name: str = "avatar-biggan", device: Device = "cpu", rounded: bool = False, folder: Path = CHECKPOINTS
-    ) -> "GanTarget":
+    def load(cls, name: str, device: Device = "cpu", rounded: bool = False, folder: Path = CHECKPOINTS) -> "GanTarget":
         space = load_card(name, folder).recipe.get("space")
         latents = LatentSpace(load_expert(space, device)) if space else None
         return cls(load_expert(name, device, folder), rounded, latents)
@@ -361,10 +343,10 @@ class GeneratedPairs:
 def generate_pairs(
     target: GanTarget, stage: CaptionStage, count: int, weights: Sequence[float] | Tensor, seed: int = 0
 ) -> tuple[GeneratedPairs, Tensor]:
-    """Draws noise and classes, renders the pictures from the *clean* embeddings, and recognises what is on them.
+    """Draws noise and classes, the latter as often as ``weights (C,)`` say, and recognises what is on the pictures of
+    the *clean* embeddings: a caption has to describe the picture that belongs to the latent (paper §4.1).
 
-    The order matters (paper §4.1): a caption has to describe the picture that belongs to the latent. ``weights (C,)``
-    say how often to draw each class. Also returns the last batch of pictures ``(≤ 250, 3, S, S)`` to look at.
+    Also returns the last batch of pictures ``(≤ 250, 3, S, S)`` to look at.
     """
     generator = torch.Generator().manual_seed(seed)
     weights = torch.as_tensor(weights, dtype=torch.float32)
@@ -383,19 +365,9 @@ class GanMethod(CaptionMethod):
 
     moved = (*CaptionMethod.moved, "label", "classes", "dequantiser")
 
-    def __init__(
-        self,
-        pairs: GeneratedPairs,
-        target: GanTarget,
-        dequantiser: nn.Module,
-        table: Tensor,
-        source: CaptionSource,
-        flow: ConditionalFlow,
-        held: GeneratedPairs | None = None,
-        **options: object,
-    ):
+    def __init__(self, pairs: GeneratedPairs, target: GanTarget, dequantiser: nn.Module, table: Tensor,
+                 source: CaptionSource, flow: nn.Module, held: GeneratedPairs | None = None, **named: Any):  # fmt: skip
         self.dequantiser, self.classes, self.label = dequantiser, target.classes, pairs.label
-        self.noise_length = target.noise
 
         def fixed(some: GeneratedPairs) -> Pairs:
             """One draw of every latent with its first caption: for the linear shift and for the held-out loss."""
@@ -404,13 +376,13 @@ class GanMethod(CaptionMethod):
             return Pairs(condition, latent, torch.zeros_like(latent))
 
         kept = None if held is None else fixed(held)
-        super().__init__(fixed(pairs), pairs.thing, table, source, flow, held=kept, **options)
+        super().__init__(fixed(pairs), pairs.thing, table, source, flow, held=kept, **named)
 
     def batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Noise as it was, a fresh neighbour of the class embedding, and a caption that fits."""
         latent, condition = super().batch(index, generator)
         moved = self.dequantiser(self.classes[self.label[index.to(self.device)]], generator)
-        return torch.cat([latent[:, : self.noise_length], moved], 1), condition
+        return torch.cat([latent[:, : -moved.shape[1]], moved], 1), condition
 
 
 # --- dequantisation -------------------------------------------------------------------------------------------------
@@ -476,11 +448,10 @@ def likelihood_width(embeddings: Tensor, spread: float) -> float:
 
 
 class DequantiserMethod(Method):
-    """The evidence lower bound with a Gaussian likelihood of fixed width, on the class embeddings ``(C, E)`` alone.
+    """The evidence lower bound ``‖e − ê‖² / (2 s²) + KL`` on the class embeddings ``(C, E)`` alone.
 
-    ``‖e − ê‖² / (2 s²) + KL``: the random reconstruction ``ê`` ends up about ``s`` away from ``e`` in every direction
-    that the code carries. ``spread`` is the expected length of a whole error vector of width ``s``, as a share of the
-    mean distance between neighbouring classes. The original's training code is not released; this objective is ours.
+    The random reconstruction ``ê`` ends up about ``s`` away from ``e`` in every direction that the code carries, see
+    :func:`likelihood_width`. The original's training code is not released; this objective is ours.
     """
 
     moved = ("embeddings",)

@@ -32,11 +32,9 @@ class Translator:
 
     def __init__(self, source: SourceExpert, flow: ConditionalFlow | GridFlow, target: TargetExpert):
         if flow.config.dim != target.latent_dim or flow.config.condition_shape != tuple(source.condition_shape):
-            raise CourseError(
-                f"the flow maps latents ({flow.config.dim},) under conditions {flow.config.condition_shape}, but the "
-                f"experts give ({target.latent_dim},) and {tuple(source.condition_shape)}: build it with FlowConfig "
-                "for these."
-            )
+            given = f"({target.latent_dim},) and {tuple(source.condition_shape)}"
+            wanted = f"({flow.config.dim},) under conditions {flow.config.condition_shape}"
+            raise CourseError(f"the flow maps latents {wanted}, but the experts give {given}: build it for these.")
         self.source, self.flow, self.target = source, flow.eval(), target
 
     @torch.no_grad()
@@ -94,11 +92,11 @@ _MOST_NEIGHBOURS = 800
 
 
 class LowResolution:
-    """Source expert: a picture of any size, shrunk to ``size`` pixels, and encoded by ``autoencoder`` as in the paper.
+    """Source expert: a picture of any size, shrunk to ``size`` pixels, and encoded by ``autoencoder`` as in the paper;
+    without one the shrunk picture is the condition.
 
-    Without one the shrunk picture itself is the condition, ``(3, size, size)``: eight pixels are short enough as they
-    are. The kernel ``area`` averages; ``nearest`` keeps one pixel of each square, which is what the released code does
-    and its own autoencoder has never seen.
+    The kernel ``area`` averages; ``nearest`` keeps one pixel of each square, as the released code does, whose own
+    autoencoder has never seen that.
     """
 
     def __init__(self, size: int, autoencoder: SourceExpert | None = None, kernel: str = "area"):
@@ -135,8 +133,8 @@ class TransformedExpert:
 class ColourPresence:
     """Which colours there are, but not where and how much of them: ``(B, 64)`` in [0, 1].
 
-    Every place of the picture, averaged to 16×16, belongs to the nearest points of a 4×4×4 lattice in colour space. Of
-    each point only the strongest share over all places is kept.
+    Every place of the picture, averaged to 16×16, belongs to the nearest points of a 4×4×4 lattice in colour space; of
+    each point the strongest share over all places is kept.
     """
 
     condition_shape = (64,)
@@ -151,8 +149,7 @@ class PooledSource:
     """Source expert: another expert's output, averaged to few places and standardised by channel or coordinate.
 
     Maps keep as many places as the target's grid has cells, or twice as many along each side where the neighbourhood of
-    a cell stays small. ``mean`` and ``deviation`` are those of the pooled output for training pictures, with as many
-    axes.
+    a cell stays small. ``mean`` and ``deviation`` are those of the pooled output for training pictures.
     """
 
     def __init__(self, expert: SourceExpert, condition_shape: tuple[int, ...], mean: Tensor, deviation: Tensor):
