@@ -167,6 +167,18 @@ def _train_dequantiser(job: Job, target: sentences.GanTarget, digest: str) -> nn
     return frozen
 
 
+def _captions_of(
+    stage: sentences.CaptionStage, kind: str, count: int, draws: torch.Generator
+) -> list[tuple[str, dict[str, str]]]:
+    """``count`` captions of things of one kind, people with random attributes, and what each names."""
+    values = {name: list(known) for name, known in ATTRIBUTES.items()} if kind in STYLES else {}
+    picked = [
+        {name: known[int(torch.randint(len(known), (), generator=draws))] for name, known in values.items()}
+        for _ in range(count)
+    ]
+    return [stage.caption({"kind": kind} | one, draws) for one in picked]
+
+
 def train_text_to_biggan(job: Job) -> Card:
     """Sentences → noise and class embedding of ``avatar-biggan``; also publishes the ``dequantiser`` that it needs."""
     device, generator = job.profile.device, load_card("avatar-biggan")
@@ -175,20 +187,26 @@ def train_text_to_biggan(job: Job) -> Card:
     dequantiser = _train_dequantiser(_for_this_generator(job, "dequantiser", digest), target, digest)
     known = generator.recipe["classes"]
     stage = sentences.CaptionStage(load_expert("avatar-classifier", device), kinds, known)
-    recipe = {"batch_size": 256, "rate": 2e-3, "weight_decay": 0.05, "generator": digest}
-    recipe["pairs"] = job.profile.pick(quick=2500, cpu=12000, gpu=200000)
+    recipe = {"batch_size": 256, "rate": 4e-3, "weight_decay": 0.05, "generator": digest}
+    recipe["pairs"] = job.profile.pick(quick=2500, cpu=40000, gpu=200000)
     # Each style of people three times as often as another kind: there is more to say about them.
     weights = torch.tensor([3.0 if name in STYLES else 1.0 for name in known])
     pairs, _ = sentences.generate_pairs(target, stage, recipe["pairs"] + 500, weights, job.seed)
     draws, memory = torch.Generator().manual_seed(job.seed), SentenceExpert(device=device)
-    made = [[stage.caption(thing, draws) for _ in range(8)] for thing in pairs.things]
-    texts = [text for several in made for text, _ in several]
-    targets = stage.beliefs([named for several in made for _, named in several])
+    # The map reads sentences, as many of each kind; the flow learns from what captions name, without their words.
+    made = [
+        made
+        for name in known
+        for made in _captions_of(stage, name, job.profile.pick(quick=60, cpu=300, gpu=300), draws)
+    ]
+    texts, named = zip(*made, strict=True)
     embeddings = memory.learn(texts)
-    source = sentences.CaptionSource.fit(memory, embeddings, targets.to(embeddings), stage.labels)
-    table = source.read(texts).view(len(made), 8, -1)
+    targets = stage.beliefs(named).to(embeddings)
+    source = sentences.CaptionSource.fit(memory, embeddings, targets, stage.labels, (), "kind", ridge=3e-2)
+    named = [stage.caption(thing, draws)[1] for thing in pairs.things for _ in range(8)]
+    table = stage.beliefs(named).view(len(pairs.things), 8, -1).to(device)
     held, pairs = pairs.subset(torch.arange(500)), pairs.subset(torch.arange(500, len(pairs)))
-    sizes = {"embedding_dim": 48, "hidden_dim": 64, "hidden_depth": 1, "embedder_depth": 0, "condition_shift": True}
+    sizes = {"embedding_dim": 64, "hidden_dim": 128, "hidden_depth": 1, "embedder_depth": 0, "condition_shift": True}
     config = FlowConfig(target.latent_dim, source.condition_shape, blocks=8, **sizes)
     flow = ConditionalFlow(config, torch.Generator().manual_seed(job.seed))
     options = {"held": held, "rate": recipe["rate"], "weight_decay": recipe["weight_decay"]}

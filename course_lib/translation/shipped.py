@@ -108,7 +108,7 @@ def load_text_to_biggan(
     flow, tensors = _open("text-to-biggan", ("text flow",), device, folder)
     kinds, known = load_kinds().classes["kind"], load_card("avatar-biggan", folder).recipe["classes"]
     stage = CaptionStage(load_expert("avatar-classifier", device, folder), kinds, known)
-    reader = CaptionSource(sentences or SentenceExpert(device=device), **tensors, labels=stage.labels)
+    reader = CaptionSource(sentences or SentenceExpert(device=device), **tensors, labels=stage.labels, always="kind")
     return Translator(reader, flow, GanTarget.load("avatar-biggan", device, rounded, folder))
 
 

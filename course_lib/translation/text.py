@@ -58,6 +58,7 @@ class CaptionSource:
     offset: Tensor  # (T,), of the map to the joined one-hots of ``labels``, with ``names`` of those behind the first
     labels: LabelExpert
     names: Sequence[str] = ()  # of the first attribute, the styles, which then are given beside sentences
+    always: str = ""  # the attribute that every sentence names, however little the map believes it
 
     @property
     def condition_shape(self) -> tuple[int, ...]:
@@ -79,9 +80,15 @@ class CaptionSource:
 
     def decide(self, beliefs: Tensor) -> Tensor:
         """One-hots ``(B, T)`` of each attribute's most believed value; zeros, left open, below :data:`NAMED`."""
-        sizes = [part.stop - part.start for part in self.labels.slices.values()][1 if self.names else 0 :]
-        best = [(block, *block.max(1, keepdim=True)) for block in beliefs.split(sizes, 1)]
-        return torch.cat([torch.zeros_like(b).scatter(1, k, (value >= NAMED).to(b)) for b, value, k in best], 1)
+        parts = list(self.labels.slices.items())[1 if self.names else 0 :]
+        hot = []
+        for block, (name, _) in zip(
+            beliefs.split([part.stop - part.start for _, part in parts], 1), parts, strict=True
+        ):
+            value, k = block.max(1, keepdim=True)
+            named = (value >= NAMED) | (name == self.always)
+            hot.append(torch.zeros_like(block).scatter(1, k, named.to(block)))
+        return torch.cat(hot, 1)
 
     def encode(self, x: Sequence[str] | Sequence[tuple[str, str]]) -> Tensor:
         """Conditions ``(B, K)`` of sentences, or of pairs (sentence, style) where this source has styles."""
