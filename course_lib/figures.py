@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -28,10 +29,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 class _LiteralFigure(Figure):
-    """A figure whose labels are literal: class names such as ``US$ and A$`` are no mathematics.
-
-    Numbers at logarithmic axes, which Matplotlib itself writes as mathematics, stay.
-    """
+    """A figure whose labels are literal: class names such as ``US$ and A$`` are no mathematics. Numbers at logarithmic
+    axes, which Matplotlib itself writes as mathematics, stay."""
 
     def draw(self, renderer: Any) -> None:
         for axes in self.axes:
@@ -52,11 +51,8 @@ def new_figure(width: float = 7.0, height: float = 3.2, columns: int = 1, rows: 
 
 
 def show(figure: Figure, alt: str, **options: Any) -> None:
-    """Displays ``figure`` with alternative text ``alt``, one or two sentences that say what is to be seen.
-
-    ``options`` are those of ``display``. The file holds more pixels than the page shows where the figure has more than
-    a hundred an inch, for sharp screens.
-    """
+    """Displays ``figure`` with alternative text ``alt``, one or two sentences that say what is to be seen; ``options``
+    are those of ``display``. Where the figure has more than a hundred pixels an inch, the page shows it smaller."""
     content, kind = _file(figure)
     show_bytes(content, alt, kind, round(100 * figure.get_figwidth()), **options)
 
@@ -107,31 +103,20 @@ def _to_array(image: Tensor) -> np.ndarray:
     return ((image.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
-def picture_grid(
-    pictures: Tensor | list[Tensor],
-    row_titles: list[str] | None = None,
-    column_titles: list[str] | None = None,
-    title: str | None = None,
-    labels: list[str] | None = None,
-    enlarge: int | None = None,
-) -> Figure:
-    """A grid of pictures with titles, without blur: a whole number of pixels shows each pixel.
-
-    Args:
-        pictures: ``(R, C, 3, S, S)`` in [−1, 1], or a list of ``R`` tensors ``(C, 3, s, s)`` whose sizes may differ by
-            row; smaller ones are enlarged without smoothing, so that their pixels are seen.
-        row_titles, column_titles: one for each row or column; both may have several lines.
-        labels: a line above every picture, row by row.
-        enlarge: a picture of 64 pixels is so many halves as wide on the page; by default 3 in small grids, else 2.
-    """
-    rows, each = list(pictures), iter(labels or [])
+def picture_grid(pictures: Tensor | list[Tensor], row_titles: Sequence[str] = (), column_titles: Sequence[str] = (),
+                 title: str = "", labels: Sequence[str] = (), enlarge: int = 0) -> Figure:  # fmt: skip
+    """A grid of pictures ``(R, C, 3, S, S)`` in [−1, 1], or of ``R`` tensors ``(C, 3, s, s)``, the smaller ones
+    enlarged without blur: a whole number of pixels shows each pixel. ``row_titles`` and ``column_titles`` may have
+    several lines, ``labels`` stand above the pictures, row by row. A picture of 64 pixels is ``enlarge`` halves as wide
+    on the page, by default 3 in small grids, else 2."""
+    rows, each = list(pictures), iter(labels)
     columns, largest = max(map(len, rows)), max(row.shape[-1] for row in rows)
     enlarge = enlarge or (3 if columns <= 8 and len(rows) <= 6 else 2)
     pixels = largest * max(1, round(64 * enlarge / largest))  # of the figure, two for each of the page
     side, line = pixels + 8, 32 if labels else 0
-    letters = max((len(line) for text in row_titles or [] for line in text.splitlines()), default=0)
+    letters = max((len(line) for text in row_titles for line in text.splitlines()), default=0)
     left = round(17 * letters) + 12
-    lines = max((text.count("\n") for text in column_titles or []), default=0)
+    lines = max((text.count("\n") for text in column_titles), default=0)
     top = (48 + 26 * lines if column_titles else 8) + (60 if title else 0)
     width, height = left + side * columns, top + len(rows) * (side + line) + 8
     figure = _LiteralFigure(figsize=(width / 200, height / 200), dpi=200)
@@ -168,13 +153,8 @@ def curves(lines: dict[str, tuple], x_label: str, y_label: str, title: str = "",
 
 
 def png_bytes(pictures: Tensor, columns: int | None = None, enlarge: int = 2, colours: int | None = None) -> bytes:
-    """PNG of pictures ``(N, 3, S, S)`` in [−1, 1]; what a widget shows.
-
-    Args:
-        pictures: the pictures, ``columns`` of them per row; all in one row by default.
-        enlarge: whole-number factor, without smoothing.
-        colours: so many at most, for a smaller file.
-    """
+    """PNG of pictures ``(N, 3, S, S)`` in [−1, 1], ``columns`` in a row or all; what a widget shows. ``enlarge`` is a
+    whole-number factor, without smoothing; ``colours`` so many at most, for a smaller file."""
     columns, size = columns or len(pictures), pictures.shape[-1]
     sheet = np.full((-(-len(pictures) // columns) * (size + 2), columns * (size + 2), 3), 255, np.uint8)
     for k, picture in enumerate(pictures):
@@ -195,10 +175,8 @@ def png_bytes(pictures: Tensor, columns: int | None = None, enlarge: int = 2, co
 
 
 def plane(side: int = 96, extent: float = 1.2) -> Tensor:
-    """Centres of ``side × side`` cells that tile the square [−extent, extent]², ``(side * side, 2)``.
-
-    They go row by row from the top left, so that ``values.view(side, side)`` is an upright picture.
-    """
+    """Centres of ``side × side`` cells that tile the square [−extent, extent]², ``(side * side, 2)``, row by row from
+    the top left, so that ``values.view(side, side)`` is an upright picture."""
     ticks = ((torch.arange(side) + 0.5) / side * 2 - 1) * extent
     y, x = torch.meshgrid(-ticks, ticks, indexing="ij")
     return torch.stack([x, y], -1).view(-1, 2)
@@ -213,13 +191,8 @@ def density_pictures(density: Tensor, peak: float) -> Tensor:
 
 
 def animation(frames: Tensor, milliseconds: int = 400, hold: int = 1600, enlarge: int = 1) -> bytes:
-    """An animated PNG, which browsers play and other programs show as its first frame.
-
-    Args:
-        frames: ``(T, N, 3, S, S)`` in [−1, 1]; the ``N`` pictures of a frame stand side by side.
-        milliseconds, hold: duration of a frame, and of the last one.
-        enlarge: as for :func:`png_bytes`.
-    """
+    """An animated PNG of ``frames (T, N, 3, S, S)`` in [−1, 1], whose N pictures stand side by side; ``hold`` is the
+    duration of the last one."""
     sheets = [Image.open(io.BytesIO(png_bytes(pictures, enlarge=enlarge))) for pictures in frames]
     # One palette for all frames: a third of the size, and smooth densities have few colours anyway.
     palette = Image.fromarray(np.concatenate([np.asarray(sheet) for sheet in sheets])).quantize(128)
@@ -242,10 +215,8 @@ _FRAMES = {
 
 
 class Schematic:
-    """Boxes, arrows, words and pictures on a canvas that is measured in inches from the lower left corner.
-
-    A box is ``trained``, ``frozen``, ``copied`` (frozen first, then trained as a copy) or ``given``.
-    """
+    """Boxes, arrows, words and pictures on a canvas that is measured in inches from the lower left corner. A box is
+    ``trained``, ``frozen``, ``copied`` (frozen first, then trained as a copy) or ``given``."""
 
     def __init__(self, width: float, height: float):
         self.size, self.figure = (width, height), Figure(figsize=(width, height), dpi=100)
@@ -281,11 +252,8 @@ class Schematic:
 def schematic(
     picture: Tensor, samples: Tensor, condition: Tensor | None = None, source: str = "source expert"
 ) -> Figure:
-    """Net2Net in one picture: source expert → flow ← residual, flow → target expert.
-
-    With the input ``picture (3, S, S)``, the first three of its translations ``(N, 3, S, S)`` and, where the condition
-    is a picture ``(3, s, s)``, the condition; ``source`` names the source expert.
-    """
+    """Net2Net in one picture, with the input ``(3, S, S)``, the first three of its translations ``(N, 3, S, S)`` and,
+    where the condition is a picture ``(3, s, s)``, the condition; ``source`` names the source expert."""
     drawn = Schematic(9.6, 3.3)
     drawn.picture(picture, 0.2, 0.8, 1.0)
     for k, sample in enumerate(samples[:3]):
@@ -307,11 +275,9 @@ def schematic(
 
 
 def reading_order(weights: Tensor, columns: int = 26) -> tuple[list[int], list[int]]:
-    """Rows and columns of weights ``(new, old)`` in the order that makes the map readable.
-
-    New classes that borrow alike stand together (average linkage of the rows' correlation). Of the old classes only the
-    most used are kept, each below the new class that uses it most, so that strong entries lie near the diagonal.
-    """
+    """Rows and columns of weights ``(new, old)`` in the order that makes the map readable: new classes that borrow
+    alike stand together (average linkage of the rows' correlation), and the old classes that are used most below the
+    new one that uses them most, so that strong entries lie near the diagonal."""
     if weights.ndim != 2 or not weights.isfinite().all():
         raise CourseError(f"the map needs finite weights (new classes, old classes), not {tuple(weights.shape)}.")
     weights = weights.detach().double().cpu()
@@ -328,11 +294,8 @@ def reading_order(weights: Tensor, columns: int = 26) -> tuple[list[int], list[i
 
 
 def borrowing_map(weights: Tensor, new: list[str], old: list[str], columns: int = 26, written: int = 3) -> Figure:
-    """Weights ``(len(new), len(old))``: rows are new classes, columns the old ones that are used most.
-
-    Blue lends, orange is subtracted; the ``written`` largest entries of each row carry their number, so that colour is
-    not the only carrier.
-    """
+    """Weights ``(len(new), len(old))``: rows are new classes, columns the old ones that are used most. Blue lends,
+    orange is subtracted; the ``written`` largest entries of each row carry their number."""
     if tuple(weights.shape) != (len(new), len(old)):
         raise CourseError(f"{len(new)} new and {len(old)} old names do not fit weights of {tuple(weights.shape)}.")
     rows, kept = reading_order(weights, columns)

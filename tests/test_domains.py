@@ -214,7 +214,7 @@ def test_own_folders_become_a_translator(tmp_path, autoencoder):
         assert set(data.part(part).labels["domain"].tolist()) == {0, 1}
     train_part = data.part("train")
     pairs = encode_labelled(train_part, autoencoder, LabelExpert({"domain": 2}))
-    translator, _ = fit_domains(pairs, data.classes, autoencoder, 5, 16, **QUIET)
+    translator, _ = fit_domains(pairs, data.classes, autoencoder, 5, **QUIET)
     test = data.part("test")
     assert translator.under_every_label(test.batch(torch.arange(len(test))), test.labels["domain"]).isfinite().all()
 

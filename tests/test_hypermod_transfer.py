@@ -418,7 +418,9 @@ def test_a_saved_hyper_generator_draws_as_before_over_its_source(source, critic,
     method = build(source, critic, data, HyperGenerator(source, 3, 5, rank, finetune=finetune, class_styles=finetune))
     train(method, Budget(2), 6, **QUIET)
     hyper, labels = method.modules["generator"], torch.tensor([0, 1, 2, 1])
-    card = Card("new", HYPER_KIND, hyper_config("base", ["a", "b", "c"], 5, rank, finetune, finetune))
+    card = Card(
+        "new", HYPER_KIND, hyper_config("base", ["a", "b", "c"], 5, rank, finetune=finetune, class_styles=finetune)
+    )
     save_weights(hyper_tensors(hyper), card, tmp_path, 32)
     opened = load_hypermod("new", folder=tmp_path)
     assert opened.class_names == ["a", "b", "c"] and not any(p.requires_grad for p in opened.parameters())

@@ -38,16 +38,14 @@ PROPAGATIONS = ("additive", "imagenet", "cifar")
 class Propagation(nn.Module):
     """The map for new classes in the place of a gain or bias of :class:`course_lib.gans.biggan.ClassNorm`.
 
-    ``additive``: the old map stays as it is, with the scale it had (``knowledge``, ``matrix``), and what is learned is
-    added to it: P and Z are the old ones plus ``update`` and the weight of ``noise``, zero at the start. A one-hot
-    mixture with everything else at zero is an old class, bit for bit.
+    ``additive``: the old map stays as it is, with its scale (``knowledge``, ``matrix``), and what is learned is added:
+    P and Z are the old ones plus ``update`` and ``noise``, zero at the start. A one-hot mixture alone is an old class,
+    bit for bit. ``imagenet``: mixing weights, old classes (``table``) and noise map are each divided by their own
+    largest singular value, so that the checkpoint's scale is lost, and an old class cannot be copied. ``cifar``: plain
+    linear maps, and a bias on the old classes.
 
-    ``imagenet``: mixing weights, old classes (``table``) and noise map are each divided by their own largest singular
-    value; the scale that the checkpoint had is lost, and an old class cannot be copied. ``cifar``: plain linear maps,
-    and a bias on the old classes.
-
-    ``old`` is an :class:`~course_lib.gans.biggan.SNLinear` over embedding and z, in evaluation mode, and ``embedding``
-    ``(old classes, E)``; or a table, without embedding, z and the variant ``imagenet``.
+    ``old`` is an :class:`~course_lib.gans.biggan.SNLinear` over embedding ``(old classes, E)`` and z, in evaluation
+    mode; or a table, without embedding, z and the variant ``imagenet``.
     """
 
     @torch.no_grad()
@@ -91,10 +89,8 @@ class Propagation(nn.Module):
     def forward(self, condition: Tensor) -> Tensor:
         """Class weights with the layer's part of z ``(B, new + chunk)`` → offsets ``(B, channels)``."""
         if condition.shape[1:] != (self.new + self.chunk,):
-            raise CourseError(
-                f"this layer reads {self.new} class weights and {self.chunk} numbers of z, not "
-                f"{tuple(condition.shape)}: make the condition with `embed`."
-            )
+            wanted = f"{self.new} class weights and {self.chunk} numbers of z"
+            raise CourseError(f"this layer reads {wanted}, not {tuple(condition.shape)}: use `embed`.")
         classes, z = condition.split([self.new, self.chunk], 1)
         weights = self.mixing(classes)
         if self.additive:
@@ -110,11 +106,8 @@ class Propagation(nn.Module):
     @torch.no_grad()
     def mixing_weights(self) -> Tensor:
         """Of each new class over the old ones, ``(new, old)``; not normalised, of either sign."""
-        training = self.mixing.training
-        self.mixing.eval()  # a look must not move the spectral vector
-        found = self.mixing(torch.eye(self.new).to(self.mixing.weight))
-        self.mixing.train(training)
-        return found
+        look = deepcopy(self.mixing).eval()  # which must not move the spectral vector
+        return look(torch.eye(self.new).to(look.weight))
 
     @torch.no_grad()
     def init_at(self, mixtures: Tensor) -> None:
@@ -142,13 +135,10 @@ def _thawed(source: Generator) -> Generator:
 class TransferGenerator(nn.Module):
     """BigGAN whose new classes are mixtures of its old ones.
 
-    Everything of the old classes is kept in ``source``, which is frozen: tables, running statistics, spectral vectors.
-    ``target`` draws the new classes. Its batch norms have statistics of their own, and propagation layers instead of
-    tables. In our variant its other layers *are* those of ``source`` until :meth:`unshare`, so that one network draws
-    both kinds of classes and nothing else is stored; the published variants, whose spectral vectors move in every step,
-    have copies from the start. Mixing weights and residuals begin orthogonal, as published; see :meth:`init_at`.
-
-    ``source`` is copied; ``config`` is its own with the number of new classes.
+    ``source``, a frozen copy, draws the old classes. ``target`` draws the new ones, with statistics of its own, and
+    propagation layers instead of tables. In our variant its other layers *are* those of ``source`` until
+    :meth:`unshare`; the published ones, whose spectral vectors move in every step, have copies from the start. Mixing
+    weights and residuals begin orthogonal, as published; see :meth:`init_at`.
     """
 
     def __init__(self, source: Generator, classes: int, variant: str = "additive"):
@@ -242,10 +232,7 @@ def bn_transfer_tensors(generator: TransferGenerator) -> dict[str, Tensor]:
 def load_bn_transfer(
     name: str = "avatar-bn-transfer", device: str | torch.device = "cpu", folder: Path = CHECKPOINTS
 ) -> TransferGenerator:
-    """A shipped transfer, frozen, with the names of its classes; a CourseError for a checkpoint of another kind.
-
-    The source is looked for in ``folder`` and among the shipped ones.
-    """
+    """A shipped transfer, frozen, with the names of its classes; its source lies in ``folder`` or is a shipped one."""
 
     def over(source: Generator, config: dict[str, Any]) -> TransferGenerator:
         generator = TransferGenerator(source, len(config["classes"]), config["variant"])

@@ -16,7 +16,7 @@ from ..errors import CourseError
 from ..experts.autoencoder import LatentSpace
 from ..experts.protocol import SourceModel, freeze
 from ..gan_training import CodeSpace, GANData, GANSchedule, HingeMethod
-from ..gans.biggan import Discriminator, Generator, standing_statistics, start_weights
+from ..gans.biggan import Discriminator, standing_statistics, start_weights
 from ..training.method import Loss
 from .propagation import TransferGenerator, check_mixtures
 
@@ -29,11 +29,8 @@ __all__ += ["stage_table", "with_new_classes", "with_old"]
 
 def fit_mixtures(new: Tensor, old: Tensor, spread: Tensor | None = None, ridge: float = 0.1) -> Tensor:
     """Weights of old classes ``(new, old)``, not negative and with the sum 1, whose mixture of mean features ``(old,
-    F)`` is nearest to each of the new ones, ``(new, F)``.
-
-    ``spread (F,)`` is the unit of distances, by default the standard deviation over the old classes; ``ridge`` shrinks
-    the weights towards each other, in units of an old class's mean squared length.
-    """
+    F)`` is nearest to each of the new ones, ``(new, F)``. ``spread (F,)`` is the unit of distances, by default the
+    deviation over the old classes; ``ridge`` shrinks the weights towards each other."""
     if new.shape[1] != old.shape[1]:
         raise CourseError(f"features have different lengths, {new.shape[1]} and {old.shape[1]}: use one network.")
     scale = (old.std(0) if spread is None else spread).double().clamp_min(1e-8)
@@ -69,9 +66,7 @@ def _for_classes(network: nn.Module, classes: int) -> nn.Module:
 
 
 @torch.no_grad()
-def with_new_classes(
-    source: Generator | Discriminator, classes: int, mixtures: Tensor | None = None
-) -> Generator | Discriminator:
+def with_new_classes(source: nn.Module, classes: int, mixtures: Tensor | None = None) -> nn.Module:
     """A trainable copy with embeddings of new classes: mixtures ``(new, old)`` of the old ones, or at random, in a
     discriminator orthogonal, as published, in a generator distributed like the old ones."""
     copy, scored = _for_classes(source, classes), isinstance(source, Discriminator)
@@ -90,8 +85,7 @@ def with_new_classes(
 
 @torch.no_grad()
 def with_old(source: SourceModel, count: int, seed: int = 0) -> SourceModel:
-    """The same with only ``count`` of the old classes, drawn at random; in the discriminator σ rescales what is left of
-    its table."""
+    """The same with only ``count`` of the old classes, drawn at random."""
     if not 1 <= count <= len(source.classes) or source.generator.config.embedding is None:
         raise CourseError(f"choose from 1 to {len(source.classes)} old classes of a generator with embeddings.")
     index = torch.randperm(len(source.classes), generator=torch.Generator().manual_seed(seed))[:count].sort().values
@@ -136,8 +130,7 @@ def _groups(generator: TransferGenerator) -> dict[str, list[nn.Parameter]]:
 
 
 def set_stage(generator: TransferGenerator, stage: str) -> TransferGenerator:
-    """Sets in place which parameters train; the source never does, and ``ft`` gives the generator its own
-    convolutions. A CourseError where there is no such stage."""
+    """Sets in place which parameters train; ``ft`` gives the generator its own convolutions."""
     if stage not in STAGES:
         raise CourseError(f"there is no stage {stage!r}: choose one of {', '.join(STAGES)}.")
     if stage == "ft":
@@ -155,11 +148,8 @@ def stage_table(generator: TransferGenerator) -> list[tuple[str, int, bool]]:
 
 
 def penalty(generator: TransferGenerator, l1: float = 0.01, l2: float = 0.01) -> Tensor:
-    """l1 · Σ mean |A| + l2 · Σ mean R²: means over each tensor, A and a0 apart, summed over all tensors.
-
-    Published: 0.01 for the mixing weights and, for the residuals, 0.1 at 128 pixels and 0.01 at 32. Where the weights
-    have a spectral norm, the raw A is penalised, so that the function cannot shrink.
-    """
+    """l1 · Σ mean |A| + l2 · Σ mean R²: means over each tensor, A and a0 apart, summed over all. Where the weights have
+    a spectral norm, the raw A is penalised, so that the function cannot shrink."""
     total = torch.zeros((), device=next(generator.parameters()).device)
     for part in generator.propagations():
         total = total + l1 * (part.mixing.weight.abs().mean() + part.mixing.bias.abs().mean())
@@ -206,45 +196,32 @@ class PropagationSettings:
 
     @classmethod
     def published(cls, variant: str) -> "PropagationSettings":
-        """As the authors' scripts train, without decoded codes; both were run to thousands of steps on GPUs.
-
-        ``imagenet``: on eight processes (2,048 pictures a step). ``cifar``: the code adds the losses of four batches in
-        one step of the discriminator; here they are four steps, as its generator had been trained.
-        """
-        found = {
-            "imagenet": ((1e-4, 4e-4), {"batch_size": 256, "l2": 0.1, "adam_eps": 1e-6}),
-            "cifar": ((2e-4, 2e-4), {"batch_size": 50, "critic_steps": 4}),
-        }
-        if variant not in found:
+        """As the authors' scripts train, without decoded codes. ``imagenet``: on eight processes (2,048 pictures a
+        step). ``cifar``: the code adds the losses of four batches in one step of the discriminator; here they are four
+        steps, as its generator had been trained."""
+        if variant not in _PUBLISHED:
             raise CourseError(f"published are 'imagenet' and 'cifar', not {variant!r}.")
-        (rate, critic_rate), own = found[variant]
-        schedule = GANSchedule(
-            0, 0, rate=rate, critic_rate=critic_rate, reconstruction=0.0, code_noise=1.0, averaging=0.0
-        )
+        rates, own = _PUBLISHED[variant]
+        schedule = GANSchedule(0, 0, reconstruction=0.0, code_noise=1.0, averaging=0.0, **rates)
         return cls("propagation", "random", variant, schedule=schedule, constant=True, beta2=0.999, **own)
 
 
+_PUBLISHED: dict[str, tuple[dict[str, float], dict[str, Any]]] = {
+    "imagenet": ({"rate": 1e-4, "critic_rate": 4e-4}, {"batch_size": 256, "l2": 0.1, "adam_eps": 1e-6}),
+    "cifar": ({"rate": 2e-4, "critic_rate": 2e-4}, {"batch_size": 50, "critic_steps": 4}),
+}
+
+
 class PropagationMethod(HingeMethod):
-    """BigGAN's training on new classes, with the penalties of propagation.
+    """BigGAN's training on new classes, with the penalties of propagation: a :class:`TransferGenerator` trains by
+    stages, of a plain one, a baseline, everything does."""
 
-    It trains any class-conditional generator, so baselines are trained by the same code: a :class:`TransferGenerator`
-    trains by stages, of a plain one everything does. Networks with another number of classes than the data are refused.
-    """
-
-    def __init__(
-        self,
-        data: GANData,
-        generator: nn.Module,
-        discriminator: Discriminator,
-        settings: PropagationSettings = PropagationSettings(),
-        space: LatentSpace | None = None,
-    ):
-        classes = int(data.labels.max()) + 1
-        if generator.config.classes != classes or discriminator.config.classes != classes:
-            raise CourseError(
-                f"the data have {classes} classes, the generator {generator.config.classes} and the discriminator "
-                f"{discriminator.config.classes}: make both with classes={classes}."
-            )
+    def __init__(self, data: GANData, generator: nn.Module, discriminator: Discriminator,
+                 settings: PropagationSettings = PropagationSettings(), space: LatentSpace | None = None):  # fmt: skip
+        classes, made = int(data.labels.max()) + 1, (generator.config.classes, discriminator.config.classes)
+        if made != (classes, classes):
+            found = f"{classes} classes, generator and discriminator {made[0]} and {made[1]}"
+            raise CourseError(f"the data have {found}: make both with classes={classes}.")
         self.settings, self.propagated = settings, isinstance(generator, TransferGenerator)
         if self.propagated:
             set_stage(generator, settings.stage(settings.ft_from or 0))  # the last one gives it its own convolutions
@@ -307,8 +284,8 @@ def new_class_data(source: SourceModel, data: ImageSet, codes: CodeSpace) -> GAN
 def make_networks(
     source: SourceModel, settings: PropagationSettings, mixtures: Tensor, seed: int = 0
 ) -> tuple[nn.Module, Discriminator]:
-    """Generator and discriminator of one method, ready to train, from mixtures ``(new, old)``, of which another start
-    reads only the size; ``seed`` is that of random weights."""
+    """Generator and discriminator of one method, ready to train; another start reads only the size of the mixtures
+    ``(new, old)``; ``seed`` is that of random weights."""
     classes, device = len(mixtures), next(source.generator.parameters()).device
     starts = {"mixture": mixtures, "mean": torch.full_like(mixtures, 1 / mixtures.shape[1]), "random": None}
     begin = starts[settings.init]
@@ -353,8 +330,7 @@ def recalibrate_batchnorm(generator: nn.Module, passes: int = 8, batch_size: int
 def draw_new_classes(
     generator: nn.Module, space: LatentSpace | None, each: int, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Pictures ``(N, 3, S, S)`` on the CPU, ``each`` of every class in order, and their labels; ``space`` decodes
-    latents."""
+    """Pictures ``(N, 3, S, S)`` on the CPU, ``each`` of every class in order, and labels; ``space`` decodes latents."""
     device, config = next(generator.parameters()).device, generator.config
     labels = torch.arange(config.classes).repeat_interleave(each)
     z = torch.randn(len(labels), config.noise, generator=torch.Generator().manual_seed(seed))

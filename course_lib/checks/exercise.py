@@ -101,8 +101,6 @@ def _line_of(error: Exception) -> str:
 
 
 def exercise(notebook: str) -> Callable[[Callable[..., str]], Exercise]:
-    """Decorator that makes a check an exercise of a notebook; it returns which property it has shown.
-
-    Stub and solution stand in the notebook alone, typical wrong answers in ``tests/wrong_answers.py``.
-    """
+    """Decorator that makes a check an exercise of a notebook; it returns which property it has shown. Stub and solution
+    stand in the notebook alone, typical wrong answers in ``tests/wrong_answers.py``."""
     return lambda check: Exercise(f"{notebook}.{check.__name__}", check)

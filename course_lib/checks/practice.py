@@ -41,9 +41,7 @@ def adapter(answer: type[nn.Module]) -> str:
     z, before = torch.randn(5, 4), nn.utils.parameters_to_vector(source).detach()
     wanted, network = synthesis(mapping(z)).detach(), answer(mapping, synthesis, 6)
     first = network.add()
-    require(
-        torch.equal(network(z, first), wanted), "a new kind does not begin as the source", "its offset is 0 at first"
-    )
+    require(torch.equal(network(z, first), wanted), "a new kind does not begin as the source", "its offset is 0 then")
     _train(network, z, first)
     same = torch.equal(before, nn.utils.parameters_to_vector(source))
     require(same, "the source moved", "requires_grad_(False) on mapping and synthesis")
@@ -96,9 +94,7 @@ def positions(answer: Callable[[int, int, int, int, int, int], list[int]]) -> st
             parts = [list(answer(step, *place, batch_size, processes, accumulate)) for place in places]
             right = {len(part) for part in parts} == {batch_size}
             require(right, "a micro-batch does not have batch_size positions", "give a list of whole numbers")
-            message = (
-                f"step {step} does not take the positions that one process with a batch of {effective} takes, once"
-            )
+            message = f"step {step} does not take each position that one process with a batch of {effective} takes"
             taken = sorted(position for part in parts for position in part)
             require(taken == list(range(step * effective, (step + 1) * effective)), message, hint)
     return "every step takes the same positions, however they are shared out"

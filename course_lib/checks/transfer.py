@@ -164,9 +164,7 @@ def low_rank(answer: Callable[[Tensor, Tensor, int, int], nn.Module]) -> str:
 @exercise("nb09")
 def propagation_layer(answer: Callable[[Tensor, Tensor], nn.Module]) -> str:
     """Exercise 1: a module ``(table (N_o, C), mixtures (N_n, N_o))`` that maps class weights ``(B, N_n)`` to offsets.
-
-    It begins at the mixtures, all of it trains, and training does not touch ``table``.
-    """
+    It begins at the mixtures, all of it trains, and training does not touch ``table``."""
     table, classes, mixtures = torch.randn(7, 5), torch.eye(3), torch.randn(3, 7)
     kept, one_hot = table.clone(), torch.eye(7)[[4, 0, 4]]
     message = "a one-hot mixture does not give the offsets of that old class at the start"

@@ -128,10 +128,8 @@ def log_prob(answer: Callable[[Tensor, Tensor], Tensor]) -> str:
 
 @exercise("nb02")
 def coupling(forward: Callable[..., tuple[Tensor, Tensor]], inverse: Callable[..., Tensor]) -> str:
-    """Exercise 2: a conditional double coupling with the scale ``0.5 + sigmoid``, and its inverse.
-
-    ``(h (B, D), e (B, K), four networks) -> y, log_det (B,)`` and ``(y, e, networks) -> h``.
-    """
+    """Exercise 2: a conditional double coupling with the scale ``0.5 + sigmoid``, and its inverse. ``(h (B, D), e (B,
+    K), four networks) -> y, log_det (B,)`` and ``(y, e, networks) -> h``."""
     h, e = _normal(16, 6), _normal(16, 2)
     nets = tuple(lambda x, w=w: torch.sin(x @ w) for w in _normal(4, 5, 3))
     y, log_det = forward(h, e, nets)
@@ -178,12 +176,7 @@ def consistency(answer: Callable[[Tensor, Tensor], float]) -> str:
     shift = 1 - wanted.numel() / float((wanted - mean).square().sum())
     for what, found, share, hint in (
         ("a perfect copy", wanted, 1, "1 minus an error"),
-        (
-            "the mean of all rows",
-            mean.expand_as(wanted),
-            0,
-            "divide by the squared distance of the rows from their mean",
-        ),
+        ("the mean row", mean.expand_as(wanted), 0, "divide by the squared distance of the rows from their mean"),
         ("a shift by 1", wanted + 1, shift, "compare the values themselves; a correlation forgives shifts and scales"),
     ):
         require(abs(float(answer(wanted, found)) - share) < 1e-8, f"{what} does not score {share:.3g}", hint)
@@ -240,9 +233,7 @@ def reading(answer: Callable[[Tensor, Tensor, float], Callable[[Tensor], Tensor]
         centre, hint = read(embeddings.mean(0, keepdim=True))[0], "centre both, add the targets' mean at the end"
         require_close(centre, wanted.mean(0), "the mean embedding is not read as the mean of the targets", hint, 1e-6)
         hint = "divide x.T @ x by the number of rows; the penalty is ridge times the mean of its diagonal"
-        require_close(
-            read(new), new @ weight.T + offset, f"with ridge = {ridge} the readings are other ones", hint, 1e-6
-        )
+        require_close(read(new), new @ weight.T + offset, f"with ridge = {ridge} readings are other ones", hint, 1e-6)
     return "the map is the ridge regression"
 
 
@@ -312,9 +303,7 @@ def translator(answer: Callable[[Tensor, Tensor], Callable[[Tensor, Tensor, Tens
     hint = "least squares on centred conditions and latents; a large penalty makes the prediction too small"
     require((moved - second @ means - own).abs().max() < 0.6, message, hint)
     hint = "keep the residual: it is all that the prediction does not explain"
-    require_close(
-        translate(moved, second, first), z, "translating there and back does not return the latent", hint, 1e-3
-    )
+    require_close(translate(moved, second, first), z, "there and back does not return the latent", hint, 1e-3)
     return "the label is exchanged, the residual is kept"
 
 
@@ -392,9 +381,7 @@ def cross(answer: Callable[[ConditionalFlow, Tensor, Tensor], Tensor]) -> str:
         grid = answer(flow, latent, condition)
         require_shape(grid, (4, 4, 4), "repeat residuals along the columns and conditions along the rows; view at last")
         hint = "a residual under its own condition is the latent that it came from"
-        require_close(
-            grid.diagonal(dim1=0, dim2=1).T, latent, "the diagonal does not give the latents back", hint, 1e-8
-        )
+        require_close(grid.diagonal().T, latent, "the diagonal does not give the latents back", hint, 1e-8)
         found, wanted = flow(grid[1], condition)[0], flow(latent, condition)[0][1].expand(4, 4)
         hint = "row i has the residual of i, column j the condition of j; look at what changes along a row"
         require_close(found, wanted, "under the column's conditions row 1 does not keep one residual", hint, 1e-8)

@@ -1,8 +1,5 @@
-"""Scores of generated classes against real pictures, for every class and over the classes.
-
-Kernel distances have no bias and may fall below 0. Fréchet distances of a few pictures are mostly bias, which is the
-same for all that is scored on the same pictures.
-"""
+"""Scores of generated classes against real pictures. Kernel distances have no bias and may fall below 0; Fréchet
+distances of a few pictures are mostly bias, the same for all that is scored on the same pictures."""
 
 from collections.abc import Callable, Sequence
 
@@ -36,22 +33,13 @@ def _distances(real: Tensor, fake: Tensor) -> dict[str, float]:
     return {name: distance(real, fake) for name, distance in named.items()}
 
 
-def class_wise(
-    real: Tensor,
-    fake: Tensor,
-    real_labels: Tensor,
-    fake_labels: Tensor,
-    classes: Sequence[str],
-    score: Score = kernel_distance,
-    least: int = 2,
-) -> dict[str, dict[str, float]]:
+def class_wise(real: Tensor, fake: Tensor, real_labels: Tensor, fake_labels: Tensor, classes: Sequence[str],
+               score: Score = kernel_distance, least: int = 2) -> dict[str, dict[str, float]]:  # fmt: skip
     """``score`` for each class by itself, and the mean over classes: a generator that ignores the class cannot hide.
 
-    Labels ``(N,)`` and ``(M,)`` of features ``(N, F)`` and ``(M, F)`` are positions in ``classes``; other labels, and
-    classes with fewer than ``least`` real or generated pictures, are left out. A float gets the name "score".
-
-    Returns:
-        Class name → score name → value, and last :data:`INTRA_CLASS_MEAN` with the unweighted means.
+    Labels ``(N,)`` and ``(M,)`` of features ``(N, F)`` and ``(M, F)`` are positions in ``classes``; classes with fewer
+    than ``least`` real or generated pictures are left out. Returns class name → score name, "score" for a float, →
+    value, and last :data:`INTRA_CLASS_MEAN` with the unweighted means.
     """
     if len(real) != len(real_labels) or len(fake) != len(fake_labels):
         raise CourseError("class-wise scores need one label for every feature vector.")
@@ -69,11 +57,8 @@ def class_wise(
 
 
 class ClassScores:
-    """How generated pictures are scored against held-out ones, which have ``labels["class"]``.
-
-    ``classes``, ``labels`` and ``features`` are names, ``(N,)`` and ``(N, F)``. Where all classes are bundled kinds,
-    the judge tells them.
-    """
+    """How generated pictures are scored against held-out ones, which have ``labels["class"]``; ``classes``, ``labels
+    (N,)`` and ``features (N, F)`` are theirs."""
 
     def __init__(self, data: ImageSet, judge: Judge):
         self.judge, self.classes, self.labels = judge, data.classes["class"], data.labels["class"]
@@ -87,10 +72,8 @@ class ClassScores:
         return torch.arange(len(self.classes)).repeat_interleave(each)
 
     def right(self, features: Tensor, seen: dict[str, Tensor], labels: Tensor) -> Tensor:
-        """Which pictures show the class they were asked for, ``bool (N,)``, of what the judge :meth:`Judge.read`.
-
-        Bundled kinds are told by the judge, among all 36; other classes by the nearest mean of real features.
-        """
+        """Which pictures show the class they were asked for, ``bool (N,)``, of what the judge :meth:`Judge.read`:
+        bundled kinds are told by it, among all 36; other classes by the nearest mean of real features."""
         if self.kinds is not None:
             return seen["kind"] == self.kinds[labels]
         means = torch.stack([self.features[self.labels == k].mean(0) for k in range(len(self.classes))])
@@ -114,8 +97,8 @@ class ClassScores:
         found = class_wise(self.features, features, self.labels, labels, self.classes, _distances)
         right = self.right(features, seen, labels).double()
         shares = [right[labels == k].mean().item() for k in range(len(self.classes)) if (labels == k).any()]
-        for name, share in zip((*found,), (*shares, sum(shares) / len(shares)), strict=True):
-            found[name][ACCURACY] = share
+        for scores, share in zip(found.values(), (*shares, sum(shares) / len(shares)), strict=True):
+            scores[ACCURACY] = share
         return found
 
     def mean(self, pictures: Tensor, labels: Tensor) -> dict[str, float]:

@@ -35,9 +35,8 @@ def checked_sets(real: Tensor, fake: Tensor, least: int, what: str) -> tuple[Ten
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
     """Squared Fréchet (2-Wasserstein) distance of two Gaussians fitted to features ``(N, F)`` and ``(M, F)``.
 
-    ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁ Σ₂)^½); lower is better. With Σ = RᵀR the trace of the root is the sum of the
-    singular values of R₁ R₂ᵀ: no root of a nearly singular product is taken. Biased upwards for few rows: compare only
-    numbers with the same N and M. Source: Heusel et al. 2017 (there with Inception features).
+    ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁ Σ₂)^½). With Σ = RᵀR the trace of the root is the sum of the singular values of R₁
+    R₂ᵀ. Biased upwards for few rows: compare only numbers with the same N and M. Source: Heusel et al. 2017.
     """
     real, fake = checked_sets(real, fake, 2, "the Fréchet distance")
     shift = (real.mean(0) - fake.mean(0)).square().sum()
@@ -74,11 +73,9 @@ def _kernel_sum(first: Tensor, second: Tensor, kernel: Callable[[Tensor, Tensor]
 
 
 def kernel_distance(real: Tensor, fake: Tensor, block: int = BLOCK) -> float:
-    """Kernel distance, "KID" when the features are Inception's: unbiased squared MMD with ``(x·y / F + 1)³``.
-
-    It is expected to be 0 for two samples ``(N, F)`` and ``(M, F)`` of one distribution, whatever their sizes: the
-    score to use with few pictures. It may come out below 0. Source: Bińkowski et al. 2018.
-    """
+    """Kernel distance, "KID" when the features are Inception's: unbiased squared MMD with ``(x·y / F + 1)³``. Its mean
+    is 0 for two samples of one distribution, whatever their sizes; it may come out below. Source: Bińkowski et al.
+    2018."""
     real, fake = checked_sets(real, fake, 2, "the kernel distance")
     size = real.shape[1]
 
@@ -95,11 +92,10 @@ def kernel_distance(real: Tensor, fake: Tensor, block: int = BLOCK) -> float:
 
 
 def gaussian_mmd(real: Tensor, fake: Tensor, sigma: float = 1.0, block: int = BLOCK) -> float:
-    """KMMD of cGANTransfer: the root of the biased squared MMD with a Gaussian kernel.
+    """KMMD of cGANTransfer: the root of the biased squared MMD with ``k(a, b) = exp(−‖a − b‖² / (2 σ² s))``.
 
-    ``k(a, b) = exp(−‖a − b‖² / (2 σ² s))``, where s is the mean squared distance between all pairs of ``real (N, F)``,
-    equal pairs included. Two samples of one distribution get about √(1/N + 1/M). Source: Xu et al. 2018 and
-    cGANTransfer (Shahbazi et al. 2021).
+    s is the mean squared distance between all pairs of ``real (N, F)``, equal pairs included. Two samples of one
+    distribution get about √(1/N + 1/M). Source: Xu et al. 2018 and cGANTransfer (Shahbazi et al. 2021).
     """
     real, fake = checked_sets(real, fake, 2, "the KMMD")
     center = real.mean(0)
@@ -120,11 +116,8 @@ def gaussian_mmd(real: Tensor, fake: Tensor, sigma: float = 1.0, block: int = BL
 
 
 def squared_distances(first: Tensor, second: Tensor) -> Tensor:
-    """``(N, F)``, ``(M, F)`` → squared Euclidean distances ``(N, M)``, exactly 0 between equal rows.
-
-    A matrix product is fast, but leaves equal rows a distance of rounding size, which a ball of radius 0 would not
-    contain: what is below the rounding error is taken for 0.
-    """
+    """``(N, F)``, ``(M, F)`` → squared Euclidean distances ``(N, M)``; what is below the rounding error of the matrix
+    product is 0, so that a ball of radius 0 contains its copies."""
     lengths = first.square().sum(1)[:, None] + second.square().sum(1)
     squares = torch.addmm(lengths, first, second.T, alpha=-2)
     return squares.masked_fill_(squares < 32 * torch.finfo(squares.dtype).eps * lengths, 0.0)
@@ -150,12 +143,11 @@ def _radii(x: Tensor, k: int, block: int) -> Tensor:
 
 
 def manifold_scores(real: Tensor, fake: Tensor, k: int = 5, block: int = BLOCK) -> ManifoldScores:
-    """Improved precision and recall, density and coverage; the real set comes first, both with more than ``k`` rows.
+    """Improved precision and recall, density and coverage of two sets with more than ``k`` rows, the real one first.
 
     A set is taken for the union of balls around its vectors, each as wide as the way to its own k-th neighbour, border
     included. Recall depends on N and M: compare only numbers with the same. Sources: Kynkäänniemi et al. 2019 (the
-    first two), Naeem et al. 2020 (the last two). The published code of Hyper-Modulation passes the sets in the wrong
-    order, which swaps precision and recall and makes the other two meaningless.
+    first two), Naeem et al. 2020. The published code of Hyper-Modulation passes the sets in the wrong order.
     """
     real, fake = checked_sets(real, fake, k + 1, f"precision and recall with k = {k}")
     real, fake = real - real.mean(0), fake - real.mean(0)
@@ -173,11 +165,9 @@ def manifold_scores(real: Tensor, fake: Tensor, k: int = 5, block: int = BLOCK) 
 
 
 def nearest(queries: Tensor, gallery: Tensor, k: int = 1) -> Tensor:
-    """Positions ``int64 (Q, k)`` of the ``k`` entries of the gallery that are nearest in direction, nearest first.
-
-    Queries ``(Q, …)`` and gallery ``(G, …)`` are flattened, and the gallery's mean is subtracted from both: rectified
-    features all point the same way, so without it every angle is small.
-    """
+    """Positions ``int64 (Q, k)`` of the ``k`` entries of the gallery ``(G, …)`` that are nearest in direction to
+    queries ``(Q, …)``, nearest first. The gallery's mean is subtracted from both: rectified features all point the same
+    way."""
     if queries.shape[1:] != gallery.shape[1:] or queries.ndim < 2:
         raise CourseError(f"queries {[*queries.shape]} and gallery {[*gallery.shape]} must agree except in N.")
     if not 1 <= k <= len(gallery):
@@ -192,12 +182,9 @@ def nearest(queries: Tensor, gallery: Tensor, k: int = 1) -> Tensor:
 
 
 def copy_share(generated: Tensor, train: Tensor, unseen: Tensor, quantile: float = 0.5, block: int = BLOCK) -> float:
-    """Share of features ``generated (M, F)`` nearer to ``train (N, F)`` than this quantile of ``unseen (H, F)``.
-
-    Unseen real pictures cannot be copies, so they tell how near is near. A generator that draws from the data's
-    distribution gets ``quantile``; one that copies gets 1. One that draws nothing like the data gets 0, which is no
-    praise: read it beside precision.
-    """
+    """Share of features ``generated (M, F)`` nearer to ``train (N, F)`` than this quantile of ``unseen (H, F)``, which
+    cannot be copies: the data's own distribution gets ``quantile``, copies 1, and what is nothing like the data 0,
+    which is no praise: read it beside precision."""
     found = []
     for queries in (generated, unseen):
         queries, known = checked_sets(queries, train, 1, "the search for copies")
@@ -211,10 +198,9 @@ def copy_share(generated: Tensor, train: Tensor, unseen: Tensor, quantile: float
 def inception_score(probabilities: Tensor, splits: int = 10) -> tuple[float, float]:
     """``exp(mean KL(p(y|x) ‖ p(y)))``: mean and standard deviation over splits; between 1 and the number of classes.
 
-    Are generated pictures of a clear class each, and of all classes together? ``probabilities (N, classes)`` may be any
-    classifier's: say which. It never looks at real pictures, so a generator that draws one picture a class scores best.
-    A split has ``N // splits`` pictures in the given order: shuffle those that are sorted by class; a rest is left out.
-    The deviation is that of a population, as published. Source: Salimans et al. 2016.
+    ``probabilities (N, classes)`` may be any classifier's: say which. It never looks at real pictures, so a generator
+    that draws one picture a class scores best. A split has ``N // splits`` pictures in the given order: shuffle sorted
+    ones. Source: Salimans et al. 2016.
     """
     if probabilities.ndim != 2 or not 1 <= splits <= len(probabilities):
         raise CourseError(f"the Inception score needs (N ≥ {splits}, classes), not {tuple(probabilities.shape)}.")
@@ -240,14 +226,12 @@ def path_length(
     """Perceptual path length: mean of ``‖features(draw(x)) − features(draw(x + ε (end − x)))‖² / ε²`` at ``x = start``.
 
     ``draw`` takes points ``(B, D)`` and the numbers of their pairs ``(B,)``: the two pictures of a pair must differ in
-    nothing but ε, so whatever else they are made of (noise maps; z, when classes move) must be the same for both. The
-    mean is over lengths between the quantiles ``trim``, as published; None counts all. Source: Karras et al. 2019,
-    section 4.1, "end" sampling, there with LPIPS on VGG as features: numbers compare only for the same features.
+    nothing but ε. The mean is over lengths between the quantiles ``trim``, as published; None counts all. Source:
+    Karras et al. 2019, section 4.1, "end" sampling, there with LPIPS: numbers compare only for the same features.
     """
     if start.shape != end.shape or start.ndim != 2 or not len(start) or epsilon <= 0:
-        raise CourseError(
-            f"a path length needs ends (N, D) and ε > 0, not {[*start.shape]}, {[*end.shape]}, {epsilon}."
-        )
+        given = f"{[*start.shape]}, {[*end.shape]}, {epsilon}"
+        raise CourseError(f"a path length needs ends (N, D) and ε > 0, not {given}.")
     lengths = []
     for pairs in torch.arange(len(start)).split(64):
         first, second = (features(draw(start[pairs].lerp(end[pairs], t), pairs)) for t in (0.0, epsilon))

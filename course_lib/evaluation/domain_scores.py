@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..data.avatars import load_kinds
 from ..data.image_set import ImageSet, to_float
-from ..data.people import ATTRIBUTES, Person, draw, people
+from ..data.people import ATTRIBUTES, draw, people
 from ..errors import CourseError
 from .distances import checked_sets, frechet_distance, nearest
 from .features import Judge
@@ -32,9 +32,8 @@ def mean_scores(scores: Sequence[dict[str, float]]) -> dict[str, float]:
 class PairedPictures:
     """The same people in several styles: person ``k`` of every style is the same one, or the set is refused.
 
-    ``data`` is a part of :func:`course_lib.data.load_people`; ``encode`` gives latents of pictures, for retrieval among
-    them. At ``most`` so many people are translated, taken evenly, and looked for among all: ``pictures`` has those of
-    each style.
+    ``data`` is a part of :func:`course_lib.data.load_people`; ``encode`` gives latents of pictures. At ``most`` so many
+    people, taken evenly, are translated and looked for among all; ``pictures`` has those of each style.
     """
 
     def __init__(self, data: ImageSet, judge: Judge, encode: Callable[[Tensor], Tensor], most: int | None = None):
@@ -60,11 +59,9 @@ class PairedPictures:
     def score(self, pictures: Tensor, target: int) -> dict[str, float]:
         """Scores translations ``(len(self), 3, S, S)`` of all people into style number ``target``.
 
-        Returns:
-            ``style accuracy``: share that the judge takes for the target style. ``NAME agrees``, for each attribute:
-            share for which the judge reads what the person has. ``found by SPACE`` (judge features, pixels,
-            latents): share whose true counterpart is the nearest of all real ones. ``Fréchet distance`` to
-            these, judge features.
+        ``style accuracy``: share that the judge takes for the target style. ``NAME agrees``: share for which it reads
+        the person's attribute. ``found by SPACE`` (judge features, pixels, latents): share whose true counterpart is
+        the nearest of all real ones. ``Fréchet distance`` to these, judge features.
         """
         here, seen = self._spaces(pictures)
         real, style = self._real[target], load_kinds().classes["kind"].index(self.names[target])
@@ -76,9 +73,8 @@ class PairedPictures:
 
     def score_all(self, translate: Callable[[Tensor, int, int], Tensor]) -> dict[str, float]:
         """The mean over all directions; ``translate`` takes pictures, their style and the style that is wanted."""
-        return mean_scores(
-            [self.score(translate(self.pictures[s], s, t).cpu(), t) for s, t in directions(len(self.names))]
-        )
+        ways = directions(len(self.names))
+        return mean_scores([self.score(translate(self.pictures[s], s, t).cpu(), t) for s, t in ways])
 
 
 @dataclass(frozen=True)
@@ -92,24 +88,19 @@ class _Flip:
 
 
 def flip_attribute(data: ImageSet, name: str, count: int, seed: int = 0) -> _Flip:
-    """Another value of one of :data:`ATTRIBUTES` for ``count`` people of a part of ``load_people``, and the truth.
-
-    Of the bald neither hair nor cut is changed, and nobody becomes bald: two attributes would change at once.
-    """
+    """Another value of one of :data:`ATTRIBUTES` for ``count`` people of a part of ``load_people``, and the truth. Of
+    the bald neither hair nor cut is changed, and nobody becomes bald: two attributes would change at once."""
     generator, values = torch.Generator().manual_seed(seed), data.labels[name]
-    allowed = torch.arange(len(ATTRIBUTES[name]))
-    rows = torch.arange(len(data))
+    allowed, rows = torch.arange(len(ATTRIBUTES[name])), torch.arange(len(data))
     if name in ("hair", "cut"):
         bald = ATTRIBUTES["cut"].index("bald")
         rows, allowed = rows[data.labels["cut"] != bald], allowed[1:]  # the first is "none", or "bald"
     rows = rows[torch.randperm(len(rows), generator=generator)[:count]]
-    place = values[rows] - allowed[0]
-    shift = torch.randint(1, len(allowed), place.shape, generator=generator)
-    new = allowed[(place + shift) % len(allowed)]
-    known = people()[0]
-    drawn = []
+    shift = torch.randint(1, len(allowed), rows.shape, generator=generator)
+    new = allowed[(values[rows] - allowed[0] + shift) % len(allowed)]
+    known, drawn = people()[0], []
     for row, value in zip(rows.tolist(), new.tolist(), strict=True):
-        person: Person = replace(known[int(data.labels["person"][row])], **{name: ATTRIBUTES[name][value]})
+        person = replace(known[int(data.labels["person"][row])], **{name: ATTRIBUTES[name][value]})
         drawn.append(torch.from_numpy(draw(person, data.classes["style"][int(data.labels["style"][row])])))
     return _Flip(name, rows, new, to_float(torch.stack(drawn).permute(0, 3, 1, 2)))
 
@@ -140,11 +131,10 @@ def _powers(matrix: Tensor, *exponents: float) -> list[Tensor]:
 
 
 class GaussianTransport:
-    """The optimal transport map between Gaussians fitted to latents ``own (N, D)`` and ``other (M, D)``.
+    """The optimal transport map between Gaussians fitted to latents ``own (N, D)`` and ``other (M, D)``: of all linear
+    maps that make mean and covariance right, the one that moves pictures least. Source: Dowson and Landau 1982.
 
-    Of all linear maps that make mean and covariance right, the one that moves pictures least:
-    z ↦ m₂ + A (z − m₁) with A = Σ₁^−½ (Σ₁^½ Σ₂ Σ₁^½)^½ Σ₁^−½. ``ridge`` is added to both variances, which matters where
-    pictures are few. Source: Dowson and Landau 1982.
+    z ↦ m₂ + A (z − m₁) with A = Σ₁^−½ (Σ₁^½ Σ₂ Σ₁^½)^½ Σ₁^−½; ``ridge`` is added to both variances.
     """
 
     def __init__(self, own: Tensor, other: Tensor, ridge: float = 0.02):

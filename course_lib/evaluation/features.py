@@ -98,32 +98,27 @@ def judge_features(judge: Judge | None = None) -> FeatureNetwork:
 def inception_features(path: Path | None = None, device: torch.device | str = "cpu") -> FeatureNetwork:
     """Inception v3 of torchvision, prepared as BigGAN and cGANTransfer do: 2,048 pooled features, 1,000 classes.
 
-    This is not the TensorFlow network of published FID tables: numbers do not compare with those. Nothing is
-    downloaded: ``path`` is the weight file, by default :data:`INCEPTION_FILE` in the cache folder or where torchvision
-    keeps its own.
+    This is not the TensorFlow network of published FID tables: numbers do not compare. Nothing is downloaded: ``path``
+    is by default :data:`INCEPTION_FILE` in the cache folder or torchvision's own.
     """
     from torchvision.models import inception_v3
 
     usual = [cache_dir() / INCEPTION_FILE, Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE]
     places = [path] if path else usual
-    found = [place for place in places if place.is_file()]
-    if not found:
-        raise CourseError(
-            f"Inception's weights are not on this machine ({INCEPTION_FILE}, 104 MB, from pytorch.org): put them into "
-            f"{places[0].parent}, or use the judge's features."
-        )
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        missing = f"Inception's weights are not on this machine ({INCEPTION_FILE}, 104 MB, from pytorch.org)"
+        raise CourseError(f"{missing}: put them into {places[0].parent}, or use the judge's features.")
     try:
-        state = torch.load(found[0], map_location="cpu", weights_only=True)
         network = inception_v3(weights=None, init_weights=False, transform_input=False)
-        network.load_state_dict(state)
+        network.load_state_dict(torch.load(found, map_location="cpu", weights_only=True))
     except Exception as error:  # torch raises a dozen unrelated types on damaged or foreign files
         reason = str(error).splitlines()[0][:120]
-        raise CourseError(f"{found[0]} does not hold torchvision's Inception v3 ({reason}): fetch it again.") from error
+        raise CourseError(f"{found} does not hold torchvision's Inception v3 ({reason}): fetch it again.") from error
     network, pooled = network.requires_grad_(False).eval().to(device), []
     network.avgpool.register_forward_hook(lambda module, inputs, output: pooled.append(output.flatten(1).cpu()))
-    mean, std = (
-        torch.tensor(values, device=device)[:, None, None] for values in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    )
+    colours = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in colours)
 
     @torch.no_grad()
     def run(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,11 +188,9 @@ def balanced_accuracy(predicted: Tensor, labels: Tensor) -> float:
 
 
 class LinearProbe:
-    """Ridge regression with a closed form, on standardised inputs ``x (N, F)``; ``ridge`` is relative to N.
-
-    Targets ``y`` are numbers ``(N, D)``, or ``int64 (N,)`` class labels, which become one-hot targets whose rows weigh
-    as much as their class is rare: a probe that always says "no skin tone" gains nothing.
-    """
+    """Ridge regression with a closed form, on standardised inputs ``x (N, F)``; ``ridge`` is relative to N. Targets
+    ``y`` are numbers ``(N, D)``, or class labels ``int64 (N,)``, whose one-hot rows weigh as much as their class is
+    rare."""
 
     def __init__(self, x: Tensor, y: Tensor, ridge: float = 0.3):
         if len(x) != len(y) or len(x) < 2:
@@ -233,15 +226,10 @@ class LinearProbe:
 
 @torch.no_grad()
 def measure_bias(classifier: Classifier, data: ImageSet, label: str = "kind", seed: int = 0) -> dict[str, float]:
-    """Does a classifier go by shape or by texture? Source: Geirhos et al. 2019.
-
-    Cue conflicts pair every picture with a random other one, of another class of the label called ``label``.
-
-    Returns:
-        ``plain``, ``edges``, ``shuffled``: accuracy on the pictures, on edges alone, on shuffled 8-pixel patches.
-        ``decided``: share of cue conflicts on which the class of the shape or that of the colours was
-        named; ``shape``: the share of these that names the shape, 0.5 is no preference.
-    """
+    """Does a classifier go by shape or by texture? ``plain``, ``edges``, ``shuffled``: accuracy on the pictures, on
+    edges alone, on shuffled 8-pixel patches. ``decided``: share of cue conflicts, pairs of pictures of two classes of
+    ``label``, on which the class of shape or colours was named; ``shape``: the share of these that names the shape.
+    Source: Geirhos et al. 2019."""
     device, labels = next(classifier.parameters()).device, data.labels[label]
     generator = torch.Generator().manual_seed(seed)
     images = torch.cat(list(data.batches(250)))

@@ -1,8 +1,8 @@
 """ALAE, the adversarial latent autoencoder: a style-based GAN whose critic reads styles back.
 
-Four networks: F maps noise to styles w, G draws pictures from them, E reads a style off a picture, D scores a style.
-G ∘ F is the generator and D ∘ E its critic; there is no other discriminator. Because E ∘ G is trained to be the
-identity on styles, E and G are an autoencoder as well. Source: Pidhorskyi et al. 2020 and its code.
+F maps noise to styles w, G draws pictures from them, E reads a style off a picture, D scores a style. G ∘ F is the
+generator, D ∘ E the only critic; because E ∘ G is trained to be the identity on styles, E and G are an autoencoder as
+well. Source: Pidhorskyi et al. 2020 and its code.
 """
 
 from collections.abc import Sequence
@@ -104,8 +104,8 @@ class Decoder(nn.Module):
         self.slots = config.slots
         self.constant = nn.Parameter(torch.ones(1, config.channels[0], 4, 4))
         self.blocks = nn.ModuleList([DecoderBlock(level, config) for level in range(len(config.channels))])
-        to_rgb = [EqualConv2d(width, config.colours, 1, gain=0.03, rate=1.0) for width in config.channels]
-        self.to_rgb = nn.ModuleList(to_rgb)
+        colours = config.colours
+        self.to_rgb = nn.ModuleList([EqualConv2d(width, colours, 1, gain=0.03, rate=1.0) for width in config.channels])
 
     def noise(self, count: int, generator: torch.Generator | None = None) -> list[Tensor]:
         """Fresh noise, two maps ``(count, 2, H, W)`` a block; drawn on the CPU: a seed means the same everywhere."""
@@ -174,34 +174,40 @@ class Encoder(nn.Module):
 # --- F, D, and all together -----------------------------------------------------------------------------------------
 
 
-class StyleMapping(nn.Module):
+class _Linears(nn.Module):
+    """Linear layers of ``widths``, each followed by a LeakyReLU of one of the ``slopes``, 1 for none."""
+
+    def __init__(self, widths: Sequence[int], slopes: Sequence[float], rate: float):
+        super().__init__()
+        self.layers, self.slopes = nn.ModuleList([EqualLinear(*pair, rate=rate) for pair in pairwise(widths)]), slopes
+
+    def run(self, x: Tensor) -> Tensor:
+        for layer, slope in zip(self.layers, self.slopes, strict=True):
+            x = F.leaky_relu(layer(x), slope)
+        return x
+
+
+class StyleMapping(_Linears):
     """F: pixel norm, then linear layers with LeakyReLU; ``(B, latent)`` → ``(B, latent)``."""
 
     def __init__(self, latent: int, layers: int):
-        super().__init__()
+        super().__init__([latent] * (layers + 1), [0.2] * layers, _RATE)
         self.norm = PixelNorm()
-        self.layers = nn.ModuleList([EqualLinear(latent, latent, rate=_RATE) for _ in range(layers)])
 
     def forward(self, z: Tensor) -> Tensor:
-        w = self.norm(z)
-        for layer in self.layers:
-            w = F.leaky_relu(layer(w), 0.2)
-        return w
+        return self.run(self.norm(z))
 
 
-class LatentScore(nn.Module):
+class LatentScore(_Linears):
     """D: scores ``(B,)``, real high, of styles: three linear layers without activation, so one affine function, of
     whose ``outputs`` one is ``chosen``."""
 
     def __init__(self, latent: int, outputs: int, chosen: int):
-        super().__init__()
+        super().__init__([latent, latent, latent, outputs], [1.0] * 3, _RATE)
         self.chosen = chosen
-        self.layers = nn.ModuleList([EqualLinear(latent, width, rate=_RATE) for width in (latent, latent, outputs)])
 
     def forward(self, w: Tensor) -> Tensor:
-        for layer in self.layers:
-            w = layer(w)
-        return w[:, self.chosen]
+        return self.run(w)[:, self.chosen]
 
 
 class ALAEGenerator(nn.Module):
@@ -220,8 +226,7 @@ class ALAEGenerator(nn.Module):
 
     def styles(self, z: Tensor, truncation: float = 1.0) -> Tensor:
         """Styles ``(B, latent)``, or ``(B, slots, latent)`` where the slots differ or are truncated, of noise of one of
-        these shapes; truncation 1 keeps them as they are, 0 gives the mean style to all; 0.7 as published.
-        """
+        these shapes; truncation 0 gives the mean style to all; 0.7 as published."""
         w = self.mapping(z.flatten(0, -2)).view(z.shape)
         return w if truncation == 1.0 else torch.lerp(self.mean, w if w.ndim == 3 else w[:, None], truncation)
 
@@ -250,10 +255,8 @@ class ALAE(nn.Module):
         """Styles ``(B, latent)`` of pictures ``(B, colours, S, S)`` in [−1, 1]; a CourseError for another size."""
         shape = (self.config.colours, self.config.size, self.config.size)
         if images.shape[1:] != shape:
-            raise CourseError(
-                f"this encoder takes pictures (B, {', '.join(map(str, shape))}), not {tuple(images.shape)}: use "
-                "course_lib.data.resize."
-            )
+            wanted, given = ", ".join(map(str, shape)), tuple(images.shape)
+            raise CourseError(f"this encoder takes pictures (B, {wanted}), not {given}: use course_lib.data.resize.")
         return self.encoder(images)
 
     @torch.no_grad()
@@ -278,25 +281,12 @@ class MLPALAEConfig:
     size: int = 28
 
 
-class _MLP(nn.Module):
-    """Three linear layers with LeakyReLU of ``slopes``, 1 for none, between vectors and pictures of side ``size``."""
-
-    slopes: tuple[float, float, float]
-
-    def __init__(self, widths: Sequence[int], size: int):
-        super().__init__()
-        self.size, self.layers = size, nn.ModuleList([EqualLinear(*pair, rate=1.0) for pair in pairwise(widths)])
-
-    def run(self, x: Tensor) -> Tensor:
-        for layer, slope in zip(self.layers, self.slopes, strict=True):
-            x = F.leaky_relu(layer(x), slope)
-        return x
-
-
-class MLPDecoder(_MLP):
+class MLPDecoder(_Linears):
     """G: styles ``(B, latent)`` to grey pictures ``(B, 1, S, S)``, about [−1, 1]; there is no noise."""
 
-    slopes = (0.01, 0.01, 1.0)
+    def __init__(self, widths: Sequence[int], size: int):
+        super().__init__(widths, (0.01, 0.01, 1.0), 1.0)
+        self.size = size
 
     def noise(self, count: int, generator: torch.Generator | None = None) -> list[Tensor]:
         return []
@@ -306,10 +296,12 @@ class MLPDecoder(_MLP):
         return 2 * self.run(w).view(-1, 1, self.size, self.size) - 1
 
 
-class MLPEncoder(_MLP):
+class MLPEncoder(_Linears):
     """E: pictures ``(B, 1 or 3, S, S)`` in [−1, 1] to styles ``(B, latent)``; three channels are averaged."""
 
-    slopes = (0.2, 0.2, 0.01)
+    def __init__(self, widths: Sequence[int], size: int):
+        super().__init__(widths, (0.2, 0.2, 0.01), 1.0)
+        self.size = size
 
     def forward(self, images: Tensor) -> Tensor:
         if images.shape[-2:] != (self.size, self.size):

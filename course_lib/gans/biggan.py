@@ -1,7 +1,5 @@
-"""BigGAN: a class-conditional generator and its projection discriminator.
-
-Source: Brock et al. 2019 and the authors' PyTorch code, whose names of tensors are kept so that its weights load.
-"""
+"""BigGAN: a class-conditional generator and its projection discriminator. Source: Brock et al. 2019 and the authors'
+PyTorch code, whose names of tensors are kept so that its weights load."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,10 +37,8 @@ class BigGANConfig:
         for name in ("generator", "discriminator", "attention"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.embedding is not None and self.noise % len(self.generator):
-            raise CourseError(
-                f"a noise vector of {self.noise} numbers cannot be split over {len(self.generator)} layers: choose a "
-                f"multiple of {len(self.generator)}."
-            )
+            split = f"{self.noise} numbers cannot be split over {len(self.generator)} layers"
+            raise CourseError(f"a noise vector of {split}: choose a multiple of {len(self.generator)}.")
 
     @property
     def size(self) -> int:
@@ -121,18 +117,15 @@ class _BatchNorm(nn.Module):
         self.register_buffer("stored_mean", torch.zeros(channels))
         self.register_buffer("stored_var", torch.ones(channels))
 
-    def _normalise(self, x: Tensor, *affine: Tensor | None) -> Tensor:
-        return F.batch_norm(
-            x, self.stored_mean, self.stored_var, *affine, training=self.training, momentum=self.momentum, eps=self.eps
-        )
+    def _normalise(self, x: Tensor, gain: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        settings = (self.training, self.momentum, self.eps)
+        return F.batch_norm(x, self.stored_mean, self.stored_var, gain, bias, *settings)
 
 
 class ClassNorm(_BatchNorm):
     """Class-conditional batch norm ``x̂ · (1 + gain(y)) + bias(y)``: all that a BigGAN generator knows of its class.
-
-    ``condition`` is the length of the condition vector (class embedding with the block's part of z), or None for
-    tables of ``classes`` rows without spectral norm.
-    """
+    ``condition`` is the length of the condition vector, or None for tables of ``classes`` rows without spectral
+    norm."""
 
     def __init__(self, channels: int, condition: int | None, classes: int, sn_eps: float = 1e-6):
         super().__init__(channels)
@@ -161,10 +154,8 @@ class OutputNorm(_BatchNorm):
 
 @torch.no_grad()
 def standing_statistics(generator: nn.Module, forward: Callable[[], object], passes: int = 16) -> None:
-    """Replaces the running statistics, which follow weights that were still moving, by their mean over ``passes``
-    calls of ``forward``, which feeds the generator a fresh batch of the size and label mix of training (Brock et al.
-    2019, appendix C); spectral vectors stay as they are.
-    """
+    """Replaces the running statistics, which follow weights that were still moving, by their mean over ``passes`` calls
+    of ``forward``, which feeds a fresh batch of the size and label mix of training (Brock et al. 2019, appendix C)."""
     layers = [layer for layer in generator.modules() if isinstance(layer, _BatchNorm)]
     modes = [(layer.training, layer.momentum) for layer in layers]
     for index in range(passes):

@@ -38,9 +38,7 @@ class _Equalised(nn.Module):
 
 class EqualLinear(_Equalised):
     """``(B, inputs)`` → ``(B, outputs)``; the weight that acts starts with the standard deviation ``gain / √inputs``.
-
-    ``rate`` is the factor on the learning rate of weight and bias in the implicit form; None takes the explicit form.
-    """
+    ``rate`` is the factor on the learning rate in the implicit form; None takes the explicit form."""
 
     def __init__(self, inputs: int, outputs: int, gain: float = ROOT2, rate: float | None = None):
         super().__init__((outputs, inputs), inputs, gain, rate, outputs)
@@ -51,31 +49,16 @@ class EqualLinear(_Equalised):
 
 
 class EqualConv2d(_Equalised):
-    """Convolution ``(B, inputs, H, W)`` → ``(B, outputs, H, W)``, or twice or half as large where it resamples.
+    """Convolution ``(B, inputs, H, W)`` → ``(B, outputs, H, W)``, or twice or half as large where it resamples, which
+    is one strided convolution with a kernel averaged over four shifts: the same function with half the products.
 
-    Repetition of pixels before a convolution, and the mean of four after it, are one strided convolution with a kernel
-    averaged over four shifts: the same function with half the products.
-
-    Args:
-        kernel: side; 3 where the layer resamples.
-        resample: ``up`` repeats pixels and convolves; ``transposed`` does so with a kernel that is stored
-            ``(inputs, outputs, 3, 3)`` and acts mirrored; ``averaged`` is that divided by four, as StyleGAN's port has
-            it; ``down`` convolves and takes the mean of four pixels.
-        gain, rate: as in :class:`EqualLinear`.
-        padding: of a layer that keeps the size; ``kernel // 2`` by default.
+    ``resample``: ``up`` repeats pixels and convolves; ``transposed`` does so with a kernel that is stored ``(inputs,
+    outputs, 3, 3)`` and acts mirrored; ``averaged`` is that divided by four, as StyleGAN's port has it; ``down``
+    convolves and takes the mean of four pixels. ``gain`` and ``rate`` are those of :class:`EqualLinear`.
     """
 
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: int = 3,
-        resample: str | None = None,
-        gain: float = ROOT2,
-        rate: float | None = None,
-        bias: bool = True,
-        padding: int | None = None,
-    ):
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, resample: str | None = None, gain: float = ROOT2,
+                 rate: float | None = None, bias: bool = True, padding: int | None = None):  # fmt: skip
         self.mirrored = resample in ("transposed", "averaged")
         channels = (inputs, outputs) if self.mirrored else (outputs, inputs)
         super().__init__((*channels, kernel, kernel), inputs * kernel**2, gain, rate, outputs if bias else 0)

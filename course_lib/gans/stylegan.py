@@ -1,8 +1,6 @@
 """StyleGAN, first version: a mapping network, and a synthesis network that is steered by styles and fed with noise.
-
 Source: Karras et al. 2019, in the PyTorch port that Hyper-Modulation builds on: one noise map a block, styles that
-switch between blocks, √(2 / fan-in) everywhere, no activation after to-RGB.
-"""
+switch between blocks, √(2 / fan-in) everywhere, no activation after to-RGB."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +16,8 @@ from ..errors import CourseError
 from .layers import AdaIN, Blur, EqualConv2d, EqualLinear, PixelNorm
 
 __all__ = ["FFHQ1024", "StyleGAN", "StyleGANConfig", "StyleGANCritic", "Synthesis"]
+
+Map = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,9 @@ class Block(nn.Module):
         self.noise1, self.noise2 = NoiseScale(outputs), NoiseScale(outputs)
         self.adain1, self.adain2 = AdaIN(outputs, config.latent), AdaIN(outputs, config.latent)
 
-    def forward(
-        self, x: Tensor | None, w: Tensor, noise: Tensor, convolve: Callable[[Tensor], Tensor] | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor | None, w: Tensor, noise: Tensor, convolve: Map | None = None) -> Tensor:
         """Maps after the block, of those before (None for the first), a style ``(B, latent)`` and noise
-        ``(B, 1, H, W)``, used twice. ``convolve`` stands in for each of the block's convolutions, in their order.
-        """
+        ``(B, 1, H, W)``, used twice. ``convolve`` stands in for each of the block's convolutions, in their order."""
         if x is None:
             x = self.constant.expand(len(w), -1, -1, -1)
         else:
@@ -117,12 +114,9 @@ class Synthesis(nn.Module):
         device = self.to_rgb[0].weight.device
         return [torch.randn(count, 1, b.size, b.size, generator=generator).to(device) for b in self.blocks]
 
-    def features(
-        self, w: Tensor, noise: Sequence[Tensor], convolve: Callable[[Tensor], Tensor] | None = None
-    ) -> Iterator[Tensor]:
+    def features(self, w: Tensor, noise: Sequence[Tensor], convolve: Map | None = None) -> Iterator[Tensor]:
         """The maps after each block in turn, of one style for all blocks, ``(B, latent)``, or ``(B, blocks, latent)``;
-        ``convolve`` as for :class:`Block` (Hyper-Modulation).
-        """
+        ``convolve`` as for :class:`Block` (Hyper-Modulation)."""
         x = None
         for index, (block, given) in enumerate(zip(self.blocks, noise, strict=True)):
             x = block(x, w if w.ndim == 2 else w[:, index], given, convolve)
@@ -130,11 +124,8 @@ class Synthesis(nn.Module):
 
     def forward(self, w: Tensor, noise: Sequence[Tensor], size: int | None = None, alpha: float = 1.0) -> Tensor:
         """Pictures ``(B, 3, size, size)``, about [−1, 1], unbounded; ``w`` and ``noise`` as for :meth:`features`.
-
-        Args:
-            size: stop at the block of this size (progressive growing); the full one by default.
-            alpha: share of that block; the rest is the enlarged picture of the block before.
-        """
+        Progressive growing stops at the block of ``size``, of which ``alpha`` is the share; the rest is the enlarged
+        picture before it."""
         sizes = [block.size for block in self.blocks]
         if size is not None and size not in sizes:
             raise CourseError(f"this generator draws {', '.join(map(str, dict.fromkeys(sizes)))} pixels, not {size}.")

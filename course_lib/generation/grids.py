@@ -36,7 +36,7 @@ class Grid:
         # A title wider than its picture would run into the next one; eight points are some 0.06 inch a letter.
         letters = round(0.34 * enlarge / 0.062)
         columns = ["\n".join(wrap(name, letters, break_long_words=False)) for name in self.columns]
-        return picture_grid(self.pictures, list(self.rows) or None, columns or None, title or None, enlarge=enlarge)
+        return picture_grid(self.pictures, self.rows, columns, title, enlarge=enlarge)
 
 
 def save_grid(grid: Grid, path: Path, enlarge: int = 2) -> None:

@@ -39,7 +39,7 @@ class ModulatedConv(nn.Module):
     """One modulated convolution in the place of ``source``, plain or fused with upsampling; its own tensors are frozen.
 
     ``published`` modulates the 4×4 kernel of a fused layer after the four shifts, with the released scale, so that
-    released weights work. Ours modulates the nine taps before, which alone can reproduce the source. ``pairs`` is ``(O,
+    released weights work; ours modulates the nine taps before, which alone can reproduce the source. ``pairs`` is ``(O,
     I)`` for a plain layer, ``(I, O)`` for a fused one: the order in which γ and β are read.
     """
 
@@ -55,11 +55,9 @@ class ModulatedConv(nn.Module):
         taps, mean, std = standardise_kernels(weight)
         spread = bias.std(unbiased=len(bias) > 1)
         standard = (bias - bias.mean()) / torch.where(spread > 0, spread, 1.0)
-        self.register_buffer("weight", taps)
-        self.register_buffer("bias", standard)
-        self.register_buffer("source_gain", std / self.scale)
-        self.register_buffer("source_shift", mean / self.scale)
-        self.register_buffer("source_bias", bias - standard)
+        start = {"source_gain": std / self.scale, "source_shift": mean / self.scale, "source_bias": bias - standard}
+        for name, tensor in {"weight": taps, "bias": standard, **start}.items():
+            self.register_buffer(name, tensor)
 
     def source(self) -> tuple[Tensor, Tensor, Tensor]:
         """γ, β ``(1, *pairs)`` and δ ``(1, O)`` of the source layer (in a published fused layer nearly so)."""
@@ -81,8 +79,7 @@ class ModulatedConv(nn.Module):
 
     def convolve(self, x: Tensor, kernels: Tensor, bias: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
         """Convolves ``(B, I, H, W)`` with finished kernels, see :meth:`kernels`, and biases ``(N, O)``, the layer's
-        own added: one for all pictures, one a picture, or one for each of ``sizes`` pictures in a row.
-        """
+        own added: one for all pictures, one a picture, or one for each of ``sizes`` pictures in a row."""
         count = len(kernels)
         if count == 1:
             return self._convolve(x, kernels[0], bias[0])
@@ -119,17 +116,15 @@ class ClassNetwork(nn.Module):
 
 class FullHead(nn.Module):
     """One linear map from class vectors ``(N, width)`` to γ, β ``(N, *pairs)`` and δ ``(N, O)`` of one layer, as
-    published; γ and β are interleaved in the last axis: output (o · I + i) · 2 is γ[o, i], the next one β[o, i].
-    """
+    published; γ and β are interleaved in the last axis."""
 
     def __init__(self, layer: ModulatedConv, width: int, from_source: bool = False):
         super().__init__()
         rows, columns = self.pairs = layer.pairs
         self.kernel, self.bias = EqualLinear(width, 2 * rows * columns), EqualLinear(width, layer.outputs)
         if from_source:  # constants of the layer as biases, weights zero: whatever the class, this is the layer
-            gain, shift, bias = (part[0] for part in layer.source())
-            starts = {self.kernel: torch.stack([gain, shift], -1).flatten(), self.bias: bias}
-            for linear, start in starts.items():
+            *kernel, bias = layer.source()
+            for linear, start in ((self.kernel, torch.stack(kernel, -1).flatten()), (self.bias, bias[0])):
                 nn.init.zeros_(linear.weight)
                 linear.bias.data.copy_(start)
 
@@ -190,33 +185,20 @@ class Modulation:
 class HyperGenerator(nn.Module):
     """Noise and class to pictures; without a class, the source generator's pictures, pixel for pixel.
 
-    Args:
-        source: trained generator, kept inside and frozen; ``config`` is its.
-        classes, width: number of target classes, and length of the class vector.
-        rank: of the heads; None takes full heads, as published, with ten times the parameters of their layers.
-        start: ``source`` sets the heads so that every class begins as the source generator (ours, no data and no
-            training needed); ``random`` leaves them random, as the published code does before its self-alignment.
-        published: see :class:`ModulatedConv`.
-        finetune: train constant, noise strengths, styles and to-RGB as well. The published ``--finetune`` trains those
-            of the source, which is then lost; ours trains copies, a few per cent of the weights, and keeps it.
-        class_styles: give each class an offset of the style w in every block, 0 at the start. Not published: after each
-            convolution AdaIN sets mean and standard deviation of every channel, from the style alone, so that modulated
-            kernels cannot move a class's colours and contrasts, however they are trained.
+    ``source``, whose ``config`` it has, is kept inside and frozen; ``width`` is the length of class vectors, ``rank``
+    that of the heads; None takes full heads, as published, with ten times the parameters of their layers. With
+    ``start`` ``source`` every class begins as the source generator (ours, no data and no training needed); ``random``
+    heads need the published self-alignment first. For ``published`` see :class:`ModulatedConv`. ``finetune`` trains
+    copies of constant, noise strengths, styles and to-RGB as well, where the published one trains the source's own.
+
+    ``class_styles`` (ours) give each class an offset of the style w in every block, 0 at the start: AdaIN sets mean and
+    deviation of every channel from the style alone, so that kernels cannot move a class's colours and contrasts.
     """
 
     class_names: Sequence[str] = ()  # where they are known
 
-    def __init__(
-        self,
-        source: StyleGAN,
-        classes: int,
-        width: int = 64,
-        rank: int | None = None,
-        start: str = "source",
-        published: bool = False,
-        finetune: bool = False,
-        class_styles: bool = False,
-    ):
+    def __init__(self, source: StyleGAN, classes: int, width: int = 64, rank: int | None = None, start: str = "source",
+                 published: bool = False, finetune: bool = False, class_styles: bool = False):  # fmt: skip
         super().__init__()
         self.source, self.config = source.requires_grad_(False), source.config
         self.classes = ClassNetwork(classes, width)
@@ -248,14 +230,13 @@ class HyperGenerator(nn.Module):
             return Modulation(kernels, biases)
         if vectors.ndim == 2:
             return Modulation(kernels, biases, self.style_head(vectors))
-        styles = [self.style_head(one)[:, block] for block, one in enumerate(vectors.unbind(1))]
-        return Modulation(kernels, biases, torch.stack(styles, 1))
+        styles = self.style_head(vectors.flatten(0, 1)).unflatten(0, vectors.shape[:2])
+        return Modulation(kernels, biases, styles.diagonal(dim1=1, dim2=2).transpose(1, 2))
 
     def features(
         self, w: Tensor, modulation: Modulation, noise: Sequence[Tensor], sizes: Sequence[int] | None = None
     ) -> Iterator[Tensor]:
-        """The maps after each block, from styles ``w`` and ``noise`` as ``Synthesis.features`` takes them, and kernels
-        as ``ModulatedConv.convolve`` does."""
+        """Maps after each block, of what ``Synthesis.features`` and ``ModulatedConv.convolve`` take."""
         layers = iter(zip(self.convs, modulation.kernels, modulation.biases, strict=True))
 
         def convolve(x: Tensor) -> Tensor:
@@ -264,22 +245,12 @@ class HyperGenerator(nn.Module):
 
         return self.synthesis.features(w, noise, convolve)
 
-    def forward(
-        self,
-        z: Tensor,
-        labels: Tensor | Modulation | None,
-        noise: Sequence[Tensor] | None = None,
-        truncation: float = 1.0,
-        owner: Tensor | None = None,
-    ) -> Tensor:
-        """Pictures ``(B, 3, S, S)`` of z ``(B, latent)`` or one a block, ``(B, blocks, latent)``.
-
-        Args:
-            z, noise, truncation: as :class:`StyleGAN` takes them.
-            labels: class indices ``(B,)``; class vectors ``(B, width)`` or ``(1, width)``, for example a mixture;
-                finished kernels of one class, of every picture, or of the classes that ``owner (B,)`` points to; or
-                None for the source domain.
-        """
+    def forward(self, z: Tensor, labels: Tensor | Modulation | None, noise: Sequence[Tensor] | None = None,
+                truncation: float = 1.0, owner: Tensor | None = None) -> Tensor:  # fmt: skip
+        """Pictures ``(B, 3, S, S)`` of z ``(B, latent)`` or one a block, ``(B, blocks, latent)``; noise and truncation
+        as :class:`StyleGAN` takes them. ``labels``: class indices ``(B,)``; class vectors ``(B, width)`` or ``(1,
+        width)``, for example a mixture; finished kernels of one class, of every picture, or of the classes that ``owner
+        (B,)`` points to; or None for the source domain."""
         noise = self.synthesis.noise(len(z)) if noise is None else noise
         if labels is None:
             return self.source(z, noise, truncation)
@@ -301,8 +272,8 @@ class HyperGenerator(nn.Module):
         return self.synthesis.to_rgb[-1](last)[order.argsort()]
 
     def with_classes(self, classes: int, spread: float = 0.0) -> "HyperGenerator":
-        """A copy for more classes, the hand-over from self-alignment, which knows one: ``spread`` is the standard
-        deviation of what is added to the copies of its vector; published: nothing."""
+        """A copy for more classes, the hand-over from self-alignment, which knows one; ``spread`` is the deviation of
+        noise on the copies of its vector, published: 0."""
         grown = deepcopy(self)
         table = self.classes.table.detach()[:1].repeat(classes, 1)
         grown.classes.table = nn.Parameter(table + spread * torch.randn_like(table))
@@ -335,12 +306,10 @@ HYPER_KIND = "hyper-modulated generator"
 _TRAINED = ("heads.", "classes.", "own.", "style_head.")
 
 
-def hyper_config(
-    source: str, classes: list[str], width: int, rank: int | None, finetune: bool = False, class_styles: bool = False
-) -> dict[str, Any]:
+def hyper_config(source: str, classes: list[str], width: int, rank: int | None, **options: bool) -> dict[str, Any]:
     """The ``config`` of the card: name of the source's checkpoint, names of the classes, options of the generator."""
-    options = {"width": width, "rank": rank, "finetune": finetune, "class_styles": class_styles}
-    return {"source": source, "classes": classes, **options}
+    named = {"source": source, "classes": classes, "width": width, "rank": rank}
+    return named | {"finetune": False, "class_styles": False} | options
 
 
 def hyper_tensors(network: HyperGenerator) -> dict[str, Tensor]:
@@ -351,8 +320,7 @@ def hyper_tensors(network: HyperGenerator) -> dict[str, Tensor]:
 def load_hypermod(
     name: str = "avatar-hypermod", device: str | torch.device = "cpu", folder: Path = CHECKPOINTS
 ) -> HyperGenerator:
-    """A shipped hyper-modulated generator, frozen, over its source, which lies in ``folder`` or is a shipped one, too;
-    a CourseError for a checkpoint of another kind."""
+    """A shipped hyper-modulated generator, frozen; its source lies in ``folder`` or is a shipped one."""
 
     def over(source: StyleGAN, config: dict[str, Any]) -> HyperGenerator:
         return HyperGenerator(**config | {"source": source, "classes": len(config["classes"])})

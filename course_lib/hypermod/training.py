@@ -1,8 +1,7 @@
 """Training of the hypernetwork: the published self-alignment with the source, and the transfer to new classes.
 
 Source: the Hyper-Modulation code. Its transfer has a non-saturating logistic loss, R1, drawn samples of the labels of
-the real batch, style mixing, a discriminator with one score a class, and an optional contrastive term. The course's
-start with known codes comes from :class:`~course_lib.gan_training.GANMethod`.
+the real batch, style mixing, a discriminator with one score a class, and an optional contrastive term.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,28 +15,16 @@ from torch.nn import functional as F
 from ..data.image_set import ImageSet
 from ..errors import CourseError
 from ..experts.autoencoder import LatentSpace
-from ..gan_training import (
-    GANData,
-    GANSchedule,
-    LogisticMethod,
-    class_codes,
-    encode_mirrored,
-    logistic_generator,
-    logistic_loss,
-)
+from ..gan_training import GANData, LogisticMethod, class_codes, encode_mirrored, logistic_generator, logistic_loss
 from ..gans.stylegan import StyleGANConfig, StyleGANCritic
 from ..training.method import Loss, Method
-from .generator import HyperGenerator, Modulation
+from .generator import HyperGenerator
 
 __all__ = ["AlignmentLoss", "ConditionalDiscriminator", "HyperModulationMethod", "SelfAlignmentMethod"]
 __all__ += ["barlow_twins", "draw_classes", "picture_distance", "random_view", "transfer_data"]
 
 
 # --- self-alignment ---------------------------------------------------------------------------------------------------
-
-
-def _first_class(hyper: HyperGenerator, z: Tensor) -> Modulation:
-    return hyper.modulation(torch.zeros(1, dtype=torch.int64, device=z.device))
 
 
 class AlignmentLoss(nn.Module):
@@ -53,26 +40,22 @@ class AlignmentLoss(nn.Module):
         w = source.styles(z)
         with torch.no_grad():
             teacher = list(source.synthesis.features(w, noise))
-        student = self.hyper.features(w, _first_class(self.hyper, z), noise)
+        first = self.hyper.modulation(torch.zeros(1, dtype=torch.int64, device=z.device))
+        student = self.hyper.features(w, first, noise)
         return torch.stack([(a - b).abs().mean() for a, b in zip(student, teacher, strict=True)]).float()
 
 
 @torch.no_grad()
 def picture_distance(hyper: HyperGenerator, z: Tensor, noise: Sequence[Tensor]) -> float:
     """The same of what is drawn."""
-    return (hyper(z, _first_class(hyper, z), noise) - hyper(z, None, noise)).abs().mean().item()
+    first = torch.zeros(len(z), dtype=torch.int64, device=z.device)
+    return (hyper(z, first, noise) - hyper(z, None, noise)).abs().mean().item()
 
 
 class SelfAlignmentMethod(Method):
-    """The published self-initialisation, which a random start needs before any transfer: the hypernetwork learns to
-    imitate its source, without data. Published: 10,000 steps of 32.
-
-    Args:
-        hyper: with one class and without ``finetune``; trained in place.
-        rate: Adam's learning rate of the heads; that of the class network is a hundredth.
-        every: steps between two looks at sixteen fixed samples, logged as ``pictures``: :func:`picture_distance`; 0 for
-            none.
-    """
+    """The published self-initialisation, which a random start needs before any transfer: the hypernetwork, with one
+    class and without ``finetune``, learns to imitate its source, without data. Published: 10,000 steps of 32. Every
+    ``every`` steps (0: never) :func:`picture_distance` of sixteen fixed samples is logged as ``pictures``."""
 
     def __init__(self, hyper: HyperGenerator, rate: float = 2e-3, every: int = 0):
         super().__init__()
@@ -126,11 +109,9 @@ class ConditionalDiscriminator(StyleGANCritic):
 
 
 def barlow_twins(first: Tensor, second: Tensor, redundancy: float = 0.005) -> Tensor:
-    """Σ_i (1 − C_ii)² + redundancy · Σ_{i≠j} C_ij², with C the correlation over the batch of the features ``(N, F)``
-    of two views, each standardised over its own batch; the mean over all processes (Zbontar et al. 2021).
-
-    With few pictures C is noisy: N equal views still give about ``redundancy · F (F − 1) / (N − 1)``.
-    """
+    """Σ_i (1 − C_ii)² + redundancy · Σ_{i≠j} C_ij², with C the correlation over the batch of the features ``(N, F)`` of
+    two views, each standardised over its own batch; the mean over all processes (Zbontar et al. 2021). N equal views
+    still give about ``redundancy · F (F − 1) / (N − 1)``."""
     first, second = (F.batch_norm(x.float(), None, None, training=True) for x in (first, second))
     correlation = first.T @ second / len(first)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -143,8 +124,8 @@ def barlow_twins(first: Tensor, second: Tensor, redundancy: float = 0.005) -> Te
 
 def random_view(x: Tensor, generator: torch.Generator) -> Tensor:
     """Another view of every picture or latent ``(B, C, S, S)``, drawn with a CPU generator: a box of 8 to 100 % of the
-    area, 3:4 to 4:3, as published, enlarged to the full size, contrast 0.6 to 1.4, a little noise. The published views
-    also change hue and blur, which means nothing to latents."""
+    area, 3:4 to 4:3, enlarged, as published, contrast 0.6 to 1.4, a little noise. The published views also change hue
+    and blur, which means nothing to latents."""
     count = len(x)
     area = torch.empty(count).uniform_(0.08, 1.0, generator=generator)
     ratio = torch.empty(count).uniform_(-1, 1, generator=generator).mul(torch.tensor(4 / 3).log()).exp()
@@ -158,37 +139,25 @@ def random_view(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class HyperModulationMethod(LogisticMethod):
-    """The transfer of a hyper-modulated generator, or of a baseline with the same call.
+    """The transfer of a hyper-modulated generator, or of a baseline with the same call: ``generator`` takes z, labels
+    and noise maps, and has ``groups``, ``config`` and ``synthesis``. ``data`` and further options: see
+    ``LogisticMethod``.
 
-    Args:
-        data, schedule, space, options: see :class:`~course_lib.gan_training.LogisticMethod`.
-        generator: called with z, labels and noise maps; has ``groups``, ``config`` and ``synthesis``.
-        discriminator: for the classes of the data, and of the generator's sizes.
-        class_rate: factor on the learning rate of the class network (baselines: the mapping network). The published
-            code ends at 0.001, 2e-6 in all, which leaves the class vectors where they were drawn.
-        contrastive: weight of the Barlow Twins term; published 0.01, 0 leaves it out.
+    ``class_rate`` is a factor on the learning rate of the class network (baselines: the mapping network); the published
+    code ends at 0.001, 2e-6 in all, which leaves the class vectors where they were drawn. ``contrastive`` weighs the
+    Barlow Twins term; published 0.01, 0 leaves it out.
     """
 
-    def __init__(
-        self,
-        data: GANData,
-        generator: nn.Module,
-        discriminator: ConditionalDiscriminator,
-        schedule: GANSchedule = GANSchedule(),  # noqa: B008
-        space: LatentSpace | None = None,
-        class_rate: float = 0.1,
-        contrastive: float = 0.0,
-        **options: Any,
-    ):
+    def __init__(self, data: GANData, generator: nn.Module, discriminator: ConditionalDiscriminator, *options: Any,
+                 class_rate: float = 0.1, contrastive: float = 0.0, **named: Any):  # fmt: skip
         if generator.config != discriminator.config:
             raise CourseError("generator and discriminator were built for different sizes: take both from one source.")
         largest, scores = int(data.labels.max()), len(discriminator.head.weight)
         if largest >= scores:
-            raise CourseError(
-                f"the discriminator has {scores} classes and the data have label {largest}: build it with more classes."
-            )
+            found = f"has {scores} classes and the data have label {largest}"
+            raise CourseError(f"the discriminator {found}: build it with more classes.")
         self.class_rate, self.contrastive = class_rate, contrastive
-        super().__init__(data, generator, discriminator, len(generator.config.channels), schedule, space, **options)
+        super().__init__(data, generator, discriminator, len(generator.config.channels), *options, **named)
 
     def groups(self, name: str, rate: float) -> list[dict[str, Any]]:
         if name == "critic":
@@ -219,8 +188,7 @@ class HyperModulationMethod(LogisticMethod):
 
 
 def transfer_data(space: LatentSpace, data: ImageSet, dims: int) -> GANData:
-    """Latents, codes of length ``dims`` and classes of pictures with ``labels["class"]``, and of their mirror
-    images."""
+    """Latents, codes of length ``dims``, classes of pictures with ``labels["class"]`` and of their mirror images."""
     device = space.centre.device
     latents = encode_mirrored(lambda part: space.encode(part.to(device)).flatten(1), data.batches(250))
     labels = data.labels["class"].repeat(2)
@@ -230,7 +198,7 @@ def transfer_data(space: LatentSpace, data: ImageSet, dims: int) -> GANData:
 @torch.no_grad()
 def draw_classes(network: nn.Module, labels: Tensor, space: LatentSpace | None = None, seed: int = 0) -> Tensor:
     """Pictures ``(N, 3, S, S)`` in [−1, 1] on the CPU of classes ``labels (N,)``, with the same z and noise for every
-    generator, which is called with z, labels and noise maps; ``space`` decodes latents."""
+    generator; ``space`` decodes latents."""
     device, draws, pictures = next(network.parameters()).device, torch.Generator().manual_seed(seed), []
     for part in labels.split(96):
         z = torch.randn(len(part), network.config.latent, generator=draws).to(device)

@@ -1,15 +1,14 @@
 """The theorem behind Mind2Mind, term by term, on samples.
 
-With W the Wasserstein-1 distance, source data D', target data D, encoder c, decoder g and MindGAN's codes P⁰:
+With W the Wasserstein-1 distance, source data D', target data D, encoder c, decoder g and MindGAN's codes P⁰,
 
-    W(D, g#P⁰) ≤ (1 + Lip(g∘c)) · W(D, D') + W(D', (g∘c)#D') + Lip(g) · W(c#D, P⁰)
+W(D, g#P⁰) ≤ (1 + Lip(g∘c)) · W(D, D') + W(D', (g∘c)#D') + Lip(g) · W(c#D, P⁰),
 
-Four triangle inequalities: from D to D', to its reconstruction, to that of D, to the generated law; a map stretches W
-by its Lipschitz constant at most. The first leg goes out to D' and the third comes back, which is what makes the bound
-loose. Without the detour it is tighter and needs no source data: W(D, g#P⁰) ≤ W(D, (g∘c)#D) + Lip(g) · W(c#D, P⁰).
+by four triangle inequalities: from D to D', to its reconstruction, to that of D, to the generated law. Without the
+detour over D' it is tighter and needs no source data: W(D, g#P⁰) ≤ W(D, (g∘c)#D) + Lip(g) · W(c#D, P⁰).
 
-The inequalities hold for the empirical laws of finite samples exactly, not on average, if every term uses the same
-samples, W is solved exactly, and a Lipschitz constant is the largest ratio between points that a best coupling pairs.
+Both hold for finite samples exactly if every term uses the same samples, W is solved exactly, and a Lipschitz constant
+is the largest ratio between points that a best coupling pairs.
 """
 
 from collections.abc import Callable
@@ -33,8 +32,7 @@ def _distances(a: Tensor, b: Tensor) -> Tensor:
 
 def couple(a: Tensor, b: Tensor) -> tuple[float, Tensor]:
     """Exact Wasserstein-1 distance of two samples ``(N, …)`` with Euclidean cost, and the coupling that attains it:
-    ``order (N,)``, a[i] goes with b[order[i]]. N = 1,000 takes a second; the cost grows like N³.
-    """
+    ``order (N,)``, a[i] goes with b[order[i]]. N = 1,000 takes a second; the cost grows like N³."""
     if len(a) != len(b) or not len(a):
         raise CourseError(f"an assignment needs as many points on both sides, not {len(a)} and {len(b)}.")
     cost = _distances(a, b).cpu().numpy()
@@ -73,11 +71,9 @@ class Bound:
     @property
     def terms(self) -> dict[str, float]:
         """The three terms of the theorem."""
-        return {
-            "domain gap": (1 + self.lip_autoencoder) * self.domain_gap,
-            "source autoencoder": self.source_error,
-            "latent": self.lip_decoder * self.latent,
-        }
+        gap = (1 + self.lip_autoencoder) * self.domain_gap
+        latent = self.lip_decoder * self.latent
+        return {"domain gap": gap, "source autoencoder": self.source_error, "latent": latent}
 
     @property
     def upper(self) -> float:
@@ -98,10 +94,8 @@ class Bound:
         """A CourseError unless all inequalities hold: then a map is no function of its input."""
         allowed = 1 + 1e-6
         if not self.lower <= self.distance * allowed or not self.distance <= min(self.tighter, self.upper) * allowed:
-            raise CourseError(
-                f"the bound is broken ({self.lower:.4g} ≤ {self.distance:.4g} ≤ {self.tighter:.4g}, {self.upper:.4g}): "
-                "encoder and decoder must be deterministic, and in evaluation mode."
-            )
+            broken = f"{self.lower:.4g} ≤ {self.distance:.4g} ≤ {self.tighter:.4g}, {self.upper:.4g}"
+            raise CourseError(f"the bound is broken ({broken}): both halves must be deterministic, in evaluation mode.")
 
 
 @torch.no_grad()

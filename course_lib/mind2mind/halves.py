@@ -1,8 +1,5 @@
-"""The frozen halves: an encoder and a decoder of pictures, and the codes of a whole set.
-
-Mind2Mind takes any expert with ``encode`` and ``decode`` whose pictures have one size, ``config.size``. The shipped
-ALAE draws latents of a grid autoencoder; :class:`StyleExpert` puts the two together, pictures in, styles out.
-"""
+"""The frozen halves: an encoder and a decoder of pictures, and the codes of a whole set. Any expert with ``encode`` and
+``decode`` will do; the shipped ALAE draws latents of a grid autoencoder, and :class:`StyleExpert` joins the two."""
 
 from pathlib import Path
 
@@ -40,10 +37,8 @@ class StyleExpert(nn.Module):
         return self.alae.encoder((grid - self.centre) / self.scale)
 
     def render(self, styles: Tensor, fresh: bool = False) -> Tensor:
-        """g₁ with gradients, not clamped: pictures of styles ``(B, latent)``, or one a slot.
-
-        ``fresh`` draws noise maps for every picture, as in training; else all get the same, so that this is a function.
-        """
+        """g₁ with gradients, not clamped: pictures of styles ``(B, latent)``, or one a slot. ``fresh`` draws noise maps
+        for every picture, as in training; else all get the same, so that this is a function."""
         decoder = self.alae.generator.decoder
         grid = decoder(styles, decoder.noise(len(styles)) if fresh else decoder.same_noise(len(styles)))
         return self.autoencoder.render((grid.float() * self.scale + self.centre).flatten(1))
@@ -58,12 +53,11 @@ class StyleExpert(nn.Module):
 
 
 class MainDirections(nn.Module):
-    """Pictures in [−1, 1] ↔ codes ``(B, k)``: the latents of a grid autoencoder along their main directions in one set
-    of pictures.
+    """Pictures in [−1, 1] ↔ codes ``(B, k)``: a grid autoencoder's scaled latents along their main directions in one
+    set.
 
-    Ours: a grid has a thousand numbers, and a MindGAN for all of them takes ten times as long. So the frozen halves get
-    one linear layer more, the principal components of the target's scaled latents: their ``mean (D,)`` and
-    ``directions (D, k)``, orthogonal, all of one length, by which codes have variance 1 on average.
+    Ours: a MindGAN for all of a grid's thousand numbers takes ten times as long. ``mean (D,)``; ``directions (D, k)``,
+    orthogonal, all of one length, by which codes have variance 1 on average.
     """
 
     def __init__(self, autoencoder: GridAutoencoder, mean: Tensor, directions: Tensor):
@@ -91,8 +85,7 @@ class MainDirections(nn.Module):
 
 
 def load_halves(name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> TargetExpert:
-    """A shipped expert that reads and draws pictures, frozen; an ALAE of latents comes with its autoencoder. A
-    CourseError for a network that cannot decode."""
+    """A shipped expert that reads and draws pictures, frozen; an ALAE of latents comes with its autoencoder."""
     expert = load_expert(name, device, folder)
     space = load_card(name, folder).recipe.get("space")
     if isinstance(expert, ALAE) and space:
@@ -108,11 +101,8 @@ def expert_device(expert: TargetExpert) -> torch.device:
 
 
 def encode_set(expert: TargetExpert, data: ImageSet, folder: Path | None = None, progress: bool = True) -> Tensor:
-    """Codes ``float32 (N, D)`` of all pictures of ``data``, brought to the expert's size, on the CPU.
-
-    They are kept in ``folder``, the cache folder by default, under a name made of the hashes of the pictures and of the
-    expert, so a second call reads them.
-    """
+    """Codes ``float32 (N, D)`` of all pictures of ``data``, brought to the expert's size, on the CPU; kept in
+    ``folder``, see :func:`~course_lib.evaluation.features.real_features`."""
     device = expert_device(expert)
 
     def encode(images: Tensor) -> Tensor:

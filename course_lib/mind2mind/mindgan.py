@@ -1,14 +1,10 @@
 """MindGAN: the small pair that learns in latent space, its training, and what it draws between the frozen halves.
-
-Source: Frégier and Gouray 2021 (Mind2Mind) and their code. The same game can be played with pictures, see
-:class:`course_lib.recipes.mind2mind.WholeMethod`.
-"""
+Source: Frégier and Gouray 2021 (Mind2Mind) and their code."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -110,27 +106,16 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, share: Tenso
 class WassersteinMethod(Method):
     """The published game: five critic steps on one batch, each with fresh noise, then one step of the generator.
 
-    The critic minimises −E c(x) + E c(g(z)) + 10 · penalty + 0.01 · E c(x)²; the drift term on the real side keeps
-    scores near zero, which nothing else in the loss does. The generator minimises −E c(g(z)). Logged as ``wasserstein``
-    is E c(x) − E c(g(z)): without the penalties the critic's estimate of the distance between the two laws.
-
-    ``config`` says what noise is drawn, ``average`` is the decay of the generator's moving average; None for none, as
-    published.
+    The critic minimises −E c(x) + E c(g(z)) + 10 · penalty + 0.01 · E c(x)², whose last term, the drift, keeps scores
+    near zero; the generator −E c(g(z)). ``wasserstein``, E c(x) − E c(g(z)), is the critic's estimate of the distance.
+    ``average`` is the decay of the generator's moving average; None for none, as published.
     """
 
-    drift = 0.01
-    critic_steps = 5
+    penalty, drift, critic_steps = 10.0, 0.01, 5
 
-    def __init__(
-        self,
-        generator: nn.Module,
-        critic: nn.Module,
-        config: MindConfig,
-        penalty: float = 10.0,
-        average: float | None = None,
-    ):
+    def __init__(self, generator: nn.Module, critic: nn.Module, config: MindConfig, average: float | None = None):
         super().__init__()
-        self.config, self.penalty = config, penalty
+        self.config = config
         self.modules = {"generator": generator, "critic": critic}
         self.ema = {} if average is None else {"generator": average}
 
@@ -157,27 +142,17 @@ class WassersteinMethod(Method):
 
 
 class MindMethod(WassersteinMethod):
-    """The game on codes ``(N, D)``, the encoded target set. Adam, 1e-3, (0, 0.5), as published.
-
-    Every ``held_every`` steps the Fréchet distance to codes ``held`` is measured; let ``log_every`` of the loop be the
-    same or a multiple. ``game`` are options of :class:`WassersteinMethod`.
-    """
+    """The game on codes ``(N, D)``, the encoded target set. Adam, 1e-3, (0, 0.5), as published. Every ``held_every``
+    steps, of which ``log_every`` of the loop is a multiple, the Fréchet distance to codes ``held`` is measured."""
 
     moved = ("codes",)
 
-    def __init__(
-        self,
-        codes: Tensor,
-        config: MindConfig,
-        held: Tensor | None = None,
-        rate: float = 1e-3,
-        held_every: int = 100,
-        **game: Any,
-    ):
+    def __init__(self, codes: Tensor, config: MindConfig, held: Tensor | None = None, rate: float = 1e-3,
+                 held_every: int = 100, average: float | None = None):  # fmt: skip
         if codes.ndim != 2 or codes.shape[1] != config.latent:
             found = tuple(codes.shape)
             raise CourseError(f"codes must be (N, {config.latent}), not {found}: change MindConfig.latent.")
-        super().__init__(MindGenerator(config), MindCritic(config), config, **game)
+        super().__init__(MindGenerator(config), MindCritic(config), config, average)
         self.codes, self.held, self.held_every, self.length = codes, held, held_every, len(codes)
         for name, network in self.modules.items():
             self.optimizers[name] = torch.optim.Adam(network.parameters(), rate, (0.0, 0.5), fused=True)
@@ -201,18 +176,13 @@ class MindMethod(WassersteinMethod):
 
 class TransferredGAN:
     """g = g₁ ∘ g₀ and c = c₀ ∘ c₁: the new small networks behind the noise, frozen ones in front of the pictures.
-
-    The expert, (c₁, g₁), is anything with ``encode`` and ``decode`` for codes of that length. ``critic`` is needed to
-    score pictures, ``codes`` of the target set for truncation, which pulls to their mean.
-    """
+    ``critic`` is needed to score pictures, ``codes`` of the target set for truncation, which pulls to their mean."""
 
     def __init__(self, generator: MindGenerator, expert: TargetExpert, critic: MindCritic | None = None,
                  codes: Tensor | None = None):  # fmt: skip
         if generator.config.latent != expert.latent_dim:
-            raise CourseError(
-                f"the generator makes codes of {generator.config.latent} numbers, the expert decodes "
-                f"{expert.latent_dim}: train MindGAN on this expert's codes."
-            )
+            numbers = f"{generator.config.latent} numbers, the expert decodes {expert.latent_dim}"
+            raise CourseError(f"the generator makes codes of {numbers}: train MindGAN on this expert's codes.")
         self.device, self.expert = expert_device(expert), expert
         self.generator = generator.eval().to(self.device)
         self.critic = None if critic is None else critic.eval().to(self.device)
@@ -266,28 +236,13 @@ class Transferred:
     parameters: int  # how many numbers were trained
 
 
-def transfer_gan(
-    expert: TargetExpert,
-    data: ImageSet,
-    steps: int,
-    config: MindConfig = MindConfig(),
-    held: ImageSet | None = None,
-    batch_size: int = 128,
-    seed: int = 0,
-    average: float | None = 0.99,
-    folder: Path | None = None,
-    **options: Any,
-) -> Transferred:
-    """Encodes ``data``, trains MindGAN on the codes, and joins it with the frozen halves.
-
-    Args:
-        expert, data, steps: frozen halves, two training pictures of the target or more, steps of the generator.
-        config: sizes; ``latent`` is set to the expert's.
-        held: pictures that are not trained on; their codes are what the Fréchet distance of codes is measured to.
-        batch_size, seed: codes a step, at most as many as there are; of weights, order and noise.
-        average: decay of the generator's moving average, which is then what draws; None for none, as published.
-        folder, options: of cached codes, and of :class:`MindMethod`.
-    """
+def transfer_gan(expert: TargetExpert, data: ImageSet, steps: int, config: MindConfig = MindConfig(),
+                 held: ImageSet | None = None, batch_size: int = 128, seed: int = 0, average: float | None = 0.99,
+                 folder: Path | None = None) -> Transferred:  # fmt: skip
+    """Encodes ``data``, two pictures or more, trains MindGAN on the codes, and joins it with the frozen halves.
+    ``config`` gives sizes, whose ``latent`` is set to the expert's; the Fréchet distance is measured to the codes of
+    ``held``; ``average`` is the decay of the moving average that then draws, None for none, as published; ``folder`` is
+    that of cached codes."""
     if len(data) < 2:
         raise CourseError(f"{len(data)} pictures are no set to learn from: give at least two.")
     codes = encode_set(expert, data, folder, progress=False)
@@ -296,7 +251,7 @@ def transfer_gan(
     quiet = {"log_every": every, "checkpoint_every": 0, "preview_every": 0, "progress": False}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        method = MindMethod(codes, config, others, average=average, held_every=every, **options)
+        method = MindMethod(codes, config, others, average=average, held_every=every)
         torch.set_num_threads(1)  # layers this small: two threads wait for each other longer than they compute
         try:
             device = expert_device(expert).type
@@ -341,11 +296,8 @@ def open_transferred(name: str, device: str | torch.device = "cpu", folder: Path
 def decoded_distance(
     expert: TargetExpert, codes: Tensor, data: ImageSet, network: FeatureNetwork, folder: Path | None = None
 ) -> float:
-    """Fréchet distance of decoded codes ``(N, D)`` to real pictures, in the features of ``network``.
-
-    With codes of *other* real pictures of the target this is the **ceiling**: what a perfect g₀ would score. Pictures
-    against their own reconstructions would score better than any generator can. Features are cached in ``folder``.
-    """
+    """Fréchet distance of decoded codes ``(N, D)`` to real pictures, in the features of ``network``, cached in
+    ``folder``. With codes of *other* real pictures this is the **ceiling**: what a perfect g₀ would score."""
     real, device = real_features(data, network, expert.config.size, folder), expert_device(expert)
     parts = [network.features(expert.decode(part.to(device)).cpu()) for part in codes.split(250)]
     return frechet_distance(real, torch.cat(parts))
@@ -362,11 +314,8 @@ def draw_gaussian(codes: Tensor, count: int, seed: int = 0) -> Tensor:
 def score_transfer(
     gan: TransferredGAN, codes: Tensor, data: ImageSet, network: FeatureNetwork, seed: int = 0
 ) -> dict[str, float]:
-    """Fréchet distances to held-out target pictures ``data``, at least two, of about as many.
-
-    ``codes`` are those of the training pictures. The result has ``Mind2Mind``: samples; ``ceiling``; ``Gaussian``: of
-    :func:`draw_gaussian`; ``codes``: of generated codes to held-out ones, in latent space.
-    """
+    """Fréchet distances to held-out target pictures ``data``, at least two, of about as many: of samples, the
+    ``ceiling`` and :func:`draw_gaussian`, both of the training ``codes``; and in latent space, of ``codes``."""
     count, found = len(data), gan.codes(gan.noise(len(data), seed)).cpu()
     some = codes[torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))[:count]]
     sets = {"Mind2Mind": found, "ceiling": some, "Gaussian": draw_gaussian(codes, count, seed)}

@@ -1,8 +1,5 @@
-"""Net2Net: translation between two frozen experts through a conditional flow.
-
-Read in this order: ``training``, ``translator``, ``scores``, ``shipped``. For labels: ``domains``. For sentences:
-``text``.
-"""
+"""Net2Net: translation between two frozen experts through a conditional flow. Read ``training``, ``translator``,
+``scores``, ``shipped``; for labels ``domains``, for sentences ``text``."""
 
 import lazy_loader
 

@@ -1,7 +1,5 @@
 """Unpaired translation and attributes: labels are the source expert, and one autoencoder draws every domain (paper §4).
-
-To translate, the domain's label is exchanged; to edit, another one. What no label says stays in ``v``.
-"""
+To translate, the domain's label is exchanged; to edit, another one. What no label says stays in ``v``."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,14 +23,12 @@ from .translator import Translator
 __all__ = ["DomainTranslator", "LabelMethod", "LinearStart", "adapt_autoencoder", "encode_labelled", "fit_domains"]
 __all__ += ["label_flow", "own_domains", "people_expert", "reconstruction_psnr", "withhold"]
 
-Labels = Mapping[str, Tensor]
+Labels = Mapping[str, Tensor | int]
 
 
 def people_expert(classes: Mapping[str, Sequence[str]]) -> LabelExpert:
     """Style, skin, hair, cut, glasses, mouth; products with the style, because each style draws them in other places.
-
-    Cut and hair colour also meet each other, glasses and mouth the skin that they lie on.
-    """
+    Cut and hair colour also meet each other, glasses and mouth the skin that they lie on."""
     names = ("style", "skin", "hair", "cut", "glasses", "mouth")
     crossed = [("style", name) for name in names[1:]] + [("style", "cut", "hair")]
     crossed += [("style", "skin", "glasses"), ("style", "skin", "mouth")]
@@ -47,10 +43,8 @@ def encode_labelled(data: ImageSet, target: GridAutoencoder, expert: LabelExpert
 
 
 def withhold(joined: Tensor, expert: LabelExpert, generator: torch.Generator) -> Tensor:
-    """Joined one-hots ``(B, joined)`` in which some attributes are left open; the first, the domain, never is.
-
-    Four of ten rows keep everything. In the others a share between 0 and 1, another one for each row, is left open.
-    """
+    """Joined one-hots ``(B, joined)`` in which some attributes are left open; the first, the domain, never is. Four of
+    ten rows keep everything. In the others a share between 0 and 1, another one for each row, is left open."""
     if len(expert.slices) == 1:
         return joined
     share = torch.rand(len(joined), 1, generator=generator) * (torch.rand(len(joined), 1, generator=generator) > 0.4)
@@ -63,11 +57,8 @@ def withhold(joined: Tensor, expert: LabelExpert, generator: torch.Generator) ->
 def label_flow(
     pairs: Pairs, target: GridAutoencoder, expert: LabelExpert, seed: int = 0, gain: float = 0.05, **sizes: Any
 ) -> GridFlow:
-    """A flow on joined one-hots that begins as the difference from a linear prediction, blocks near the identity.
-
-    The prediction is frozen. Trained along, it hands the labels over to the blocks, which carry them in v as well: that
-    of glasses had shrunk to a third after 35,000 steps, and one exchange of that label in five was not seen.
-    """
+    """A flow on joined one-hots that begins as the difference from a linear prediction, blocks near the identity. The
+    prediction is frozen: trained along, it hands the labels over to the blocks, which carry them in v as well."""
     grid = {"channels": target.config.channels, "side": target.config.side, "seed": seed}
     config = GridFlowConfig(**grid, condition_shape=expert.condition_shape, **sizes)
     flow = GridFlow(config, torch.Generator().manual_seed(seed), gain)
@@ -99,23 +90,14 @@ class LabelMethod(FlowMethod):
 
 
 class DomainTranslator(Translator):
-    """A flow between labels and one autoencoder.
+    """A flow between labels and one autoencoder; labels are class numbers ``(B,)``, or one for all pictures.
 
-    Args:
-        classes: attribute → its values, as in ``ImageSet.classes``; those of the expert are used.
-        flow, target: conditioned on the expert's labels; draws all domains.
-        expert: of the labels; its first attribute, ``domain`` with values ``names``, is the domain.
-        classifier: reads the further attributes off a picture; without one they are left open.
+    ``classes``: attribute → its values; of the ``expert``'s the first is the domain, with values ``names``. The further
+    ones are read off a picture by the ``classifier``; without one they are left open.
     """
 
-    def __init__(
-        self,
-        classes: Mapping[str, Sequence[str]],
-        flow: GridFlow,
-        target: GridAutoencoder,
-        expert: LabelExpert,
-        classifier: Classifier | None = None,
-    ):
+    def __init__(self, classes: Mapping[str, Sequence[str]], flow: GridFlow, target: GridAutoencoder,
+                 expert: LabelExpert, classifier: Classifier | None = None):  # fmt: skip
         super().__init__(expert, flow, target)
         self.domain, self.classifier = next(iter(expert.slices)), classifier
         self.classes = {name: list(classes[name]) for name in expert.slices}
@@ -130,9 +112,14 @@ class DomainTranslator(Translator):
         read = [self.classifier(x) for x in y.split(128)]
         return known | {name: torch.cat([x[name] for x in read]).argmax(1) for name in list(self.classes)[1:]}
 
-    def code(self, labels: Labels) -> Tensor:
+    def _tensors(self, labels: Labels) -> dict[str, Tensor]:
+        """The same, one number a picture, on the flow's device."""
         device = next(self.flow.parameters()).device
-        return self.source.encode({name: value.to(device) for name, value in labels.items()})
+        numbers = torch.broadcast_tensors(*(torch.as_tensor(one, device=device).view(-1) for one in labels.values()))
+        return dict(zip(labels, numbers, strict=True))
+
+    def code(self, labels: Labels) -> Tensor:
+        return self.source.encode(self._tensors(labels))
 
     @torch.no_grad()
     def move(self, latent: Tensor, own: Labels, other: Labels) -> Tensor:
@@ -140,75 +127,50 @@ class DomainTranslator(Translator):
         return self.flow.inverse(self.flow.encode(latent, self.code(own)), self.code(other))
 
     def edit(self, y: Tensor, domain: Tensor, changed: Labels) -> Tensor:
-        """Pictures ``y (B, 3, S, S)`` of domains ``(B,)``, some labels (also the domain) exchanged for ``(B,)``."""
+        """Pictures ``y (B, 3, S, S)`` of domains ``(B,)`` with some labels (also the domain) exchanged."""
         return self._edit(y, domain, [changed])[:, 0]
 
     def under_every_label(self, y: Tensor, domain: Tensor, changed: Labels | None = None) -> Tensor:
         """``(B, K, 3, S, S)``: every picture as every domain; ``changed`` as for :meth:`edit`."""
-        every = [{**(changed or {}), self.domain: torch.full_like(domain, k)} for k in range(len(self.names))]
-        return self._edit(y, domain, every)
+        return self._edit(y, domain, [{**(changed or {}), self.domain: k} for k in range(len(self.names))])
 
     @torch.no_grad()
     def _edit(self, y: Tensor, domain: Tensor, editions: Sequence[Labels]) -> Tensor:
         """``(B, editions, 3, S, S)``; every picture is read and encoded once."""
         if unknown := {name for changed in editions for name in changed} - set(self.classes):
             raise CourseError(f"no attribute {', '.join(sorted(unknown))}: choose from {', '.join(self.classes)}.")
-        own = self.labels(y, domain)
-        codes = [self.code(labels).split(128) for labels in (own, *({**own, **changed} for changed in editions))]
-        parts = []
-        for some, code, *others in zip(y.split(128), *codes, strict=True):
+        own, parts = self.labels(y, domain), []
+        codes = [self.code(own), *(self.code(own | changed).expand(len(y), -1) for changed in editions)]
+        for some, code, *others in zip(y.split(128), *(one.split(128) for one in codes), strict=True):
             v = self.flow.encode(self.target.encode(some), code)
             parts.append(torch.stack([self.target.decode(self.flow.inverse(v, other)) for other in others], 1))
         return torch.cat(parts)
 
     @torch.no_grad()
-    def path(self, y: Tensor, domain: int, other: int, frames: int, changed: Mapping[str, int] | None = None) -> Tensor:
+    def path(self, y: Tensor, domain: int, other: int, frames: int, changed: Labels | None = None) -> Tensor:
         """``(frames, 3, S, S)``: one picture ``y (3, S, S)`` on the straight line of latents to its translation."""
         latent, own = self.target.encode(y[None]), self.labels(y[None], torch.tensor([domain]))
-        moved = self.move(latent, own, own | _of_one({**(changed or {}), self.domain: other}))
+        moved = self.move(latent, own, own | (changed or {}) | {self.domain: other})
         amounts = torch.linspace(0, 1, frames, device=latent.device)[:, None]
         return self.decode(torch.lerp(latent, moved, amounts))
 
     @torch.no_grad()
-    def vary(
-        self,
-        y: Tensor,
-        domain: int,
-        count: int,
-        spread: float = 0.3,
-        generator: torch.Generator | None = None,
-        changed: Mapping[str, int] | None = None,
-    ) -> Tensor:
+    def vary(self, y: Tensor, domain: int, count: int, spread: float = 0.3, generator: torch.Generator | None = None,
+             changed: Labels | None = None) -> Tensor:  # fmt: skip
         """``(count, K, 3, S, S)``: samples around one picture ``y (3, S, S)``; a row shares its ``v`` in all domains.
-
-        ``spread`` is s in √(1 − s²) v + s ε, where the noise ε of the CPU ``generator`` is as long as v: 0 keeps the
-        picture's residual, 1 forgets it. ``changed``: attribute → new value, of all samples.
-        """
+        ``spread`` is s in √(1 − s²) v + s ε, with noise ε as long as v: 0 keeps the picture's residual, 1 forgets
+        it."""
         if not 0 <= spread <= 1:
             raise CourseError(f"the spread is between 0 (the picture itself) and 1 (something new), not {spread}.")
         own = self.labels(y[None], torch.tensor([domain]))
         v = self.flow.encode(self.target.encode(y[None]), self.code(own))
         noise = torch.randn(count, v.shape[1], generator=generator).to(v) * v.square().mean().sqrt()
-        every = {name: value.expand(len(self.names)) for name, value in (own | _of_one(changed or {})).items()}
-        every = {name: value.to(v.device) for name, value in every.items()}
-        every[self.domain] = torch.arange(len(self.names), device=v.device)
+        every = self._tensors(own | (changed or {}) | {self.domain: torch.arange(len(self.names))})
         return self.render((1 - spread**2) ** 0.5 * v + spread * noise, every).transpose(0, 1)
 
 
-def _of_one(values: Mapping[str, int]) -> dict[str, Tensor]:
-    return {name: torch.tensor([value]) for name, value in values.items()}
-
-
-def fit_domains(
-    pairs: Pairs,
-    classes: Mapping[str, Sequence[str]],
-    target: GridAutoencoder,
-    steps: int,
-    batch_size: int = 64,
-    seed: int = 0,
-    sizes: Mapping[str, Any] | None = None,
-    **options: Any,
-) -> tuple[DomainTranslator, History]:
+def fit_domains(pairs: Pairs, classes: Mapping[str, Sequence[str]], target: GridAutoencoder, steps: int, seed: int = 0,
+                sizes: Mapping[str, Any] | None = None, **named: Any) -> tuple[DomainTranslator, History]:  # fmt: skip
     """Trains a translator between domains; ``pairs`` have their one-hots alone. A single or small one is refused."""
     domain, names = next(iter(classes.items()))
     expert, members = LabelExpert({domain: len(names)}), pairs.condition.sum(0).long().cpu()
@@ -217,7 +179,7 @@ def fit_domains(
         raise CourseError(f"a translator needs two domains or more with five pictures each, not {found}: add pictures.")
     flow = label_flow(pairs, target, expert, seed, **(sizes or {}))
     method = LabelMethod(pairs, flow, expert, 2e-3, 0.02)
-    history = train(method, Budget(steps), min(batch_size, len(pairs)), seed=seed, **options)
+    history = train(method, Budget(steps), min(64, len(pairs)), seed=seed, **named)
     flow = history.averaged["flow"].eval()
     method.fit_residual_shift(flow)
     return DomainTranslator(classes, flow, target, expert), history
@@ -250,11 +212,8 @@ def own_domains(data: ImageSet) -> ImageSet:
 @torch.no_grad()
 def reconstruction_psnr(autoencoder: GridAutoencoder, data: ImageSet) -> float:
     """Peak signal-to-noise ratio of the reconstructions in dB, peak 2, over all pictures together."""
-    device = next(autoencoder.parameters()).device
-    error = [
-        (autoencoder.decode(autoencoder.encode(x.to(device))) - x.to(device)).square().mean((1, 2, 3))
-        for x in data.batches(128)
-    ]
+    batches = (x.to(next(autoencoder.parameters()).device) for x in data.batches(128))
+    error = [(autoencoder.decode(autoencoder.encode(x)) - x).square().mean((1, 2, 3)) for x in batches]
     return (10 * (4.0 / torch.cat(error).mean().clamp_min(1e-10)).log10()).item()
 
 

@@ -98,8 +98,8 @@ def explained(wanted: Tensor, found: Tensor) -> float:
 
 @torch.no_grad()
 def inherited(judge: Judge, grid: Tensor, labels: dict[str, Tensor]) -> dict[str, tuple[float, float]]:
-    """Attribute → shares of crossed pictures ``cross_grid (N, N, 3, S, S)`` with the class of the residual's picture, and
-    of the condition's, among pairs whose classes differ; ``labels``: attribute → true class ``int64 (N,)``."""
+    """Attribute → shares of crossed pictures, ``cross_grid (N, N, 3, S, S)``, with the class of the residual's picture
+    and of the condition's, among pairs whose classes differ; ``labels``: attribute → true class ``int64 (N,)``."""
     count = len(next(iter(labels.values())))
     if grid.shape[:2] != (count, count):
         raise CourseError(f"{count} pictures need a grid of as many rows and columns, not {tuple(grid.shape[:2])}.")

@@ -1,7 +1,4 @@
-"""Opens the translators that come with the course, and those that the authors of Net2Net released, frozen.
-
-Files that are missing or damaged, or hold a checkpoint of another kind, are a :class:`CourseError`.
-"""
+"""Opens the translators that come with the course, and those that the authors of Net2Net released, frozen."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +25,7 @@ __all__ += ["text_tensors"]
 _SOURCE, _FLOW = "source.", "flow."
 
 
-def _open(name: str, kinds: Sequence[str], device: Device, folder: Path) -> tuple[Any, dict[str, Tensor]]:
+def _open(name: str, kinds: Sequence[str], device: Device, folder: Path = CHECKPOINTS) -> tuple[Any, dict[str, Tensor]]:
     """The frozen network of one of ``kinds``, and what its file holds beside it (without prefix)."""
     tensors, card = load_weights(name, folder)
     if card.kind not in kinds:
@@ -71,11 +68,11 @@ def load_choice(name: str, device: Device = "cpu", folder: Path = CHECKPOINTS) -
 # --- sentences ------------------------------------------------------------------------------------------------------
 
 
-def load_shipped_dequantiser(device: Device = "cpu", folder: Path = CHECKPOINTS) -> nn.Module:
+def load_shipped_dequantiser(device: Device = "cpu") -> nn.Module:
     """The dequantiser of the course's BigGAN, frozen: embeddings ``(B, E)`` and a generator → random neighbours."""
     from ..released.net2net_experts import Dequantiser, DequantiserConfig
 
-    tensors, card = load_weights("dequantiser", folder)
+    tensors, card = load_weights("dequantiser")
     network = Dequantiser(DequantiserConfig(**card.config))
     network.load_state_dict(tensors)
     return freeze(network.to(device))
@@ -87,29 +84,22 @@ def text_tensors(flow: ConditionalFlow, source: CaptionSource) -> dict[str, Tens
     return {prefix + name: tensor for prefix, tensors in parts.items() for name, tensor in tensors.items()}
 
 
-def load_text_to_people(
-    sentences: SourceExpert | None = None, device: Device = "cpu", folder: Path = CHECKPOINTS
-) -> Translator:
-    """Pairs (sentence, style) → 64-pixel people; ``sentences`` None opens the bundled expert."""
-    tensors, card = load_weights("text-to-people", folder)
-    if card.kind != "sentence reader":
-        raise CourseError(f"checkpoint 'text-to-people' is a {card.kind}, not a sentence reader.")
-    classes, sentences = load_people().classes, sentences or SentenceExpert(device=device)
-    tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
-    reader = CaptionSource(sentences, **tensors, labels=people_expert(classes), names=classes["style"])
-    flow = load_flow(card.recipe["flow"], device, folder)
-    return Translator(reader, flow, load_expert("avatar-autoencoder", device, folder))
+def load_text_to_people(device: Device = "cpu") -> Translator:
+    """Pairs (sentence, style) → 64-pixel people."""
+    tensors, card = load_weights("text-to-people")
+    classes, tensors = load_people().classes, {name: tensor.to(device) for name, tensor in tensors.items()}
+    labels, sentences = people_expert(classes), SentenceExpert(device=device)
+    reader = CaptionSource(sentences, **tensors, labels=labels, names=classes["style"])
+    return Translator(reader, load_flow(card.recipe["flow"], device), load_expert("avatar-autoencoder", device))
 
 
-def load_text_to_biggan(
-    sentences: SourceExpert | None = None, device: Device = "cpu", folder: Path = CHECKPOINTS, rounded: bool = False
-) -> Translator:
+def load_text_to_biggan(sentences: SourceExpert, device: Device = "cpu", rounded: bool = False) -> Translator:
     """Sentences → noise and class embedding of ``avatar-biggan``; ``rounded`` as for :class:`GanTarget`."""
-    flow, tensors = _open("text-to-biggan", ("text flow",), device, folder)
-    kinds, known = load_kinds().classes["kind"], load_card("avatar-biggan", folder).recipe["classes"]
-    stage = CaptionStage(load_expert("avatar-classifier", device, folder), kinds, known)
-    reader = CaptionSource(sentences or SentenceExpert(device=device), **tensors, labels=stage.labels, always="kind")
-    return Translator(reader, flow, GanTarget.load("avatar-biggan", device, rounded, folder))
+    flow, tensors = _open("text-to-biggan", ("text flow",), device)
+    kinds, known = load_kinds().classes["kind"], load_card("avatar-biggan").recipe["classes"]
+    stage = CaptionStage(load_expert("avatar-classifier", device), kinds, known)
+    reader = CaptionSource(sentences, **tensors, labels=stage.labels, always="kind")
+    return Translator(reader, flow, GanTarget.load("avatar-biggan", device, rounded))
 
 
 # --- released -------------------------------------------------------------------------------------------------------
@@ -125,36 +115,24 @@ class CaptionerPrompts:
         return self.sentences.encode([f"<start> {' '.join(sentence.lower().split())} <end> " for sentence in x])
 
 
-def load_released_translator(
-    path: str | Path,
-    config: Any = None,
-    sentences: SourceExpert | None = None,
-    target: TargetExpert | None = None,
-    sample_condition: bool = False,
-    captioner_prompts: bool = True,
-    device: Device = "cpu",
-) -> Translator:
+def load_released_translator(path: str | Path, config: Any = None, sentences: SourceExpert | None = None,
+                             target: TargetExpert | None = None, sample_condition: bool = False,
+                             captioner_prompts: bool = True, device: Device = "cpu") -> Translator:  # fmt: skip
     """A released translator, see :func:`course_lib.released.net2net.load_translator_parts` for ``path`` and ``config``.
 
     It translates label numbers ``int64 (B,)``; or pictures ``(B, 3, S, S)`` in [−1, 1] of 32 pixels or more, of which
-    one pixel in each square is kept, as in the authors' training; or sentences.
-
-    Args:
-        path, config: the checkpoint; what it must fit or a name, None reads it off the file.
-        sentences, target: sentence model, or black box (BigBiGAN), where the file has none that can be used.
-        sample_condition: draw the condition of super-resolution from the source's posterior, as the released code does
-            at every call; else it is the mean.
-        captioner_prompts: wrap sentences for the BigGAN translator, see :class:`CaptionerPrompts`.
+    one pixel in each square is kept, as in the authors' training; or sentences. ``sentences`` and ``target``, sentence
+    model or black box, are needed where the file has none. ``sample_condition`` draws the condition of super-resolution
+    from the source's posterior, as the released code does, else it is the mean; ``captioner_prompts`` as in
+    :class:`CaptionerPrompts`.
     """
     from ..released.net2net import load_translator_parts
     from ..released.net2net_experts import BigGan
 
     parts = load_translator_parts(path, config)
     if target is None and parts.target is None:
-        raise CourseError(
-            "the target of this translator is not in its checkpoint: pass target=, for example a BlackBox around "
-            f"BigBiGAN with latents of {parts.flow.config.dim} numbers."
-        )
+        hint = f"a BlackBox around BigBiGAN with latents of {parts.flow.config.dim} numbers"
+        raise CourseError(f"the target of this translator is not in its checkpoint: pass target=, for example {hint}.")
     (width,) = parts.flow.config.condition_shape
     if parts.source is not None:
         parts.source.sample_codes = sample_condition

@@ -6,7 +6,6 @@ the paper has a captioning network (§4.1); its discrete class embeddings are de
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -21,21 +20,14 @@ from ..experts.autoencoder import LatentSpace, Posterior
 from ..experts.classifier import Classifier
 from ..experts.conditions import LabelExpert
 from ..experts.protocol import Device, SourceExpert, load_expert
-from ..paths import CHECKPOINTS
 from ..training.files import load_card
 from ..training.method import Loss, Method
 from .training import FlowMethod, Pairs
 
 __all__ = ["KIND_PHRASES", "NEW_WORDINGS", "STYLE_WORDS", "CaptionMethod", "CaptionSource", "CaptionStage"]
 __all__ += ["DequantiserMethod", "GanMethod", "GanTarget", "GeneratedPairs", "belief_targets", "class_distance"]
-__all__ += [
-    "combinations_of",
-    "generate_pairs",
-    "nearest_class",
-    "new_captions",
-    "start_dequantiser",
-    "training_captions",
-]
+__all__ += ["combinations_of", "generate_pairs", "nearest_class", "new_captions", "start_dequantiser"]
+__all__ += ["training_captions"]
 
 NEW_WORDINGS = (3, 6)
 """Of :func:`course_lib.data.people.captions`; with the last wording of :func:`partial_caption` kept for tests."""
@@ -46,11 +38,9 @@ NAMED = 0.5
 
 @dataclass(eq=False)
 class CaptionSource:
-    """Source expert: a sentence embedding, a fixed linear map that reads labels off it, and the style to draw in.
-
-    A flow with a few million weights cannot find six attributes in 384 numbers from a thousand sentences; least squares
-    can. Its beliefs are rounded to labels: a condition between two hair colours would draw a blend of them.
-    """
+    """Source expert: a sentence embedding, a fixed linear map that reads labels off it, and the style to draw in. A
+    flow cannot find six attributes in 384 numbers from a thousand sentences; least squares can. Its beliefs are rounded
+    to labels: a condition between two hair colours would draw a blend of them."""
 
     sentences: SourceExpert
     mean: Tensor  # (F,), of the embeddings
@@ -81,10 +71,8 @@ class CaptionSource:
     def decide(self, beliefs: Tensor) -> Tensor:
         """One-hots ``(B, T)`` of each attribute's most believed value; zeros, left open, below :data:`NAMED`."""
         parts = list(self.labels.slices.items())[1 if self.names else 0 :]
-        hot = []
-        for block, (name, _) in zip(
-            beliefs.split([part.stop - part.start for _, part in parts], 1), parts, strict=True
-        ):
+        blocks, hot = beliefs.split([part.stop - part.start for _, part in parts], 1), []
+        for (name, _), block in zip(parts, blocks, strict=True):
             value, k = block.max(1, keepdim=True)
             named = (value >= NAMED) | (name == self.always)
             hot.append(torch.zeros_like(block).scatter(1, k, named.to(block)))
@@ -160,11 +148,9 @@ def belief_targets(named: Sequence[Mapping[str, str]]) -> Tensor:
 
 
 class CaptionMethod(FlowMethod):
-    """Conditional maximum likelihood where every step draws a picture and one of the captions that fit it.
-
-    Conditions of ``pairs`` are style numbers ``(N,)``; ``owner int64 (N,)`` is each picture's row of the ``table (E, C,
-    T)``, the beliefs of C captions for each of E combinations.
-    """
+    """Conditional maximum likelihood where every step draws a picture and one of the captions that fit it. Conditions
+    of ``pairs`` are style numbers ``(N,)``; ``owner int64 (N,)`` is each picture's row of the ``table (E, C, T)``, the
+    beliefs of C captions for each of E combinations."""
 
     moved = ("pairs", "held", "owner", "table")
 
@@ -225,11 +211,8 @@ KIND_PHRASES: dict[str, tuple[str, ...]] = {
 
 
 class CaptionStage:
-    """A picture goes in, sentences come out: a classifier and templates, where the paper has a captioning network.
-
-    Its classifier, which makes mistakes, knows the kind (one of ``kinds``) and attributes of people; it chooses among
-    the ``known`` kinds.
-    """
+    """A picture goes in, sentences come out: a classifier and templates, where the paper has a captioning network. The
+    classifier makes mistakes; of the ``kinds`` it knows, it chooses among the ``known`` ones."""
 
     def __init__(self, classifier: Classifier, kinds: Sequence[str], known: Sequence[str]):
         self.classifier, self.known, self.kinds = classifier, list(known), list(kinds)
@@ -251,10 +234,8 @@ class CaptionStage:
     def caption(
         self, seen: Mapping[str, str], generator: torch.Generator, new: bool = False
     ) -> tuple[str, dict[str, str]]:
-        """A sentence about what :meth:`recognise` saw, and what it names; ``new`` takes a wording kept for tests.
-
-        Half of the sentences about people name all attributes, the others one to five; all of them name the style.
-        """
+        """A sentence about what :meth:`recognise` saw, and what it names; ``new`` takes a wording kept for tests. Half
+        of the sentences about people name all attributes, the others one to five; all of them name the style."""
         if seen["kind"] not in STYLES:
             phrases = KIND_PHRASES[seen["kind"]]
             phrase = phrases[-1] if new else phrases[_pick(len(phrases) - 1, generator)]
@@ -287,9 +268,8 @@ class CaptionStage:
 class GanTarget(nn.Module):
     """Target expert: noise and class embedding as one vector, noise first (paper §4.1; its code's ``Net2BigGANFlow``).
 
-    It has no encoder: nobody knows the ``z`` of a given picture. So pairs start from ``z``, see :func:`generate_pairs`.
-    ``rounded`` takes the embedding of the nearest class where the paper renders any: a generator that saw few classes
-    knows nothing about what lies between. ``space`` decodes what the generator draws, where that is latents.
+    Nobody knows the ``z`` of a given picture, so pairs start from ``z``, see :func:`generate_pairs`. ``rounded`` takes
+    the embedding of the nearest class where the paper renders any. ``space`` decodes what the generator draws.
     """
 
     def __init__(self, generator: nn.Module, rounded: bool = False, space: LatentSpace | None = None):
@@ -300,10 +280,9 @@ class GanTarget(nn.Module):
         self.noise, self.latent_dim = generator.config.noise, generator.config.noise + generator.config.embedding
 
     @classmethod
-    def load(cls, name: str, device: Device = "cpu", rounded: bool = False, folder: Path = CHECKPOINTS) -> "GanTarget":
-        space = load_card(name, folder).recipe.get("space")
-        latents = LatentSpace(load_expert(space, device)) if space else None
-        return cls(load_expert(name, device, folder), rounded, latents)
+    def load(cls, name: str, device: Device = "cpu", rounded: bool = False) -> "GanTarget":
+        space = load_card(name).recipe.get("space")
+        return cls(load_expert(name, device), rounded, LatentSpace(load_expert(space, device)) if space else None)
 
     @property
     def classes(self) -> Tensor:
@@ -351,10 +330,8 @@ def generate_pairs(
     target: GanTarget, stage: CaptionStage, count: int, weights: Sequence[float] | Tensor, seed: int = 0
 ) -> tuple[GeneratedPairs, Tensor]:
     """Draws noise and classes, the latter as often as ``weights (C,)`` say, and recognises what is on the pictures of
-    the *clean* embeddings: a caption has to describe the picture that belongs to the latent (paper §4.1).
-
-    Also returns the last batch of pictures ``(≤ 250, 3, S, S)`` to look at.
-    """
+    the *clean* embeddings: a caption has to describe the picture that belongs to the latent (paper §4.1). Also returns
+    the last batch of pictures ``(≤ 250, 3, S, S)``."""
     generator = torch.Generator().manual_seed(seed)
     weights = torch.as_tensor(weights, dtype=torch.float32)
     label = torch.multinomial(weights, count, replacement=True, generator=generator)
@@ -412,10 +389,8 @@ def nearest_class(vectors: Tensor, embeddings: Tensor) -> Tensor:
 
 
 def _linear(network: nn.Module, matrix: Tensor, offset: Tensor) -> None:
-    """Sets a LeakyReLU network whose hidden layers are twice as wide as its ends to ``x ↦ matrix · x + offset``.
-
-    The hidden layers carry ``x`` and ``−x``; from the two activations the next layer restores both.
-    """
+    """Sets a LeakyReLU network whose hidden layers are twice as wide as its ends to ``x ↦ matrix · x + offset``. The
+    hidden layers carry ``x`` and ``−x``; from the two activations the next layer restores both."""
     slope = next(part.negative_slope for part in network.modules() if isinstance(part, nn.LeakyReLU))
     first, *middle, last = [part for part in network.modules() if isinstance(part, nn.Linear)]
     both = torch.cat([torch.eye(first.in_features), -torch.eye(first.in_features)])
@@ -428,11 +403,9 @@ def _linear(network: nn.Module, matrix: Tensor, offset: Tensor) -> None:
 
 @torch.no_grad()
 def start_dequantiser(embeddings: Tensor, spread: float = 0.3) -> nn.Module:
-    """A dequantiser that can be trained, and that begins as the best isotropic linear autoencoder.
-
-    Five linear layers with default weights learn for tens of thousands of steps to let their input through. The code is
-    as long as the embedding: with a shorter one all neighbours would lie on a surface, which has no density either.
-    """
+    """A dequantiser that can be trained, and that begins as the best isotropic linear autoencoder: default weights
+    learn for tens of thousands of steps to let their input through. The code is as long as the embedding: with a
+    shorter one all neighbours would lie on a surface, which has no density."""
     # Imported late: who translates with a trained flow opens no readers of released files.
     from ..released.net2net_experts import Dequantiser, DequantiserConfig
 
@@ -455,11 +428,8 @@ def likelihood_width(embeddings: Tensor, spread: float) -> float:
 
 
 class DequantiserMethod(Method):
-    """The evidence lower bound ``‖e − ê‖² / (2 s²) + KL`` on the class embeddings ``(C, E)`` alone.
-
-    The random reconstruction ``ê`` ends up about ``s`` away from ``e`` in every direction that the code carries, see
-    :func:`likelihood_width`. The original's training code is not released; this objective is ours.
-    """
+    """The evidence lower bound ``‖e − ê‖² / (2 s²) + KL`` on the class embeddings ``(C, E)`` alone, with ``s`` of
+    :func:`likelihood_width`. The original's training code is not released; this objective is ours."""
 
     moved = ("embeddings",)
 

@@ -24,11 +24,9 @@ __all__ += ["Translator", "cross_grid", "enlarge"]
 
 
 class Translator:
-    """Net2Net: samples pictures of the target domain for inputs of the source domain (Rombach et al. 2020, §3).
-
-    The residual ``v`` holds what the target's latent contains and the condition does not; it is standard normal and,
-    once trained, independent of the condition. A flow that was built for other shapes than the experts' is refused.
-    """
+    """Net2Net: samples pictures of the target domain for inputs of the source domain (Rombach et al. 2020, §3). The
+    residual ``v`` holds what the target's latent contains and the condition does not; it is standard normal and, once
+    trained, independent of the condition."""
 
     def __init__(self, source: SourceExpert, flow: ConditionalFlow | GridFlow, target: TargetExpert):
         if flow.config.dim != target.latent_dim or flow.config.condition_shape != tuple(source.condition_shape):
@@ -41,11 +39,8 @@ class Translator:
     def translate(
         self, x: Any, samples: int = 1, temperature: float = 1.0, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draws pictures ``(B, samples, 3, S, S)`` in [−1, 1] for a batch of source inputs: pictures, captions, labels.
-
-        Sample ``k`` of every input shares its residual, so columns can be compared. ``temperature`` is the standard
-        deviation of ``v``: 0 gives the one picture that belongs to ``v = 0``.
-        """
+        """Draws pictures ``(B, samples, 3, S, S)`` in [−1, 1] for source inputs: pictures, captions, labels. Sample
+        ``k`` of every input shares its residual ``v``; ``temperature`` is the standard deviation of ``v``."""
         device = generator.device if generator is not None else next(self.flow.parameters()).device
         v = torch.randn(samples, self.flow.config.dim, generator=generator, device=device)
         return self.render(temperature * v, x)
@@ -93,11 +88,8 @@ _MOST_NEIGHBOURS = 800
 
 class LowResolution:
     """Source expert: a picture of any size, shrunk to ``size`` pixels, and encoded by ``autoencoder`` as in the paper;
-    without one the shrunk picture is the condition.
-
-    The kernel ``area`` averages; ``nearest`` keeps one pixel of each square, as the released code does, whose own
-    autoencoder has never seen that.
-    """
+    without one the shrunk picture is the condition. The kernel ``area`` averages; ``nearest`` keeps one pixel of each
+    square, as the released code does, whose own autoencoder has never seen that."""
 
     def __init__(self, size: int, autoencoder: SourceExpert | None = None, kernel: str = "area"):
         if kernel not in ("area", "nearest"):
@@ -131,11 +123,8 @@ class TransformedExpert:
 
 
 class ColourPresence:
-    """Which colours there are, but not where and how much of them: ``(B, 64)`` in [0, 1].
-
-    Every place of the picture, averaged to 16×16, belongs to the nearest points of a 4×4×4 lattice in colour space; of
-    each point the strongest share over all places is kept.
-    """
+    """Which colours there are, but not where and how much of them: ``(B, 64)`` in [0, 1]. Every place of the picture,
+    averaged to 16×16, belongs to the nearest points of a 4×4×4 lattice of colours; each keeps its strongest share."""
 
     condition_shape = (64,)
 
@@ -146,11 +135,9 @@ class ColourPresence:
 
 
 class PooledSource:
-    """Source expert: another expert's output, averaged to few places and standardised by channel or coordinate.
-
-    Maps keep as many places as the target's grid has cells, or twice as many along each side where the neighbourhood of
-    a cell stays small. ``mean`` and ``deviation`` are those of the pooled output for training pictures.
-    """
+    """Source expert: another expert's output, averaged to few places and standardised by channel or coordinate, by the
+    ``mean`` and ``deviation`` of training pictures. Maps keep as many places as the target's grid has cells, or twice
+    as many along each side where the neighbourhood of a cell stays small."""
 
     def __init__(self, expert: SourceExpert, condition_shape: tuple[int, ...], mean: Tensor, deviation: Tensor):
         self.expert, self.condition_shape = expert, tuple(condition_shape)

@@ -51,14 +51,8 @@ class Edition:
 
 
 class DomainDemo:
-    """Everything that the demo shows, as functions of its controls.
-
-    ``picked`` stands for an ``upload`` with its ``domain``, and for attributes to change, such as ``hair="green"``.
-
-    Args:
-        editions: name → edition, one or more.
-        folder: where animations are saved.
-    """
+    """Everything that the demo shows, as functions of its controls; animations are saved in ``folder``. ``picked``
+    stands for an ``upload`` with its ``domain``, and for attributes to change, such as ``hair="green"``."""
 
     def __init__(self, editions: Mapping[str, Edition], folder: Path | str):
         if not editions:
@@ -68,10 +62,8 @@ class DomainDemo:
     def _asked(
         self, edition: str, example: int, upload: Any = (), domain: str = "", **changed: str
     ) -> tuple[DomainTranslator, Tensor, int, dict[str, int]]:
-        """What the controls choose: translator, picture ``(3, S, S)`` beside it, its domain, attribute → class number.
-
-        Attributes that this edition lacks, or that are to stay, are left out.
-        """
+        """What the controls choose: translator, picture ``(3, S, S)`` beside it, its domain, attribute → class number,
+        without attributes that this edition lacks, or that are to stay."""
         one = self.editions[edition]
         translator, names = one.translator, one.translator.names
         if upload:
@@ -90,8 +82,7 @@ class DomainDemo:
     def translations(self, edition: str, example: int, **picked: Any) -> Tensor:
         """``(1 + K, 3, S, S)``: the input, then the picture under every label."""
         translator, picture, own, changed = self._asked(edition, example, **picked)
-        values = {name: torch.tensor([value]) for name, value in changed.items()}
-        columns = translator.under_every_label(picture[None], torch.tensor([own]), values)[0]
+        columns = translator.under_every_label(picture[None], torch.tensor([own]), changed)[0]
         return torch.cat([picture[None], columns]).cpu()
 
     def samples(self, edition: str, example: int, count: int, seed: int, spread: float = 0.3, **picked: Any) -> Tensor:
@@ -130,10 +121,6 @@ class DomainDemo:
         return _DemoView(self)
 
 
-def _wrapping(children: list[widgets.Widget]) -> widgets.HBox:
-    return widgets.HBox(children, layout=widgets.Layout(flex_flow="row wrap"))
-
-
 def _one_of(description: str) -> widgets.SelectionSlider:
     """A control whose names change with the edition; :func:`choice` says why it is no drop-down."""
     return widgets.SelectionSlider(options=[_READ], description=description, continuous_update=False)
@@ -152,7 +139,7 @@ class _DemoView(widgets.VBox):
         self.changed = {name: _one_of(name) for name in dict.fromkeys(attributes)}
         # Registered before the view's own observers, which so never see labels of another edition or an old upload.
         self.edition.observe(self._follow, names="value")
-        self.example.observe(self._forget_upload, names="value")
+        self.example.observe(lambda change: self.upload.set_trait("value", ()), names="value")
         self._follow()
         controls = {"edition": self.edition, "example": self.example, "upload": self.upload, "domain": self.domain}
         controls |= self.changed | {
@@ -171,9 +158,9 @@ class _DemoView(widgets.VBox):
         for text, action in actions.items():
             self.buttons[text].on_click(action)
         pictures = widgets.VBox([self.header, self.main.picture, self.main.label, self.main.message])
-        whole = _wrapping([widgets.VBox(list(controls.values())), pictures])
-        row = _wrapping([*self.buttons.values(), self.target])
-        super().__init__([whole, row, self.film, self.note, self.link])
+        rows = [widgets.VBox(list(controls.values())), pictures], [*self.buttons.values(), self.target]
+        boxes = [widgets.HBox(row, layout=widgets.Layout(flex_flow="row wrap")) for row in rows]
+        super().__init__([*boxes, self.film, self.note, self.link])
 
     def _follow(self, change: Any = None) -> None:
         """Labels, examples and attributes of the chosen edition."""
@@ -184,9 +171,6 @@ class _DemoView(widgets.VBox):
         for name, control in self.changed.items():
             control.options = [_READ, *one.translator.classes.get(name, [])]
             control.value = _READ
-
-    def _forget_upload(self, change: Any) -> None:
-        self.upload.value = ()
 
     def _name_columns(self, change: Any = None) -> None:
         titles = ["input", *self.demo.editions[self.edition.value].translator.names]

@@ -21,13 +21,9 @@ MOST = 6  # classes whose sliders fit above one picture
 
 
 class ClassMix:
-    """Pictures of mixtures of classes: the mixture of their class vectors, drawn at one z and one noise.
-
-    Args:
-        generator: that draws; a hyper-modulated one keeps the kernels of a mixture while z walks.
-        classes: names of two to six classes; the first ones by default.
-        samples: how many z are offered to walk between; ``seed`` draws them, and the noise, which never changes.
-    """
+    """Pictures of mixtures of classes: the mixture of their class vectors, drawn at one z and one noise. ``classes``
+    are two to six names, by default the first ones; ``seed`` draws the z of the ``samples`` to walk between, and the
+    noise. A hyper-modulated generator keeps the kernels of a mixture while z walks."""
 
     def __init__(
         self, generator: ConditionalGenerator, classes: Sequence[str] | None = None, samples: int = 8, seed: int = 0
@@ -80,42 +76,30 @@ class ClassMix:
 
 
 class MixingDemo:
-    """Pictures of a class whose γ − 1 and β are weighted sums of those of old classes.
-
-    Weights are used as they are: they may be negative and need not sum to one. All layers get the same ones, so that a
-    mixture is a point among the class embeddings.
-
-    Args:
-        generator: with class embeddings; in evaluation mode.
-        classes, offered: the names of all its classes, and of those to borrow from.
-        z: ``(N, noise)``, the noise of the pictures shown.
-        space: of the latents that the generator draws; None where it draws pictures.
-    """
+    """Pictures of a class whose γ − 1 and β are weighted sums of those of old classes, with the same weights, of any
+    sign and sum, in all layers: a point among the class embeddings of ``generator``. Of all ``classes`` some are
+    ``offered``; ``z (N, noise)`` is drawn, and ``space`` decodes what is latents."""
 
     def __init__(self, generator: Generator, classes: Sequence[str], offered: Sequence[str], z: Tensor,
                  space: LatentSpace | None = None):  # fmt: skip
         if generator.config.embedding is None:
             raise CourseError("this generator keeps a table in every layer: mixing by one weight needs embeddings.")
-        if not offered:
-            raise CourseError("there is nobody to borrow from: name at least one old class.")
-        if unknown := [name for name in offered if name not in classes]:
-            raise CourseError(f"there is no old class {unknown[0]!r}: choose among {', '.join(classes[:8])}, …")
+        unknown = [name for name in offered if name not in classes]
+        if unknown or not offered:
+            missing = f"no old class {unknown[0]!r}" if unknown else "nobody to borrow from"
+            raise CourseError(f"there is {missing}: choose among {', '.join(classes[:8])}, …")
         self.generator, self.z, self.space = generator, z, space
         self.classes, self.offered = list(classes), list(offered)
 
     def embedding(self, weights: Mapping[str, float]) -> Tensor:
         """``(E,)``: the weighted sum of embeddings; all zeros where nothing is borrowed."""
-        row = self.z.new_zeros(len(self.classes))
-        for name, weight in weights.items():
-            row[self.classes.index(name)] = weight
+        row = self.z.new_tensor([weights.get(name, 0.0) for name in self.classes])
         return row @ self.generator.shared.weight
 
     @torch.no_grad()
     def pictures(self, weights: Mapping[str, float], whole: bool = False) -> Tensor:
-        """``(N, 3, S, S)`` in [−1, 1] on the CPU, for old class → how much of it.
-
-        ``whole`` mixes γ instead of γ − 1, a mistake worth seeing: every channel is multiplied by the sum of weights.
-        """
+        """``(N, 3, S, S)`` in [−1, 1] on the CPU, for old class → how much of it. ``whole`` mixes γ instead of γ − 1, a
+        mistake worth seeing: every channel is multiplied by the sum of weights."""
         extra = sum(weights.values()) - 1
         norms = [module for module in self.generator.modules() if whole and isinstance(module, ClassNorm)]
         with ExitStack() as hooks:

@@ -1,8 +1,6 @@
-"""The one widget shell of the course: controls above a picture that a pure function renders.
-
-It uses ``widgets.Image`` and ``observe`` rather than ``interact``: the picture is part of the stored widget state, so
-pages without a kernel show it, and a test can move a slider without a browser.
-"""
+"""The one widget shell of the course: controls above a picture that a pure function renders. It uses ``widgets.Image``
+and ``observe`` rather than ``interact``: the picture is part of the stored widget state, so pages without a kernel show
+it, and a test can move a slider without a browser."""
 
 import io
 import time
@@ -33,10 +31,8 @@ def slider(description: str, value: float, low: float, high: float, step: float 
 
 
 def choice(options: Sequence[str], value: str | None = None, description: str = "") -> widgets.Widget:
-    """A control for one of several names, the first by default: buttons for a few short ones, else a slider.
-
-    Not a drop-down: with one focused, JupyterLab takes the arrow keys and letters for its own commands.
-    """
+    """A control for one of several names, the first by default: buttons for a few short ones, else a slider. Not a
+    drop-down: with one focused, JupyterLab takes the arrow keys and letters for its own commands."""
     settings = {"options": list(options), "value": options[0] if value is None else value, "description": description}
     if len(options) > 6 or sum(map(len, options)) > 60:
         return widgets.SelectionSlider(**settings, continuous_update=False)
@@ -57,21 +53,15 @@ def labelled(pictures: Tensor, labels: Sequence[str], enlarge: int) -> bytes:
 
 
 class PictureView:
-    """Controls and a picture.
-
-    Args:
-        render: takes the controls' values by name, returns PNG bytes. It must be pure: same values, same bytes.
-        controls: name → ipywidgets control; each gets its name as label if it has none.
-        alt: what the picture shows, for screen readers; read out as the picture's label.
-    """
+    """Controls, name → ipywidgets control, and a picture. ``render`` takes the controls' values by name, returns PNG
+    bytes, and is pure: same values, same bytes. ``alt`` is what screen readers read."""
 
     def __init__(self, render: Callable[..., bytes], controls: dict[str, widgets.Widget], alt: str):
         self.render, self.controls = render, controls
         for name, control in controls.items():
             control.description = control.description or name.replace("_", " ")
             control.observe(self._update, names="value")
-        # One width for all labels, so that the controls stand in line and no label is cut off; beside it every control
-        # keeps 300 pixels, or its slider would have no track.
+        # One width for all labels, so that the controls stand in line; beside it a slider's track keeps 300 pixels.
         widest = max((len(control.description) for control in controls.values()), default=0)
         for control in controls.values():
             control.style.description_width = f"{widest + 1}ch"

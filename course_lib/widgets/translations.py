@@ -15,12 +15,8 @@ __all__ = ["CrossView", "SourceView", "TextBox"]
 
 
 class TextBox:
-    """Pictures for typed sentences, one row a sentence; a column shares its residual.
-
-    Args:
-        translators: name → translator whose source takes sentences, or pairs (sentence, style) if it has styles.
-        samples: columns.
-    """
+    """Pictures for typed sentences, one row a sentence; a column of the ``samples`` shares its residual.
+    ``translators``: name → translator whose source takes sentences, or pairs (sentence, style) if it has styles."""
 
     def __init__(self, translators: Mapping[str, Translator], samples: int = 6):
         if not translators or samples < 1:
@@ -71,13 +67,9 @@ class TextBox:
 
 
 class SourceView:
-    """One picture, several sources: what the chosen source leaves open differs from sample to sample.
-
-    Args:
-        sources: name → (translator, ``(N, *condition_shape)``); all translators have one target.
-        pictures: ``(N, 3, S, S)`` in [−1, 1], the inputs.
-        samples: translations shown; their residuals, drawn from ``seed``, are those of every source and input.
-    """
+    """One picture, several sources: what the chosen source leaves open differs from sample to sample. ``sources``: name
+    → (translator, conditions of the ``pictures (N, 3, S, S)``), all into one target. The ``samples``' residuals, drawn
+    from ``seed``, are those of every source and input."""
 
     def __init__(
         self, sources: dict[str, tuple[Translator, Tensor]], pictures: Tensor, samples: int = 4, seed: int = 0
@@ -112,10 +104,8 @@ class SourceView:
 
 
 class CrossView:
-    """The residual of one picture under the condition of another.
-
-    Of ``pictures (N, 3, S, S)`` with their ``latent (N, D)`` and ``condition (N, *condition_shape)``.
-    """
+    """The residual of one picture under the condition of another, of ``pictures (N, 3, S, S)`` with their latents and
+    conditions."""
 
     @torch.no_grad()
     def __init__(self, translator: Translator, pictures: Tensor, latent: Tensor, condition: Tensor):

@@ -1,7 +1,5 @@
-"""Walks between pictures, through residuals, styles, codes or latents; each ``strip`` is the static twin of its widget.
-
-A walk that is not possible is a ``CourseError``.
-"""
+"""Walks through residuals, styles, codes or latents; each ``strip`` is the static twin of its widget. A walk that is
+not possible is a ``CourseError``."""
 
 from collections.abc import Callable, Sequence
 
@@ -45,14 +43,9 @@ def _enlarged(pictures: Tensor) -> bytes:
 
 
 class ResidualWalk:
-    """Pictures along a path of residuals, under chosen inputs; the path leads on arcs from stop to stop.
-
-    Args:
-        translator: its source has ``shrink`` and ``size`` as :class:`course_lib.translation.LowResolution` has; they
-            show what the input keeps of a picture.
-        inputs: name → picture ``(3, S, S)`` in [−1, 1].
-        stops: random residuals at the whole positions of the path, two or more, drawn from ``seed``.
-    """
+    """Pictures along a path of residuals, on arcs between ``stops`` drawn from ``seed``, under ``inputs``, name →
+    picture ``(3, S, S)``. The source has ``shrink`` and ``size`` as :class:`course_lib.translation.LowResolution`
+    has."""
 
     def __init__(self, translator: Translator, inputs: dict[str, Tensor], stops: int = 9, seed: int = 0):
         if not inputs or stops < 2:
@@ -80,10 +73,10 @@ class ResidualWalk:
     def render(self, name: str, position: float, temperature: float = 1.0) -> bytes:
         """PNG: the input, the picture at that place, and the picture shrunk again."""
         picture = self.strip(name, [position], temperature)
-        small = torch.cat([self.small[self.names.index(name)][None].cpu(), self.translator.source.shrink(picture)])
-        small = F.interpolate(small, picture.shape[-2:], mode="nearest")
+        small = [self.small[self.names.index(name)][None].cpu(), self.translator.source.shrink(picture)]
+        left, right = (F.interpolate(one, picture.shape[-2:], mode="nearest") for one in small)
         labels = ("input", "answer for this v", "answer, shrunk")
-        return labelled(torch.cat([small[:1], picture, small[1:]]), labels, enlarge=4)
+        return labelled(torch.cat([left, picture, right]), labels, enlarge=4)
 
     def view(self, alt: str = "") -> PictureView:
         """The widget, fast enough to follow the mouse; ``alt`` where the source is no low resolution."""
@@ -99,12 +92,8 @@ class ResidualWalk:
 
 class StyleWalk:
     """Pictures between two samples, and pictures that take coarse styles from one and fine styles from the other.
-
-    Args:
-        source: a generator of one style a picture.
-        samples: how many samples can be chosen; ``seed`` draws their z and the noise maps.
-        space: decodes what it draws, where that is latents.
-    """
+    ``seed`` draws z of the ``samples`` and the noise maps; ``space`` decodes what ``source`` draws, where that is
+    latents."""
 
     def __init__(self, source: StyleGAN, samples: int = 12, seed: int = 0, space: LatentSpace | None = None):
         _check_walk(samples)
@@ -117,11 +106,9 @@ class StyleWalk:
 
     @torch.no_grad()
     def style(self, first: int, second: int, way: float, space: str, truncation: float, cut: int) -> Tensor:
-        """Styles ``(1, blocks, latent)`` between the samples of numbers ``first`` (way 0) and ``second`` (way 1).
-
-        In the ``space`` z along an arc before the mapping network, in w along a straight line behind it. ``truncation``
-        1 keeps styles, 0 gives the mean style. Blocks from ``cut`` on take the style of the second sample.
-        """
+        """Styles ``(1, blocks, latent)`` between the samples of numbers ``first`` (way 0) and ``second`` (way 1): in
+        the ``space`` z along an arc, in w along a straight line. ``truncation`` 1 keeps styles, 0 gives the mean style.
+        Blocks from ``cut`` on take the second sample's."""
         _check_walk(len(self.z), space)
         ends = self.z[[first, second]]
         if space == "z":
@@ -166,14 +153,9 @@ class StyleWalk:
 
 
 class CodeWalk:
-    """Pictures between two samples of a transferred GAN, in z, the noise, or in w, the codes that its decoder reads.
-
-    Noise is uniform in a cube, where a straight line stays inside; Gaussian noise would need an arc.
-
-    Args:
-        gans: name → transferred GAN with a mean code; several targets can be compared.
-        samples: how many samples can be chosen; ``seed`` draws their noise.
-    """
+    """Pictures between two samples of a transferred GAN, in z, the noise, uniform in a cube, or in w, the codes that
+    its decoder reads. ``gans``: name → transferred GAN with a mean code; ``seed`` draws the noise of the
+    ``samples``."""
 
     def __init__(self, gans: dict[str, TransferredGAN], samples: int = 12, seed: int = 0):
         _check_walk(samples)
@@ -207,11 +189,8 @@ class CodeWalk:
 def latent_mix_view(
     decode: Callable[[Tensor], Tensor], latents: dict[str, Tensor], directions: dict[str, Tensor], alt: str
 ) -> PictureView:
-    """Two pictures to choose, how far to go from one to the other on a straight line, and an attribute to add.
-
-    ``decode`` makes pictures ``(B, 3, S, S)`` in [−1, 1] of latents ``(B, D)``. Of the named ``latents (D,)`` the first
-    two are chosen at the start; the named ``directions (D,)`` are added to the mixture alone.
-    """
+    """Two of the named ``latents (D,)``, how far to go from one to the other on a straight line, and one of the named
+    ``directions (D,)`` to add to the mixture; ``decode`` makes pictures ``(B, 3, S, S)`` of latents ``(B, D)``."""
     if len(latents) < 2 or not directions:
         raise CourseError("the mixer needs two pictures or more and at least one direction.")
 
