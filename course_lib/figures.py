@@ -191,8 +191,8 @@ def density_pictures(density: Tensor, peak: float) -> Tensor:
 
 
 def animation(frames: Tensor, milliseconds: int = 400, hold: int = 1600, enlarge: int = 1) -> bytes:
-    """An animated PNG of ``frames (T, N, 3, S, S)`` in [−1, 1], whose N pictures stand side by side; ``hold`` is the
-    duration of the last one."""
+    """An animated PNG of ``frames (T, N, 3, S, S)`` in [−1, 1], N side by side; ``hold`` is how long the last one
+    stays."""
     sheets = [Image.open(io.BytesIO(png_bytes(pictures, enlarge=enlarge))) for pictures in frames]
     # One palette for all frames: a third of the size, and smooth densities have few colours anyway.
     palette = Image.fromarray(np.concatenate([np.asarray(sheet) for sheet in sheets])).quantize(128)

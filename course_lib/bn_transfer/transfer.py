@@ -274,8 +274,7 @@ class PropagationMethod(HingeMethod):
 
 @torch.no_grad()
 def new_class_data(source: SourceModel, data: ImageSet, codes: CodeSpace) -> GANData:
-    """Latents of training pictures with ``labels["class"]``, and their noise vectors in the space of
-    :func:`~course_lib.gan_training.load_codes`."""
+    """Latents of training pictures with ``labels["class"]``, and their noise vectors in the space of ``load_codes``."""
     latents, labels = source.encode(data), data.labels["class"]
     return GANData(latents, codes.codes(latents.flatten(1).float(), labels), labels)
 

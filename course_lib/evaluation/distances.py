@@ -74,8 +74,7 @@ def _kernel_sum(first: Tensor, second: Tensor, kernel: Callable[[Tensor, Tensor]
 
 def kernel_distance(real: Tensor, fake: Tensor, block: int = BLOCK) -> float:
     """Kernel distance, "KID" when the features are Inception's: unbiased squared MMD with ``(x·y / F + 1)³``. Its mean
-    is 0 for two samples of one distribution, whatever their sizes; it may come out below. Source: Bińkowski et al.
-    2018."""
+    is 0 for samples of one distribution, of any size; it may come out below. Source: Bińkowski et al. 2018."""
     real, fake = checked_sets(real, fake, 2, "the kernel distance")
     size = real.shape[1]
 
@@ -165,9 +164,8 @@ def manifold_scores(real: Tensor, fake: Tensor, k: int = 5, block: int = BLOCK) 
 
 
 def nearest(queries: Tensor, gallery: Tensor, k: int = 1) -> Tensor:
-    """Positions ``int64 (Q, k)`` of the ``k`` entries of the gallery ``(G, …)`` that are nearest in direction to
-    queries ``(Q, …)``, nearest first. The gallery's mean is subtracted from both: rectified features all point the same
-    way."""
+    """Positions ``int64 (Q, k)`` of the ``k`` entries of the gallery ``(G, …)`` nearest in direction to queries ``(Q,
+    …)``; its mean is subtracted from both: rectified features all point the same way."""
     if queries.shape[1:] != gallery.shape[1:] or queries.ndim < 2:
         raise CourseError(f"queries {[*queries.shape]} and gallery {[*gallery.shape]} must agree except in N.")
     if not 1 <= k <= len(gallery):
@@ -182,9 +180,9 @@ def nearest(queries: Tensor, gallery: Tensor, k: int = 1) -> Tensor:
 
 
 def copy_share(generated: Tensor, train: Tensor, unseen: Tensor, quantile: float = 0.5, block: int = BLOCK) -> float:
-    """Share of features ``generated (M, F)`` nearer to ``train (N, F)`` than this quantile of ``unseen (H, F)``, which
-    cannot be copies: the data's own distribution gets ``quantile``, copies 1, and what is nothing like the data 0,
-    which is no praise: read it beside precision."""
+    """Share of features ``generated (M, F)`` nearer to ``train (N, F)`` than this quantile of ``unseen (H, F)``: the
+    data's own distribution gets ``quantile``, copies 1, and what is nothing like the data 0: read it beside
+    precision."""
     found = []
     for queries in (generated, unseen):
         queries, known = checked_sets(queries, train, 1, "the search for copies")

@@ -188,9 +188,8 @@ def balanced_accuracy(predicted: Tensor, labels: Tensor) -> float:
 
 
 class LinearProbe:
-    """Ridge regression with a closed form, on standardised inputs ``x (N, F)``; ``ridge`` is relative to N. Targets
-    ``y`` are numbers ``(N, D)``, or class labels ``int64 (N,)``, whose one-hot rows weigh as much as their class is
-    rare."""
+    """Ridge regression with a closed form, on standardised inputs ``x (N, F)``; ``ridge`` is relative to N. Targets are
+    numbers ``(N, D)``, or class labels ``int64 (N,)``, whose one-hot rows weigh as much as their class is rare."""
 
     def __init__(self, x: Tensor, y: Tensor, ridge: float = 0.3):
         if len(x) != len(y) or len(x) < 2:

@@ -233,8 +233,8 @@ class ALAEGenerator(nn.Module):
     def forward(
         self, z: Tensor, noise: Sequence[Tensor] | None = None, truncation: float = 1.0, styled: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Pictures of noise vectors ``z``, or with ``styled`` of styles, and their styles; ``noise`` is the decoder's,
-        fresh by default."""
+        """Pictures of noise vectors ``z``, or with ``styled`` of styles, and their styles; by default with fresh
+        noise."""
         w = z if styled else self.styles(z, truncation)
         return self.decoder(w, self.decoder.noise(len(z)) if noise is None else noise), w
 

@@ -61,8 +61,8 @@ CIFAR32 = BigGANConfig(100, (256,) * 4, (256,) * 4, 2, 128, None, (), 1e-8)
 
 
 class _Spectral(nn.Module):
-    """Spectral norm as BigGAN publishes it, with the vector ``u0`` and the last value ``sv0`` in the state dict;
-    torch's own has other names and other gradients."""
+    """Spectral norm as BigGAN publishes it, with ``u0`` and ``sv0`` in the state dict and other gradients than
+    torch's."""
 
     weight: nn.Parameter
 
@@ -124,8 +124,7 @@ class _BatchNorm(nn.Module):
 
 class ClassNorm(_BatchNorm):
     """Class-conditional batch norm ``x̂ · (1 + gain(y)) + bias(y)``: all that a BigGAN generator knows of its class.
-    ``condition`` is the length of the condition vector, or None for tables of ``classes`` rows without spectral
-    norm."""
+    ``condition`` is the length of the condition, or None for tables of ``classes`` rows without spectral norm."""
 
     def __init__(self, channels: int, condition: int | None, classes: int, sn_eps: float = 1e-6):
         super().__init__(channels)

@@ -84,8 +84,7 @@ def four_shifts(weight: Tensor) -> Tensor:
 
 
 def equalised_groups(network: nn.Module, rate: float) -> list[dict[str, Any]]:
-    """Parameter groups for Adam with β₁ = 0, one for each learning rate: ``rate``, or what an implicit layer makes of
-    it."""
+    """Parameter groups for Adam with β₁ = 0, one a learning rate: ``rate``, or what an implicit layer makes of it."""
     coefficients: dict[int, float] = {}
     for layer in network.modules():
         if isinstance(layer, _Equalised) and layer.rate is not None:
@@ -135,8 +134,7 @@ def instance_norm(x: Tensor) -> tuple[Tensor, Tensor]:
 
 class AdaIN(nn.Module):
     """Adaptive instance norm: every channel of maps ``(B, C, H, W)`` is standardised, then scaled and shifted by the
-    style ``(B, latent)``, which gives gain and offset in StyleGAN, and gain minus one in ALAE (``rate`` is a number).
-    """
+    style ``(B, latent)``: gain and offset in StyleGAN, gain minus one in ALAE (``rate`` is a number)."""
 
     def __init__(self, channels: int, latent: int, rate: float | None = None):
         super().__init__()

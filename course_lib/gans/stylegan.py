@@ -124,8 +124,8 @@ class Synthesis(nn.Module):
 
     def forward(self, w: Tensor, noise: Sequence[Tensor], size: int | None = None, alpha: float = 1.0) -> Tensor:
         """Pictures ``(B, 3, size, size)``, about [−1, 1], unbounded; ``w`` and ``noise`` as for :meth:`features`.
-        Progressive growing stops at the block of ``size``, of which ``alpha`` is the share; the rest is the enlarged
-        picture before it."""
+        Growing stops at the block of ``size``, ``alpha`` of which is drawn, the rest is the enlarged picture before
+        it."""
         sizes = [block.size for block in self.blocks]
         if size is not None and size not in sizes:
             raise CourseError(f"this generator draws {', '.join(map(str, dict.fromkeys(sizes)))} pixels, not {size}.")

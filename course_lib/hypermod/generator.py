@@ -73,8 +73,8 @@ class ModulatedConv(nn.Module):
         return four_shifts(kernels) if self.fused else kernels
 
     def forward(self, x: Tensor, gain: Tensor, shift: Tensor, bias: Tensor) -> Tensor:
-        """Pictures ``(B, I, H, W)`` under γ, β ``(B, *pairs)`` and δ ``(B, O)``, or one of each for all, give
-        ``(B, O, H, W)``; a fused layer twice the side."""
+        """Pictures ``(B, I, H, W)`` under γ, β ``(B, *pairs)`` and δ ``(B, O)``, or one of each for all → ``(B, O,
+        …)``."""
         return self.convolve(x, self.kernels(gain, shift), self.bias + bias)
 
     def convolve(self, x: Tensor, kernels: Tensor, bias: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
@@ -217,8 +217,7 @@ class HyperGenerator(nn.Module):
         return self.source.synthesis if self.own is None else self.own
 
     def modulation(self, labels: Tensor) -> Modulation:
-        """Finished kernels of class indices ``(N,)``, class vectors ``(N, width)``, or one a block, ``(N, blocks,
-        width)``."""
+        """Finished kernels of class indices ``(N,)``, or class vectors ``(N, width)``, ``(N, blocks, width)``."""
         vectors = self.classes(labels) if labels.ndim == 1 else labels
         kernels, biases = [], []
         for index, (conv, head) in enumerate(zip(self.convs, self.heads, strict=True)):
@@ -272,8 +271,7 @@ class HyperGenerator(nn.Module):
         return self.synthesis.to_rgb[-1](last)[order.argsort()]
 
     def with_classes(self, classes: int, spread: float = 0.0) -> "HyperGenerator":
-        """A copy for more classes, the hand-over from self-alignment, which knows one; ``spread`` is the deviation of
-        noise on the copies of its vector, published: 0."""
+        """A copy for more classes, after self-alignment with one; ``spread`` is that of their vectors, published: 0."""
         grown = deepcopy(self)
         table = self.classes.table.detach()[:1].repeat(classes, 1)
         grown.classes.table = nn.Parameter(table + spread * torch.randn_like(table))

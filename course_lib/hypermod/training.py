@@ -95,8 +95,7 @@ class ConditionalDiscriminator(StyleGANCritic):
 
     @classmethod
     def from_source(cls, source: StyleGANCritic, classes: int) -> "ConditionalDiscriminator":
-        """A copy of ``source`` whose first 1×1 convolution is frozen, as published; every class begins with its score,
-        where published is a random start."""
+        """A copy of ``source`` whose first 1×1 convolution is frozen; every class begins with its score (ours)."""
         network, state = cls(source.config, classes), source.state_dict()
         heads = {name: state[name][:1].repeat_interleave(classes, 0) for name in ("head.weight", "head.bias")}
         network.load_state_dict(state | heads)
@@ -109,9 +108,8 @@ class ConditionalDiscriminator(StyleGANCritic):
 
 
 def barlow_twins(first: Tensor, second: Tensor, redundancy: float = 0.005) -> Tensor:
-    """Σ_i (1 − C_ii)² + redundancy · Σ_{i≠j} C_ij², with C the correlation over the batch of the features ``(N, F)`` of
-    two views, each standardised over its own batch; the mean over all processes (Zbontar et al. 2021). N equal views
-    still give about ``redundancy · F (F − 1) / (N − 1)``."""
+    """Σ_i (1 − C_ii)² + redundancy · Σ_{i≠j} C_ij², with C the correlation over the batch, and all processes, of the
+    features ``(N, F)`` of two views, each standardised over its own batch (Zbontar et al. 2021)."""
     first, second = (F.batch_norm(x.float(), None, None, training=True) for x in (first, second))
     correlation = first.T @ second / len(first)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -123,9 +121,8 @@ def barlow_twins(first: Tensor, second: Tensor, redundancy: float = 0.005) -> Te
 
 
 def random_view(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Another view of every picture or latent ``(B, C, S, S)``, drawn with a CPU generator: a box of 8 to 100 % of the
-    area, 3:4 to 4:3, enlarged, as published, contrast 0.6 to 1.4, a little noise. The published views also change hue
-    and blur, which means nothing to latents."""
+    """Another view of every picture or latent ``(B, C, S, S)``, drawn with a CPU generator: an enlarged box of 8 to 100
+    % of the area, 3:4 to 4:3, as published, contrast 0.6 to 1.4, a little noise; without the published hue and blur."""
     count = len(x)
     area = torch.empty(count).uniform_(0.08, 1.0, generator=generator)
     ratio = torch.empty(count).uniform_(-1, 1, generator=generator).mul(torch.tensor(4 / 3).log()).exp()

@@ -20,8 +20,7 @@ __all__ = ["MainDirections", "StyleExpert", "encode_set", "expert_device", "load
 
 class StyleExpert(nn.Module):
     """Pictures ``(B, 3, S, S)`` in [−1, 1] ↔ styles ``(B, latent_dim)``: an ALAE on the scaled latents of a grid
-    autoencoder whose channels are measured; ``config`` is the autoencoder's.
-    """
+    autoencoder whose channels are measured; ``config`` is the autoencoder's."""
 
     def __init__(self, alae: ALAE, autoencoder: GridAutoencoder):
         super().__init__()

@@ -275,8 +275,7 @@ def mindgan_tensors(gan: TransferredGAN) -> dict[str, Tensor]:
 
 
 def open_transferred(name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> TransferredGAN:
-    """A shipped transferred GAN, for example ``avatar-mind2mind``, frozen; its expert, in ``folder`` too, is named
-    in the card. A CourseError for a card of another kind."""
+    """A shipped transferred GAN, such as ``avatar-mind2mind``, frozen; its expert is named in the card."""
     tensors, card = load_weights(name, folder)
     if card.kind != MIND_KIND:
         raise CourseError(f"checkpoint {name!r} is a {card.kind}, not a MindGAN: choose avatar-mind2mind.")

@@ -158,8 +158,7 @@ class DomainTranslator(Translator):
     def vary(self, y: Tensor, domain: int, count: int, spread: float = 0.3, generator: torch.Generator | None = None,
              changed: Labels | None = None) -> Tensor:  # fmt: skip
         """``(count, K, 3, S, S)``: samples around one picture ``y (3, S, S)``; a row shares its ``v`` in all domains.
-        ``spread`` is s in √(1 − s²) v + s ε, with noise ε as long as v: 0 keeps the picture's residual, 1 forgets
-        it."""
+        ``spread`` is s in √(1 − s²) v + s ε, with noise ε as long as v: 0 keeps the residual, 1 forgets it."""
         if not 0 <= spread <= 1:
             raise CourseError(f"the spread is between 0 (the picture itself) and 1 (something new), not {spread}.")
         own = self.labels(y[None], torch.tensor([domain]))

@@ -58,8 +58,7 @@ class CaptionSource:
     def fit(
         cls, sentences: SourceExpert, embeddings: Tensor, targets: Tensor, *labels: Any, ridge: float = 1e-2
     ) -> Self:
-        """Ridge regression of ``targets (N, T)``, 1 for what a caption says, on ``embeddings (N, F)``; ``labels`` are
-        label expert and names."""
+        """Ridge regression of ``targets (N, T)``, 1 for what a caption says, on ``embeddings (N, F)``."""
         mean = embeddings.mean(0)
         weight, offset = ridge_regression([(embeddings - mean, targets)], ridge)
         return cls(sentences, mean, weight.T.to(embeddings), offset.to(embeddings), *labels)
@@ -329,9 +328,8 @@ class GeneratedPairs:
 def generate_pairs(
     target: GanTarget, stage: CaptionStage, count: int, weights: Sequence[float] | Tensor, seed: int = 0
 ) -> tuple[GeneratedPairs, Tensor]:
-    """Draws noise and classes, the latter as often as ``weights (C,)`` say, and recognises what is on the pictures of
-    the *clean* embeddings: a caption has to describe the picture that belongs to the latent (paper §4.1). Also returns
-    the last batch of pictures ``(≤ 250, 3, S, S)``."""
+    """Draws noise and classes, as often as ``weights (C,)`` say, and recognises what is on the pictures of the *clean*
+    embeddings, which belong to the latents (paper §4.1). Also returns the last ``(≤ 250, 3, S, S)`` pictures."""
     generator = torch.Generator().manual_seed(seed)
     weights = torch.as_tensor(weights, dtype=torch.float32)
     label = torch.multinomial(weights, count, replacement=True, generator=generator)
@@ -403,9 +401,8 @@ def _linear(network: nn.Module, matrix: Tensor, offset: Tensor) -> None:
 
 @torch.no_grad()
 def start_dequantiser(embeddings: Tensor, spread: float = 0.3) -> nn.Module:
-    """A dequantiser that can be trained, and that begins as the best isotropic linear autoencoder: default weights
-    learn for tens of thousands of steps to let their input through. The code is as long as the embedding: with a
-    shorter one all neighbours would lie on a surface, which has no density."""
+    """A dequantiser that can be trained, and that begins as the best isotropic linear autoencoder, which default
+    weights learn in tens of thousands of steps. With a code shorter than the embedding there would be no density."""
     # Imported late: who translates with a trained flow opens no readers of released files.
     from ..released.net2net_experts import Dequantiser, DequantiserConfig
 

@@ -25,8 +25,7 @@ __all__ += ["Translator", "cross_grid", "enlarge"]
 
 class Translator:
     """Net2Net: samples pictures of the target domain for inputs of the source domain (Rombach et al. 2020, §3). The
-    residual ``v`` holds what the target's latent contains and the condition does not; it is standard normal and, once
-    trained, independent of the condition."""
+    residual ``v`` is what the latent has beyond the condition, standard normal and, once trained, independent of it."""
 
     def __init__(self, source: SourceExpert, flow: ConditionalFlow | GridFlow, target: TargetExpert):
         if flow.config.dim != target.latent_dim or flow.config.condition_shape != tuple(source.condition_shape):

@@ -86,8 +86,7 @@ class DomainDemo:
         return torch.cat([picture[None], columns]).cpu()
 
     def samples(self, edition: str, example: int, count: int, seed: int, spread: float = 0.3, **picked: Any) -> Tensor:
-        """``(count, K, 3, S, S)``: samples around the picture, one column per label; a row shares its ``v``, see
-        :meth:`DomainTranslator.vary`."""
+        """``(count, K, 3, S, S)``: samples around the picture, a column a label; see :meth:`DomainTranslator.vary`."""
         translator, picture, own, changed = self._asked(edition, example, **picked)
         return translator.vary(picture, own, count, spread, torch.Generator().manual_seed(seed), changed).cpu()
 

@@ -22,8 +22,7 @@ MOST = 6  # classes whose sliders fit above one picture
 
 class ClassMix:
     """Pictures of mixtures of classes: the mixture of their class vectors, drawn at one z and one noise. ``classes``
-    are two to six names, by default the first ones; ``seed`` draws the z of the ``samples`` to walk between, and the
-    noise. A hyper-modulated generator keeps the kernels of a mixture while z walks."""
+    are two to six names, by default the first ones; ``seed`` draws the noise, and ``samples`` z to walk between."""
 
     def __init__(
         self, generator: ConditionalGenerator, classes: Sequence[str] | None = None, samples: int = 8, seed: int = 0

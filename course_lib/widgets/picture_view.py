@@ -1,6 +1,5 @@
-"""The one widget shell of the course: controls above a picture that a pure function renders. It uses ``widgets.Image``
-and ``observe`` rather than ``interact``: the picture is part of the stored widget state, so pages without a kernel show
-it, and a test can move a slider without a browser."""
+"""The one widget shell of the course: controls above a picture that a pure function renders. With ``widgets.Image``
+rather than ``interact`` the picture is part of the stored state, so pages without a kernel show it."""
 
 import io
 import time
@@ -24,8 +23,7 @@ SLOW = 0.2
 
 
 def slider(description: str, value: float, low: float, high: float, step: float = 1) -> widgets.Widget:
-    """A slider of whole numbers where ``value`` is one; it waits for the mouse to be released, so that a slow picture
-    is not drawn for every place between."""
+    """A slider of whole numbers where ``value`` is one; it draws nothing until the mouse is released."""
     kind = widgets.IntSlider if isinstance(value, int) else widgets.FloatSlider
     return kind(value, min=low, max=high, step=step, description=description, continuous_update=False)
 

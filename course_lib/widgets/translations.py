@@ -104,8 +104,7 @@ class SourceView:
 
 
 class CrossView:
-    """The residual of one picture under the condition of another, of ``pictures (N, 3, S, S)`` with their latents and
-    conditions."""
+    """The residual of one picture under another's condition, of ``pictures (N, 3, S, S)``, latents and conditions."""
 
     @torch.no_grad()
     def __init__(self, translator: Translator, pictures: Tensor, latent: Tensor, condition: Tensor):

@@ -1,5 +1,4 @@
-"""Walks through residuals, styles, codes or latents; each ``strip`` is the static twin of its widget. A walk that is
-not possible is a ``CourseError``."""
+"""Walks through residuals, styles, codes or latents; each ``strip`` is the static twin of its widget."""
 
 from collections.abc import Callable, Sequence
 
@@ -44,8 +43,7 @@ def _enlarged(pictures: Tensor) -> bytes:
 
 class ResidualWalk:
     """Pictures along a path of residuals, on arcs between ``stops`` drawn from ``seed``, under ``inputs``, name →
-    picture ``(3, S, S)``. The source has ``shrink`` and ``size`` as :class:`course_lib.translation.LowResolution`
-    has."""
+    picture ``(3, S, S)``. The source has ``shrink`` and ``size``, as ``translation.LowResolution``."""
 
     def __init__(self, translator: Translator, inputs: dict[str, Tensor], stops: int = 9, seed: int = 0):
         if not inputs or stops < 2:
@@ -92,8 +90,7 @@ class ResidualWalk:
 
 class StyleWalk:
     """Pictures between two samples, and pictures that take coarse styles from one and fine styles from the other.
-    ``seed`` draws z of the ``samples`` and the noise maps; ``space`` decodes what ``source`` draws, where that is
-    latents."""
+    ``seed`` draws z of the ``samples`` and the noise maps; ``space`` decodes latents."""
 
     def __init__(self, source: StyleGAN, samples: int = 12, seed: int = 0, space: LatentSpace | None = None):
         _check_walk(samples)
@@ -153,9 +150,8 @@ class StyleWalk:
 
 
 class CodeWalk:
-    """Pictures between two samples of a transferred GAN, in z, the noise, uniform in a cube, or in w, the codes that
-    its decoder reads. ``gans``: name → transferred GAN with a mean code; ``seed`` draws the noise of the
-    ``samples``."""
+    """Pictures between two of the ``samples``, drawn from ``seed``, of a transferred GAN with a mean code, in z, noise
+    that is uniform in a cube, or in w, the codes that its decoder reads."""
 
     def __init__(self, gans: dict[str, TransferredGAN], samples: int = 12, seed: int = 0):
         _check_walk(samples)
