@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from course_lib.errors import CourseError
 from course_lib.training import Card, atomic_write, load_card, load_weights, save_weights
 from course_lib.training.files import (
+    as_stored,
     flatten_optimizer,
     read_state,
     unflatten_optimizer,
@@ -202,6 +203,11 @@ def test_eight_bits_halve_the_file_and_keep_every_row_to_its_scale(tmp_path):
     loaded, _ = load_weights("w", tmp_path)
     assert torch.equal(loaded["shift.kernel"], pair["shift.kernel"].half().float()), "16 bits where they are asked for"
     assert not torch.equal(loaded["kernel"], pair["kernel"].half().float())
+    once = as_stored(pair, 8, ("shift.kernel",))
+    twice = as_stored(once, 8, ("shift.kernel",))
+    for name in pair:
+        torch.testing.assert_close(once[name], loaded[name], rtol=0, atol=0)
+        torch.testing.assert_close(twice[name], once[name], rtol=1e-6, atol=0, msg="rounded again it stays")
 
 
 def test_missing_card_says_what_is_there(tmp_path):

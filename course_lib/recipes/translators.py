@@ -21,7 +21,7 @@ from ..experts.autoencoder import GridAutoencoder
 from ..experts.classifier import LayerExpert
 from ..experts.protocol import SourceExpert, load_expert
 from ..profiles import seed_everything
-from ..training.files import Card, save_weights
+from ..training.files import Card, as_stored, save_weights
 from ..translation.scores import ExperimentData, inherited, score_choice, score_regressor
 from ..translation.training import (
     LATENT_NOISE,
@@ -196,6 +196,8 @@ def train_translator(job: Job, name: str, mlp: bool = False, last: bool = True) 
     history = job.run(name, method, 64, steps, last, log_every=every, precision=precision)
     averaged = history.averaged[method.name].eval()
     if not mlp:
+        # On the flow as it will be opened: rounded weights move v a little, and with it what a probe reads from it.
+        averaged.load_state_dict(as_stored(averaged.state_dict(), 8, FINE_WEIGHTS))
         method.fit_residual_shift(averaged, features=spec.pooled)
 
     def score(part: str) -> dict[str, float]:

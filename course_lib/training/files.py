@@ -22,8 +22,8 @@ from ..errors import CourseError, explain
 from ..paths import CHECKPOINTS
 from .method import History, Method
 
-__all__ = ["Card", "Snapshot", "atomic_write", "data_of", "flatten_optimizer", "folder_of", "load_card", "load_weights"]
-__all__ += ["read_state", "save_weights", "settings_of", "unflatten_optimizer", "write_state"]
+__all__ = ["Card", "Snapshot", "as_stored", "atomic_write", "data_of", "flatten_optimizer", "folder_of", "load_card"]
+__all__ += ["load_weights", "read_state", "save_weights", "settings_of", "unflatten_optimizer", "write_state"]
 
 
 def atomic_write(path: Path, write: Callable[[Path], Any], *more: tuple[Path, Callable[[Path], Any]]) -> None:
@@ -117,6 +117,11 @@ def _loaded(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         scale, rows = loaded.pop(name), loaded[name.removesuffix(_SCALE)]
         loaded[name.removesuffix(_SCALE)] = rows.float() * scale.view(-1, *[1] * (rows.ndim - 1))
     return loaded
+
+
+def as_stored(tensors: dict[str, Tensor], bits: int = 16, fine: tuple[str, ...] = ()) -> dict[str, Tensor]:
+    """A state dict rounded as :func:`save_weights` and :func:`load_weights` together round it."""
+    return _loaded({key: one for name, t in tensors.items() for key, one in _stored(name, t, bits, fine).items()})
 
 
 def save_weights(
