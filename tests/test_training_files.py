@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pickle
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,13 +13,8 @@ from hypothesis import strategies as st
 
 from course_lib.errors import CourseError
 from course_lib.training import Card, atomic_write, load_card, load_weights, save_weights
-from course_lib.training.files import (
-    as_stored,
-    flatten_optimizer,
-    read_state,
-    unflatten_optimizer,
-    write_state,
-)
+from course_lib.training.files import Snapshot, as_stored, read_state, write_state
+from course_lib.training.method import History
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -91,14 +87,20 @@ def test_programming_errors_pass_through_and_leave_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_optimiser_round_trip():
+def test_optimiser_round_trip(tmp_path):
     net = torch.nn.Linear(2, 2)
     optimizer = torch.optim.Adam(net.parameters(), 0.1, amsgrad=True)
     net(torch.ones(1, 2)).sum().backward()
     optimizer.step()
-    tensors, plain = flatten_optimizer(optimizer.state_dict())
     fresh = torch.optim.Adam(net.parameters(), 0.5)
-    fresh.load_state_dict(unflatten_optimizer(tensors, json.loads(json.dumps(plain))))
+    precision = SimpleNamespace(state_dict=dict, load_state_dict=lambda state: None)
+
+    def snapshot(one):
+        return Snapshot(tmp_path, {"module/net": net}, {"net": one}, precision, {"seed": 0}, {})
+
+    snapshot(optimizer).save(History(steps=3), {"loss": [1.5]})
+    history = History()
+    assert snapshot(fresh).restore(history) == {"loss": [1.5]} and history.steps == 3
     assert fresh.param_groups[0]["lr"] == 0.1
     for parameter in net.parameters():
         for slot, value in optimizer.state[parameter].items():

@@ -22,8 +22,8 @@ from ..errors import CourseError, explain
 from ..paths import CHECKPOINTS
 from .method import History, Method
 
-__all__ = ["Card", "Snapshot", "as_stored", "atomic_write", "data_of", "flatten_optimizer", "folder_of", "load_card"]
-__all__ += ["load_weights", "read_state", "save_weights", "settings_of", "unflatten_optimizer", "write_state"]
+__all__ = ["Card", "Snapshot", "as_stored", "atomic_write", "data_of", "folder_of", "load_card", "load_weights"]
+__all__ += ["read_state", "save_weights", "settings_of", "write_state"]
 
 
 def atomic_write(path: Path, write: Callable[[Path], Any], *more: tuple[Path, Callable[[Path], Any]]) -> None:
@@ -46,7 +46,12 @@ def atomic_write(path: Path, write: Callable[[Path], Any], *more: tuple[Path, Ca
                 os.fsync(file.fileno())  # a full disk may say so only here
         for (path, _), part in zip(files, parts, strict=True):
             os.replace(part, path)
-            _flush_folder(path.parent)
+            with suppress(OSError):  # the rename survives a power cut, on systems that can flush a folder
+                descriptor = os.open(path.parent, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
     except (OSError, SafetensorError) as error:
         reason = explain(error) if isinstance(error, OSError) else str(error)
         raise CourseError(f"{path.name} could not be written; nothing was overwritten ({reason}).") from error
@@ -54,16 +59,6 @@ def atomic_write(path: Path, write: Callable[[Path], Any], *more: tuple[Path, Ca
         for part in parts:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Makes a rename survive a power cut, on systems that have such a thing for folders."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 # --- weights and cards ------------------------------------------------------------------------------------------------
@@ -141,20 +136,20 @@ def save_weights(
         save_file(stored, part)
         card.sha256 = hashlib.sha256(part.read_bytes()).hexdigest()
 
-    atomic_write(
-        path, write_weights, (card_path, lambda part: part.write_text(json.dumps(asdict(card), indent=1) + "\n"))
-    )
+    def write_card(part: Path) -> None:
+        part.write_text(json.dumps(asdict(card), indent=1) + "\n")
+
+    atomic_write(path, write_weights, (card_path, write_card))
     return path
 
 
 def load_card(name: str, folder: Path = CHECKPOINTS) -> Card:
     """The card of a shipped checkpoint; a CourseError where there is none of that name, or it is damaged."""
     weights, path = _paths(name, folder)
+    if weights.is_file() and not path.is_file():
+        advice = "put the card that was written with it beside"
+        raise CourseError(f"{weights} is there and its card {path.name} is missing: {advice}.")
     if not path.is_file():
-        if weights.is_file():
-            raise CourseError(
-                f"{weights} is there and its card {path.name} is missing: put the card that was written with it beside."
-            )
         known = ", ".join(sorted(p.stem for p in folder.glob("*.safetensors") if p.with_suffix(".json").is_file()))
         advice = f"train it with `make train NAME={name}`" if folder == CHECKPOINTS else "check the name and the folder"
         raise CourseError(f"there is no checkpoint {name!r} in {folder} (there: {known or 'none'}): {advice}.")
@@ -165,10 +160,9 @@ def load_card(name: str, folder: Path = CHECKPOINTS) -> Card:
 
 
 def _restore(folder: Path) -> str:
-    shipped = folder == CHECKPOINTS
-    return (
-        "restore it with `git checkout checkpoints`" if shipped else f"copy it into {folder} again, or train it again"
-    )
+    if folder == CHECKPOINTS:
+        return "restore it with `git checkout checkpoints`"
+    return f"copy it into {folder} again, or train it again"
 
 
 def folder_of(name: str, folder: Path) -> Path:
@@ -194,23 +188,6 @@ def load_weights(name: str, folder: Path = CHECKPOINTS) -> tuple[dict[str, Tenso
 # --- the state of a run -----------------------------------------------------------------------------------------------
 
 
-def flatten_optimizer(state: dict) -> tuple[dict[str, Tensor], dict]:
-    """An optimiser's ``state_dict`` as named tensors and a JSON part."""
-    slots = {f"{index}/{slot}": value for index, one in state["state"].items() for slot, value in one.items()}
-    tensors = {name: value for name, value in slots.items() if isinstance(value, Tensor)}
-    plain = {name: value for name, value in slots.items() if name not in tensors}
-    return tensors, {"plain": plain, "param_groups": state["param_groups"]}
-
-
-def unflatten_optimizer(tensors: dict[str, Tensor], plain: dict) -> dict:
-    """The inverse of :func:`flatten_optimizer`."""
-    state: dict[int, dict] = {}
-    for name, value in (tensors | plain["plain"]).items():
-        index, slot = name.split("/", 1)
-        state.setdefault(int(index), {})[slot] = value
-    return {"state": state, "param_groups": plain["param_groups"]}
-
-
 def write_state(path: Path, tensors: dict[str, Tensor], plain: dict) -> None:
     """Writes tensors and JSON-able values atomically to one safetensors file."""
     # safetensors refuses tensors that share memory, and bits survive only in contiguous copies.
@@ -227,25 +204,23 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict]:
     except FileNotFoundError as error:
         raise CourseError(f"there is no checkpoint {path}: start without resume=True.") from error
     except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
-        raise CourseError(
-            f"{path.name} is truncated or no training checkpoint ({error}): delete it to start again, or restore it."
-        ) from error
+        advice = "delete it to start again, or restore it"
+        raise CourseError(f"{path.name} is truncated or no training checkpoint ({error}): {advice}.") from error
 
 
 # --- what a resumed run must share with its beginning -----------------------------------------------------------------
 
-_FREE = {"params", "lr", "fused", "foreach", "capturable", "differentiable"}
-"""What an optimiser's groups hold that does not change what it computes, or stands elsewhere."""
-
 
 def settings_of(method: Method) -> dict[str, Any]:
     """Settings of a method as JSON values, under the names that a message uses."""
+    # What an optimiser's groups hold that does not change what it computes, or stands elsewhere.
+    free = {"params", "lr", "fused", "foreach", "capturable", "differentiable"}
     found: dict[str, Any] = {"number of items": method.length}
     found |= {f"averaging of {name}": decay for name, decay in method.ema.items()}
     # From the end, so that a method that remembers how far it is remembers the beginning.
     found["learning-rate schedule"] = [round(method.learning_rate(k / 4), 6) for k in (4, 3, 2, 1, 0)]
     for name, optimizer in method.optimizers.items():
-        groups = [{key: value for key, value in one.items() if key not in _FREE} for one in optimizer.param_groups]
+        groups = [{key: value for key, value in one.items() if key not in free} for one in optimizer.param_groups]
         found[f"learning rate of {name}"] = [float(one["lr"]) for one in optimizer.param_groups]
         found[f"optimiser of {name}"] = [type(optimizer).__name__, groups]
     for name, value in vars(method).items():
@@ -304,19 +279,14 @@ def _same_data(old: list, new: list) -> bool:
 
 
 def _shown(value: Any) -> str:
-    value = value[0] if isinstance(value, list) and len(value) == 1 else value
-    text = "none" if value is None else value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+    return str(value).strip("[]")[:60]
 
 
 def _differences(plain: dict[str, Any], settings: dict[str, Any], data: dict[str, list]) -> list[str]:
     """What a resumed run would change, in words; a file of an older course says nothing of it."""
     old, known = plain.get("settings", {"seed": plain["seed"]}), plain.get("data", data)
-    found = [
-        f"{name} {_shown(value)}, not {_shown(settings.get(name))}"
-        for name, value in old.items()
-        if value != settings.get(name)
-    ]
+    changed = {name: (value, settings.get(name)) for name, value in old.items() if value != settings.get(name)}
+    found = [f"{name} {_shown(a)}, not {_shown(b)}" for name, (a, b) in changed.items()]
     if set(known) != set(data) or not all(_same_data(known[name], data[name]) for name in data):
         found.append("other data")
     return found
@@ -343,9 +313,9 @@ class Snapshot:
     def save(self, history: History, sums: dict[str, list[float]]) -> None:
         """Writes the state after ``history.steps`` steps; ``sums`` are values since the last point of the curve."""
         parts = {place: network.state_dict() for place, network in self.networks.items()}
-        optimizers = {}
-        for name, optimizer in self.optimizers.items():
-            parts[f"optimizer/{name}"], optimizers[name] = flatten_optimizer(optimizer.state_dict())
+        optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
+        for name, state in optimizers.items():
+            parts |= {f"optimizer/{name}/{index}": slots for index, slots in state.pop("state").items()}
         plain = {
             "step": history.steps,
             "seconds": history.seconds,
@@ -375,24 +345,24 @@ class Snapshot:
             if unknown := set(parts) - set(self.networks) - {f"optimizer/{name}" for name in self.optimizers}:
                 raise ValueError(f"it holds {', '.join(sorted(unknown)).replace('/', ' ')}")
             if different := _differences(plain, self.settings, self.data):
-                raise CourseError(
-                    f"the run in {self.folder} was made with {'; '.join(different)}: resume it with what it was made "
-                    "with, or start in another folder."
-                )
+                made = f"the run in {self.folder} was made with {'; '.join(different)}"
+                raise CourseError(f"{made}: resume it with what it was made with, or start in another folder.")
             for place, network in self.networks.items():
                 network.load_state_dict(parts.get(place, {}))
             for name, optimizer in self.optimizers.items():
-                own = unflatten_optimizer(parts.get(f"optimizer/{name}", {}), plain["optimizers"][name])
-                optimizer.load_state_dict(own)
+                state: dict[int, dict[str, Tensor]] = {}
+                for key, value in parts.get(f"optimizer/{name}", {}).items():
+                    index, slot = key.split("/")
+                    state.setdefault(int(index), {})[slot] = value
+                groups = plain["optimizers"][name]["param_groups"]
+                optimizer.load_state_dict({"state": state, "param_groups": groups})
                 _match_layout(optimizer)
             self.precision.load_state_dict(plain.get("precision", {}))
             history.steps, history.seconds, history.curve = plain["step"], plain["seconds"], plain["curve"]
             return plain.get("sums", {})
         except (RuntimeError, KeyError, ValueError, TypeError) as error:
-            first = str(error).splitlines()[0]
-            raise CourseError(
-                f"the checkpoint in {self.folder} is of another method or size ({first}): start in another folder."
-            ) from error
+            reason = f"of another method or size ({str(error).splitlines()[0]})"
+            raise CourseError(f"the checkpoint in {self.folder} is {reason}: start in another folder.") from error
 
 
 def _match_layout(optimizer: torch.optim.Optimizer) -> None:
@@ -403,9 +373,7 @@ def _match_layout(optimizer: torch.optim.Optimizer) -> None:
     """
     for parameter, slots in optimizer.state.items():
         for slot, value in slots.items():
-            if not isinstance(value, Tensor) or not value.ndim:
-                continue
-            if value.shape != parameter.shape:
+            if value.ndim and value.shape != parameter.shape:
                 raise ValueError(f"{slot} has {tuple(value.shape)} numbers for {tuple(parameter.shape)} weights")
-            if value.stride() != parameter.stride():
+            if value.ndim:
                 slots[slot] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

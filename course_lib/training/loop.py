@@ -38,8 +38,7 @@ def is_first_process() -> bool:
 
 def launch(accelerator: str, precision: str) -> "Fabric":
     """Fabric on this process's device; ``torchrun`` says how many processes there are, here and on other machines."""
-    if accelerator == "cpu" and precision.startswith("16"):
-        # Fabric would take bfloat16 instead, with a warning that scrolls by.
+    if accelerator == "cpu" and precision.startswith("16"):  # Fabric would take bfloat16, with a mere warning
         raise CourseError(f"precision {precision} needs a GPU: use bf16-mixed or 32-true here.")
     # Imported late: it takes longer than everything else in the package, and only training needs it.
     from lightning.fabric import Fabric
@@ -129,8 +128,7 @@ def _interruptible() -> Iterator[threading.Event]:
     previous = signal.signal(signal.SIGINT, handler)
     try:
         yield event
-    finally:
-        # None stands for a handler that was not installed from Python and cannot be put back from here.
+    finally:  # None stands for a handler that was not installed from Python
         signal.signal(signal.SIGINT, signal.default_int_handler if previous is None else previous)
 
 
@@ -167,15 +165,18 @@ def train(
     """
     counts = (batch_size, accumulate, log_every, checkpoint_every, preview_every)
     if not all(isinstance(one, int) for one in (*counts, seed)) or min(counts[:3]) < 1 or min(counts) < 0:
-        raise CourseError(
-            "batch_size, accumulate and log_every are whole numbers from 1, other intervals from 0, the seed is whole; "
-            f"not {', '.join(map(repr, (*counts, seed)))}."
+        rule = (
+            "batch_size, accumulate and log_every are whole numbers from 1, other intervals from 0, the seed is whole"
         )
+        raise CourseError(f"{rule}; not {', '.join(map(repr, (*counts, seed)))}.")
     fabric = launch(accelerator, precision)
     # Layers draw their noise from the global generators, which every step seeds; the caller's state comes back.
     cuda = [fabric.device] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
-        run = _Run(fabric, method, budget, batch_size, accumulate, seed, Path(folder) if folder else None, precision)
+        settings = {"seed": seed, "batch size": batch_size, "processes": fabric.world_size, "accumulation": accumulate}
+        # Gradient clipping was a choice once, and stands in the states of older runs.
+        settings |= {"gradient clipping": None, "precision": precision}
+        run = _Run(fabric, method, budget, Path(folder) if folder else None, settings)
         try:
             run.start(resume)
             return run.loop(log_every, checkpoint_every, preview_every, progress)
@@ -186,28 +187,17 @@ def train(
 class _Run:
     """State of one call of :func:`train`."""
 
-    def __init__(
-        self,
-        fabric: "Fabric",
-        method: Method,
-        budget: Budget,
-        batch_size: int,
-        accumulate: int,
-        seed: int,
-        folder: Path | None,
-        precision: str,
-    ):
-        self.fabric, self.method, self.budget, self.seed, self.folder = fabric, method, budget, seed, folder
-        self.accumulate, self.history, self.originals = accumulate, History(), dict(method.modules)
-        self.indices = ShuffledIndices(method.length, batch_size, seed, fabric.global_rank, fabric.world_size)
+    def __init__(self, fabric: "Fabric", method: Method, budget: Budget, folder: Path | None, settings: dict[str, Any]):
+        self.fabric, self.method, self.budget, self.folder = fabric, method, budget, folder
+        self.settings, self.history, self.originals = settings_of(method) | settings, History(), dict(method.modules)
+        self.seed, self.accumulate = settings["seed"], settings["accumulation"]
+        place = fabric.global_rank, fabric.world_size
+        self.indices = ShuffledIndices(method.length, settings["batch size"], self.seed, *place)
         self.base_rates = {n: [g["lr"] for g in one.param_groups] for n, one in method.optimizers.items()}
         # Values of each number since the last point of the curve, and those that wait on the device to be read.
         self.sums: dict[str, list[float]] = {}
         self.pending: list[tuple[int, dict[str, Tensor | float]]] = []
         self.snapshot: Snapshot | None = None
-        self.settings = settings_of(method) | {"seed": seed, "batch size": batch_size, "processes": fabric.world_size}
-        # Gradient clipping is a choice of older runs, in their states.
-        self.settings |= {"accumulation": accumulate, "gradient clipping": None, "precision": precision}
 
     def start(self, resume: bool) -> None:
         """Hands the networks to Fabric and, if asked, loads where an earlier run stopped."""
@@ -305,27 +295,22 @@ class _Run:
             if self.fabric.device.type == "cpu":  # on a GPU reading waits for the device: left until it logs or saves
                 self._read()
         if shared:
-            self._average_gradients(optimizers)
+            groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+            gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+            flat = self.fabric.all_reduce(torch.cat([one.flatten() for one in gradients]), reduce_op="mean")
+            for gradient, part in zip(gradients, flat.split([one.numel() for one in gradients]), strict=True):
+                gradient.copy_(part.view_as(gradient))
         for optimizer in optimizers:
             optimizer.step()
         return True
 
-    def _average_gradients(self, optimizers: list[torch.optim.Optimizer]) -> None:
-        """Over the processes."""
-        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-        gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
-        flat = self.fabric.all_reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduce_op="mean")
-        for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
-            gradient.copy_(part.view_as(gradient))
-
-    def save(self, step: int) -> None:
+    def save(self) -> None:
         """Checks the weights, which a finite loss can leave not finite, and writes the state, on process zero."""
         self._read()
         for name, module in self.originals.items():
             if not all(parameter.isfinite().all() for parameter in module.parameters()):
-                raise CourseError(
-                    f"the weights of {name} are no longer finite after step {step}: lower the learning rate."
-                )
+                when = f"no longer finite after step {self.history.steps}"
+                raise CourseError(f"the weights of {name} are {when}: lower the learning rate.")
         if self.snapshot is not None:
             if self.fabric.is_global_zero:
                 self.snapshot.save(self.history, self.sums)
@@ -349,10 +334,10 @@ class _Run:
                     if board and preview_every and step % preview_every == 0:
                         self._show_preview(step, board)
                     if checkpoint_every and step % checkpoint_every == 0:
-                        self.save(step)
+                        self.save()
                 if self.sums or self.pending:
                     self._log(step, board, bar)
-                self.save(step)
+                self.save()
             if interrupted.is_set():
                 where = f"; continue with resume=True from {self.folder}" if self.folder else ""
                 print(f"Stopped after step {step}{where}.")

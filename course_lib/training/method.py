@@ -23,17 +23,11 @@ class Budget:
     seconds: float | None = None
 
     def __post_init__(self) -> None:
-        if self.steps is None and self.seconds is None:
-            raise CourseError("a training budget needs steps, seconds or both.")
-        whole = self.steps is None or (isinstance(self.steps, int) and self.steps >= 0)
-        timed = self.seconds is None or (
-            isinstance(self.seconds, Real) and math.isfinite(self.seconds) and self.seconds >= 0
-        )
-        if not whole or not timed:
-            raise CourseError(
-                "a training budget is a whole number of steps and a finite number of seconds, neither negative, not "
-                f"steps={self.steps!r}, seconds={self.seconds!r}."
-            )
+        given = {int: self.steps, Real: self.seconds}
+        right = [isinstance(x, kind) and 0 <= x < math.inf for kind, x in given.items() if x is not None]
+        if not right or not all(right):
+            found = f"steps={self.steps!r}, seconds={self.seconds!r}"
+            raise CourseError(f"a training budget is a whole number of steps, a finite time, or both, not {found}.")
 
     def progress(self, step: int, seconds: float) -> float:
         """Share used, in [0, 1]; an empty budget is used up from the start."""
