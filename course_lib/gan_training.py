@@ -1,8 +1,5 @@
-"""Training of GANs: published losses after a short start in which the generator learns to decode known codes.
-
-One method for StyleGAN, BigGAN and ALAE (:mod:`course_lib.recipes.generators`), and for the transfers that begin from
-them. A code is the latent of a real picture, made to look like the noise that a generator is fed with.
-"""
+"""Training of StyleGAN, BigGAN, ALAE and the transfers that begin from them: published losses after a short start in
+which the generator learns to decode known codes, latents of real pictures made to look like noise."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -51,8 +48,8 @@ def logistic_generator(fake: Tensor) -> Tensor:
 
 
 def latent_reciprocity(found: Tensor, w: Tensor) -> Tensor:
-    """mean (E(G(w)) − w)²: ALAE's autoencoder loss. Styles read off pictures ``(B, latent)`` against those that made
-    them, detached here: their mapping learns through the picture."""
+    """mean (E(G(w)) − w)², ALAE's autoencoder loss: styles ``(B, latent)`` read off pictures against those that made
+    them, detached here, for their mapping learns through the picture."""
     return F.mse_loss(found.float(), w.detach().float())
 
 
@@ -67,8 +64,8 @@ def r1_penalty(scores: Tensor, images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class CodeSpace:
-    """How a latent becomes a code: inside each class codes have mean zero and about unit covariance. A generator that
-    learned to decode such codes reads new pictures only if their codes are made in the same space."""
+    """How a latent becomes a code: inside each class codes have mean zero and about unit covariance. A generator reads
+    new pictures only if their codes are made in the space whose codes it learned to decode."""
 
     directions: Tensor  # (D, dims): the main directions of the latents around their class means
     common: Tensor  # (dims, dims): their covariance along these, over all classes
@@ -121,11 +118,9 @@ def encode_mirrored(encode: Callable[[Tensor], Tensor], batches: Iterable[Tensor
 
 
 def gaussian_codes(latent: Tensor, dims: int, rounds: int = 60, seed: int = 0) -> Tensor:
-    """Codes ``(N, dims)`` of latents ``(N, D)`` that are distributed like N(0, I), neighbours staying neighbours.
-
-    In every round each coordinate of the principal components is replaced by the normal quantile of its rank, then all
-    are turned by a random rotation. Source: Laparra et al. 2011, "Iterative Gaussianization".
-    """
+    """Codes ``(N, dims)`` of latents ``(N, D)`` that are distributed like N(0, I), neighbours staying neighbours. Every
+    round replaces each coordinate of the principal components by the normal quantile of its rank, then turns all by a
+    random rotation (Laparra et al. 2011, "Iterative Gaussianization")."""
     draws, centred = torch.Generator().manual_seed(seed), latent.double() - latent.double().mean(0)
     values, directions = torch.linalg.eigh(centred.T @ centred / len(centred))
     codes = centred @ directions[:, -dims:] / values[-dims:].clamp_min(1e-12).sqrt()
@@ -142,11 +137,8 @@ def gaussian_codes(latent: Tensor, dims: int, rounds: int = 60, seed: int = 0) -
 
 @dataclass(frozen=True)
 class GANSchedule:
-    """Schedule, rates and weights.
-
-    A GAN from scratch needs millions of pictures. Here the generator first learns to decode known codes (Bojanowski et
-    al. 2018), and keeps a little of that loss beside the discriminator's (Larsen et al. 2016).
-    """
+    """A GAN from scratch needs millions of pictures. Here the generator first learns to decode known codes (Bojanowski
+    et al. 2018), and keeps a little of that loss beside the discriminator's (Larsen et al. 2016)."""
 
     decode: int = 1500  # steps in which the generator only decodes known codes
     lead: int = 200  # how many of these, the last ones, the discriminator already trains
@@ -171,19 +163,14 @@ class GANData:
 
 
 class GANMethod(Method):
-    """Decoding of known codes, then discriminator and generator in turn, on the same drawn latents.
-
-    The published loops draw again for the generator's step; here one draw serves both. A subclass gives
+    """Decoding of known codes, then discriminator and generator in turn, on the same drawn latents; the published loops
+    draw again for the generator's step. ``noise`` is the standard deviation of what is added to real and drawn latents
+    before the discriminator; ``space`` decodes previews. A subclass gives
 
     - ``generate(network, z, labels, generator, fresh)``: latents ``(B, C, G, G)``; the first ``fresh`` of z are noise,
       the others codes of known pictures;
     - ``critic_loss(real, fake, labels, step)``: the discriminator's phase, a :class:`Loss`;
     - ``generator_loss(fake, labels)``: what the generator minimises beside the decoding error.
-
-    Args:
-        data, generator, critic, schedule: what is trained on what, and how.
-        space: decodes previews.
-        noise: standard deviation of what is added to real and drawn latents before the discriminator.
     """
 
     moved = ("data",)
@@ -201,11 +188,10 @@ class GANMethod(Method):
         self.data, self.schedule, self.space, self.noise, self.length = data, schedule, space, noise, len(data.labels)
         networks = {"generator": generator, "critic": critic}
         self.modules = {name: network.to(memory_format=torch.channels_last) for name, network in networks.items()}
+        self.optimizers = {}
         rates = {"decoder": schedule.decode_rate, "generator": schedule.rate, "critic": schedule.critic_rate}
-        self.optimizers = {
-            name: torch.optim.Adam(self.groups(name, rate), rate, (0.0, 0.99), fused=True)
-            for name, rate in rates.items()
-        }
+        for name, rate in rates.items():
+            self.optimizers[name] = torch.optim.Adam(self.groups(name, rate), rate, (0.0, 0.99), fused=True)
         self.ema = {"generator": schedule.averaging}
         self.watch: Callable[[int], None] | None = None
         """Called at the start of every step, for example to show :meth:`preview`."""
@@ -262,9 +248,8 @@ class GANMethod(Method):
         """Two rows of samples over one of decoded codes; a column keeps its label."""
         network, draws = self.unwrapped("generator").eval(), torch.Generator().manual_seed(0)
         index = (torch.arange(8) * (self.length // 8)).to(self.device)
-        z = torch.cat(
-            [torch.randn(16, self.data.codes.shape[1], generator=draws).to(self.device), self.data.codes[index]]
-        )
+        fresh = torch.randn(16, self.data.codes.shape[1], generator=draws).to(self.device)
+        z = torch.cat([fresh, self.data.codes[index]])
         drawn = self.generate(network, z, self.data.labels[index].repeat(3), draws, 0)
         network.train()
         return drawn if self.space is None else self.space.decode(drawn)
@@ -287,26 +272,16 @@ class LogisticMethod(GANMethod):
     """Non-saturating logistic loss with a lazy R1 penalty, and style mixing.
 
     Args:
+        options, named: see :class:`GANMethod`.
         slots: layers that can have a style of their own.
-        options, named: schedule, space and noise, see :class:`GANMethod`.
         r1: weight of the penalty (published: 10/2), applied in every eighth step, eight times as strong.
         mixing: share of steps in which two styles rule one drawn latent; 0.9 as published, at eighteen layers.
     """
 
     r1_every = 8
 
-    def __init__(
-        self,
-        data: GANData,
-        generator: nn.Module,
-        critic: nn.Module,
-        slots: int,
-        *options: Any,
-        r1: float = 15.0,
-        mixing: float = 0.2,
-        **named: Any,
-    ):
-        super().__init__(data, generator, critic, *options, **named)
+    def __init__(self, *options: Any, slots: int, r1: float = 15.0, mixing: float = 0.2, **named: Any):
+        super().__init__(*options, **named)
         self.r1, self.mixing, self.slots = r1 * self.r1_every, mixing, slots
 
     def mixed(self, z: Tensor, fresh: int, generator: torch.Generator) -> Tensor:

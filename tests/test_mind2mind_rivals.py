@@ -137,10 +137,10 @@ def test_a_start_from_scratch_is_random_and_normalises_in_the_generator_only(exp
 
 
 def test_image_layers_and_small_layers_have_their_own_rates(expert, data):
-    method = WholeMethod(data, expert, SMALL, rate=1e-5, small_rate=1e-2)
+    method = WholeMethod(data, expert, SMALL)
     for name, optimizer in method.optimizers.items():
         large, small = optimizer.param_groups
-        assert (large["lr"], small["lr"]) == (1e-5, 1e-2)
+        assert (large["lr"], small["lr"]) == (1e-4, 1e-3)
         assert len(small["params"]) == len(list(method.modules[name].small.parameters()))
 
 

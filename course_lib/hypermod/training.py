@@ -154,7 +154,8 @@ class HyperModulationMethod(LogisticMethod):
             found = f"has {scores} classes and the data have label {largest}"
             raise CourseError(f"the discriminator {found}: build it with more classes.")
         self.class_rate, self.contrastive = class_rate, contrastive
-        super().__init__(data, generator, discriminator, len(generator.config.channels), *options, **named)
+        named["slots"] = len(generator.config.channels)
+        super().__init__(data, generator, discriminator, *options, **named)
 
     def groups(self, name: str, rate: float) -> list[dict[str, Any]]:
         if name == "critic":

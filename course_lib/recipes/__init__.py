@@ -17,8 +17,8 @@ _MINDGANS = ("", "-style", "-far")
 _BASELINES = ("superresolution-8", "segmenter-early", "segmenter-middle", "segmenter-argmax")
 
 RECIPES = {
-    "avatar-classifier": ("experts", "train_classifier"),
-    "avatar-judge": ("experts", "train_judge"),
+    "avatar-classifier": ("experts", "train_heads", "avatar-classifier"),
+    "avatar-judge": ("experts", "train_heads", "avatar-judge"),
     "avatar-autoencoder": ("experts", "train_autoencoder"),
     "avatar-segmenter": ("experts", "train_segmenter"),
     "classifier-shape": ("experts", "train_biased", "classifier-shape"),
@@ -47,19 +47,15 @@ RECIPES = {
 def train(name: str, profile: str | None = None, **options: Any) -> Any:
     """Trains the checkpoint called ``name``, a key of :data:`RECIPES`, and publishes it if it beats the shipped one.
 
-    Options are fields of :class:`course_lib.recipes.recipe.Job`, errors those of :func:`check`. Returns the card; under
-    ``torchrun`` only the first process scores and publishes, the others return None.
+    Options are fields of :class:`course_lib.recipes.recipe.Job`, errors those of :func:`check`. Returns the card.
     """
-    from .recipe import Job, TrainingDone
+    from .recipe import Job
 
     job = Job(current(profile), **options)
     check(name, job)
     module, function, *arguments = ("own", "train_own", name) if job.dataset else RECIPES[name]
     seed_everything(job.seed)
-    try:
-        return getattr(import_module(f".{module}", __package__), function)(job, *arguments)
-    except TrainingDone:
-        return None
+    return getattr(import_module(f".{module}", __package__), function)(job, *arguments)
 
 
 def check(name: str, job: "Job") -> None:

@@ -36,23 +36,16 @@ class."""
 def comparison_lines(
     source: SourceModel, codes: CodeSpace, held: ClassScores, stops: tuple[int, ...], seeds: int = 3
 ) -> list[Contender]:
-    """What is compared, in the order of importance.
+    """What is compared, in the order of importance, by 30 pictures of every class against ``held``.
 
     Lines are scored at ``stops``, half as many again where only batch norms train, those with other amounts only at the
-    last; the main lines have ``seeds`` repetitions, the others one. 30 pictures of every class are drawn and held
-    against ``held``.
+    last; the main lines have ``seeds`` repetitions, the others one.
     """
-    # Where only batch norms train: half as many steps again. Rates fall before each stop, so none stands in the middle
-    # of the adversarial steps.
+    # Rates fall before each stop, so none stands in the middle of the adversarial steps.
     longer = tuple(sorted({stop * 3 // 2 for stop in (*stops[:2], stops[-1])}))
 
     def line(
-        name: str,
-        settings: PropagationSettings,
-        per_class: int = 20,
-        old: int | None = None,
-        seeds: int = 1,
-        every: bool = False,
+        name: str, settings: PropagationSettings, per_class: int = 20, old: int = 0, seeds: int = 1, every: bool = False
     ) -> Contender:
         def build(seed: int) -> tuple[PropagationMethod, Look]:
             data = bn.new_class_data(source, kind_classes(NEW_KINDS, per_class, seed).part("train"), codes)
@@ -63,14 +56,12 @@ def comparison_lines(
                 drawn, _ = bn.draw_new_classes(bn.recalibrate_batchnorm(network), source.space, 30, seed)
                 return drawn, held.mean(drawn, held.asked(30))
 
-            return PropagationMethod(
-                data, *bn.make_networks(begin, settings, mixtures, seed), settings, source.space
-            ), look
+            networks = bn.make_networks(begin, settings, mixtures, seed)
+            return PropagationMethod(data, *networks, settings, source.space), look
 
         places = longer if settings.schedule is _LONGER else stops
-        places = places if every else places[-1:]
         described = asdict(settings) | {"pictures a class": per_class, "old classes": old or len(source.classes)}
-        return Contender(name, build, settings.batch_size, seeds, places, described)
+        return Contender(name, build, settings.batch_size, seeds, places if every else places[-1:], described)
 
     tuned = TUNED["propagation"]
     return [
@@ -95,15 +86,13 @@ def train_bn_transfer_comparison(job: Job) -> Card:
     card = Card(COMPARISON, "comparison", {}, data=data_hash(load_kinds()))
     card.metrics = {"class accuracy of real pictures": held.real_accuracy, "class accuracy of a guess": held.chance}
     first = {name: repeated[0]["scores"] for name, repeated in results.items()}  # some lines have no other seed
-    card.metrics |= {
-        f"{name}, seed 0: {key}": one[key][-1] for name, one in first.items() for key in (KERNEL, ACCURACY)
-    }
+    for key in (KERNEL, ACCURACY):
+        card.metrics |= {f"{name}, seed 0: {key}": one[key][-1] for name, one in first.items()}
     card.notes = "Scores in judge features on the held-out pictures (val and test) of the new classes, 80 of each."
     pairs = [("propagation, both stages", "scratch"), ("propagation, both stages", "fine-tuning")]
     pairs += [("propagation", other) for other in ("free", "scratch", "propagation, random start")]
     pairs += [("propagation", "free, mixture start")]
-    higher = ("class accuracy", "inception score")
-    return publish_comparison(job, card, lines, results, f"propagation: {KERNEL}", pairs, higher)
+    return publish_comparison(job, card, lines, results, f"propagation: {KERNEL}", pairs)
 
 
 def train_transfer(job: Job) -> Card:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ..data.avatars import KINDS, fresh_kinds, load_kinds, load_people, people_parts
 from ..data.changes import affine, edges, shuffle_patches, stylise
-from ..data.image_set import ImageSet, concatenate, resize
+from ..data.image_set import ImageSet, concatenate
 from ..data.people import ATTRIBUTES, PARTS, STYLES
 from ..evaluation.distances import frechet_distance
 from ..evaluation.features import Judge, measure_bias
@@ -24,14 +24,14 @@ from ..training.method import Loss, Method
 from .recipe import Job, data_hash, on_held_out, publish
 
 __all__ = ["AutoencoderLoss", "AutoencoderMethod", "ClassifierMethod", "SegmenterMethod", "accuracy", "label_cells"]
-__all__ += ["measured", "psnr", "segmentation_scores", "shifted", "with_mean"]
-__all__ += ["train_autoencoder", "train_biased", "train_classifier", "train_judge", "train_segmenter"]
+__all__ += ["measured", "psnr", "segmentation_scores", "shifted", "train_autoencoder", "train_biased", "train_heads"]
+__all__ += ["train_segmenter", "with_mean"]
 
 Change = Callable[[Tensor, torch.Generator], Tensor]
 """Float pictures ``(B, 3, S, S)`` and a CPU generator → changed pictures."""
 
 
-def _warm_cosine(progress: float, warm: float, last: float = 0.0) -> float:
+def _warm_cosine(progress: float, warm: float = 0.05, last: float = 0.0) -> float:
     """Up over the share ``warm`` of the run, then down to ``last`` along a cosine."""
     return min(1.0, progress / warm + 0.02) * ((1 + last) / 2 + (1 - last) / 2 * math.cos(math.pi * progress))
 
@@ -64,11 +64,13 @@ class ClassifierMethod(Method):
     """Cross-entropy over all heads; with a projection head also a contrastive loss between two styles of one picture
     (InfoNCE, van den Oord et al. 2018), so that features agree on what is shown whatever the style.
 
+    Heads whose label a picture lacks learn nothing from it.
+
     Args:
         data: training pictures; with a projection they have a label ``style`` and are ordered style by style.
-        config: sizes. Heads whose label a picture lacks learn nothing from it.
         others: pictures of other things; half as many as of ``data`` join each batch.
-        change, mirrored: of the pictures of a batch, after small shifts; mirror half of them.
+        change: of the pictures of a batch, after small shifts.
+        mirrored: mirror half of them.
     """
 
     moved = ("data", "labels", "others")
@@ -85,12 +87,12 @@ class ClassifierMethod(Method):
         super().__init__()
         self.data, self.config, self.others, self.change, self.mirrored = data, config, others, change, mirrored
         self.labels = self._labels(data)
+        # A contrastive batch draws pictures and shows each in two styles; a plain one draws images.
+        self.length = len(data) // len(data.classes["style"]) if config.projection else len(data)
         net = Classifier(config).to(memory_format=torch.channels_last)
         self.modules = {"classifier": net}
         self.optimizers = {"classifier": torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=0.02, fused=True)}
         self.ema = {"classifier": 0.995}
-        # A contrastive batch draws pictures and shows each in two styles; a plain one draws images.
-        self.length = len(data) // len(data.classes["style"]) if config.projection else len(data)
 
     def _labels(self, data: ImageSet) -> Tensor:
         """``(N, heads)``, −1 where the set lacks the label."""
@@ -129,11 +131,10 @@ class ClassifierMethod(Method):
             parts["contrastive"] = (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target)) / 2
         yield Loss("classifier", sum(parts.values()), {f"loss/{name}": value for name, value in parts.items()})
 
-    def learning_rate(self, progress: float) -> float:
-        return _warm_cosine(progress, 0.05)
+    learning_rate = staticmethod(_warm_cosine)
 
 
-def _calmed(images: Tensor, generator: torch.Generator) -> Tensor:
+def _distorted(images: Tensor, generator: torch.Generator) -> Tensor:
     """Turned, stretched and noisy: the judge learns from such pictures, so that it reads generated ones calmly."""
     images = affine(images, generator, 0.3)
     strength = 0.1 * torch.rand(len(images), 1, 1, 1, generator=generator)
@@ -158,7 +159,17 @@ def with_mean(found: dict[str, float]) -> dict[str, float]:
     return named | {"mean accuracy": sum(found.values()) / len(found)}
 
 
-def _train_heads(job: Job, name: str, width: int, projection: int, change: Change | None, notes: str) -> Card:
+HEADS: dict[str, tuple[int, int, Change | None, str]] = {
+    "avatar-classifier": (24, 0, None, "Expert; never used for scores."),
+    "avatar-judge": (28, 128, _distorted, "Features for all distances, attributes for all scores of avatars."),
+}
+"""Name → width, length of the retrieval embedding (0 for none), how training pictures are changed, notes."""
+
+
+def train_heads(job: Job, name: str) -> Card:
+    """A key of :data:`HEADS`, for kind (its accuracy: mean over people and other kinds), skin, hair, cut, glasses and
+    mouth. No taught method ever sees the judge, which has a seed of its own."""
+    width, projection, change, notes = HEADS[name]
     people, kinds = _sets()
     heads = {"kind": len(kinds.classes["kind"])} | {key: len(values) for key, values in ATTRIBUTES.items()}
     config = ClassifierConfig(heads, width, projection)
@@ -179,17 +190,6 @@ def _train_heads(job: Job, name: str, width: int, projection: int, change: Chang
     return publish(job, card, net.state_dict(), history, "mean accuracy on val", higher=True)
 
 
-def train_classifier(job: Job) -> Card:
-    """The classifier of avatars: kind, skin, hair, cut, glasses and mouth."""
-    return _train_heads(job, "avatar-classifier", 24, 0, None, "Expert; never used for scores.")
-
-
-def train_judge(job: Job) -> Card:
-    """The judge: other seed, width and augmentation, and a retrieval embedding. No taught method ever sees it."""
-    notes = "Features for all distances, attributes for all scores of avatars. Kind: mean over people and other kinds."
-    return _train_heads(job, "avatar-judge", 28, 128, _calmed, notes)
-
-
 def _stylised_or_drawn(images: Tensor, generator: torch.Generator) -> Tensor:
     """Half of the pictures stylised, the others as edges."""
     drawn = torch.rand(len(images), generator=generator) < 0.5
@@ -197,16 +197,8 @@ def _stylised_or_drawn(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 BIASES: dict[str, tuple[Change, str, str]] = {
-    "classifier-shape": (
-        _stylised_or_drawn,
-        "edges on val",
-        "Trained on stylised pictures (course_lib.data.changes.stylise) and edges (.edges), half and half.",
-    ),
-    "classifier-texture": (
-        shuffle_patches,
-        "shuffled on val",
-        "Trained on pictures cut into shuffled 8-pixel patches only (course_lib.data.changes.shuffle_patches).",
-    ),
+    "classifier-shape": (_stylised_or_drawn, "edges on val", "Trained on stylised pictures and edges, half and half."),
+    "classifier-texture": (shuffle_patches, "shuffled on val", "Trained on shuffled patches of 8 pixels."),
 }
 """Name → how training pictures are changed, the score that decides, notes. Of stylised pictures and line drawings only
 shape tells the class: colours and textures are random or missing. Of shuffled patches only those tell it."""
@@ -265,8 +257,7 @@ class SegmenterMethod(Method):
         value = F.cross_entropy(logits, labels, self.weight)
         yield Loss("segmenter", value, {"accuracy": (logits.argmax(1) == labels).float().mean()})
 
-    def learning_rate(self, progress: float) -> float:
-        return _warm_cosine(progress, 0.05)
+    learning_rate = staticmethod(_warm_cosine)
 
 
 @torch.no_grad()
@@ -299,15 +290,6 @@ def train_segmenter(job: Job) -> Card:
 
 
 # --- the autoencoder --------------------------------------------------------------------------------------------------
-
-_NOTES = (
-    "People in six styles and thirty other kinds. 'still read': share of the attributes that the judge reads in the "
-    "original and in the reconstruction. Chosen by trials of five minutes on one core, PSNR (dB) of people on val: 8 "
-    "numbers a cell 26.4, 16 numbers 28.0; 16 numbers with a KL weight of 1 instead of 0.1 24.2; another decoder, "
-    "which works at 16 pixels and shuffles cells of 4 into the picture, 25.6 with 8 numbers. The decoder's own "
-    "part took it from 33.4 to 37.1 dB (people on val) and, with noise of 0.2 and 0.4 in LatentSpace, from 26.5 and "
-    "20.2 to 32.9 and 28.3 dB; other kinds lost 1.4 dB for it."
-)
 
 
 @dataclass(frozen=True)
@@ -365,15 +347,6 @@ class AutoencoderMethod(Method):
 
     def learning_rate(self, progress: float) -> float:
         return _warm_cosine(progress, 0.02, 0.01)
-
-    @torch.no_grad()
-    def preview(self) -> Tensor:
-        """Eight pictures above their reconstructions."""
-        net = self.unwrapped("autoencoder").eval()
-        images = resize(self.data.batch(torch.arange(8) * (len(self.data) // 8)), self.config.size)
-        pictures = torch.cat([images, net.decode(net.encode(images))])
-        net.train()
-        return pictures
 
 
 class _Decoder(nn.Module):
@@ -459,7 +432,8 @@ def train_autoencoder(job: Job) -> Card:
     history = replace(before, steps=before.steps + history.steps, seconds=before.seconds + history.seconds)
     recipe = {"batch_size": 32, **vars(AutoencoderLoss()), "largest noise of the decoder's part": method.most}
     card = Card("avatar-autoencoder", "grid autoencoder", vars(net.config), recipe, data=data_hash(people))
-    card.metrics, card.notes = on_held_out(lambda part: _reconstruction_scores(net, people, kinds, part)), _NOTES
+    card.metrics = on_held_out(lambda part: _reconstruction_scores(net, people, kinds, part))
+    card.notes = "'still read': share of the attributes that the judge reads in the original and in the reconstruction."
     return publish(job, card, net.state_dict(), history, "PSNR (dB) of people on val", higher=True)
 
 

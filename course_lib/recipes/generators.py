@@ -50,7 +50,8 @@ class StyleGANMethod(LogisticMethod):
     """StyleGAN with its own discriminator; ``options`` are those of :class:`LogisticMethod`, from the schedule on."""
 
     def __init__(self, data: GANData, config: StyleGANConfig, *options: Any, **named: Any):
-        super().__init__(data, StyleGAN(config), StyleGANCritic(config), len(config.channels), *options, **named)
+        named["slots"] = len(config.channels)
+        super().__init__(data, StyleGAN(config), StyleGANCritic(config), *options, **named)
 
     def groups(self, name: str, rate: float) -> list[dict[str, Any]]:
         if name == "critic":
@@ -69,10 +70,10 @@ class BigGANMethod(HingeMethod):
     """BigGAN; ``options`` are those of :class:`GANMethod`, behind the schedule."""
 
     def __init__(self, data: GANData, config: BigGANConfig, schedule: GANSchedule = _BIGGAN_SCHEDULE, *options: Any):
-        generator, critic = Generator(config), Discriminator(config)
-        start_weights(generator)
-        start_weights(critic)
-        super().__init__(data, generator, critic, schedule, *options)
+        networks = Generator(config), Discriminator(config)
+        for network in networks:
+            start_weights(network)
+        super().__init__(data, *networks, schedule, *options)
 
 
 class ALAECritic(nn.Module):
@@ -88,12 +89,9 @@ class ALAECritic(nn.Module):
 
 
 class ALAEMethod(LogisticMethod):
-    """ALAE's three steps after a start as an autoencoder.
-
-    Published, from the first step on: the discriminator's step moves E and D, the generator's G and F, and the
-    reciprocity step E, G and F. Here E and G first learn to give real latents back, while F learns codes as the other
-    generators do; a quarter of each later batch keeps that error, so that a person stays who it is.
-    """
+    """ALAE's three steps, which move E and D, G and F, and for reciprocity E, G and F. Ours: E and G first learn to
+    give real latents back, while F learns codes as the other generators do; a quarter of each later batch keeps that
+    error, so that a person stays who it is."""
 
     redrawing = 20.0  # weight of the error of G(E(x)) beside reciprocity
     small_styles = 1e-3  # weight of the mean square of E's styles
@@ -102,19 +100,16 @@ class ALAEMethod(LogisticMethod):
         # Only the last size is drawn: the entrances and exits of the others get no gradient, which DDP would miss.
         network.generator.decoder.to_rgb[:-1].requires_grad_(False)
         network.encoder.from_rgb[1:].requires_grad_(False)
-        super().__init__(data, network.generator, ALAECritic(network), network.config.slots, schedule, *options)
+        super().__init__(data, network.generator, ALAECritic(network), schedule, *options, slots=network.config.slots)
         self.ema = dict.fromkeys(self.modules, schedule.averaging)
 
     def groups(self, name: str, rate: float) -> list[dict[str, Any]]:
         trained = equalised_groups(self.modules["critic" if name == "critic" else "generator"], rate)
         return [group for group in trained if any(parameter.requires_grad for parameter in group["params"])]
 
-    def _draw(self, network: nn.Module, z: Tensor, generator: torch.Generator, fresh: int) -> tuple[Tensor, Tensor]:
-        noise = self.unwrapped("generator").decoder.noise(len(z), generator)
-        return network(self.mixed(z, fresh, generator), noise)
-
     def generate(self, network: nn.Module, z: Tensor, labels: Tensor, generator: torch.Generator, fresh: int) -> Tensor:
-        return self._draw(network, z, generator, fresh)[0]
+        noise = self.unwrapped("generator").decoder.noise(len(z), generator)
+        return network(self.mixed(z, fresh, generator), noise)[0]
 
     def _redraw(self, real: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Squared error of G(E(x)), and mean square of the styles, which nothing else holds near zero."""
@@ -125,10 +120,10 @@ class ALAEMethod(LogisticMethod):
 
     def decoding_loss(self, batch: tuple, generator: torch.Generator) -> Loss:
         """G(E(x)), and on a quarter of the batch G(F(code))."""
-        real, codes, _ = batch
+        real, codes, labels = batch
         error, size = self._redraw(real, generator)
         known = len(real) // 4
-        found, _ = self._draw(self.modules["generator"], codes[:known], generator, 0)
+        found = self.generate(self.modules["generator"], codes[:known], labels, generator, 0)
         decoded = F.mse_loss(found.float(), real[:known])
         scalars = {"decoding error": decoded.detach(), "redrawing error": error.detach()}
         return Loss("decoder", error + decoded + self.small_styles * size, scalars, also=("critic",))
@@ -141,7 +136,8 @@ class ALAEMethod(LogisticMethod):
         real, codes, _ = batch
         count = len(real) // 2
         z = torch.randn((count, codes.shape[1]), generator=generator).to(codes)
-        fake, w = self._draw(self.modules["generator"], z, generator, 0)
+        noise = self.unwrapped("generator").decoder.noise(count, generator)
+        fake, w = self.modules["generator"](z, noise)
         value = latent_reciprocity(self.modules["critic"](fake.float(), read=True), w)
         error, size = self._redraw(real[: count // 2], generator)
         scalars = {"reciprocity": value.detach(), "redrawing error": error.detach()}
@@ -213,8 +209,7 @@ def score_samples(
 
     Args:
         draw: count and CPU generator → pictures ``(count, 3, S, S)`` in [−1, 1].
-        real: pictures that were not trained on.
-        train: training pictures, to look for copies.
+        real, train: pictures that were not trained on; training pictures, to look for copies.
 
     Returns:
         See :func:`feature_scores`; ``Fréchet ratio``: to the distance between two halves of the real pictures;
@@ -244,19 +239,6 @@ def class_accuracy(pictures: Tensor, part: ImageSet, judge: Judge) -> dict[str, 
     }
 
 
-@torch.no_grad()
-def _style_path_length(network: StyleGAN, space: LatentSpace, judge: Judge, seed: int) -> float:
-    """Perceptual path length along straight ways in z, in the judge's features, with one noise for all."""
-    draws, device = torch.Generator().manual_seed(seed), space.centre.device
-    ends = torch.randn(2, 500, network.config.latent, generator=draws).to(device)
-    noise = network.synthesis.noise(1, draws)
-
-    def draw(z: Tensor, pairs: Tensor) -> Tensor:
-        return space.decode(network(z, [one.expand(len(z), -1, -1, -1) for one in noise]))
-
-    return path_length(draw, *ends, judge.features, epsilon=1e-2)
-
-
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
@@ -279,11 +261,11 @@ def _fit(
     return history
 
 
-def _publish_both(job: Job, card: Card, critic: nn.Module, network: nn.Module, history: History, primary: str) -> Card:
+def _publish_both(job: Job, card: Card, method: GANMethod, history: History, primary: str) -> Card:
     """The discriminator, as ``NAME-critic`` under the same scores, and the generator."""
-    kind = card.kind.removesuffix(" generator") + " critic"
+    kind, critic = card.kind.removesuffix(" generator") + " critic", method.modules["critic"]
     publish(job, replace(card, name=f"{card.name}-critic", kind=kind), critic.state_dict(), history, primary)
-    return publish(job, card, network.state_dict(), history, primary)
+    return publish(job, card, history.averaged["generator"].state_dict(), history, primary)
 
 
 def train_stylegan(job: Job) -> Card:
@@ -301,12 +283,18 @@ def train_stylegan(job: Job) -> Card:
         noise = network.synthesis.noise(count, draws)
         return space.decode(network(z, noise)).cpu()
 
+    def draw_between(z: Tensor, pairs: Tensor) -> Tensor:
+        return space.decode(network(z, [one.expand(len(z), -1, -1, -1) for one in noise]))
+
     card.metrics = score_samples(draw, unseen_people(), data.part("train"), judge, job.seed)
-    card.metrics["path length in z"] = _style_path_length(network, space, judge, job.seed)
-    card.notes = (
-        "Draws scaled latents, which LatentSpace decodes. Scores in the features of avatar-judge, against new people."
-    )
-    return _publish_both(job, card, method.modules["critic"], network, history, FRECHET)
+    # Perceptual path length along straight ways in z, in the judge's features, with one noise for all.
+    draws = torch.Generator().manual_seed(job.seed)
+    ends, noise = torch.randn(2, 500, config.latent, generator=draws), network.synthesis.noise(1, draws)
+    with torch.no_grad():
+        length = path_length(draw_between, *ends.to(job.profile.device), judge.features, epsilon=1e-2)
+    card.metrics["path length in z"] = length
+    card.notes = "Draws scaled latents, which LatentSpace decodes. Scores: judge features, against new people."
+    return _publish_both(job, card, method, history, FRECHET)
 
 
 def train_alae(job: Job) -> Card:
@@ -371,4 +359,4 @@ def train_biggan(job: Job) -> Card:
     standing_statistics(network, lambda: sample(torch.randint(len(names), (256,), generator=draws)))
     card.metrics = on_held_out(score)
     card.notes = "Draws scaled latents, which LatentSpace decodes. Scores in the features of avatar-judge."
-    return _publish_both(job, card, method.modules["critic"], network, history, f"{FRECHET} on val")
+    return _publish_both(job, card, method, history, f"{FRECHET} on val")

@@ -1,7 +1,4 @@
-"""The hyper-modulated generator of the course, and the comparison with what else could be done.
-
-From StyleGAN's people to six new kinds: three faces of another make, and three things that are no faces.
-"""
+"""Hyper-modulation from StyleGAN's people to six new kinds, three faces and three things, beside other ways."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -44,11 +41,8 @@ SHOWN = (OURS, "both, random start", "all weights", "hyper-modulation", "random 
 
 
 class ConditionalStyleGAN(StyleGAN):
-    """The usual way, as a baseline: the class enters through the mapping network, and all weights may train.
-
-    A row of a table is added to the first layer's output, as if the class stood one-hot beside z; another moves the
-    style itself, so that classes part early in training too.
-    """
+    """The usual way, as a baseline: the class enters through the mapping network, and all weights may train. A row of a
+    table is added to the first layer's output, as if the class stood one-hot beside z; another moves the style."""
 
     def __init__(self, config: StyleGANConfig, classes: int):
         super().__init__(config)
@@ -121,10 +115,9 @@ def build_variant(
     aligned: HyperGenerator | None = None,
     **settings: Any,
 ) -> HyperModulationMethod:
-    """The training of one variant, ready for :func:`course_lib.training.train`; a CourseError where there is none.
+    """The training of one variant, a key of :data:`VARIANTS`; a CourseError where there is none.
 
     Args:
-        name: key of :data:`VARIANTS`.
         data: of :func:`transfer_data`.
         source: its networks are copied.
         schedule, settings: common to all variants.
@@ -172,10 +165,8 @@ def train_hypermod(job: Job) -> Card:
     recipe |= {"r1": method.r1 / method.r1_every, "mixing": method.mixing, "noise": method.noise} | asdict(SHIPPED)
     config = hyper_config(SOURCE, names, WIDTH, None, **variant.options)
     card = Card("avatar-hypermod", HYPER_KIND, config, recipe, data=data_hash(data), metrics=on_held_out(score))
-    card.notes = (
-        f"Heads, class network, class styles, and copies of constant, noise, styles and to-RGB; the modulated "
-        f"generator is {SOURCE}. Scores: features and kinds of avatar-judge, means over classes."
-    )
+    parts = "Heads, class network, class styles, and copies of constant, noise, styles and to-RGB"
+    card.notes = f"{parts}; the modulated generator is {SOURCE}. Scores: avatar-judge, means over classes."
     return publish(job, card, hyper_tensors(network), history, f"{KERNEL} on val")
 
 

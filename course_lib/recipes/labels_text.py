@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from statistics import fmean
 
 import torch
 from torch import Tensor, nn
@@ -54,11 +55,9 @@ def train_labels(job: Job) -> Card:
     classifier, judge, test = load_expert("avatar-classifier", device), Judge.load().to(device), data.part("test")
     paired = PairedPictures(test, judge, target.encode, most=150)
     alone = DomainTranslator(data.classes, flow, target, expert)
-    for words, translator in (
-        ("", DomainTranslator(data.classes, flow, target, expert, classifier)),
-        (", style alone", alone),
-        (", linear start", DomainTranslator(data.classes, LinearStart(flow), target, expert, classifier)),
-    ):
+    translators = {"": DomainTranslator(data.classes, flow, target, expert, classifier), ", style alone": alone}
+    translators[", linear start"] = DomainTranslator(data.classes, LinearStart(flow), target, expert, classifier)
+    for words, translator in translators.items():
 
         def translate(pictures: Tensor, own: int, other: int, translator: DomainTranslator = translator) -> Tensor:
             domain = torch.full((len(pictures),), own, device=device)
@@ -72,24 +71,21 @@ def train_labels(job: Job) -> Card:
         right = (judge.predict(pictures, name) == test.labels[name]).float().mean().item()
         card.metrics[f"{name} read in samples on test"] = right
     # Does a linear probe read a label off v? Fitted on all that was trained on.
-    fitted, tested = pairs, encode_labelled(test, target, expert, LATENT_NOISE)
-    v = [residuals(flow, replace(one, condition=expert.cross(one.condition))).cpu() for one in (fitted, tested)]
+    both = pairs, encode_labelled(test, target, expert, LATENT_NOISE)
+    v = [residuals(flow, replace(one, condition=expert.cross(one.condition))).cpu() for one in both]
     for name, part in expert.slices.items():
-        labels = [one.condition[:, part].argmax(1).cpu() for one in (fitted, tested)]
+        labels = [one.condition[:, part].argmax(1).cpu() for one in both]
         read = LinearProbe(v[0], labels[0]).predict(v[1])
         card.metrics[f"{name} read from v on test"] = balanced_accuracy(read, labels[1])
     card.notes = (
-        "Condition: labels and their products with the style. Attributes of a picture are read by avatar-classifier. "
-        "From v a linear probe reads labels; balanced accuracy."
+        "Condition: labels and their products with the style. Read from v by a linear probe: balanced accuracy."
     )
     return publish(job, card, flow.state_dict(), history, primary, fine=FINE_WEIGHTS)
 
 
 # --- sentences --------------------------------------------------------------------------------------------------------
 
-_TEXT_NOTES = (
-    "Sentences in wordings, and about combinations of attributes, that were never trained on; the judge reads."
-)
+_TEXT_NOTES = "Sentences in wordings, and about combinations of attributes, never trained on; the judge reads."
 
 
 def train_text_to_people(job: Job) -> Card:
@@ -112,7 +108,7 @@ def train_text_to_people(job: Job) -> Card:
     def score(part: str) -> dict[str, float]:
         seeds = [score_text(translator, data.part(part), judge, job.seed + k) for k in range(3)]
         columns = {name: [one[name] for one in seeds] for name in seeds[0]}
-        means = {name: sum(values) / 3 for name, values in columns.items()}
+        means = {name: fmean(values) for name, values in columns.items()}
         return means | {f"{name}, least of three seeds": min(values) for name, values in columns.items()}
 
     recipe = {"captions": len(embeddings), "flow": "people-labels"}
@@ -158,11 +154,9 @@ def _train_dequantiser(job: Job, target: sentences.GanTarget, digest: str) -> nn
     found = frozen(many, torch.Generator().manual_seed(job.seed))
     right = sentences.nearest_class(found, classes) == torch.arange(len(classes), device=classes.device).repeat(200)
     card = Card("dequantiser", "dequantiser", vars(frozen.config), recipe, data=data_hash(load_kinds()))
-    card.metrics = {
-        "bound (nats)": history.curve["loss/dequantiser"][-1],
-        "nearest embedding is the right class": right.float().mean().item(),
-        "distance to the embedding": (found - many).norm(dim=1).mean().item(),
-    }
+    card.metrics = {"bound (nats)": history.curve["loss/dequantiser"][-1]}
+    card.metrics["nearest embedding is the right class"] = right.float().mean().item()
+    card.metrics["distance to the embedding"] = (found - many).norm(dim=1).mean().item()
     publish(job, card, frozen.state_dict(), history, "bound (nats)")
     return frozen
 
@@ -194,11 +188,8 @@ def train_text_to_biggan(job: Job) -> Card:
     pairs, _ = sentences.generate_pairs(target, stage, recipe["pairs"] + 500, weights, job.seed)
     draws, memory = torch.Generator().manual_seed(job.seed), SentenceExpert(device=device)
     # The map reads sentences, as many of each kind; the flow learns from what captions name, without their words.
-    made = [
-        made
-        for name in known
-        for made in _captions_of(stage, name, job.profile.pick(quick=60, cpu=300, gpu=300), draws)
-    ]
+    each = job.profile.pick(quick=60, cpu=300, gpu=300)
+    made = [one for name in known for one in _captions_of(stage, name, each, draws)]
     texts, named = zip(*made, strict=True)
     embeddings = memory.learn(texts)
     targets = stage.beliefs(named).to(embeddings)
@@ -240,8 +231,7 @@ def score_biggan(
     named = [{name: value for name, value in one.items() if name != "kind"} for one in named]
     people, others = pictures[: len(named)], pictures[len(named) :]
     scores = {f"{name} read as asked": share for name, share in read_as_asked(people, named, judge).items()}
-    kinds, seen = stage.kinds, judge.predict(others, "kind")
-    right = [kinds[k] == name for k, name in zip(seen.tolist(), things, strict=True)]
-    style = [kinds[k] == one["kind"] for k, one in zip(judge.predict(people, "kind").tolist(), asked, strict=True)]
-    scores["kind read as asked"] = sum(right) / len(right)
-    return scores | {"style of people read as asked": sum(style) / len(style)}
+    for what, drawn, wanted in (("kind", others, things), ("style of people", people, [one["kind"] for one in asked])):
+        seen = [stage.kinds[k] for k in judge.predict(drawn, "kind").tolist()]
+        scores[f"{what} read as asked"] = fmean(a == b for a, b in zip(seen, wanted, strict=True))
+    return scores

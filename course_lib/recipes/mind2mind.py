@@ -4,7 +4,6 @@ in it, played on pictures, and what a step of either costs."""
 import time
 import timeit
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,9 +17,11 @@ from torch.utils.flop_counter import flop_registry
 
 from ..data.avatars import fresh_kinds, fresh_people, load_kinds, load_people
 from ..data.image_set import ImageSet
+from ..data.people import STYLES
 from ..errors import CourseError
 from ..evaluation.distances import frechet_distance
 from ..evaluation.features import Judge, judge_features
+from ..experts.autoencoder import GridAutoencoder
 from ..experts.protocol import TargetExpert
 from ..gan_training import latent_reciprocity, logistic_critic, logistic_generator, r1_penalty
 from ..gans.alae import ALAE, PUBLISHED_ALAE, ALAEConfig
@@ -58,15 +59,14 @@ class Target:
 
     def train(self) -> ImageSet:
         """Training pictures."""
-        people = load_people()
-        if self.kind in people.classes["style"]:
-            return people.part("train").where(style=self.kind)
+        if self.kind in STYLES:
+            return load_people().part("train").where(style=self.kind)
         return load_kinds().part("train").where(kind=self.kind)
 
     def unseen(self) -> ImageSet:
         """Pictures that are in no file, drawn for scores: 792 people or 400 things."""
-        people = self.kind in load_people().classes["style"]
-        return fresh_people(1, 9, (self.kind,)) if people else fresh_kinds(400, 9, (self.kind,))
+        draw, count = (fresh_people, 1) if self.kind in STYLES else (fresh_kinds, 400)
+        return draw(count, 9, (self.kind,))
 
     def expert(self, device: str = "cpu") -> TargetExpert:
         """The frozen halves."""
@@ -99,10 +99,10 @@ def train_mindgan(job: Job, name: str) -> Card:
     config = {"source": target.source, "target": target.kind, "networks": vars(target.sizes)}
     card = Card(name, mindgan.MIND_KIND, config, recipe, data=data_hash(data))
     names = {"Mind2Mind": "", "ceiling": " of the ceiling", "Gaussian": " of a Gaussian of the codes"}
-    card.metrics = {f"{DISTANCE}{end}": found[key] for key, end in (names | {"codes": " of codes"}).items()}
+    names["codes"] = " of codes"
+    card.metrics = {f"{DISTANCE}{end}": found[key] for key, end in names.items()}
     card.metrics[READ] = (seen == load_kinds().classes["kind"].index(target.kind)).float().mean().item()
-    where = f"the frozen halves of {target.source}, which are not in it."
-    card.notes = f"Generator (moving average) and critic between {where}"
+    card.notes = f"Generator (moving average) and critic; the frozen halves of {target.source} are not in it."
     return publish(job, card, mindgan.mindgan_tensors(gan), history, DISTANCE, bits=16)
 
 
@@ -111,43 +111,33 @@ def train_mindgan(job: Job, name: str) -> Card:
 
 def _trainable(expert: StyleExpert, seed: int | None) -> StyleExpert:
     """A copy to train: with the expert's weights, or with random ones of ``seed``."""
-    old = (expert.alae, expert.autoencoder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed or 0)
-        networks = [type(part)(part.config) for part in old]
+        new = StyleExpert(ALAE(expert.alae.config), GridAutoencoder(expert.autoencoder.config))
     if seed is None:
-        for new, known in zip(networks, old, strict=True):
-            new.load_state_dict(known.state_dict())
-    return StyleExpert(*networks).to(memory_format=torch.channels_last)
+        new.load_state_dict(expert.state_dict())
+    return new.to(memory_format=torch.channels_last)
 
 
-class _Composite(nn.Module):
-    """A MindGAN network and image layers whose batch norms may keep their running statistics in training."""
+class _Whole(nn.Module):
+    """g₁ ∘ g₀: noise ``(B, noise)`` → pictures ``(B, 3, S, S)``, not clamped, in training with fresh noise maps; or
+    c₀ ∘ c₁: pictures → scores ``(B,)``. Batch norms may keep their running statistics in training."""
 
     def __init__(self, small: nn.Module, large: StyleExpert, batch_statistics: bool = False):
         super().__init__()
         self.small, self.large, self.batch_statistics = small, large, batch_statistics
 
-    def train(self, mode: bool = True) -> "_Composite":
+    def train(self, mode: bool = True) -> "_Whole":
         super().train(mode)
         for module in self.large.modules():
             if isinstance(module, nn.BatchNorm2d) and not self.batch_statistics:
                 module.eval()
         return self
 
-
-class _WholeGenerator(_Composite):
-    """g = g₁ ∘ g₀: noise ``(B, noise)`` → pictures ``(B, 3, S, S)``, not clamped; in training with fresh noise maps."""
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self.large.render(self.small(z), self.training)
-
-
-class _WholeCritic(_Composite):
-    """c = c₀ ∘ c₁: pictures ``(B, 3, S, S)`` → scores ``(B,)``."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.small(self.large.read(images))
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.small, mindgan.MindCritic):
+            return self.small(self.large.read(x))
+        return self.large.render(self.small(x), self.training)
 
 
 class WholeMethod(mindgan.WassersteinMethod):
@@ -162,7 +152,6 @@ class WholeMethod(mindgan.WassersteinMethod):
         expert: gives the image layers; it is copied, and stays as it is.
         config: of the MindGAN part, which starts from random weights.
         fine_tuned, seed: start the image layers from the expert's weights; else from random ones of ``seed``.
-        rate, small_rate: Adam's learning rates of image layers and MindGAN part.
         game: of :class:`WassersteinMethod`.
     """
 
@@ -175,25 +164,23 @@ class WholeMethod(mindgan.WassersteinMethod):
         config: MindConfig,
         fine_tuned: bool = True,
         seed: int = 0,
-        rate: float = 1e-4,
-        small_rate: float = 1e-3,
-        **game: float,
+        **game: Any,
     ):
         generator, critic = (_trainable(expert, None if fine_tuned else seed + k) for k in (0, 1))
         # Only the halves that are used, so that Adam and the moving average carry nothing else.
         del generator.alae.encoder, generator.alae.score, generator.alae.generator.mapping
         del critic.alae.generator, critic.alae.score
-        for network, names in (
-            (generator, ("encoder", "linear_in", "to_posterior")),
-            (critic, ("from_latent", "linear_out", "decoder", "to_image")),
+        for part, names in (
+            (generator.autoencoder, ("encoder", "linear_in", "to_posterior")),
+            (critic.autoencoder, ("from_latent", "linear_out", "decoder", "to_image")),
         ):
             for name in names:
-                delattr(network.autoencoder, name)
-        whole = _WholeGenerator(mindgan.MindGenerator(config), generator, not fine_tuned)
-        super().__init__(whole, _WholeCritic(mindgan.MindCritic(config), critic), config, **game)
+                delattr(part, name)
+        whole = _Whole(mindgan.MindGenerator(config), generator, not fine_tuned)
+        super().__init__(whole, _Whole(mindgan.MindCritic(config), critic), config, **game)
         self.data, self.size, self.length = data, expert.config.size, len(data)
         for name, network in self.modules.items():
-            parts = (network.large, rate), (network.small, small_rate)
+            parts = (network.large, 1e-4), (network.small, 1e-3)
             groups = [{"params": list(part.parameters()), "lr": its_rate} for part, its_rate in parts]
             self.optimizers[name] = torch.optim.Adam(groups, betas=(0.0, 0.9), fused=True)
 
@@ -212,7 +199,6 @@ class WholeMethod(mindgan.WassersteinMethod):
 
 BATCHES = {64: 8, 128: 4, 256: 2, 512: 1, 1024: 1}
 """Size in pixels → pictures in the whole GAN's step: what a few GB of memory hold."""
-_PUBLISHED = 128
 
 
 def config_at(size: int) -> ALAEConfig:
@@ -222,6 +208,16 @@ def config_at(size: int) -> ALAEConfig:
     if size != 2 ** (level + 1) or not 2 <= level <= len(published.channels):
         raise CourseError(f"the FFHQ model grows through 8, 16, …, {published.size} pixels, not {size}.")
     return replace(published, channels=published.channels[:level])
+
+
+def _passes(losses: Callable[[], Iterable[Tensor]], networks: Iterable[nn.Module]) -> Callable[[], None]:
+    def run() -> None:
+        for loss in losses():
+            loss.backward()
+            for network in networks:
+                network.zero_grad(set_to_none=True)
+
+    return run
 
 
 def alae_iteration(network: ALAE, images: Tensor) -> Callable[[], None]:
@@ -243,16 +239,6 @@ def alae_iteration(network: ALAE, images: Tensor) -> Callable[[], None]:
         yield latent_reciprocity(encoder(picture), w)
 
     return _passes(losses, [network])
-
-
-def _passes(losses: Callable[[], Iterable[Tensor]], networks: Iterable[nn.Module]) -> Callable[[], None]:
-    def run() -> None:
-        for loss in losses():
-            loss.backward()
-            for network in networks:
-                network.zero_grad(set_to_none=True)
-
-    return run
 
 
 def mind_iteration(config: MindConfig, batch_size: int) -> Callable[[], None]:
@@ -295,19 +281,10 @@ def iteration_flops(size: int) -> tuple[int, int]:
 
 
 def iteration_seconds(
-    run: Callable[[], None],
-    repeats: int = 3,
-    precision: torch.dtype | None = None,
-    clock: Callable[[], float] = time.perf_counter,
+    run: Callable[[], None], repeats: int = 3, clock: Callable[[], float] = time.perf_counter
 ) -> float:
-    """The shortest of ``repeats`` calls of ``run`` after one that warms up, in seconds of ``clock``; ``precision`` is
-    that of autocast on the CPU, None for float32."""
-
-    def once() -> None:
-        with nullcontext() if precision is None else torch.autocast("cpu", precision):
-            run()
-
-    return min(timeit.repeat(once, timer=clock, repeat=repeats + 1, number=1)[1:])
+    """The shortest of ``repeats`` calls of ``run`` after one that warms up, in seconds of ``clock``."""
+    return min(timeit.repeat(run, timer=clock, repeat=repeats + 1, number=1)[1:])
 
 
 def measure_step(size: int, rounds: int = 3, clock: Callable[[], float] = time.perf_counter) -> dict[str, float]:
@@ -325,13 +302,14 @@ def measure_step(size: int, rounds: int = 3, clock: Callable[[], float] = time.p
         torch.manual_seed(0)
         network, images = ALAE(config_at(size)), torch.randn(batch, 3, size, size)
         run = alae_iteration(network.to(memory_format=torch.channels_last), images)
-        for name, precision in (("float32", None), ("bfloat16", torch.bfloat16)):
-            found[f"whole, {name}"] = iteration_seconds(run, rounds, precision, clock)
+        found["whole, float32"] = iteration_seconds(run, rounds, clock)
+        with torch.autocast("cpu", torch.bfloat16):
+            found["whole, bfloat16"] = iteration_seconds(run, rounds, clock)
         best = min(found.values())
-        for name, count in (("MindGAN", batch), (f"MindGAN at {_PUBLISHED}", _PUBLISHED)):
-            found[name] = iteration_seconds(mind_iteration(MindConfig(), count), max(rounds, 5), clock=clock)
+        for name, count in (("MindGAN", batch), ("MindGAN at 128", 128)):
+            found[name] = iteration_seconds(mind_iteration(MindConfig(), count), max(rounds, 5), clock)
     found["ratio a step"] = best / found["MindGAN"]
-    found["ratio a picture"] = (best / batch) / (found[f"MindGAN at {_PUBLISHED}"] / _PUBLISHED)
+    found["ratio a picture"] = (best / batch) / (found["MindGAN at 128"] / 128)
     found["whole: operations"], found["MindGAN: operations"] = iteration_flops(size)
     return {"batch": batch, **found}
 
@@ -348,8 +326,9 @@ NAME = "avatar-mind2mind-comparison"
 _RIVAL = {"batch_size": 16, "stops": (6, 12, 25, 50, 100, 200, 400, 800, 1200, 1600), "precision": "bf16-mixed"}
 _RIVAL |= {"average": 0.98, "seeds": 1}
 _OURS = {"batch_size": 128, "stops": tuple(16 * 2**k for k in range(9)), "precision": "32-true"}
+_OURS |= {"average": 0.99, "seeds": 3}
 WAYS: dict[str, dict[str, Any]] = {
-    "MindGAN": {"fine_tuned": None, **_OURS, "average": 0.99, "seeds": 3},
+    "MindGAN": {"fine_tuned": None, **_OURS},
     "whole GAN, fine-tuned": {"fine_tuned": True, **_RIVAL},
     "whole GAN, from scratch": {"fine_tuned": False, **_RIVAL},
 }
@@ -363,7 +342,7 @@ def train_mind2mind_comparison(job: Job) -> Card:
     device, target = job.profile.device, TARGETS["avatar-mind2mind"]
     expert, judge, data = load_halves(SOURCE, device), Judge.load(), target.train()
     config, kind = replace(SIZES, latent=expert.latent_dim), data.classes["style"].index("micah")
-    real = torch.cat(list(target.unseen().batches(250)))
+    codes, real = encode_set(expert, data), torch.cat(list(target.unseen().batches(250)))
     wanted, _ = judge.read(real)
 
     def score(pictures: Tensor) -> dict[str, float]:
@@ -380,7 +359,7 @@ def train_mind2mind_comparison(job: Job) -> Card:
             return drawn, score(drawn)
 
         if small:
-            return MindMethod(encode_set(expert, data), config, average=way["average"]), look
+            return MindMethod(codes, config, average=way["average"]), look
         return WholeMethod(data, expert, config, way["fine_tuned"], seed, average=way["average"]), look
 
     warm_up(device)
@@ -393,11 +372,15 @@ def train_mind2mind_comparison(job: Job) -> Card:
     encoding = kept(job.work / NAME / "encoding.json", lambda: _encoding(job, expert, data))
     card = Card(NAME, "comparison", {"source": SOURCE, "target": "micah", **vars(config)}, metrics=dict(encoding))
     some = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[: len(real)]
-    shown = {"ceiling": expert.decode(encode_set(expert, data)[some])}
+    shown = {"ceiling": expert.decode(codes[some])}
     shown["training pictures"] = torch.cat(list(data.subset(some).batches(250)))
     for name, pictures in shown.items():
         card.metrics |= {f"{name}: {key}": value for key, value in score(pictures).items()}
-    card.metrics |= kept(job.work / NAME / "by-size.json", lambda: _by_size(job))
+    sizes = job.profile.pick(quick=[64], cpu=list(BATCHES), gpu=list(BATCHES))
+    for size in sizes:
+        path = job.work / NAME / f"{size}-pixels.json"
+        row = kept(path, lambda size=size: measure_step(size, 3 if size < 256 else 1, job.clock))
+        card.metrics |= {f"{size} px: {name}": value for name, value in row.items()}
     for one in contenders:
         if one.name in results:
             card.metrics |= _with_costs(one, results[one.name], encoding if one.name == "MindGAN" else {})
@@ -430,9 +413,3 @@ def _encoding(job: Job, expert: StyleExpert, data: ImageSet) -> dict[str, float]
     batch = data.batch(torch.arange(4), expert.config.size).to(job.profile.device)
     operations = count_flops(lambda: expert.encode(batch)) / 4 * len(data)
     return {"encoding: seconds": seconds, "encoding: operations": operations}
-
-
-def _by_size(job: Job) -> dict[str, float]:
-    sizes = job.profile.pick(quick=[64], cpu=list(BATCHES), gpu=list(BATCHES))
-    found = {size: measure_step(size, 3 if size < 256 else 1, job.clock) for size in sizes}
-    return {f"{size} px: {name}": value for size, row in found.items() for name, value in row.items()}

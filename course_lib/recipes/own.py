@@ -1,8 +1,7 @@
 """Recipes on another data set: ``course train NAME -p dataset=folder:PATH -p size=128``.
 
-CelebA with its attributes, FFHQ, AFHQ, COCO with its captions or a folder of one's own train the same networks by the
-same losses and amounts as the shipped checkpoints. Results lie in a folder of their own in ``runs/own``, unless
-``out=`` says otherwise, under the names of the shipped checkpoints, which stay as they are.
+The same networks by the same losses and amounts as the shipped checkpoints. Results lie in a folder of their own in
+``runs/own``, unless ``out=`` says otherwise, under the names of the shipped checkpoints, which stay as they are.
 """
 
 import hashlib
@@ -46,9 +45,9 @@ _SCORED = 300
 
 def own_job(job: Job) -> Job:
     """The job with folders that belong to its data set and size; ``out=`` is never that of the shipped checkpoints."""
+    if job.out != CHECKPOINTS and job.out.resolve() == CHECKPOINTS.resolve():
+        raise CourseError("out= is the folder of the shipped checkpoints, which dataset= never replaces: leave it.")
     if job.out != CHECKPOINTS:
-        if job.out.resolve() == CHECKPOINTS.resolve():
-            raise CourseError("out= is the folder of the shipped checkpoints, which dataset= never replaces: leave it.")
         return replace(job, work=job.work / "own")
     # Two folders may be called alike: their paths tell them apart.
     kind, _, path = job.dataset.partition(":")
@@ -81,10 +80,8 @@ def _labels_of(data: ImageSet) -> dict[str, list[str]]:
         if len(data.classes[name]) > 1 and not twice:
             found[name] = data.classes[name]
     if not found:
-        raise CourseError(
-            f"{data.name!r} has one class only, so there is nothing to tell apart: put the pictures into one folder a "
-            "class."
-        )
+        advice = "put the pictures into one folder a class"
+        raise CourseError(f"{data.name!r} has one class only, so there is nothing to tell apart: {advice}.")
     return found
 
 
@@ -163,79 +160,54 @@ def _own_autoencoder(job: Job) -> GridAutoencoder:
         if (job.out / f"{_AUTOENCODER}.safetensors").exists():
             raise
         size = f" -p size={job.size}" if job.size != 64 else ""
-        raise CourseError(
-            "a translator needs the autoencoder of its pictures: first run "
-            f"`course train {_AUTOENCODER} -p dataset={job.dataset}{size}`."
-        ) from error
+        first = f"first run `course train {_AUTOENCODER} -p dataset={job.dataset}{size}`"
+        raise CourseError(f"a translator needs the autoencoder of its pictures: {first}.") from error
 
 
-def _translator(
-    name: str, flow: nn.Module, target: GridAutoencoder, classes: dict[str, list[str]] | None, device: Device
-) -> Translator:
-    """Around the flow of the recipe called ``name``; ``classes`` are those of labels."""
-    if classes is not None:
-        return DomainTranslator(classes, flow, target, _label_expert(classes))
-    source = SentenceExpert(device=device) if name == "text-to-people" else own_source(name, target)
-    return Translator(source, flow, target)
-
-
-def _fit(
-    job: Job,
-    card: Card,
-    data: ImageSet,
-    method: FlowMethod,
-    steps: int,
-    target: GridAutoencoder,
-    parts: dict[str, ImageSet],
-    pairs: dict[str, Pairs],
-) -> Card:
+def _fit(job: Job, card: Card, data: ImageSet, method: FlowMethod, steps: int, pairs: dict[str, Pairs]) -> Card:
     """Trains the flow of ``method``, scores its translator, and publishes the flow."""
-    every = max(100, steps // 40)
+    every, primary = max(100, steps // 40), "nats per picture"
     method.held, method.held_every = pairs["val"], every
     history = job.run(card.name, method, 64, steps, last=True, log_every=every, precision="bf16-mixed")
     flow = history.averaged["flow"].eval()
     if "classes" in card.recipe:  # labels; maps have too many numbers for the fit
         method.fit_residual_shift(flow)
-    translator = _translator(card.name, flow, target, card.recipe.get("classes"), job.profile.device)
+    translator = _translator(card, flow, _own_autoencoder(job), job.profile.device)
 
     def score(part: str) -> dict[str, float]:
-        held = pairs[part]
-        real = parts[part].batch(torch.arange(len(parts[part]))).to(held.mean.device)
-        drawn = []
-        for seed in (0, 1):
-            draws = torch.Generator().manual_seed(seed)
-            drawn.append(translator.decode(flow.sample(held.condition, 1.0, draws)))
-        found = {
-            "nats per picture": held_out_nats(flow, held),
-            "PSNR (dB)": (10 * (4.0 / (drawn[0] - real).square().mean().clamp_min(1e-10)).log10()).item(),
-            "spread of two answers": (drawn[0] - drawn[1]).square().mean().sqrt().item(),
-        }
+        held, pictures = pairs[part], _parts(data)[part]
+        real = pictures.batch(torch.arange(len(pictures))).to(held.mean.device)
+        latents = (flow.sample(held.condition, 1.0, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+        one, other = (translator.decode(latent) for latent in latents)
+        found = {primary: held_out_nats(flow, held)}
+        found["PSNR (dB)"] = (10 * (4.0 / (one - real).square().mean().clamp_min(1e-10)).log10()).item()
+        found["spread of two answers"] = (one - other).square().mean().sqrt().item()
         if card.name in TRANSLATORS:  # their sources look at pictures
-            found["consistency"] = explained(held.condition.flatten(1), translator.source.encode(drawn[0]).flatten(1))
+            found["consistency"] = explained(held.condition.flatten(1), translator.source.encode(one).flatten(1))
         return found
 
     card.config, card.metrics = flow.config.to_dict(), on_held_out(score)
     card.recipe |= {"batch_size": 64, "noise": LATENT_NOISE}
-    return _publish_own(job, card, flow, history, data, "nats per picture on val")
+    return _publish_own(job, card, flow, history, data, f"{primary} on val")
 
 
 def _train_own_translator(job: Job, name: str, data: ImageSet) -> Card:
-    spec, target, parts = TRANSLATORS[name], _own_autoencoder(job), _parts(data)
+    spec, target = TRANSLATORS[name], _own_autoencoder(job)
     source = own_source(name, target)
-    pairs = {part: encode_pairs(one, source.encode, target, LATENT_NOISE) for part, one in parts.items()}
+    pairs = {part: encode_pairs(one, source.encode, target, LATENT_NOISE) for part, one in _parts(data).items()}
     flow = choice_flow(pairs["train"], target, job.seed, spec.ridge, **spec.sizes)
     method = FlowMethod(pairs["train"], flow, spec.rate, spec.weight_decay)
-    return _fit(job, Card(name, "grid flow", {}), data, method, job.profile.pick(*spec.steps), target, parts, pairs)
+    return _fit(job, Card(name, "grid flow", {}), data, method, job.profile.pick(*spec.steps), pairs)
 
 
 def _train_own_labels(job: Job, name: str, data: ImageSet) -> Card:
     """Unpaired translation: the first label is the domain."""
-    classes, target, parts = _labels_of(data), _own_autoencoder(job), _parts(data)
+    classes, target = _labels_of(data), _own_autoencoder(job)
     expert = _label_expert(classes)
-    pairs = {part: encode_labelled(one, target, expert, LATENT_NOISE) for part, one in parts.items()}
+    pairs = {part: encode_labelled(one, target, expert, LATENT_NOISE) for part, one in _parts(data).items()}
     flow = label_flow(pairs["train"], target, expert, job.seed, hidden_dim=64, blocks=8, embedding_dim=16)
     method, steps = LabelMethod(pairs["train"], flow, expert, 2e-3, 0.02), job.profile.pick(60, 16000, 80000)
-    return _fit(job, Card(name, "grid flow", {}, {"classes": classes}), data, method, steps, target, parts, pairs)
+    return _fit(job, Card(name, "grid flow", {}, {"classes": classes}), data, method, steps, pairs)
 
 
 def _train_own_text(job: Job, name: str, data: ImageSet) -> Card:
@@ -246,21 +218,29 @@ def _train_own_text(job: Job, name: str, data: ImageSet) -> Card:
     draws = torch.Generator().manual_seed(job.seed)
     texts = [several[int(torch.randint(len(several), (), generator=draws))] for several in data.captions]
     memory.learn(texts)
-    parts, pairs = _parts(replace(data, captions=[[text] for text in texts])), {}
-    for part, one in parts.items():
+    pairs = {}
+    for part, one in _parts(replace(data, captions=[[text] for text in texts])).items():
         encoded = encode_pairs(one, lambda images: images.new_zeros(len(images), 1), target, LATENT_NOISE)
         condition = memory.encode([text for (text,) in one.captions])
         pairs[part] = replace(encoded, condition=condition.to(encoded.mean))
     flow = choice_flow(pairs["train"], target, job.seed, 1e-2, hidden_dim=64, blocks=8, embedding_dim=48)
     method, steps = FlowMethod(pairs["train"], flow, 2e-3, 0.05), job.profile.pick(60, 16000, 80000)
-    return _fit(job, Card(name, "grid flow", {}), data, method, steps, target, parts, pairs)
+    return _fit(job, Card(name, "grid flow", {}), data, method, steps, pairs)
+
+
+def _translator(card: Card, flow: nn.Module, target: GridAutoencoder, device: Device) -> Translator:
+    """Around the flow that the card is about."""
+    if classes := card.recipe.get("classes"):
+        return DomainTranslator(classes, flow, target, _label_expert(classes))
+    source = SentenceExpert(device=device) if card.name == "text-to-people" else own_source(card.name, target)
+    return Translator(source, flow, target)
 
 
 def load_own_translator(name: str, folder: Path, device: Device = "cpu") -> Translator:
     """What the recipe called ``name`` trained on another data set, with the autoencoder beside it in ``folder``, which
     the recipe prints; a CourseError for missing or damaged files."""
     target, flow = load_expert(_AUTOENCODER, device, folder), load_flow(name, device, folder)
-    return _translator(name, flow, target, load_card(name, folder).recipe.get("classes"), device)
+    return _translator(load_card(name, folder), flow, target, device)
 
 
 # --- by name ----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What all recipes share: a job, a card, that a checkpoint only gives way to a better one, comparisons over seeds."""
+"""What all recipes share: a job, that a checkpoint only gives way to a better one, comparisons over seeds."""
 
 import hashlib
 import json
@@ -22,12 +22,8 @@ from ..training.files import Card, atomic_write, load_card, save_weights
 from ..training.loop import History, is_first_process, train
 from ..training.method import Budget, Method
 
-__all__ = ["Contender", "Job", "Results", "TrainingDone", "compare", "data_hash", "kept", "on_held_out", "publish"]
+__all__ = ["Contender", "Job", "Results", "compare", "data_hash", "kept", "on_held_out", "publish"]
 __all__ += ["publish_comparison"]
-
-
-class TrainingDone(Exception):
-    """Ends a recipe in all processes of ``torchrun`` but the first, which alone scores and publishes."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +59,8 @@ class Job:
         precision: str = "32-true",
         **options: Any,
     ) -> History:
-        """Trains ``method`` in this job's working folder, resuming where an earlier run stopped.
-
-        ``precision`` is the recipe's, which that of the job replaces.
-        After the ``last`` training of a recipe all processes but the first end with :class:`TrainingDone`.
-        """
+        """Trains ``method`` in this job's working folder, resuming where an earlier run stopped. After the ``last``
+        training of a recipe all processes of ``torchrun`` end but the first, which alone scores and publishes."""
         shared = {"folder": self.work / name, "resume": True, "seed": self.seed, "accelerator": self.profile.device}
         shared |= {"precision": self.precision or precision, "accumulate": self.accumulate}
         shared |= {"log_every": 100, "checkpoint_every": 500, "preview_every": 500}
@@ -76,7 +69,7 @@ class Job:
         if last and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
         if last and not is_first_process():
-            raise TrainingDone
+            raise SystemExit
         return history
 
 
@@ -103,19 +96,14 @@ def publish(
     bits: int = 8,
     fine: tuple[str, ...] = (),
 ) -> Card:
-    """Completes the card and writes the weights, unless what is there scores better; the first process alone does.
-
-    ``primary`` is the metric that decides, ``higher`` says that more of it is better; for ``bits`` and ``fine`` see
-    :func:`course_lib.training.save_weights`.
-    """
+    """Completes the card and writes the weights, unless what is there has a better ``primary`` metric; the first
+    process alone does. For ``bits`` and ``fine`` see :func:`course_lib.training.save_weights`."""
     if not is_first_process():
         return card
     card.steps, card.seconds, card.curve = history.steps, round(history.seconds, 1), history.curve
-    card.seed = job.seed
-    cuda = job.profile.device == "cuda"
-    card.device = (
-        torch.cuda.get_device_name(0) if cuda else f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
-    )
+    card.seed, card.device = job.seed, f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
+    if job.profile.device == "cuda":
+        card.device = torch.cuda.get_device_name(0)
     new = card.metrics[primary]
     try:
         old = load_card(card.name, job.out).metrics.get(primary)
@@ -140,6 +128,9 @@ def kept(path: Path, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 # --- comparisons ------------------------------------------------------------------------------------------------------
 
+HIGHER = ("class accuracy", "inception score")
+"""Scores of which more is better."""
+
 Results = dict[str, list[dict[str, Any]]]
 """Contender → its repetitions: ``steps`` and ``seconds`` at each stop, ``scores`` (name → values), ``samples``."""
 
@@ -162,12 +153,11 @@ class Contender:
 
 
 def compare(job: Job, name: str, contenders: Sequence[Contender], stops: Sequence[int] = (), shown: int = 0) -> Results:
-    """Trains every contender from seed to seed, with a look at each of the ``stops``.
+    """Trains every contender from seed to seed, so that a comparison that is cut short has a first seed of everything,
+    with a look at each of the ``stops``; with ``job.seconds`` no repetition begins after so many.
 
-    Seeds are the outer loop, so that a comparison that is cut short has a first seed of everything; with
-    ``job.seconds`` no repetition begins after so many. What is finished lies in ``job.work / name`` and is not done
-    again. Seconds are those of :attr:`Job.clock`, without looks. Of the first seed's last pictures ``shown``, evenly
-    spaced, are kept as ``samples``, ``uint8``.
+    What is finished lies in ``job.work / name`` and is not done again. Seconds are those of :attr:`Job.clock`, without
+    looks. Of the first seed's last pictures ``shown``, evenly spaced, are kept as ``samples``, ``uint8``.
     """
     started, results = time.perf_counter(), {}
     for seed in range(max(one.seeds for one in contenders)):
@@ -225,14 +215,13 @@ def publish_comparison(
     results: Results,
     primary: str,
     pairs: Sequence[tuple[str, str]] = (),
-    higher: Sequence[str] = ("class accuracy",),
     samples: dict[str, Tensor] | None = None,
 ) -> Card:
     """A card with means and standard deviations over seeds as curves, last values as metrics, samples as weights.
 
     Curves are called ``CONTENDER: SCORE``, ``CONTENDER: SCORE, std``, ``CONTENDER: steps`` and ``CONTENDER: seconds``;
     metrics ``CONTENDER: SCORE``, and for each of ``pairs`` ``A beats B: SCORE``, the share of seeds in which it does.
-    Of ``primary``, which decides, less is better, of scores in ``higher`` more; ``samples`` are further tensors.
+    Of ``primary``, which decides, less is better; ``samples`` are further tensors.
     """
     curve: dict[str, list[float]] = {}
     samples = dict(samples or {})
@@ -250,7 +239,7 @@ def publish_comparison(
     for a, b in pairs:
         for key in results[a][0]["scores"] if a in results and b in results else ():
             ends = [[one["scores"][key][-1] for one in both] for both in zip(results[a], results[b], strict=False)]
-            card.metrics[f"{a} beats {b}: {key}"] = fmean((x > y) if key in higher else (x < y) for x, y in ends)
+            card.metrics[f"{a} beats {b}: {key}"] = fmean((x > y) if key in HIGHER else (x < y) for x, y in ends)
     card.recipe |= {"settings": {one.name: one.settings for one in contenders if one.name in results}}
     card.recipe |= {"repetitions": {name: len(repeated) for name, repeated in results.items()}}
     seconds = sum(one["seconds"][-1] for repeated in results.values() for one in repeated)

@@ -168,11 +168,8 @@ def unpack(content: Tensor) -> Tensor:
 
 
 def contenders(bench: Bench, job: Job, held: dict[str, ClassScores], seeds: int = 3) -> list[Contender]:
-    """What is compared, in the order of importance: the near kind with 50 pictures, then far, 10 and 200.
-
-    Repetitions with 50 pictures are ``seeds``; ``held`` are kind → pictures that nobody trains on. Strips of the first
-    seed lie beside its scores.
-    """
+    """What is compared, in the order of importance: the near kind with 50 pictures and ``seeds`` repetitions, then far,
+    10 and 200. ``held`` are kind → pictures that nobody trains on. Strips of the first seed lie beside its scores."""
 
     def build(way: str, kind: str, pictures: int, name: str, seed: int) -> tuple[Method, Look]:
         few = kind_classes([kind], pictures, seed).part("train")
@@ -195,11 +192,9 @@ def contenders(bench: Bench, job: Job, held: dict[str, ClassScores], seeds: int 
     plan += [(way, NEAR, count, f"{way}, {count} pictures", 1) for count in (10, 200) for way in MAIN]
     found = []
     for way, kind, count, name, repeated in plan:
-        how = WAYS[way]
+        how, made = WAYS[way], partial(build, way, kind, count, name)
         settings = {"method": way, "kind": kind, "pictures": count, "precision": how.precision}
-        stops = how.stops if repeated > 1 else how.stops[:3]
-        stops = job.profile.pick(quick=(1, 2), cpu=stops, gpu=stops)
-        made = partial(build, way, kind, count, name)
+        stops = (1, 2) if job.profile.name == "quick" else how.stops if repeated > 1 else how.stops[:3]
         found.append(Contender(name, made, how.batch_size, repeated, stops, settings, how.precision))
     return found
 
@@ -251,9 +246,7 @@ def train_which_method(job: Job) -> Card:
         card.metrics |= _references(bench, kind, scores)
     for way in WAYS:
         card.metrics |= _costs(job, bench, way)
-    card.notes = (
-        "Scores: judge features, the 80 held-out pictures (val and test). Seconds: of the process, on a busy core."
-    )
+    card.notes = "Scores: judge features, 80 held-out pictures (val and test). Seconds: of the process, on a busy core."
     pairs = [(a, b) for k, a in enumerate(MAIN) for b in MAIN[k + 1 :]]
     strips = {}
     for path in sorted((job.work / NAME / "strips").glob("*.webp")):
