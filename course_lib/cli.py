@@ -1,9 +1,6 @@
-"""The ``course`` command. Heavy things are imported when a command needs them, so that ``--help`` is instant.
+"""The ``course`` command. Heavy things are imported when a command needs them, so that ``--help`` is instant. Bad input
+ends with one line and status 2, before anything long runs."""
 
-Whatever somebody types is checked first: bad input ends with one line and status 2, before anything long runs.
-"""
-
-import math
 import os
 import sys
 from pathlib import Path
@@ -56,13 +53,11 @@ def run(
     chosen = find_notebooks(notebooks)
     folder, results = run_notebooks(chosen, profile, jobs, cell_timeout, given, tell=typer.echo)
     passed = [pair for pair in zip(chosen, results, strict=True) if pair[1].status == "ok"]
-    if store or measure:
-        for notebook, result in passed:
-            store_run(notebook, result, profile, folder / f"{result.notebook}.ipynb" if store else None)
+    for notebook, result in passed if store or measure else ():
+        store_run(notebook, result, profile, folder / f"{result.notebook}.ipynb" if store else None)
     typer.echo(f"{len(passed)} of {len(results)} notebooks passed; see {folder / 'index.html'}")
-    if any(result.status == "interrupted" for result in results):
-        raise typer.Exit(130)
-    raise typer.Exit(int(len(passed) < len(results)))
+    interrupted = any(result.status == "interrupted" for result in results)
+    raise typer.Exit(130 if interrupted else int(len(passed) < len(results)))
 
 
 @app.command("list")
@@ -123,25 +118,25 @@ def train_checkpoint(
     recipes.train(name, profile, **options)
 
 
+_JOB_OPTIONS = dict.fromkeys(("out", "work", "precision", "dataset"), ("str", 0.0)) | {"force": ("bool", 0.0)}
+_JOB_OPTIONS |= {"seconds": ("float", 1e-9)} | dict.fromkeys(("steps", "accumulate", "size"), ("int", 1.0))
+_JOB_OPTIONS |= {"seed": ("int", 0.0)}
+"""Field of a recipe's job → its type and smallest value."""
+
+
 def _job_options(given: dict[str, str]) -> dict[str, object]:
     """Options as fields of a recipe's job, folders as paths."""
-    from dataclasses import fields
-
-    from course_lib.recipes.recipe import Job
     from course_lib.runner.catalog import parse_value
 
-    lowest = {"steps": 1, "seconds": 1e-9, "seed": 0, "size": 1, "accumulate": 1}
-    kinds = {one.name: getattr(one.type, "__name__", str(one.type)).split(" | ")[0] for one in fields(Job)}
-    del kinds["profile"]
     options: dict[str, object] = {}
     for name, text in given.items():
-        if name not in kinds:
-            raise CourseError(f"there is no option '{name}'; valid: {', '.join(kinds)}")
+        if name not in _JOB_OPTIONS:
+            raise CourseError(f"there is no option '{name}'; valid: {', '.join(_JOB_OPTIONS)}")
         try:
-            value = parse_value(text, kinds[name].replace("Path", "str"), lowest.get(name, -math.inf))
+            value = parse_value(text, *_JOB_OPTIONS[name])
         except ValueError as error:
             raise CourseError(f"{text!r} {error} for the option '{name}'") from None
-        options[name] = Path(text).expanduser() if kinds[name] == "Path" else value
+        options[name] = Path(text).expanduser() if name in ("out", "work") else value
     precisions = ("32-true", "bf16-mixed", "16-mixed")
     if options.get("precision", precisions[0]) not in precisions:
         raise CourseError(f"there is no precision {options['precision']!r}: choose one of {', '.join(precisions)}")
@@ -258,12 +253,9 @@ def grade_notebooks(
 @app.command(hidden=True)
 def env() -> None:
     """Print the settings a process should start with, as shell lines (the Makefile uses them)."""
-    import shlex
-
     from course_lib.profiles import process_environment
 
-    for name, value in process_environment().items():
-        typer.echo(f"export {name}={shlex.quote(value)}")
+    typer.echo("\n".join(f"export {name}={value}" for name, value in process_environment().items()))
 
 
 @data_app.command("build")

@@ -1,7 +1,4 @@
-"""Where things are, and where results go, whatever folder a kernel started in.
-
-A folder that cannot be made or written is a ``CourseError`` that says what to do.
-"""
+"""Where things are, and where results go, whatever folder a kernel started in."""
 
 import itertools
 import os
@@ -17,7 +14,7 @@ __all__ = ["CHECKPOINTS", "DATA", "NOTEBOOKS", "ROOT", "RUNS", "cache_dir", "ens
 
 
 def _root() -> Path:
-    """The repository: the folder above the package or, where the package was installed alone, ``COURSE_HOME``."""
+    """The repository: ``COURSE_HOME``, or the folder above the package."""
     named = os.environ.get("COURSE_HOME")
     root = Path(named).expanduser().absolute() if named else Path(__file__).resolve().parent.parent
     if all((root / name).is_dir() for name in ("checkpoints", "data", "notebooks")):

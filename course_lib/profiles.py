@@ -93,8 +93,7 @@ def measure_products() -> dict[str, Products]:
 
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(_SIZE, _SIZE, generator=generator) for _ in range(2))
-    exact = a.double() @ b.double()
-    found = {"highest": Products(0.0, float("inf")), "medium": Products(0.0, float("inf"))}
+    exact, found = a.double() @ b.double(), dict.fromkeys(("highest", "medium"), Products(0.0, float("inf")))
     before = torch.get_float32_matmul_precision()
     for setting in list(found) * 5:  # in turn, so that another program's load meets both
         torch.set_float32_matmul_precision(setting)
@@ -111,8 +110,8 @@ def matmul_precision() -> str:
     """``highest`` or ``medium``: the faster of torch's settings for float32 products whose result is as exact.
 
     By default torch multiplies with MKL, which leaves the wide vector units of AMD processors idle; ``medium`` selects
-    oneDNN, which is as exact there, but rounds to 8 bits where a processor has bfloat16 units. Both are measured; the
-    margin of 20 % keeps the choice the same from run to run.
+    oneDNN, which is as exact there, but rounds to 8 bits where a processor has bfloat16 units. The margin of 20 % keeps
+    the choice the same from run to run.
     """
     default, other = measure_products().values()
     as_exact = other.error <= 4 * default.error
@@ -120,22 +119,14 @@ def matmul_precision() -> str:
 
 
 def process_environment() -> dict[str, str]:
-    """Environment variables that must be set before a process starts; the Makefile, runner and kernels use them.
-
-    By default glibc gives large blocks back when they are freed, and the next training step faults the same pages in
-    again. Threads that wait for work spin briefly: a step is slower if they sleep at once, much slower beside another
-    process if they spin for long.
-    """
+    """Environment variables that must be set before a process starts; the Makefile, runner and kernels use them."""
     if platform.system() != "Linux":
         return {}
-    # mallopt caps M_MMAP_THRESHOLD at 32 MiB on 64-bit systems but the environment variable is not capped.
-    keep = str(4 << 30)
-    return {
-        "MALLOC_TRIM_THRESHOLD_": keep,
-        "MALLOC_MMAP_THRESHOLD_": keep,
-        "MALLOC_TOP_PAD_": str(64 << 20),
-        "GOMP_SPINCOUNT": "1000",
-    }
+    # By default glibc gives large blocks back when they are freed, and the next training step faults the same pages in
+    # again. mallopt would cap the second threshold at 32 MiB, the environment variable is not capped.
+    found = {"MALLOC_TRIM_THRESHOLD_": 4 << 30, "MALLOC_MMAP_THRESHOLD_": 4 << 30, "MALLOC_TOP_PAD_": 64 << 20}
+    # A step is slower if waiting threads sleep at once, much slower beside another process if they spin for long.
+    return {name: str(value) for name, value in (found | {"GOMP_SPINCOUNT": 1000}).items()}
 
 
 def environment_report() -> dict[str, str]:
@@ -185,7 +176,7 @@ class Stopwatch:
         self.start = time.perf_counter()
 
     def seconds(self) -> float:
-        """Seconds since the start."""
+        """Since the start."""
         return time.perf_counter() - self.start
 
 

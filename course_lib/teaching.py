@@ -1,8 +1,4 @@
-"""For instructors: notebooks without solutions, and what the checks say about notebooks that were handed in.
-
-nbgrader and otter-grader want tests in cells or files of their own; an exercise here calls ``course_lib.checks``
-already, so the verdicts are collected as they are.
-"""
+"""For instructors: notebooks without solutions, and what the checks say about notebooks that were handed in."""
 
 import copy
 import json
@@ -52,11 +48,9 @@ def grade(files: list[Path], out: Path, tell: Callable[[str], None] = print) -> 
     """Executes notebooks in the quick profile and writes what each exercise's check said to a JSON file.
 
     Treat what was handed in like any program of a stranger. A failing cell does not end a notebook; of several calls of
-    a check the last one counts. A file that is no notebook is a ``CourseError`` before the first one runs.
-
-    Returns:
-        What ``out`` holds: ``{"notebooks": [{"file", "passed", "of", "error", "exercises": [{"name", "passed",
-        "message"}]}]}``; ``passed`` of an exercise is null if its check was not reached.
+    a check the last one counts. A file that is no notebook is a ``CourseError`` before the first one runs. Returns what
+    ``out`` holds: ``{"notebooks": [{"file", "passed", "of", "error", "exercises": [{"name", "passed", "message"}]}]}``;
+    ``passed`` of an exercise is null if its check was not reached.
     """
     nodes, results = [Notebook(file).node for file in files], []
     for file, node in zip(files, nodes, strict=True):

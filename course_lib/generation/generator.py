@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -85,17 +86,14 @@ class ConditionalGenerator:
             noise: of :meth:`noise`; that of seed 0 by default.
             truncation: 1 draws from the whole distribution, 0 the mean (StyleGAN: of the styles; BigGAN: z is scaled).
         """
-        if z.ndim not in (2, 3) or z.shape[-1] != self.latent or (z.ndim == 3 and z.shape[1] != self.blocks):
-            raise CourseError(
-                f"{self.name} takes z (B, {self.latent}) or (B, {self.blocks}, {self.latent}), not {tuple(z.shape)}."
-            )
+        if z.shape[1:] not in ((self.latent,), (self.blocks, self.latent)):
+            shapes = f"(B, {self.latent}) or (B, {self.blocks}, {self.latent})"
+            raise CourseError(f"{self.name} takes z {shapes}, not {tuple(z.shape)}.")
         if vectors is not None and not self.classes:
             raise self._no_classes()
-        if vectors is not None and (len(vectors) != len(z) or (vectors.ndim == 3 and vectors.shape[1] != self.blocks)):
-            raise CourseError(
-                f"{len(z)} pictures need as many class vectors (B, K) or (B, {self.blocks}, K), not "
-                f"{tuple(vectors.shape)}."
-            )
+        if vectors is not None and (len(vectors) != len(z) or vectors.shape[1:-1] not in ((), (self.blocks,))):
+            shapes = f"(B, K) or (B, {self.blocks}, K)"
+            raise CourseError(f"{len(z)} pictures need as many class vectors {shapes}, not {tuple(vectors.shape)}.")
         noise = self.noise(len(z), 0) if noise is None else list(noise)
         pictures = []
         for part in torch.arange(len(z)).split(BATCH):
@@ -110,8 +108,8 @@ class ConditionalGenerator:
 class StylePictures(ConditionalGenerator):
     """A StyleGAN without classes: one noise map a block."""
 
-    def __init__(self, network: StyleGAN | HyperGenerator, classes: Sequence[str] = (), name: str = "StyleGAN"):
-        super().__init__(network, classes, name)
+    def __init__(self, network: StyleGAN | HyperGenerator, *about: Any):
+        super().__init__(network, *about)
         self.size, self.latent = network.config.size, network.config.latent
         self.blocks, self.synthesis = len(network.synthesis.blocks), network.synthesis
 
@@ -122,8 +120,8 @@ class StylePictures(ConditionalGenerator):
 class ALAEPictures(ConditionalGenerator):
     """The generator half of an adversarial latent autoencoder: no classes, two styles and two noise maps a block."""
 
-    def __init__(self, network: ALAE, classes: Sequence[str] = (), name: str = "ALAE"):
-        super().__init__(network.generator, classes, name)
+    def __init__(self, network: ALAE, *about: Any):
+        super().__init__(network.generator, *about)
         self.size, self.latent, self.blocks = network.config.size, network.config.latent, network.config.slots
         self.synthesis = self.network.decoder
 
@@ -146,11 +144,9 @@ class HyperPictures(StylePictures):
         # Kernels are what costs: each distinct vector (or row of vectors) makes its own once, and those of one class
         # are kept, since a walk through z draws it again and again; the kernels of many would fill the memory.
         distinct, owner = vectors.unique(dim=0, return_inverse=True)
-        if self._made is not None and torch.equal(self._made[0], distinct):
-            modulation = self._made[1]
-        else:
-            modulation = self.network.modulation(distinct)
-            self._made = (distinct, modulation) if len(distinct) == 1 else None
+        known = self._made is not None and torch.equal(self._made[0], distinct)
+        modulation = self._made[1] if known else self.network.modulation(distinct)
+        self._made = (distinct, modulation) if len(distinct) == 1 else None
         return self.network(z, modulation, noise, truncation, owner)
 
 
@@ -158,8 +154,8 @@ class BigGANPictures(ConditionalGenerator):
     """A BigGAN with class embeddings, or new classes, one-hot, made from its old ones. z of a layer is its part of the
     noise vector."""
 
-    def __init__(self, network: nn.Module, classes: Sequence[str] = (), name: str = "BigGAN"):
-        super().__init__(network, classes, name)
+    def __init__(self, network: nn.Module, *about: Any):
+        super().__init__(network, *about)
         config = network.config
         self.size, self.latent = config.size, config.noise
         # With tables, z enters at the first layer alone.

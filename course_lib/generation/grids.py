@@ -1,7 +1,7 @@
 """Grids of pictures that show what classes, truncation and single layers do, and walks between two points as rows.
 
-Source of the walks: the six kinds of the Hyper-Modulation code, which draws new noise maps for every picture; here a
-row keeps its own unless it is asked otherwise, so that what moves is what the walk moves.
+Source of the walks: the six kinds of the Hyper-Modulation code. It draws new noise maps for every picture; here a row
+keeps its own, so that what moves is what the walk moves.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,11 +41,10 @@ class Grid:
 
 def save_grid(grid: Grid, path: Path, enlarge: int = 2) -> None:
     """Writes the figure; a CourseError for a suffix that is no picture's, or a folder that cannot be written to."""
-    suffixes = (".png", ".jpg", ".pdf", ".svg")
-    if path.suffix.lower() not in suffixes:
-        raise CourseError(f"{path.name} is no picture file: end its name in {', '.join(suffixes)}.")
-    kind = path.suffix[1:].lower()
-    atomic_write(path, lambda part: grid.figure(enlarge=enlarge).savefig(part, format=kind))
+    kind = path.suffix.lower()
+    if kind not in (".png", ".jpg", ".pdf", ".svg"):
+        raise CourseError(f"{path.name} is no picture file: end its name in .png, .jpg, .pdf or .svg.")
+    atomic_write(path, lambda part: grid.figure(enlarge=enlarge).savefig(part, format=kind[1:]))
 
 
 @dataclass(frozen=True)
@@ -68,27 +67,22 @@ class Walk:
 
 
 def draw_grid(
-    generator: ConditionalGenerator,
-    z: Tensor,
-    vectors: Tensor | None,
-    seed: int,
-    share_noise: str = "row",
-    truncation: float = 1.0,
+    generator: ConditionalGenerator, z: Tensor, vectors: Tensor | None, seed: int, share: str = "row", psi: float = 1.0
 ) -> Tensor:
     """Pictures ``(R, C, 3, S, S)`` of z ``(R, C, latent)`` or ``(R, C, blocks, latent)`` and class vectors, with K in
     the place of latent, or None; R or C may be 1 in one of them, which is then repeated.
 
-    ``share_noise`` says which pictures get the same noise maps: those of a ``row``, of a ``column``, ``all`` or
-    ``none``; ``seed`` draws them. For ``truncation`` see :meth:`ConditionalGenerator.draw`.
+    ``share`` says which pictures get the same noise maps, drawn by ``seed``: those of a ``row``, of a ``column``,
+    ``all`` or ``none``. ``psi`` is the truncation.
     """
     shape = torch.broadcast_shapes(z.shape[:2], z.shape[:2] if vectors is None else vectors.shape[:2])
     z = z.expand(*shape, *z.shape[2:]).flatten(0, 1)
     if vectors is not None:
         vectors = vectors.expand(*shape, *vectors.shape[2:]).flatten(0, 1)
     cells = torch.arange(shape.numel())
-    owner = {"row": cells // shape[1], "column": cells % shape[1], "all": 0 * cells, "none": cells}[share_noise]
+    owner = {"row": cells // shape[1], "column": cells % shape[1], "all": 0 * cells, "none": cells}[share]
     noise = [one[owner] for one in generator.noise(int(owner.max()) + 1, seed)]
-    return generator.draw(z, vectors, noise, truncation).unflatten(0, shape)
+    return generator.draw(z, vectors, noise, psi).unflatten(0, shape)
 
 
 def _rows_of(generator: ConditionalGenerator, names: Sequence[str]) -> Tensor | None:
@@ -126,12 +120,11 @@ def truncation_sweep(generator: ConditionalGenerator, walk: Walk, amounts: Seque
 
 def _mixed(generator: ConditionalGenerator, coarse: Tensor, fine: Tensor, cut: int) -> Tensor:
     """``(1, C, D)`` for layers before ``cut`` and ``(R, 1, D)`` for the rest → ``(R, C, blocks, D)``."""
+    if generator.blocks == 1:
+        raise CourseError(f"{generator.name} takes z at one layer only: its styles cannot be mixed.")
     if not 1 <= cut < generator.blocks:
-        raise CourseError(
-            f"{generator.name} can change its style after layer 1 to {generator.blocks - 1}, not after {cut}."
-            if generator.blocks > 1
-            else f"{generator.name} takes z at one layer only: its styles cannot be mixed."
-        )
+        last = generator.blocks - 1
+        raise CourseError(f"{generator.name} can change its style after layer 1 to {last}, not after {cut}.")
     shape = (len(fine), *coarse.shape[1:])
     return torch.stack([(coarse if block < cut else fine).expand(shape) for block in range(generator.blocks)], 2)
 
@@ -167,11 +160,11 @@ def class_mixing(generator: ConditionalGenerator, walk: Walk) -> Grid:
 
 
 def slerp(start: Tensor, end: Tensor, amount: float | Tensor) -> Tensor:
-    """Spherical interpolation between vectors ``(..., D)``; lengths are interpolated too.
+    """Spherical interpolation between vectors ``(..., D)``; lengths are interpolated too. ``amount`` 0 gives ``start``,
+    1 gives ``end``; a tensor is broadcast against ``(..., 1)``.
 
-    Gaussian vectors in many dimensions have nearly equal lengths, about √D. The straight line between two of them runs
-    through short vectors, which a generator has hardly seen; the arc does not. ``amount`` 0 gives ``start``, 1 gives
-    ``end``; a tensor is broadcast against ``(..., 1)``.
+    Gaussian vectors in many dimensions have lengths of about √D. The straight line between two of them runs through
+    short vectors, which a generator has hardly seen; the arc does not.
     """
     first, second = (x.norm(dim=-1, keepdim=True) for x in (start, end))
     amount = torch.as_tensor(amount, dtype=start.dtype, device=start.device)
@@ -206,9 +199,8 @@ def _between_classes(generator: ConditionalGenerator, walk: Walk, both: bool) ->
     names = walk.classes or generator.classes[:2]
     if len(names) != 2:
         example = ",".join(generator.classes[:2]) or "first,second"
-        raise CourseError(
-            f"this walk goes between two classes, not {len(names)}: name two, for example --classes {example}."
-        )
+        found = f"between two classes, not {len(names)}"
+        raise CourseError(f"this walk goes {found}: name two, for example --classes {example}.")
     vectors = way(*generator.vectors_of(names), walk.steps, bool(walk.spherical))[None]
     columns = [names[0], *_positions(walk.steps)[1:-1], names[1]]
     if not both:

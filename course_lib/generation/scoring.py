@@ -1,7 +1,4 @@
-"""Scores of generators: all classes together and each by itself, for one checkpoint or a whole folder of them.
-
-A folder's scores are computed once for each checkpoint, and drawn over training steps.
-"""
+"""Scores of generators: all classes together and each by itself, for one checkpoint or a whole folder of them."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -30,7 +27,7 @@ NEIGHBOURS = 5
 
 @dataclass(frozen=True)
 class Scores:
-    """What :func:`score_generator` found; every number depends on the features and on how many pictures there were."""
+    """Every number depends on the features and on how many pictures there were."""
 
     together: dict[str, float]  # score → value, all classes in one set
     classes: dict[str, dict[str, float]]  # class → score → value; empty without classes
@@ -40,12 +37,8 @@ class Scores:
 
 
 def match_classes(data: ImageSet, generator: ConditionalGenerator, only: Sequence[str] = ()) -> ImageSet:
-    """The pictures of the generator's classes, with ``labels["class"]`` in its order; all pictures as one class for a
-    generator without classes.
-
-    ``data`` needs pictures of them, with a label such as ``class`` of a folder or ``kind`` of the avatars. ``only``
-    leaves out all other classes, or pictures of other values.
-    """
+    """The pictures of the generator's classes, or of ``only`` these, with ``labels["class"]`` in its order; all as one
+    class for a generator without classes. A CourseError if no label of ``data`` knows the classes."""
     names = list(only) or generator.classes
     if generator.classes:
         generator.labels(names)
@@ -53,16 +46,12 @@ def match_classes(data: ImageSet, generator: ConditionalGenerator, only: Sequenc
         nothing = torch.zeros(len(data), dtype=torch.int64)
         return replace(data, labels=data.labels | {"class": nothing}, classes=data.classes | {"class": ["all"]})
     # A folder calls its label `class`; of the avatars', kinds are what generators of the course know.
-    for label in ("class", "kind", *data.classes):
-        if set(names) <= set(data.classes.get(label, ())):
-            found = regroup(data, {name: (name,) for name in names}, label)
-            if len(found):
-                return found
-            break
-    raise CourseError(
-        f"{data.name!r} has no pictures of the classes of {generator.name} ({', '.join(names[:5])}, …): give "
-        "folder:PATH with one folder for each of them."
-    )
+    fitting = [label for label in ("class", "kind", *data.classes) if set(names) <= set(data.classes.get(label, ()))]
+    found = fitting and regroup(data, {name: (name,) for name in names}, fitting[0])
+    if not found:
+        wanted = f"classes of {generator.name} ({', '.join(names[:5])}, …)"
+        raise CourseError(f"{data.name!r} has no pictures of the {wanted}: give folder:PATH with one folder for each.")
+    return found
 
 
 def score_generator(
@@ -118,10 +107,8 @@ def find_checkpoints(place: str | Path) -> list[tuple[Card, Path]]:
     cards = [load_card(path.stem, folder) for path in folder.glob("*.safetensors")]
     found = sorted((card for card in cards if card.kind in OPENERS), key=lambda card: (card.steps, card.name))
     if not found:
-        raise CourseError(
-            f"{folder} holds no generator: give a folder with .safetensors files and their cards, of a kind among "
-            f"{', '.join(OPENERS)}."
-        )
+        advice = f"give a folder with .safetensors files and their cards, of a kind among {', '.join(OPENERS)}"
+        raise CourseError(f"{folder} holds no generator: {advice}.")
     return [(card, folder) for card in found]
 
 
@@ -135,11 +122,10 @@ def score_folder(
 ) -> dict[str, Any]:
     """Scores every checkpoint of ``place`` that ``out/scores.json`` does not know yet, and draws ``out/scores.png``.
 
-    The file is written after each checkpoint, so an interrupted run goes on where it stopped; a checkpoint is scored
-    again when its weights or the real pictures (their content, not their place) have changed. Scores in ``out`` against
-    something else are refused. ``tell`` gets one line for each checkpoint. ``network`` stands in for the one that
-    ``evaluation`` names. Returns what the file holds: ``evaluation``, and for each checkpoint its hash, step and
-    :class:`Scores`.
+    The file is written after each checkpoint; a checkpoint is scored again when its weights or the content of the real
+    pictures have changed. Scores in ``out`` against something else are refused. ``tell`` gets one line for each
+    checkpoint. ``network`` stands in for the one that ``evaluation`` names. Returns what the file holds:
+    ``evaluation``, and for each checkpoint its hash, step and :class:`Scores`.
     """
     checkpoints = find_checkpoints(place)
     record = _open_record(out / "scores.json", evaluation)

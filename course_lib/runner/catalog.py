@@ -22,9 +22,8 @@ __all__ = ["LARGEST", "Notebook", "Parameter", "all_notebooks", "check_parameter
 
 LARGEST = 2**63 - 1
 """Largest whole number that torch takes, for example as a seed."""
-_TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
+_BOOLS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
 _RANGE = re.compile(r"\[(-?[\d.]+) to (-?[\d.]+)\]\s*$")
-_UNREADABLE = (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError, nbformat.ValidationError)
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Notebook:
             if not all(isinstance(cell.source, str) and cell.cell_type for cell in node.cells):
                 raise ValueError("a cell has no text")
             return node
-        except _UNREADABLE as error:
+        except Exception as error:  # whatever a stranger's file brings about
             reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise CourseError(f"{self.path} is not a readable notebook ({reason}): repair or remove it.") from error
 
@@ -100,11 +99,8 @@ def find_notebooks(names: list[str], folder: Path | None = None) -> list[Noteboo
 
 @dataclass(frozen=True)
 class Parameter:
-    """One line of a parameters cell: ``name: type = default  # meaning``.
-
-    The meaning may end in a range such as ``[1 to 8]``. Without one, numbers are not negative, and whole numbers whose
-    default is not zero are not zero either: zero stands for "the profile's own number" where it is the default.
-    """
+    """One line of a parameters cell: ``name: type = default  # meaning``. The meaning may end in a range such as
+    ``[1 to 8]``."""
 
     name: str
     type: str
@@ -116,7 +112,8 @@ class Parameter:
 
     @property
     def range(self) -> tuple[float, float]:
-        """Smallest and largest value of a number."""
+        """Smallest and largest value of a number. Without a stated range it is not negative, and a whole number is zero
+        only where that is the default, which then stands for "the profile's own number"."""
         if match := _RANGE.search(self.meaning):
             return float(match[1]), float(match[2])
         return float(self.type == "int" and self.default.strip() != "0" and self.name != "seed"), math.inf
@@ -147,20 +144,16 @@ def split_assignments(assignments: list[str]) -> dict[str, str]:
 
 
 def parse_value(text: str, kind: str, low: float = -math.inf, high: float = math.inf) -> bool | int | float | str:
-    """What was typed as a value of a type; a ``str`` is taken as it is, the range of a number includes its ends.
-
-    Raises:
-        ValueError: it is none; the message says why, to be put behind the text.
-    """
+    """What was typed as a value of a type; a ``str`` is taken as it is, the range of a number includes its ends. A
+    ValueError says why it is none, to be put behind the text."""
     if kind == "str":
         if any("\ud800" <= letter <= "\udfff" for letter in text):
             raise ValueError("is no valid text (UTF-8)")
         return text
     if kind == "bool":
-        word = text.strip().lower()
-        if word not in _TRUE | _FALSE:
+        if (word := text.strip().lower()) not in _BOOLS:
             raise ValueError("is no bool (true or false)")
-        return word in _TRUE
+        return _BOOLS[word]
     if kind not in ("int", "float"):
         raise ValueError(f"is no {kind} that could be typed here")
     try:
@@ -177,12 +170,8 @@ def parse_value(text: str, kind: str, low: float = -math.inf, high: float = math
 
 
 def check_parameters(notebook: Notebook, given: dict[str, str]) -> dict[str, bool | int | float | str]:
-    """Typed values for one notebook. A data set is looked at, too; a relative path of it holds from where we are, or
-    else from the notebook's folder.
-
-    Raises:
-        CourseError: unknown name, wrong type or range; a data set that is not there, or a folder of unclear layout.
-    """
+    """Typed values for one notebook; a CourseError for an unknown name, wrong type or range, or a data set that is not
+    there or unclear. A relative path of a data set holds from where we are, or else from the notebook's folder."""
     if not given:
         return {}
     known = {parameter.name: parameter for parameter in notebook_parameters(notebook)}
@@ -194,8 +183,8 @@ def check_parameters(notebook: Notebook, given: dict[str, str]) -> dict[str, boo
         try:
             values[name] = parse_value(text, known[name].type, *known[name].range)
         except ValueError as error:
-            message = f"{notebook.stem}: {text!r} {error} for the parameter '{name}'; valid: {listing}"
-            raise CourseError(message) from None
+            where = f"for the parameter '{name}'; valid: {listing}"
+            raise CourseError(f"{notebook.stem}: {text!r} {error} {where}") from None
     if "dataset" in values:
         from course_lib.data.published import check_dataset
 

@@ -38,8 +38,7 @@ def _checkpoints() -> None:
 
     files, bad = sorted(paths.CHECKPOINTS.rglob("*.safetensors")), []
     if not files:
-        advice = "restore them with 'git checkout checkpoints' or use 'make train'"
-        raise CourseError(f"no weights in {paths.CHECKPOINTS}: {advice}")
+        raise CourseError(f"no weights in {paths.CHECKPOINTS}: restore them with 'git checkout checkpoints'")
     for file in files:
         try:
             safe_open(file, framework="pt")  # reads the header, and compares it with the length of the file
@@ -52,8 +51,7 @@ def _checkpoints() -> None:
 def _disk() -> None:
     place = paths.RUNS if paths.RUNS.is_dir() else paths.ROOT
     if (free := shutil.disk_usage(place).free / 2**30) < MIN_DISK_GIB:
-        advice = f"delete old folders in {place}"
-        raise CourseError(f"{free:.1f} GiB free, a whole run may need {MIN_DISK_GIB:.0f}: {advice}")
+        raise CourseError(f"{free:.1f} GiB free, a run may need {MIN_DISK_GIB:.0f}: delete old folders in {place}")
 
 
 def _memory() -> None:

@@ -35,7 +35,6 @@ __all__ = ["NotebookResult", "execute", "kernel_environment", "portable", "resta
 __all__ += ["store_run", "stored_picture"]
 
 _PICTURE = re.compile(r'<img alt="([^"]*)" src="data:(image/(?:png|jpeg|webp));base64,([\w+/=]+)"(?: width="\d+")?>')
-_KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 _CELL_TIMEOUT = {"quick": 600, "cpu": 6 * 3600, "gpu": 2 * 3600}
 """Seconds one cell may take: a laptop evening is longer than a GPU's hour."""
 _RESTARTED = "COURSE_ENVIRONMENT_SET"
@@ -74,17 +73,13 @@ def restart_with_settings() -> None:
 
 @dataclass(frozen=True)
 class NotebookResult:
-    """How one notebook went.
-
-    ``status`` is ``ok``, ``failed`` (a cell raised), ``timeout``, ``died`` (the kernel ended) or ``interrupted``;
-    ``peak_memory_mb`` counts the resident memory of the kernel and all its children.
-    """
+    """How one notebook went."""
 
     notebook: str
     title: str
-    status: str
+    status: str  # ok, failed (a cell raised), timeout, died (the kernel ended) or interrupted
     seconds: float = 0.0
-    peak_memory_mb: int = 0
+    peak_memory_mb: int = 0  # resident, of the kernel and all its children
     error: dict[str, Any] | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
 
@@ -96,21 +91,14 @@ class NotebookResult:
 
 
 def execute(
-    node: nbformat.NotebookNode,
-    copy: Path,
-    home: Path,
-    environment: dict[str, str],
-    stop: threading.Event,
-    **options: Any,
+    node: nbformat.NotebookNode, copy: Path, home: Path, env: dict[str, str], stop: threading.Event, **options: Any
 ) -> tuple[str, dict[str, Any] | None, int]:
-    """Run a notebook in place, in a kernel that starts in the folder ``home``.
+    """Run a notebook in place, in a kernel that starts in the folder ``home`` with the variables ``env``; ``stop`` ends
+    it early.
 
-    Args:
-        node, home, environment: the notebook, and where and with what variables its kernel starts.
-        copy: file that it is written to whenever a cell begins, and at the end. What the kernel prints outside the
-            notebook is kept in a ``.log`` beside it.
-        stop: set it to end the run early.
-        options: of ``nbclient.NotebookClient``, such as ``timeout``, the seconds a cell may take.
+    The notebook is written to the file ``copy`` whenever a cell begins, and at the end; what the kernel prints outside
+    it, to a ``.log`` beside. ``options`` are those of ``nbclient.NotebookClient``, such as ``timeout``, the seconds a
+    cell may take.
 
     Returns:
         As in the result above: status, error (None, or ``cell_id``, ``cell_number``, ``name``, ``value``), megabytes.
@@ -137,7 +125,7 @@ def execute(
     with log.open("wb") as stream, ThreadPoolExecutor(1) as pool:
         watching = pool.submit(_watch, client, stop, ended)
         try:
-            status, name, value = _outcome(client, env=environment, stdout=stream, stderr=stream)
+            status, name, value = _outcome(client, env=env, stdout=stream, stderr=stream)
         finally:
             ended.set()
     if log.stat().st_size == 0 or (status == "ok" and _only_shutdown_race(log)):
@@ -150,8 +138,7 @@ def execute(
         return status, None, watching.result()
     if stop.is_set():
         status, name, value = "interrupted", "Interrupted", "stopped before the end"
-    lines = value.strip().splitlines() or [""]
-    return status, {**place, "name": name, "value": lines[0][:500]}, watching.result()
+    return status, {**place, "name": name, "value": value.strip().partition("\n")[0][:500]}, watching.result()
 
 
 def _outcome(client: Any, **start: Any) -> tuple[str, str, str]:
@@ -217,7 +204,6 @@ def run_notebooks(
     A file that is no notebook fails by itself.
 
     Args:
-        notebooks, profile: what to run, and how much each computes.
         cell_timeout: seconds per cell; the profile's by default.
         parameters: name to text, as typed; every notebook must have them.
         runs: folder in which the folder of this run is made; the course's ``runs/`` by default.
@@ -229,6 +215,9 @@ def run_notebooks(
     Raises:
         CourseError: before anything runs: a parameter, data set, GPU or folder to write that is not there.
     """
+    from papermill.iorw import load_notebook_node
+    from papermill.parameterize import parameterize_notebook
+
     from course_lib.profiles import Profile
 
     tasks: dict[str, Notebook] = {}
@@ -250,7 +239,13 @@ def run_notebooks(
             error = {"name": "Interrupted", "value": "not started"}
             return NotebookResult(name, task.title, "interrupted", error=error)
         tell(f"{name} ...")
-        return _run_one(task, folder / name, values[name], environment, stop, timeout)
+        started, node, home = time.monotonic(), load_notebook_node(str(task.path)), task.path.parent
+        if values[name]:
+            node = parameterize_notebook(node, values[name], kernel_name="python3", language="python")
+        status, error, peak = execute(node, folder / f"{name}.ipynb", home, environment, stop, timeout=timeout)
+        seconds = round(time.monotonic() - started, 1)
+        _write_page(node, folder / f"{name}.html", task.title, home)
+        return NotebookResult(name, task.title, status, seconds, peak, error, values[name])
 
     with _stop_on_signal(stop), ThreadPoolExecutor(jobs) as pool:
         for future in as_completed([pool.submit(one, name) for name in tasks]):
@@ -261,28 +256,6 @@ def run_notebooks(
             # Written again after each notebook: whatever ends the run, the summary of what was done is there.
             _write_report(folder, [results[name] for name in tasks if name in results], profile)
     return folder, [results[name] for name in tasks]
-
-
-def _run_one(
-    notebook: Notebook,
-    place: Path,
-    parameters: dict[str, Any],
-    environment: dict[str, str],
-    stop: threading.Event,
-    timeout: int,
-) -> NotebookResult:
-    """Executes one notebook into ``place``, with the endings of notebook, page and log."""
-    from papermill.iorw import load_notebook_node
-    from papermill.parameterize import parameterize_notebook
-
-    started, node, home = time.monotonic(), load_notebook_node(str(notebook.path)), notebook.path.parent
-    if parameters:
-        node = parameterize_notebook(node, parameters, kernel_name="python3", language="python")
-    copy = place.with_name(f"{place.name}.ipynb")
-    status, error, peak = execute(node, copy, home, environment, stop, timeout=timeout)
-    seconds = round(time.monotonic() - started, 1)
-    _write_page(node, place.with_name(f"{place.name}.html"), notebook.title, home)
-    return NotebookResult(place.name, notebook.title, status, seconds, peak, error, parameters)
 
 
 @contextmanager
@@ -359,11 +332,8 @@ def _write_page(node: nbformat.NotebookNode, page: Path, title: str, links_from:
 
 
 def store_run(notebook: Notebook, result: NotebookResult, profile: str, executed: Path | None = None) -> None:
-    """Write what a run in this profile cost into the notebook's file, and the outputs of the ``executed`` copy, if any.
-
-    Raises:
-        CourseError: the run did not pass, had parameters, or the notebook was edited meanwhile.
-    """
+    """Write what a run in this profile cost into the notebook's file, and the outputs of the ``executed`` copy, if any;
+    a CourseError if the run did not pass, had parameters, or the notebook was edited meanwhile."""
     if result.status != "ok" or result.parameters:
         raise CourseError(f"{notebook.stem}: only a passing run with the default parameters can be stored")
     node = nbformat.read(notebook.path, as_version=4)
@@ -385,9 +355,9 @@ def _take_outputs(node: nbformat.NotebookNode, done: nbformat.NotebookNode, stem
             for output in cell.outputs:
                 texts = output.get("data", output)  # of a stream: itself, with its "text"
                 for kind, value in texts.items():
-                    if (kind.startswith("text/") or kind == "text") and isinstance(value, str):
+                    if kind.partition("/")[0] == "text" and isinstance(value, str):
                         texts[kind] = portable(value)
-    node.metadata["kernelspec"] = dict(_KERNEL)
+    node.metadata["kernelspec"] = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
     node.metadata.pop("widgets", None)
     if state := done.metadata.get("widgets"):
         node.metadata["widgets"] = state
