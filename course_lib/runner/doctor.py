@@ -38,7 +38,8 @@ def _checkpoints() -> None:
 
     files, bad = sorted(paths.CHECKPOINTS.rglob("*.safetensors")), []
     if not files:
-        raise CourseError(f"no weights in {paths.CHECKPOINTS}: restore them with 'git checkout checkpoints'")
+        advice = "restore them with 'git checkout checkpoints' or use 'make train'"
+        raise CourseError(f"no weights in {paths.CHECKPOINTS}: {advice}")
     for file in files:
         try:
             safe_open(file, framework="pt")  # reads the header, and compares it with the length of the file
