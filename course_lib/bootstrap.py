@@ -1,7 +1,5 @@
-"""Installs the course where a notebook finds it missing: Colab, Kaggle, a bare Jupyter.
-
-The first code cell of every notebook runs this file as a script, so it imports nothing but the standard library.
-"""
+"""Installs the course where a notebook finds it missing: Colab, Kaggle, a bare Jupyter. The first code cell of every
+notebook runs this file as a script, so it imports nothing but the standard library."""
 
 import re
 import subprocess
@@ -19,9 +17,7 @@ PRESENT = ("jupyterlab", "ipykernel")  # a notebook is running, so something pla
 
 def install(root: Path, run: Callable[[list[str]], object] | None = None) -> None:
     """Installs what the repository's ``pyproject.toml`` wants beside what is there; torch and its like are not touched.
-
-    ``run`` takes a command line; by default it is executed, and a failure raises.
-    """
+    ``run`` takes a command line; by default it is executed, and a failure raises."""
     run = run or (lambda command: subprocess.run(command, check=True))
     wanted = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
     kept = {name: found for name in KEPT if (found := _installed(name))}

@@ -1,7 +1,4 @@
-"""Budgets, device, seeds, machine settings and costs: the one place that knows where the course runs.
-
-``COURSE_PROFILE`` (``quick``, ``cpu`` or ``gpu``) is read here and nowhere else.
-"""
+"""Budgets, device, seeds, machine settings and costs. The only place that reads ``COURSE_PROFILE``."""
 
 import functools
 import os

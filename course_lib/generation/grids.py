@@ -1,8 +1,5 @@
-"""Grids of pictures that show what classes, truncation and single layers do, and walks between two points as rows.
-
-Source of the walks: the six kinds of the Hyper-Modulation code. It draws new noise maps for every picture; here a row
-keeps its own, so that what moves is what the walk moves.
-"""
+"""Grids of pictures that show what classes, truncation and single layers do, and walks between two points as rows: the
+six kinds of the Hyper-Modulation code, except that a row keeps its noise maps, so that only the walk moves."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,8 +1,5 @@
-"""Recipes on another data set: ``course train NAME -p dataset=folder:PATH -p size=128``.
-
-The same networks by the same losses and amounts as the shipped checkpoints. Results lie in a folder of their own in
-``runs/own``, unless ``out=`` says otherwise, under the names of the shipped checkpoints, which stay as they are.
-"""
+"""Recipes on another data set: ``course train NAME -p dataset=folder:PATH -p size=128``. Results lie in ``runs/own``,
+unless ``out=`` says otherwise, under the names of the shipped checkpoints."""
 
 import hashlib
 import math

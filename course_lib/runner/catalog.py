@@ -1,8 +1,5 @@
-"""What notebooks there are, which parameters each takes, and the gate for values that somebody has typed.
-
-papermill only warns about an unknown name and takes any value for any type; here both stop the run before a kernel
-starts, as does a number that is not finite, out of range or too large for the computer.
-"""
+"""What notebooks there are, which parameters each takes, and the gate for values that somebody has typed, which stops a
+run before a kernel starts; papermill only warns about an unknown name and takes any value for any type."""
 
 import logging
 import math

@@ -1,8 +1,5 @@
 """Runs several notebooks, each in a kernel of its own, goes on after a failure, and leaves a folder with what came out.
-
-Storing is how authors refresh what readers see: sources, tags and ids stay as they are in the file; only outputs,
-execution counts, widget state and measured numbers change.
-"""
+Storing changes outputs, execution counts, widget state and measured numbers in a file; all else stays as it is."""
 
 import base64
 import html
@@ -199,9 +196,8 @@ def run_notebooks(
     runs: Path | None = None,
     tell: Callable[[str], None] = print,
 ) -> tuple[Path, list[NotebookResult]]:
-    """Execute notebooks, ``jobs`` at a time, and write pages, index and ``summary.json``.
-
-    A file that is no notebook fails by itself.
+    """Execute notebooks, ``jobs`` at a time, and write pages, index and ``summary.json``. A file that is no notebook
+    fails by itself.
 
     Args:
         cell_timeout: seconds per cell; the profile's by default.
@@ -210,10 +206,8 @@ def run_notebooks(
         tell: takes one line when a notebook starts and one when it ends.
 
     Returns:
-        The run's folder, and the results in the order of the notebooks.
-
-    Raises:
-        CourseError: before anything runs: a parameter, data set, GPU or folder to write that is not there.
+        The run's folder, and the results in the order of the notebooks. A CourseError before anything runs for a
+        parameter, data set, GPU or folder to write that is not there.
     """
     from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook

@@ -29,10 +29,8 @@ __all__ += ["read_state", "save_weights", "settings_of", "write_state"]
 def atomic_write(path: Path, write: Callable[[Path], Any], *more: tuple[Path, Callable[[Path], Any]]) -> None:
     """Calls ``write(temporary)`` beside ``path``, flushes to disk, then renames: readers never see half a file.
 
-    What belongs to it (``more``) is written after it, and all is on the disk before the first is renamed.
-
-    Raises:
-        CourseError: the disk is full or not writable; the old files are untouched and no part is left.
+    What belongs to it (``more``) is written after it, and all is on the disk before the first is renamed. A CourseError
+    says that the disk is full or not writable; the old files are untouched then and no part is left.
     """
     files = [(path, write), *more]
     parts = [path.with_name(f".{path.name}.{os.getpid()}.part") for path, _ in files]
@@ -331,10 +329,8 @@ class Snapshot:
         write_state(self.path, tensors, plain)
 
     def restore(self, history: History) -> dict[str, list[float]]:
-        """Loads the state into networks, optimisers and ``history``; returns the ``sums`` of :meth:`save`.
-
-        A CourseError where the file is damaged, or of other settings, data, method or size.
-        """
+        """Loads the state into networks, optimisers and ``history``; returns the ``sums`` of :meth:`save`. A
+        CourseError where the file is damaged, or of other settings, data, method or size."""
         tensors, plain = read_state(self.path)
         parts: dict[str, dict[str, Tensor]] = {}
         try:

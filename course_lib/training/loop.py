@@ -1,8 +1,7 @@
-"""The one training loop of the course, on Lightning Fabric.
+"""The one training loop of the course, on Lightning Fabric, for every :class:`~course_lib.training.method.Method`.
 
-It knows no method: see :class:`~course_lib.training.method.Method` for what a method gives. Every random number of step
-``s`` and the data indices come from (seed, s, rank). That is why a run that was killed and resumed ends in the same
-bits as one that was not.
+Every random number of step ``s`` and the data indices come from (seed, s, rank). That is why a run that was killed and
+resumed ends in the same bits as one that was not.
 """
 
 import logging
