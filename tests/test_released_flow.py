@@ -211,7 +211,7 @@ def test_what_an_unconditional_flow_cannot_be(tmp_path):
     for state, reason in (
         (unconditional_state(7), "odd size 7"),
         ({n: t if not n.endswith("main.0.weight") else torch.zeros(8, 5) for n, t in unconditional_state().items()},
-         "ready embedding of 2"),
+         "embedding of 2 numbers"),
     ):  # fmt: skip
         torch.save(state, tmp_path / "flow.pt")
         with pytest.raises(CourseError, match=reason):

@@ -1,9 +1,7 @@
 """Weights the four papers released, by their own key names; the files themselves are not part of this course.
 
-``reading`` reads a file, whatever it is, without running anything in it. ``strict`` finds a network in it by its
-tensors, compares names and shapes, and reports. There is one file a system: ``net2net`` (its experts in
-``net2net_experts``), ``stylegan`` (with Hyper-Modulation), ``biggan`` (with cGANTransfer) and ``alae`` (with MindGAN).
-Each loader raises a ``CourseError`` where a file cannot be read, or does not hold exactly what the network has.
+``reading`` reads a file without running anything in it; ``strict`` finds networks in it by their tensors, compares and
+reports; the others load one system each. What does not hold exactly the network's tensors is a ``CourseError``.
 """
 
 import lazy_loader

@@ -1,8 +1,7 @@
 """ALAE's and MindGAN's released files: what their tensors are called, and reading them into our networks.
 
 ALAE's encoder is called ``discriminator`` (E is the trunk of the critic D ∘ E), F ``mapping_fl`` and D ``mapping_tl``;
-``_s`` is the moving average, and the mean style, ``dlatent_avg``, has none. Weights have their true size, so they go
-into our implicit form as they are. A MindGAN is a chain of linear layers.
+``_s`` is the moving average, which the mean style, ``dlatent_avg``, lacks.
 """
 
 from dataclasses import replace
@@ -42,23 +41,18 @@ _RULES = (
 
 @cache
 def alae_layouts(config: ALAEConfig | MLPALAEConfig) -> dict[str, Layout]:
-    """Part of a file (see :data:`ALAE_PARTS`) → its tensors by released name; of the version without convolutions as
-    the authors' branch ``mnist_ref`` writes it."""
-    if isinstance(config, MLPALAEConfig):
-        layout = layout_of(lambda: MLPALAE(config), _RULES)
-    else:
-        layout = layout_of(lambda: ALAE(config), _RULES)
+    """Part of a file, see :data:`ALAE_PARTS` → its tensors by released name (those of the branch ``mnist_ref``)."""
+    plain = isinstance(config, MLPALAEConfig)
+    layout = layout_of(lambda: MLPALAE(config) if plain else ALAE(config), _RULES)
+    if not plain:
         for index, (first, last) in enumerate(zip(config.channels, config.channels[::-1], strict=True)):
             layout |= blurs(f"discriminator/encode_block.{index}.blur", last)
             layout |= blurs(f"generator/decode_block.{index}.blur", first)
     return {part: take(layout, f"{part}/") for part in ALAE_PARTS}
 
 
-# --- recognising ----------------------------------------
-
-
 def _sizes(state: State) -> ALAEConfig:
-    """What one part says about its sizes; the rest is filled in."""
+    """What one part says; the rest is filled in."""
     if "map_blocks.0.fc.weight" in state:
         layers = sum(name.endswith("fc.bias") for name in state)
         return ALAEConfig((1, 1), state["map_blocks.0.fc.weight"].shape[1], layers)
@@ -94,11 +88,8 @@ def _mlp_part(state: State) -> str | None:
 
 
 def _kind(part: str, mark: str, plain: bool = False) -> Kind:
-    """Of one part, of the version without convolutions where ``plain``."""
 
-    def say(config: ALAEConfig | MLPALAEConfig, _: State) -> str:
-        if plain:
-            return ""
+    def say(config: ALAEConfig, _: State) -> str:
         layout = alae_layouts(config)[part]
         same = [name for name, known in PUBLISHED_ALAE.items() if alae_layouts(known)[part] == layout]
         return "the sizes of " + (", ".join(same) or "no released model")
@@ -111,7 +102,7 @@ def _kind(part: str, mark: str, plain: bool = False) -> Kind:
         lambda config: alae_layouts(config)[part],
         places=(f"{part}_s", part),
         when=lambda state: _mlp_part(state) == (part if plain else None),
-        say=say,
+        say=say if not plain else lambda config, state: "",
     )
 
 
@@ -157,9 +148,6 @@ _GENERATOR, _CRITIC = _mind_kind(MindGenerator, critic=False), _mind_kind(MindCr
 KINDS = (*_PARTS.values(), *_MLP_PARTS.values(), _GENERATOR, _CRITIC)
 
 
-# --- loading ----------------------------------------
-
-
 def load_alae(path: str | Path, config: ALAEConfig | str | None = None, averaged: bool = True) -> ALAE | MLPALAE:
     """A released ALAE, frozen; the version without convolutions is told by its tensors.
 
@@ -189,8 +177,7 @@ def load_alae(path: str | Path, config: ALAEConfig | str | None = None, averaged
 
 
 def load_released_mindgan(path: str | Path) -> tuple[MindGenerator, MindCritic]:
-    """Generator and critic of a MindGAN's file, frozen. The codes are those of one ALAE file, ``model_submitted`` at
-    1024 pixels; another one decodes them to something else."""
+    """Generator and critic, frozen; their codes are those of one ALAE file, ``model_submitted`` at 1024 pixels."""
     contents = read_file(path)
     generator, critic = _GENERATOR.load(contents, None, MindGenerator), _CRITIC.load(contents, None, MindCritic)
     generator.config = critic.config = replace(generator.config, critic=critic.config.critic)

@@ -17,12 +17,11 @@ __all__ += ["load_released_transfer_discriminator", "transferred_discriminator_l
 
 
 def transferred_layout(config: BigGANConfig, new: int) -> Layout:
-    """Tensors of a generator with ``new`` classes, in the order of the authors' files.
+    """Tensors of a generator with ``new`` classes, in the order of the authors' files. ``config`` is that of the
+    generator that was transferred: with an embedding the ImageNet variant, else the CIFAR one.
 
-    Old tables and embeddings go to our ``source``, all else to ``target``, as
-    :class:`course_lib.bn_transfer.TransferGenerator` names them. ``pretrain_embedding_w`` of every layer is one tensor
-    with ``shared.weight``. ``config`` is that of the generator that was transferred; with an embedding it is the
-    ImageNet variant, else the CIFAR one.
+    Old tables and embeddings go to our ``source``, all else to ``target``, as in
+    :class:`course_lib.bn_transfer.TransferGenerator`. ``pretrain_embedding_w`` of every layer is ``shared.weight``.
     """
     base = {name: entry.shape for name, entry in layout_of(lambda: Generator(config)).items()}
     layout: dict[str, Entry] = {}
@@ -61,20 +60,18 @@ def transferred_discriminator_layout(config: BigGANConfig, new: int) -> Layout:
     return layout_of(lambda: Discriminator(replace(config, classes=new)), [(r"^embed\.", "new_embed.")])
 
 
-# --- recognising ----------------------------------------
-
 _PUBLISHED = {"ImageNet": IMAGENET128, "CIFAR": CIFAR32}
 
 
 def _blocks(state: State) -> tuple[tuple[int, ...], list[int]]:
     """Width of each block, and which blocks have attention."""
     blocks = range(count_below(state, "blocks."))
-    widths = tuple(len(state[f"blocks.{k}.0.conv1.weight"]) for k in blocks)
-    return widths, [k for k in blocks if f"blocks.{k}.1.gamma" in state]
+    attention = [k for k in blocks if f"blocks.{k}.1.gamma" in state]
+    return tuple(len(state[f"blocks.{k}.0.conv1.weight"]) for k in blocks), attention
 
 
 def _generator_sizes(state: State) -> BigGANConfig:
-    """Of a generator, with or without new classes; with a shared embedding its ε is that of ImageNet, else of CIFAR."""
+    """With a shared embedding its ε is that of ImageNet, else of CIFAR."""
     first, chunk = state["linear.weight"].shape
     widths, attention = _blocks(state)
     sizes = {"generator": (first // 16, *widths), "attention": tuple(8 * 2**k for k in attention)}
@@ -149,17 +146,14 @@ _NEW_DISCRIMINATOR = Kind(
 KINDS = (_GENERATOR, _DISCRIMINATOR, _NEW_GENERATOR, _NEW_DISCRIMINATOR)
 
 
-# --- loading ----------------------------------------
-
-
 def load_biggan(path: str | Path, config: BigGANConfig | str | None = None) -> Generator:
-    """A generator of BigGAN-PyTorch, in evaluation mode: ``G_ema.pth`` (its average, the better one) or ``G.pth``.
-    ``config`` is what it must fit, "ImageNet" or "CIFAR"; None reads the sizes off it."""
+    """A generator, ``G_ema.pth`` (the better one) or ``G.pth``, in evaluation mode. ``config`` is what it must fit,
+    "ImageNet" or "CIFAR"; None reads the sizes off it."""
     return _GENERATOR.load(path, config, Generator)
 
 
 def load_biggan_discriminator(path: str | Path, config: BigGANConfig | str | None = None) -> Discriminator:
-    """A discriminator of BigGAN-PyTorch, in evaluation mode; as :func:`load_biggan`."""
+    """As :func:`load_biggan`."""
     return _DISCRIMINATOR.load(path, config, Discriminator)
 
 
@@ -180,9 +174,8 @@ def load_released_transfer(
     Args:
         path: ``G*.pth`` or the same as ``.safetensors``.
         config: of the generator that was transferred; by default that of ``base``, or what the file says.
-        base: that generator. The file keeps its tables, but its running statistics went on, and after the second stage
-            its convolutions as well: without ``base`` old classes are drawn with those, and are no longer what they
-            were.
+        base: that generator. Without it old classes are drawn with running statistics and, after the second stage,
+            convolutions that went on: they are no longer what they were.
     """
     config, new, state = _read_transferred(path, _NEW_GENERATOR, config or (base.config if base is not None else None))
     network = TransferGenerator(

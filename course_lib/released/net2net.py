@@ -1,7 +1,8 @@
 """Net2Net's released files: flows, experts, and whole translators, under the names of CompVis/net2net."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
@@ -25,7 +26,7 @@ from .net2net_experts import (
 from .reading import State, read_file
 from .strict import Kind, Layout, count_below, fill, identify, layout_of, pick, take
 
-__all__ = ["KINDS", "RELEASED_FLOWS", "RELEASED_TRANSLATORS", "TranslatorConfig", "TranslatorParts", "flow_layout"]
+__all__ = ["KINDS", "RELEASED_FLOWS", "RELEASED_TRANSLATORS", "TranslatorConfig", "flow_layout"]
 __all__ += ["load_net2net_expert", "load_net2net_flow", "load_translator_parts", "translator_layout"]
 
 _FLOW, _SENTENCES = "flow.", "cond_stage_model.model."
@@ -40,15 +41,14 @@ _PLACES = {
 # --- flows ----------------------------------------
 
 
-def _config(dim: int, condition_dim: int, embedding_dim: int, blocks: int) -> FlowConfig:
+def _config(dim: int, condition_dim: int, embedding_dim: int, blocks: int = 20) -> FlowConfig:
     return FlowConfig(dim, (condition_dim,), embedding_dim, blocks=blocks, embedder_batch_norm=True)
 
 
 RELEASED_FLOWS: dict[str, FlowConfig] = {
-    "anime": _config(128, 2, 10, 20),
-    "portraits": _config(128, 2, 10, 20),
-    "ccfq": _config(128, 3, 10, 20),
-    "faces32to256": _config(128, 128, 128, 20),
+    **dict.fromkeys(("anime", "portraits"), _config(128, 2, 10)),
+    "ccfq": _config(128, 3, 10),
+    "faces32to256": _config(128, 128, 128),
     "sbert_ae": _config(256, 1024, 256, 24),
     "sbert_bigbigan": _config(120, 1024, 256, 24),
     "sbert_biggan": _config(268, 768, 268, 24),
@@ -57,11 +57,10 @@ _MARK, _COUPLING = "sub_layers.0.coupling.s.0.main.0.weight", "sub_layers.0.coup
 
 
 def flow_layout(config: FlowConfig) -> Layout:
-    """All tensors of a flow with this configuration by released name.
-
-    Layers, norms and activations share one running index in a released chain; the activations hold nothing.
-    """
+    """All tensors of a flow by released name. Layers, norms and activations share one running index in a released
+    chain; the activations hold nothing."""
     step, end = 3 if config.embedder_batch_norm else 2, config.embedder_depth + 1
+    conv = config.embedder_kind == "conv"
     rules = (
         # The dense embedder, the tapered and the convolutional one.
         (r"^embedder\.net\.hidden\.(\d+)", lambda found: f"embedder.main.{step * int(found[1])}"),
@@ -69,12 +68,8 @@ def flow_layout(config: FlowConfig) -> Layout:
         (r"^embedder\.net\.out", f"embedder.main.{step * end}"),
         (r"^embedder\.linears\.(\d+)", lambda found: f"embedder.net.{3 * int(found[1])}"),
         (r"^embedder\.convs\.(\d+)", r"embedder.feature_layers.\1.sub_layers.0"),
-        (
-            r"^embedder\.norms\.(\d+)",
-            r"embedder.feature_layers.\1.sub_layers.1"
-            if config.embedder_kind == "conv"
-            else lambda found: f"embedder.net.{3 * int(found[1]) + 1}",
-        ),
+        (r"^embedder\.norms\.(\d+)", r"embedder.feature_layers.\1.sub_layers.1" if conv else r"embedder.net.\1.norm"),
+        (r"^embedder\.net\.(\d+)\.norm", lambda found: f"embedder.net.{3 * int(found[1]) + 1}"),
         (r"^embedder\.out", "embedder.dense_encode.sub_layers.0"),
         (r"^blocks\.(\d+)\.norm\.", r"sub_layers.\1.norm_layer."),
         (r"^blocks\.(\d+)\.coupling\.scale_nets\.(\d)", r"sub_layers.\1.coupling.s.\2.main"),
@@ -112,14 +107,12 @@ def _flow_sizes(state: State) -> FlowConfig:
 
 
 def _with_silent_condition(state: State) -> State:
-    """An unconditional flow's tensors as those of a flow whose condition, a single number, is multiplied by zero."""
+    """An unconditional flow's tensors as those of one whose condition, a single number, is multiplied by zero."""
     dim, known = state["sub_layers.0.norm_layer.loc"].numel(), state[_MARK].shape[1]
     if dim % 2:
         raise CourseError(f"an unconditional flow of the odd size {dim} has no inverse in the released code.")
     if known != dim // 2:
-        raise CourseError(
-            f"this flow takes a ready embedding of {known - dim // 2} numbers, and its embedder is missing."
-        )
+        raise CourseError(f"this flow takes an embedding of {known - dim // 2} numbers, and its embedder is missing.")
     shapes = {"weight": (1, 1), "bias": (1,)}
     silent = {f"embedder.main.{i}.{name}": torch.zeros(shape) for i in (0, 2) for name, shape in shapes.items()}
     for name, tensor in state.items():
@@ -156,16 +149,16 @@ def load_net2net_flow(
     Args:
         path: a flow's file, or that of a whole translator: its experts are left out. An unconditional flow gets a
             condition that changes nothing, a single number: ``torch.zeros(B, 1)``.
-        config: a configuration, a name in ``RELEASED_FLOWS``, or None to read the sizes off the tensors. With
+        config: a configuration, a name in ``RELEASED_FLOWS``, or None: read off the tensors. With
             ``activation_log_det=False`` the leaky activation's log-determinant is 0, as in the released code.
         activation: of the blocks, which leaves no trace in the file; None keeps that of ``config``. All released
-            configurations use "none" although the class's default is the leaky one.
+            configurations use "none", not the class's default.
     """
     contents = read_file(path)
     bare = {place: identify(state)[1] for place, state in contents.parts.items()}
     parts = {place: take(state, _FLOW) or state for place, state in bare.items()}
-    silent = any(identify(state)[0] is _UNCONDITIONAL for state in parts.values())
-    kind = _UNCONDITIONAL if silent else _CONDITIONAL
+    found = [identify(state)[0] for state in parts.values()]
+    kind = _UNCONDITIONAL if _UNCONDITIONAL in found else _CONDITIONAL
     config, state, _ = kind.fit(pick(replace(contents, parts=parts), kind), config)
     return _build_flow(state, replace(config, activation=activation or config.activation))
 
@@ -226,9 +219,8 @@ _EXPERTS = {
 
 
 def load_net2net_expert(path: str | Path, config: Any = None, word_map: dict[str, int] | None = None) -> nn.Module:
-    """A released expert: autoencoder, BigGAN's generator, dequantiser or captioner, whichever the file holds.
-
-    What the training loss of an autoencoder saved is left out, and noted in ``notes``.
+    """A released expert: autoencoder, BigGAN's generator, dequantiser or captioner, whichever the file holds; ``notes``
+    says what of an autoencoder's training loss was left out.
 
     Args:
         path: its file.
@@ -264,7 +256,6 @@ class TranslatorConfig:
     source: BasicAutoencoderConfig | None = None
     captioner: CaptionerConfig | None = None  # this and the dequantiser made the training pairs of a BigGAN translator
     dequantiser: DequantiserConfig | None = None
-    labels: tuple[str, ...] = field(default=(), compare=False)  # their names, in the order of their numbers
 
     def networks(self) -> dict[str, nn.Module]:
         """Prefix → network of every part but the flow, on the ``meta`` device."""
@@ -273,8 +264,7 @@ class TranslatorConfig:
 
     @classmethod
     def read(cls, state: State) -> "TranslatorConfig":
-        """Off the tensors. Without a tensor below ``cond_stage_model.`` the source is taken for labels, or for
-        sentences where the target is BigGAN."""
+        """Off the tensors. A source without any is taken for labels, or for sentences where the target is BigGAN."""
         parts = {part: take(state, prefix) for part, prefix in _PLACES.items()}
         types = {"target": BigAutoencoderConfig, "captioner": CaptionerConfig, "dequantiser": DequantiserConfig}
         if not any(name.startswith("encoder.") for name in parts["target"]):
@@ -286,35 +276,16 @@ class TranslatorConfig:
         return cls(_flow_sizes(take(state, _FLOW)), kind, **configs)
 
 
-def _translator(name: str, kind: str, target: Any = None, **others: Any) -> TranslatorConfig:
-    return TranslatorConfig(RELEASED_FLOWS[name], kind, target, **others)
-
-
 _BIG = BigAutoencoderConfig()
 _PAIRS = {"captioner": CaptionerConfig(), "dequantiser": DequantiserConfig()}
 RELEASED_TRANSLATORS = {
-    "anime": _translator("anime", "labels", _BIG, labels=("photograph", "anime")),
-    "portraits": _translator("portraits", "labels", _BIG, labels=("photograph", "oil portrait")),
-    "ccfq": _translator("ccfq", "labels", _BIG, labels=("CelebA", "CelebA-HQ", "FFHQ")),
-    "faces32to256": _translator("faces32to256", "autoencoder", _BIG, source=BasicAutoencoderConfig()),
-    "sbert_ae": _translator("sbert_ae", "sentences", BigAutoencoderConfig(latent_dim=256)),
-    "sbert_bigbigan": _translator("sbert_bigbigan", "sentences"),
-    "sbert_biggan": _translator("sbert_biggan", "sentences", GeneratorConfig(256), **_PAIRS),
+    **{name: TranslatorConfig(RELEASED_FLOWS[name], "labels", _BIG) for name in ("anime", "portraits", "ccfq")},
+    "faces32to256": TranslatorConfig(RELEASED_FLOWS["faces32to256"], "autoencoder", _BIG, BasicAutoencoderConfig()),
+    "sbert_ae": TranslatorConfig(RELEASED_FLOWS["sbert_ae"], "sentences", BigAutoencoderConfig(latent_dim=256)),
+    "sbert_bigbigan": TranslatorConfig(RELEASED_FLOWS["sbert_bigbigan"], "sentences"),
+    "sbert_biggan": TranslatorConfig(RELEASED_FLOWS["sbert_biggan"], "sentences", GeneratorConfig(256), **_PAIRS),
 }
-
-
-@dataclass(frozen=True)
-class TranslatorParts:
-    """What was read of a translator's checkpoint; ``course_lib.translation.load_released_translator`` joins it."""
-
-    config: TranslatorConfig
-    flow: ConditionalFlow
-    step: int | None  # how many training steps the file says it has behind it
-    notes: tuple[str, ...]  # what was left out
-    source: BasicAutoencoder | None = None
-    target: BigAutoencoder | BigGan | None = None
-    captioner: Captioner | None = None
-    dequantiser: Dequantiser | None = None
+"""Labels by number: photograph, anime; photograph, oil portrait; CelebA, CelebA-HQ, FFHQ."""
 
 
 def translator_layout(config: TranslatorConfig) -> Layout:
@@ -338,8 +309,13 @@ _TRANSLATOR = Kind(
 KINDS = (_CONDITIONAL, _UNCONDITIONAL, _TRANSLATOR, *_EXPERTS.values())
 
 
-def load_translator_parts(path: str | Path, config: TranslatorConfig | str | None = None) -> TranslatorParts:
-    """Reads a translator's checkpoint; ``config``, or a name in ``RELEASED_TRANSLATORS``, is what it must fit."""
+def load_translator_parts(path: str | Path, config: TranslatorConfig | str | None = None) -> SimpleNamespace:
+    """What a translator's checkpoint holds; ``config``, or a name in ``RELEASED_TRANSLATORS``, is what it must fit.
+
+    ``config``, ``flow``, ``step`` (how many training steps the file says it has behind it), ``notes`` (what was left
+    out), and ``source``, ``target``, ``captioner``, ``dequantiser``: networks, or None.
+    ``course_lib.translation.load_released_translator`` joins them.
+    """
     contents = read_file(path)
     # A flow alone does where the target comes from outside.
     alone = [state for state in contents.parts.values() if _TRANSLATOR.mark in state]
@@ -349,4 +325,4 @@ def load_translator_parts(path: str | Path, config: TranslatorConfig | str | Non
         fill(network, take(state, prefix), layout_of(network), prefix)
     parts = {part: networks.get(prefix) for part, prefix in _PLACES.items()}
     flow = _build_flow(take(state, _FLOW), config.flow)
-    return TranslatorParts(config, flow, contents.step, notes, **parts)
+    return SimpleNamespace(config=config, flow=flow, step=contents.step, notes=notes, **parts)

@@ -1,14 +1,12 @@
 """Net2Net's released experts, under the names of their files: two autoencoders, BigGAN, dequantiser, captioner.
 
 All are frozen. Pictures are ``(B, 3, S, S)`` in [−1, 1], latents ``(B, latent_dim)``; other shapes are a
-``CourseError``. ``posterior`` gives the distribution of the code. Each configuration reads itself off tensors.
-
-References:
-    Net2Net (Rombach et al. 2020), section 4 and supplement, tables 3 and 5; CompVis/net2net.
+``CourseError``. ``posterior`` gives the distribution of the code; ``read`` of a configuration reads it off tensors.
+Source: Net2Net (Rombach et al. 2020), section 4 and supplement, tables 3 and 5; CompVis/net2net.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Self
@@ -49,7 +47,7 @@ def _chain(name: str, *layers: nn.Module) -> nn.Sequential:
     return nn.Sequential(OrderedDict({name: nn.Sequential(*layers)}))
 
 
-def _fully_connected(widths: Sequence[int]) -> nn.Module:
+def _fully_connected(*widths: int) -> nn.Module:
     """Linear layers of these widths with LeakyReLU (slope 0.01) between them, called ``main.{0, 2, 4, …}``."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
@@ -58,7 +56,6 @@ def _fully_connected(widths: Sequence[int]) -> nn.Module:
 
 
 def _resnet(layers: Sequence[int], **options: Any) -> nn.Module:
-    """Torchvision's, of bottlenecks, with so many in each of its four stages."""
     from torchvision.models.resnet import Bottleneck, ResNet  # here, since torchvision takes seconds to import
 
     return ResNet(Bottleneck, list(layers), **options)
@@ -126,10 +123,9 @@ class GeneratorConfig:
 class SpectralNorm(nn.Module):
     """A layer whose weight is divided by σ at every call: one power iteration from a stored vector.
 
-    ``torch.nn.utils`` iterates on and on while it trains, stores what it found and normalises by max(‖·‖, ε); here
-    every call starts at the same vector, and lengths are ‖·‖ + ε. The weights fit this σ, so no better one will do.
-    Nobody reads ``weight_v``, which is as long as ``weight_u`` whatever the layer's width; it is in the files. Source:
-    Miyato et al. 2018, section 2; GANalyze and CompVis/net2net for ε and for what is not written back.
+    ``torch.nn.utils`` stores what it found and normalises by max(‖·‖, ε); here every call starts at the same vector,
+    and lengths are ‖·‖ + ε. The weights fit this σ, so no better one will do. ``weight_v`` is in the files and read by
+    nobody. Source: Miyato et al. 2018, section 2; GANalyze and CompVis/net2net for ε and for what is not written back.
     """
 
     def __init__(self, layer: nn.Linear | nn.Conv2d):
@@ -231,8 +227,7 @@ class PortedGenerator(nn.Module):
 
 
 class BigGan(nn.Module):
-    """The generator as a target expert: a latent is the code ``z``, of which |z| ≤ 2.5 were trained on, followed by a
-    class embedding, 268 numbers."""
+    """The generator as a target expert: a latent is the code ``z``, trained for |z| ≤ 2.5, and a class embedding."""
 
     def __init__(self, config: GeneratorConfig):
         super().__init__()
@@ -260,18 +255,16 @@ class BigGan(nn.Module):
 
 @dataclass(frozen=True)
 class BigAutoencoderConfig:
-    """Sizes of a big autoencoder."""
+    """Sizes of a big autoencoder; those of its decoder are as in :class:`GeneratorConfig`."""
 
     latent_dim: int = 128
-    size: int = 256  # side of the pictures in pixels, 128 or 256
-    channels: int = 96  # width of the decoder's last block
+    size: int = 256
+    channels: int = 96
     encoder_layers: tuple[int, ...] = _RESNET101  # residual blocks in each of four stages
     classes: int = 1000  # that the decoder mixes
     class_hidden: int = 2000  # width of the network that chooses the mixture
     class_dim: int = 128
-    # Of the decoder. The norms inside its blocks are BatchNorm in either case, although the released option's name
-    # promises more.
-    actnorm_at_end: bool = True
+    actnorm_at_end: bool = True  # the norms inside its blocks are BatchNorm in either case
 
     @property
     def generator(self) -> GeneratorConfig:
@@ -289,8 +282,8 @@ class BigAutoencoderConfig:
 
 
 class _Autoencoder(nn.Module):
-    """Can be source and target expert. Codes are the posterior's mean, as in the authors' demo, so that one picture has
-    the same at every call; with ``sample_codes`` they are drawn from it, as in the authors' training."""
+    """Codes are the posterior's mean, as in the authors' demo; with ``sample_codes`` they are drawn from it, as in the
+    authors' training."""
 
     sample_codes = False
 
@@ -320,8 +313,8 @@ class BigAutoencoder(_Autoencoder):
         self.encoder, self.decoder = nn.Module(), nn.Module()
         self.encoder.model = _resnet(config.encoder_layers, num_classes=1, norm_layer=FrozenActNorm)
         self.encoder.model.fc = _chain("sub_layers", nn.Conv2d(_FEATURES, 2 * config.latent_dim, 1))
-        widths = [config.latent_dim, *[config.class_hidden] * 3, config.classes]
-        self.decoder.map_to_class_embedding = _fully_connected(widths)
+        hidden = [config.class_hidden] * 3
+        self.decoder.map_to_class_embedding = _fully_connected(config.latent_dim, *hidden, config.classes)
         self.decoder.decoder = PortedGenerator(config.generator)
         freeze(self)
 
@@ -346,7 +339,7 @@ class BigAutoencoder(_Autoencoder):
 
 @dataclass(frozen=True)
 class BasicAutoencoderConfig:
-    """Sizes of a basic autoencoder: four halvings down to a map of ``bottleneck`` pixels, and the way back."""
+    """Of a basic autoencoder: four halvings down to a map of ``bottleneck`` pixels, and the way back."""
 
     latent_dim: int = 128
     bottleneck: int = 2
@@ -354,7 +347,6 @@ class BasicAutoencoderConfig:
 
     @property
     def size(self) -> int:
-        """Side of the pictures in pixels."""
         return 16 * self.bottleneck
 
     @classmethod
@@ -377,9 +369,8 @@ class BasicAutoencoder(_Autoencoder):
 
         net.feature_layers = nn.ModuleList(activated(nn.Conv2d(*pair, **strided)) for pair in pairs)
         # Coarse layers come last here and run first.
-        net.decoder_layers = nn.ModuleList(
-            activated(nn.ConvTranspose2d(outer, inner, **strided)) for inner, outer in pairs[1:]
-        )
+        ups = (nn.ConvTranspose2d(outer, inner, **strided) for inner, outer in pairs[1:])
+        net.decoder_layers = nn.ModuleList(map(activated, ups))
         code, side, top = config.latent_dim, config.bottleneck, 8 * config.base
         net.dense_encode = _chain("sub_layers", nn.Conv2d(top, 2 * code, side))
         net.dense_decode = _chain("sub_layers", nn.ConvTranspose2d(code, top, side))
@@ -404,9 +395,6 @@ class BasicAutoencoder(_Autoencoder):
         return self.autoencoder.image_layer(x)
 
 
-# --- dequantiser ----------------------------------------
-
-
 @dataclass(frozen=True)
 class DequantiserConfig:
     """Widths of an embedding, of the code, and of the hidden layers."""
@@ -422,19 +410,16 @@ class DequantiserConfig:
 
 
 class Dequantiser(nn.Module):
-    """A variational autoencoder of vectors; its random reconstruction stands in for BigGAN's exact class embedding.
-
-    A thousand embeddings are a thousand points, and a flow trained on points puts ever narrower spikes on them. The
-    picture of a training pair is made of the exact embedding, the flow's target of the random one.
-    """
+    """A variational autoencoder of vectors; its random reconstruction stands in for BigGAN's exact class embedding,
+    since a flow that is trained on a thousand points puts ever narrower spikes on them."""
 
     def __init__(self, config: DequantiserConfig):
         super().__init__()
         self.config, hidden = config, [config.hidden_dim] * 3
-        self.encoder = _fully_connected([config.dim, *hidden, config.dim])
-        self.mu_layer = _fully_connected([config.dim, *hidden, config.code_dim])
-        self.logvar_layer = _fully_connected([config.dim, *hidden, config.code_dim])
-        self.decoder = _fully_connected([config.code_dim, *hidden, config.hidden_dim, config.dim])
+        self.encoder = _fully_connected(config.dim, *hidden, config.dim)
+        self.mu_layer = _fully_connected(config.dim, *hidden, config.code_dim)
+        self.logvar_layer = _fully_connected(config.dim, *hidden, config.code_dim)
+        self.decoder = _fully_connected(config.code_dim, *hidden, config.hidden_dim, config.dim)
         freeze(self)
 
     @torch.no_grad()
@@ -448,15 +433,13 @@ class Dequantiser(nn.Module):
         return self.decoder(self.posterior(embedding).sample(generator))
 
 
-# --- captioner ----------------------------------------
-
 _BEAMS, _STEPS, _WORDS = 3, 50, 50
 _FAILED = ["<pad>"] * 9  # the caption of a picture for which no beam came to an end
 
 
 @dataclass(frozen=True)
 class CaptionerConfig:
-    """Sizes of a captioner."""
+    """Vocabulary and widths."""
 
     vocabulary: int = 9490
     width: int = 512  # of embeddings, attention and state, which are one number here
@@ -500,10 +483,9 @@ class _WordDecoder(nn.Module):
 class Captioner(nn.Module):
     """Pictures → captions, by a beam search of width 3 (Show-Attend-Tell).
 
-    Pictures go in as they are, in [−1, 1]: the released class defines an ImageNet normalisation and never calls it, so
-    the translator was trained on captions of pictures that its captioner saw in the wrong range. For other captions
-    normalise the pictures first. ``words`` are the vocabulary in the order of its numbers, with ``<start>``, ``<end>``
-    and ``<pad>``. Source: Xu et al. 2015; the tutorial port that CompVis/net2net uses, with its way of ending a search.
+    Pictures go in as they are, in [−1, 1], since the released class never calls its ImageNet normalisation. ``words``
+    are the vocabulary in the order of its numbers, with ``<start>``, ``<end>`` and ``<pad>``. Source: Xu et al. 2015;
+    the tutorial port that CompVis/net2net uses, with its way of ending a search.
     """
 
     words: Sequence[str] = ()
@@ -512,8 +494,7 @@ class Captioner(nn.Module):
         super().__init__()
         self.config = config
         # Without pooling and classifier.
-        trunk = nn.Sequential(*list(_resnet(config.encoder_layers).children())[:-2])
-        self.encoder = nn.Sequential(OrderedDict(resnet=trunk))
+        self.encoder = _chain("resnet", *list(_resnet(config.encoder_layers).children())[:-2])
         self.decoder = _WordDecoder(config)
         freeze(self)
 
@@ -531,8 +512,7 @@ class Captioner(nn.Module):
     def _search(self, places: Tensor) -> list[int]:
         """Word numbers of the likeliest finished beam for one picture's places ``(P, F)``."""
         start, end = self.words.index("<start>"), self.words.index("<end>")
-        decoder, device = self.decoder, places.device
-        places = places[None]
+        decoder, device, places = self.decoder, places.device, places[None]
         h, c = decoder.init_h(places.mean(1)), decoder.init_c(places.mean(1))
         beams, scores = [[start]], torch.zeros(1, device=device)
         wanted, best, best_score = _BEAMS, [self.words.index(word) for word in _FAILED], -float("inf")
@@ -557,12 +537,9 @@ class Captioner(nn.Module):
         return best
 
 
-RELEASED_EXPERTS: Mapping[str, Any] = {
-    "faces256": BigAutoencoderConfig(),
+_FACES = ("faces256", "anime_photography_256", "celeba_celebahq_ffhq_256", "portraits_photography_256")
+RELEASED_EXPERTS: dict[str, Any] = dict.fromkeys(_FACES, BigAutoencoderConfig()) | {
     "coco256": BigAutoencoderConfig(latent_dim=256),
-    "anime_photography_256": BigAutoencoderConfig(),
-    "celeba_celebahq_ffhq_256": BigAutoencoderConfig(),
-    "portraits_photography_256": BigAutoencoderConfig(),
     "faces32": BasicAutoencoderConfig(),
     "biggan128": GeneratorConfig(128),
     "biggan256": GeneratorConfig(256),

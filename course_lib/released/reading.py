@@ -1,10 +1,9 @@
 """Read tensors from a checkpoint file, whatever its suffix says, without executing anything that the file contains.
 
-A torch file holds a pickle, a small program that may name any function. ``torch.load(weights_only=True)`` runs none
-that it does not know, but then refuses the whole file: those of Lightning name the classes of their settings, those of
-ALAE their running means, those of MindGAN an array. So the pickle is followed once with a stand-in for every name in
-it, real ones included; for the reading itself the stand-ins replace what torch does not know. A file that would call a
-function is refused.
+A torch file holds a pickle, a small program that may name any function. ``torch.load(weights_only=True)`` refuses a
+file with any name that it does not know: the settings of Lightning, ALAE's running means, MindGAN's array. So the
+pickle is followed once with a stand-in for every name in it; for the reading itself stand-ins replace what torch does
+not know. A file that would call a function is refused.
 """
 
 import pickle
@@ -53,10 +52,8 @@ _VALUES = re.compile(
 
 @dataclass(frozen=True)
 class Contents:
-    """What is read of a file: place → tensors by name, and the training steps that a Lightning checkpoint claims.
-
-    The place is the key under which a state dictionary lies, the name before a slash in flat files
-    (``generator/const``), or "" for a bare one. Optimisers are left out.
+    """What is read of a file: place → tensors by name, and the training steps that a Lightning checkpoint claims. The
+    place is the key of a state dictionary, or the name before a slash (``generator/const``). Optimisers are left out.
     """
 
     path: Path
@@ -65,11 +62,9 @@ class Contents:
 
 
 def read_file(path: str | Path) -> Contents:
-    """Reads a file onto the CPU.
+    """Reads safetensors and torch files, new and old, onto the CPU. Leave the file alone while its tensors are in use:
+    torch's zip files are mapped, so that optimiser states in them cost no memory.
 
-    Takes safetensors and torch files, new and old; Lightning checkpoints; state dictionaries inside of others. Torch's
-    zip files are mapped, not copied: optimiser states in them cost no memory. Leave the file alone while its tensors
-    are in use.
     A CourseError says if one is missing, cut off, something else, or would call a function that is not known to do
     nothing but make a value.
     """
@@ -116,15 +111,12 @@ def _states(content: Any, place: str = "", depth: int = 3) -> Iterator[tuple[str
 
 
 def _without_tensors(content: Any, names: tuple[str, ...]) -> str:
-    if isinstance(content, Mapping):
-        if "param_groups" in content:
-            return "the state of an optimiser and no weights: give the file of the network beside it"
-        held = ", ".join(list(map(str, content))[:5]) or "nothing"
-    elif any(name.startswith("torch.nn.modules.") for name in names):
+    if isinstance(content, Mapping) and "param_groups" in content:
+        return "the state of an optimiser and no weights: give the file of the network beside it"
+    if not isinstance(content, Mapping) and any(name.startswith("torch.nn.modules.") for name in names):
         return _WHOLE
-    else:
-        held = type(content).__name__
-    return f"no state dictionary ({held}): give a file that maps names to tensors"
+    held = ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else type(content).__name__
+    return f"no state dictionary ({held or 'nothing'}): give a file that maps names to tensors"
 
 
 def _other_format(path: Path, start: bytes) -> str | None:
@@ -155,9 +147,6 @@ def _other_format(path: Path, start: bytes) -> str | None:
     return f"a web page{name}, not the file that was asked for: the download failed, fetch it again in a browser"
 
 
-# --- torch files ----------------------------------------
-
-
 class _StandIn:
     """Takes the place of a class or function that a file names: does nothing, and notes what is done with it."""
 
@@ -182,10 +171,8 @@ class _StandIn:
 
 
 class _Follower(pickle._Unpickler):
-    """Reads a pickle with nothing but stand-ins, which are collected in ``found``.
-
-    The reader in Python: in the one in C a number in the file says how much memory is taken.
-    """
+    """Reads a pickle with nothing but stand-ins, which are collected in ``found``; in Python, since in the reader in C
+    a number in the file says how much memory is taken."""
 
     def __init__(self, file: IO[bytes], found: dict[str, type[_StandIn]]):
         super().__init__(file)
@@ -199,21 +186,15 @@ class _Follower(pickle._Unpickler):
         return type("_Stored", (_StandIn,), {})
 
 
-def _followed(path: Path, zipped: bool) -> dict[str, type[_StandIn]]:
-    """Every class and function that a torch file names."""
+def _read_torch(path: Path) -> tuple[Any, tuple[str, ...]]:
+    """What a torch file holds, and the names in it."""
+    zipped = zipfile.is_zipfile(path)
     found: dict[str, type[_StandIn]] = {}
     inside = next(filter(_CONTENT.fullmatch, zipfile.ZipFile(path).namelist())) if zipped else ""
     with zipfile.ZipFile(path).open(inside) if zipped else path.open("rb") as file:
         # Magic number, version, sizes of integers, content, keys of the storages; their bytes follow.
         for _ in range(1 if zipped or _TORCH_MAGIC not in file.peek(64)[:64] else 5):
             _Follower(file, found).load()
-    return found
-
-
-def _read_torch(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """What a torch file holds, and the names in it."""
-    zipped = zipfile.is_zipfile(path)
-    found = _followed(path, zipped)
     # Classes of the authors begin with a capital letter. Whatever a name means, a call only meets a stand-in.
     foreign = {name for name in found if name.partition(".")[0] not in sys.stdlib_module_names}
     values = {name for name in foreign if name.rpartition(".")[2][:1].isupper()} | set(filter(_VALUES.fullmatch, found))

@@ -1,7 +1,7 @@
 """Strict loading: tensors fit their network exactly, or every difference is named at once.
 
-A :class:`Kind` is a network that released files hold, recognised by its tensors; :func:`describe_file` reports what a
-file is, whether it fits, and which call opens it. Nothing is built for that.
+A :class:`Kind` is a network that released files hold, recognised by its tensors; :func:`describe_file` reports on one
+and builds nothing.
 """
 
 import hashlib
@@ -40,11 +40,8 @@ Layout = Mapping[str, Entry]
 
 
 def layout_of(network: nn.Module | Callable[[], nn.Module], rules: Sequence[tuple[str, Any]] = ()) -> dict[str, Entry]:
-    """Of a network whose tensors have the released shapes.
-
-    ``network`` is ours, or what makes it: then on the ``meta`` device, where it takes no memory. ``rules`` are patterns
-    in our names and what stands for them in released ones, applied one after the other.
-    """
+    """Of ``network``, or of what makes it, then without memory on the ``meta`` device. ``rules`` are patterns in our
+    names and what stands for them in released ones, applied one after the other; shapes are the same."""
     if not isinstance(network, nn.Module):
         with torch.device("meta"):
             network = network()
@@ -58,7 +55,7 @@ def layout_of(network: nn.Module | Callable[[], nn.Module], rules: Sequence[tupl
 
 
 def blurs(place: str, channels: int, names: Sequence[str] = ("weight",)) -> dict[str, Entry]:
-    """The fixed blur kernels of one layer."""
+    """The fixed blur kernels of a layer."""
     return {f"{place}.{name}": Entry(None, (channels, 1, 3, 3)) for name in names}
 
 
@@ -68,16 +65,9 @@ def _blur_kernels(channels: int) -> Tensor:
     return (line[:, None] * line / 16).expand(channels, 1, 3, 3).clone()
 
 
-def _is_blur(kernels: Tensor) -> bool:
-    return kernels.is_meta or bool((kernels.float() - _blur_kernels(len(kernels))).abs().max() <= 1e-6)
-
-
 def check_state(state: State, layout: Layout, what: str) -> None:
-    """A CourseError that lists up to 40 differences, unless tensors are exactly what the network ``what`` wants.
-
-    Counters of BatchNorm batches may be absent, as in files from before torch had them: an evaluated network never
-    reads them.
-    """
+    """A CourseError that lists up to 40 differences, unless tensors are exactly what the network ``what`` wants. The
+    counters of BatchNorm, which files from before torch had them lack, may be absent."""
     missing = [name for name in layout if name not in state and not name.endswith(".num_batches_tracked")]
     problems = [f"missing {name}" for name in missing] + [f"unknown {name}" for name in state if name not in layout]
     for name, entry in layout.items():
@@ -87,7 +77,7 @@ def check_state(state: State, layout: Layout, what: str) -> None:
             problems.append(f"{name} has shape {tuple(found.shape)} instead of {entry.shape}")
         elif found.is_floating_point() != entry.dtype.is_floating_point:
             problems.append(f"{name} has dtype {found.dtype} instead of {entry.dtype}")
-        elif entry.ours is None and not _is_blur(found):
+        elif entry.ours is None and not (found.is_meta or torch.allclose(found.float(), _blur_kernels(len(found)))):
             problems.append(f"{name} is not the binomial filter")
     if problems:
         more = f"; and {len(problems) - 40} more" if len(problems) > 40 else ""
@@ -99,10 +89,8 @@ def check_state(state: State, layout: Layout, what: str) -> None:
 
 @torch.no_grad()
 def fill(network: N, state: State, layout: Layout, what: str) -> N:
-    """Fills a network, which shares no memory with the file afterwards; all tensors or none, see :func:`check_state`.
-
-    A network on the ``meta`` device gets its memory here, on the CPU. Only tensors that ``layout`` names are written.
-    """
+    """Copies the tensors that ``layout`` names into a network, all or none, see :func:`check_state`. One on the
+    ``meta`` device gets its memory here, on the CPU."""
     check_state(state, layout, what)
     if any(tensor.is_meta for tensor in network.state_dict().values()):
         network.to_empty(device="cpu")
@@ -131,7 +119,7 @@ def take(state: Mapping[str, T], prefix: str) -> dict[str, T]:
 
 
 def count_below(state: State, prefix: str) -> int:
-    """How many layers are numbered right behind ``prefix``: one more than the largest number in the tensors' names."""
+    """How many layers are numbered, from 0, right behind ``prefix``."""
     return 1 + max(int(name.removeprefix(prefix).split(".")[0]) for name in state if name.startswith(prefix))
 
 
@@ -162,10 +150,9 @@ class Kind:
             return False
 
     def fit(self, state: State, config: Any = None) -> tuple[Any, dict[str, Tensor], tuple[str, ...]]:
-        """Configuration, tensors that belong to it, and notes on what was left out, checked.
+        """Configuration, tensors that belong to it, and notes on what was left out; a CourseError where they differ.
 
-        ``config`` is one that they must fit, the name of a published one, or None: it is read off them. A CourseError
-        where there is none of that name, none can be read off, or the tensors do not fit.
+        ``config`` is one that they must fit, the name of a published one, or None: it is read off them.
         """
         if isinstance(config, str):
             if config not in self.published:
@@ -178,8 +165,7 @@ class Kind:
             config = self.sizes(state) if config is None else config
         except (KeyError, ValueError, IndexError, TypeError) as error:
             raise CourseError(
-                f"The sizes of a {self.name} cannot be read off this checkpoint ({error}): give a file that holds one, "
-                "or pass its config."
+                f"The sizes of a {self.name} cannot be read off this checkpoint ({error}): give a file that holds one."
             ) from error
         prefixes, text = self.drop
         kept = {name: tensor for name, tensor in state.items() if not name.startswith(prefixes)}
@@ -201,11 +187,8 @@ def known_kinds() -> tuple[Kind, ...]:
 
 
 def identify(state: State) -> tuple[Kind | None, dict[str, Tensor]]:
-    """What a state dictionary is, and its tensors by the network's own names.
-
-    A prefix that all names share, such as ``module.`` (data parallelism) or ``model.`` (a wrapper), is left out where
-    the network is not known with it.
-    """
+    """What a state dictionary is, and its tensors by the network's own names: without prefixes that all names share,
+    such as ``module.`` (data parallelism) or ``model.`` (a wrapper)."""
     bare = dict(state)
     while True:
         kind = next((kind for kind in known_kinds() if kind.fits(bare)), None)
@@ -218,8 +201,7 @@ def identify(state: State) -> tuple[Kind | None, dict[str, Tensor]]:
 def pick(file: str | Path | Contents, kind: Kind, places: tuple[str, ...] | None = None) -> dict[str, Tensor]:
     """The tensors of one network in a file; a CourseError that says what the file does hold, if it has none.
 
-    ``places`` are the keys to look under, the wanted one first; by default all of ``kind.places``. Under a key that
-    says nothing the network is found by its tensors, if there is one alone.
+    ``places`` are the keys to look under, the best first; under other keys it is found if there is one alone.
     """
     contents = file if isinstance(file, Contents) else read_file(file)
     found = {place: identify(state) for place, state in contents.parts.items()}
@@ -239,8 +221,6 @@ def pick(file: str | Path | Contents, kind: Kind, places: tuple[str, ...] | None
     )
 
 
-# --- a report ----------------------------------------
-
 _HASHES = {
     "a2148cf64807444113fac5eede060d28": "biggan-128.pth",
     "e23db3caa34ac4c4ae922a75258dcb8d": "biggan-256.pth",
@@ -257,10 +237,8 @@ _NOT_OPENED = {
 
 
 def describe_file(path: str | Path) -> str:
-    """A few lines on a file: what it holds, which released model has its sizes, what is left out, what opens it.
-
-    A CourseError says what the file is, if it holds no network known here, or one that does not fit its kind exactly.
-    """
+    """A few lines on a file: what it holds, which released model has its sizes, what is left out, what opens it. A
+    CourseError says what the file is, if it holds no network known here, or one that does not fit exactly."""
     contents = read_file(path)
     lines, notes, calls = [("file", contents.path.name)], [], {}
     for place, state in contents.parts.items():

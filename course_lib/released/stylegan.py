@@ -1,8 +1,7 @@
 """StyleGAN's PyTorch port, the base of Hyper-Modulation, and the files that Hyper-Modulation's own code writes.
 
-Both hold the same skeleton; they differ in what stands for a convolution. No hyper-modulated weights were released: the
-names are those that the authors' code writes and reads, so that a generator that was trained with it opens here, and
-ours there. Every file holds nine blocks, whatever resolution they were trained to: what was never trained is cut off.
+They differ in what stands for a convolution. No hyper-modulated weights were released: the names are those that the
+authors' code writes and reads. Every file holds nine blocks: what was never trained is cut off.
 """
 
 import re
@@ -39,11 +38,9 @@ _GENERATOR_RULES = (
 )
 _BLURS = ("weight", "weight_flip")
 
-# --- names ----------------------------------------
-
 
 def stylegan_layout(config: StyleGANConfig) -> dict[str, Entry]:
-    """All tensors of a base generator by released name."""
+    """All tensors of a base generator."""
     layout = layout_of(lambda: StyleGAN(config), _GENERATOR_RULES)
     for index, channels in enumerate(config.channels[1:], 1):
         fused = 4 * 2**index >= config.fused_from
@@ -87,11 +84,8 @@ def class_layout(classes: int, width: int = 64, layers: int = 4) -> dict[str, En
 
 
 def discriminator_layout(config: StyleGANConfig, classes: int = 0, activated: bool = True) -> dict[str, Entry]:
-    """All tensors of a discriminator by released name.
-
-    Hyper-Modulation's has one score a class, the base model's (``classes`` 0) one. Since September 2019 it is
-    ``activated``: an activation follows from-RGB.
-    """
+    """All tensors of a discriminator: with one score a class in Hyper-Modulation, with one in the base model
+    (``classes`` 0). Since September 2019 an activation follows from-RGB (``activated``)."""
     last, plain = len(config.critic) - 1, sum(size >= config.fused_from for size in config.sizes[1:])
     rules = (
         (r"^blocks\.(\d+)\.conv1", r"progression.\1.conv1.0.conv"),
@@ -110,23 +104,12 @@ def discriminator_layout(config: StyleGANConfig, classes: int = 0, activated: bo
     return layout
 
 
-# --- sizes, and what was trained ----------------------------------------
-
-
 def _stylegan_sizes(state: State) -> StyleGANConfig:
     """Of a generator, base or hyper-modulated; the discriminator is taken to be as wide."""
     blocks = range(count_below(state, "generator.to_rgb."))
     channels = tuple(state[f"generator.to_rgb.{k}.conv.weight_orig"].shape[1] for k in blocks)
     mapping = sum(name.startswith("style.") and name.endswith("weight_orig") for name in state)
     return StyleGANConfig(channels, channels, len(state["style.1.linear.weight_orig"]), mapping, _FUSED_FROM)
-
-
-def _hyper_sizes(state: State) -> tuple[StyleGANConfig, int]:
-    return _stylegan_sizes(state), state["generator.progression.0.conv2.task.linear.weight_orig"].shape[1]
-
-
-def _class_sizes(state: State) -> tuple[int, int, int]:
-    return (*state["task.0.weight_orig"].shape, sum(name.endswith(".linear.bias") for name in state))
 
 
 def _discriminator_sizes(state: State) -> tuple[StyleGANConfig, int, bool]:
@@ -138,11 +121,8 @@ def _discriminator_sizes(state: State) -> tuple[StyleGANConfig, int, bool]:
 
 
 def _trained_blocks(state: State, config: StyleGANConfig) -> int:
-    """How many of a generator's blocks have been trained.
-
-    The biases of convolutions begin at zero, and Hyper-Modulation's code standardises them, which makes zeros NaN:
-    both say that a block never got a gradient.
-    """
+    """How many of a generator's blocks have been trained. In the others biases of convolutions are zero as at the
+    start, or NaN, which Hyper-Modulation's standardising makes of zeros."""
     for index in reversed(range(len(config.channels))):
         block = f"generator.progression.{index}.conv2."
         bias = state.get(block + "conv.bias", state.get(block + "b"))
@@ -171,9 +151,8 @@ def _say(config: StyleGANConfig, state: State) -> str:
 
 
 def _say_scores(sizes: tuple[StyleGANConfig, int, bool], state: State) -> str:
-    scores = f"{sizes[1]} classes" if sizes[1] else "one score"
     old = "" if sizes[2] else ", from before September 2019 (no activation after from-RGB): cannot be opened"
-    return f"{sizes[0].size} pixels, {scores}{old}"
+    return f"{sizes[0].size} pixels, {f'{sizes[1]} classes' if sizes[1] else 'one score'}{old}"
 
 
 _GENERATOR = Kind(
@@ -190,7 +169,7 @@ _HYPER = Kind(
     "hyper-modulated generator",
     "generator.progression.0.conv1.0.input",
     "course_lib.released.stylegan.load_released_hypermod",
-    _hyper_sizes,
+    lambda state: (_stylegan_sizes(state), state["generator.progression.0.conv2.task.linear.weight_orig"].shape[1]),
     lambda sizes: hyper_layout(*sizes),
     {"FFHQ": (FFHQ1024, 64)},
     ("g_running", "generator"),
@@ -200,7 +179,7 @@ _CLASSES = Kind(
     "class network",
     "task.0.weight_orig",
     "course_lib.released.stylegan.load_released_hypermod",
-    _class_sizes,
+    lambda state: (*state["task.0.weight_orig"].shape, sum(name.endswith(".linear.bias") for name in state)),
     lambda sizes: class_layout(*sizes),
     places=("t_running_g", "task_g", "task"),
     say=lambda sizes, _: f"{sizes[0]} rows of {sizes[1]}",
@@ -217,9 +196,6 @@ _DISCRIMINATOR = Kind(
 KINDS = (_GENERATOR, _HYPER, _CLASSES, _DISCRIMINATOR)
 
 
-# --- loading ----------------------------------------
-
-
 def load_stylegan(
     path: str | Path, config: StyleGANConfig | None = None, averaged: bool = True, size: int | None = None
 ) -> StyleGAN:
@@ -229,8 +205,7 @@ def load_stylegan(
         path: a file with ``g_running`` and ``generator``, or with one generator.
         config: what the whole file must fit, for example ``FFHQ1024``; None reads the sizes off it.
         averaged: the exponential moving average ``g_running``, which is what the authors draw with.
-        size: side in pixels of what it shall draw; by default the largest that was trained. A file of 256 pixels holds
-            nine blocks, of which the last two are noise.
+        size: side in pixels of what it shall draw; by default the largest that was trained.
     """
     state = pick(path, _GENERATOR, _GENERATOR.places if averaged else ("generator",))
     config, state, _ = _GENERATOR.fit(state, config)
@@ -239,16 +214,12 @@ def load_stylegan(
 
 
 def load_stylegan_discriminator(path: str | Path) -> StyleGANCritic:
-    """A discriminator, of the base model or of Hyper-Modulation (one score a class), frozen.
-
-    Its first blocks may be untrained; pictures of the size that was trained enter behind them. Files from before
-    September 2019 are refused: without an activation after from-RGB they score differently.
-    """
+    """A discriminator, of the base model or of Hyper-Modulation (one score a class), frozen. In files of fewer pixels
+    its first blocks are untrained: pictures of the size that was trained enter behind them."""
     (config, classes, activated), state, _ = _DISCRIMINATOR.fit(pick(path, _DISCRIMINATOR))
     if not activated:
         raise CourseError(
-            f"{Path(path).name} is from before September 2019, when no activation followed from-RGB, and scores "
-            "differently: take a newer file."
+            f"{Path(path).name} is from before September 2019, without activation after from-RGB: take a newer file."
         )
     layout = discriminator_layout(config, classes)
     return freeze(fill(StyleGANCritic(config, max(classes, 1)), state, layout, "this StyleGAN discriminator"))
@@ -262,8 +233,8 @@ def load_released_hypermod(
     Args:
         path: a self-aligned file (``generator``, ``task``) or one of a transfer (``g_running``, ``t_running_g``, and
             without the average ``generator``, ``task_g``).
-        base: what it was made of. The file keeps the source's kernels standardised, without their means and standard
-            deviations, so the source domain can only be drawn with these; another base is refused.
+        base: what it was made of, since the file keeps the source's kernels standardised, without their means and
+            standard deviations; another one is refused.
         averaged, size: as in :func:`load_stylegan`.
     """
     contents = read_file(path)
