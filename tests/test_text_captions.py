@@ -1,12 +1,14 @@
 """Sentences as conditions: the memory of embeddings, the reading, captions, what a batch holds, scores."""
 
+from functools import cached_property
+
 import pytest
 import torch
 
 from course_lib.cinn import ConditionalFlow, FlowConfig
 from course_lib.data.people import ATTRIBUTES, WORDINGS, combinations, partial_caption
 from course_lib.errors import CourseError
-from course_lib.experts import LabelExpert, SentenceExpert, conditions
+from course_lib.experts import LabelExpert, SentenceExpert
 from course_lib.translation import Pairs
 from course_lib.translation.domains import people_expert
 from course_lib.translation.scores import open_variety, read_as_asked
@@ -39,7 +41,9 @@ def memory(monkeypatch):
         Letters.opened += 1
         return Letters()
 
-    monkeypatch.setattr(conditions, "_open", opened)
+    model = cached_property(opened)
+    model.__set_name__(SentenceExpert, "model")
+    monkeypatch.setattr(SentenceExpert, "model", model)
     return lambda folder: SentenceExpert("letters", folder=folder)
 
 

