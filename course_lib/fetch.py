@@ -52,13 +52,12 @@ class Source:
     use: str
     files: Sequence[RemoteFile] = ()
 
-    @classmethod
-    def read(cls, files: Sequence[dict[str, Any]] = (), **entry: str) -> "Source":
-        return cls(**entry, files=[RemoteFile(**one) for one in files])
-
 
 _TABLE = tomllib.loads((DATA / "sources.toml").read_text(encoding="utf-8"))
-DOWNLOADS = {name: Source.read(**entry) for name, entry in _TABLE.items()}
+DOWNLOADS = {
+    name: Source(**entry | {"files": [RemoteFile(**file) for file in entry.get("files", ())]})
+    for name, entry in _TABLE.items()
+}
 """Names that ``course fetch`` knows. A source without files has to be fetched in a browser or with its own script."""
 
 
@@ -101,13 +100,12 @@ def fetch(name: str, to: Path | None = None, agree: Callable[[str], bool] = lamb
             f"{name} cannot be fetched by a program: follow {source.page} (licence: {source.licence}), put the files "
             f"into {folder}, then: {source.use.format(folder=folder)}"
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _disk_trouble(error, folder) from error
     noted = folder / "fetched.json"
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         record = json.loads(noted.read_text(encoding="utf-8")) if noted.exists() else {}
+    except OSError as error:
+        raise _disk_trouble(error, folder) from error
     except ValueError as error:
         raise CourseError(f"{noted} is damaged: delete it and run again.") from error
     wanted = [file for file in source.files if not _is_there(file, folder, record)]
@@ -210,10 +208,8 @@ class _Resuming:
                     raise _unreachable(self.file, error) from error
                 if not left or have == before:
                     total = f" of {_amount(self.total)}" if self.total else ""
-                    raise CourseError(
-                        f"the download broke off at {_amount(have)}{total}: run the same command again, it goes on "
-                        "from there."
-                    ) from error
+                    what = f"the download broke off at {_amount(have)}{total}"
+                    raise CourseError(f"{what}: run the same command again, it goes on from there.") from error
         os.replace(self.part, output_file)
         self.tag.unlink(missing_ok=True)
 
@@ -244,8 +240,7 @@ class _Resuming:
                 )
             etag = answer.headers.get("ETag", "")
             self.tag.write_text(answer.headers.get("Last-Modified", "") if etag[:2] in ("", "W/") else etag)
-            total = self.total or None
-            bar = progress_bar(total=total, initial=have, desc=self.file.name, unit="B", unit_scale=True)
+            bar = progress_bar(total=self.total or None, initial=have, desc=self.file.name, unit="B", unit_scale=True)
             with bar, self.part.open("ab" if have else "wb") as file:
                 for piece in answer.iter_content(2**16):
                     file.write(piece)
@@ -272,8 +267,8 @@ def _check_answer(answer: Any, file: RemoteFile, source: Source) -> None:
 
 
 def _unreachable(file: RemoteFile, error: Exception) -> CourseError:
-    host, name = urlsplit(file.url).hostname, type(error).__name__
-    return CourseError(f"{host} cannot be reached ({name}): is there a network, and a proxy to be set?")
+    what = f"{urlsplit(file.url).hostname} cannot be reached ({type(error).__name__})"
+    return CourseError(f"{what}: is there a network, and a proxy to be set?")
 
 
 def _disk_trouble(error: OSError, path: Path) -> CourseError:

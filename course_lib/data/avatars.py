@@ -1,7 +1,7 @@
 """The bundled world: avatars of people and of thirty other kinds, drawn by a program into the cache.
 
-Nothing is stored in the repository but the recipe, the counts and a hash. :func:`load_people` and :func:`load_kinds`
-open the pictures from the cache folder, memory-mapped; at first use they are drawn there, in parallel.
+Nothing is stored in the repository but the recipe, the counts and a hash; the pictures lie in the cache folder,
+memory-mapped, and are drawn there, in parallel, at first use.
 """
 
 import hashlib
@@ -51,16 +51,15 @@ FOLDER = DATA / "avatars"
 _OWN_BACKGROUND = {"fun-emoji", "landscape", "pixelbot"}
 
 
-def _options(*kinds: str) -> dict[str, dict]:
-    return {kind: {} if kind in _OWN_BACKGROUND else {"backgroundColor": "#ffffff"} for kind in kinds}
+def _options(kinds: str) -> dict[str, dict]:
+    return {kind: {} if kind in _OWN_BACKGROUND else {"backgroundColor": "#ffffff"} for kind in kinds.split()}
 
 
 OLD_KINDS = _options(
-    *("adventurer", "adventurer-neutral", "big-ears", "cameo", "clay", "croodles", "cutouts", "fun-emoji", "gaze"),
-    *("glyphs", "icons", "identicon", "line-face", "lorelei", "marbles", "miniavs", "notionists", "rings", "shadows"),
-    *("slice", "stack", "thumbs"),
+    "adventurer adventurer-neutral big-ears cameo clay croodles cutouts fun-emoji gaze glyphs icons identicon "
+    "line-face lorelei marbles miniavs notionists rings shadows slice stack thumbs"
 )
-NEW_KINDS = _options("critters", "landscape", "moods", "open-peeps", "pixelbot", "planets", "sprouts", "voxel-bot")
+NEW_KINDS = _options("critters landscape moods open-peeps pixelbot planets sprouts voxel-bot")
 """Kinds that class-conditional generators never see: the new classes of class transfer. `critters` are near to `clay`,
 `moods` to `fun-emoji` and `marbles`, `open-peeps` to `lorelei` and `notionists`, `voxel-bot` to `voxel-art`;
 landscapes, planets and sprouts have no relative among the old ones."""
@@ -73,12 +72,10 @@ _ALL_KINDS = [*STYLES, *KINDS]
 
 
 def _draw_pictures(jobs: Sequence[tuple[str, dict]]) -> bytes:
-    """Of jobs (style, options)."""
     return b"".join(on_white(render(style, options, SIZE)).transpose(2, 0, 1).tobytes() for style, options in jobs)
 
 
 def _draw_parts(jobs: Sequence[tuple[int, tuple[Person, str]]]) -> bytes:
-    """Of jobs (row among the people, (person, style))."""
     pictures = np.memmap(_path("people", _manifest()), np.uint8, "r").reshape(-1, 3, SIZE, SIZE)
     return b"".join(draw_parts(*job, pictures[row].transpose(1, 2, 0)).tobytes() for row, job in jobs)
 
@@ -124,10 +121,8 @@ def _fresh(jobs: list[tuple[str, dict]]) -> Tensor:
 
 
 def fresh_people(each: int, seed: int = 1, styles: Sequence[str] = tuple(STYLES)) -> ImageSet:
-    """People who are in no file: ``each`` new ones of every one of the 792 combinations of the training part.
-
-    Drawn anew at every call, on all cores, some 700 pictures a second. Labels and captions as in :func:`load_people`.
-    """
+    """People who are in no file, drawn anew at every call, on all cores: ``each`` new ones of every one of the 792
+    combinations of the training part. Labels and captions as in :func:`load_people`."""
     known, split = people()
     trained = dict.fromkeys(replace(one, seed="") for one, part in zip(known, split, strict=True) if part == 0)
     persons = [replace(one, seed=f"fresh-{seed}-{k}-{n}") for k, one in enumerate(trained) for n in range(each)]
@@ -148,9 +143,8 @@ def _manifest() -> dict:
     try:
         return json.loads((FOLDER / "manifest.json").read_text())
     except (OSError, ValueError) as error:
-        raise CourseError(
-            f"data/avatars/manifest.json is missing or damaged ({error}): restore it with `git checkout data`."
-        ) from error
+        text = f"data/avatars/manifest.json is missing or damaged ({error}): restore it with `git checkout data`."
+        raise CourseError(text) from error
 
 
 def _check_packages(manifest: dict) -> None:
@@ -206,9 +200,8 @@ def _draw_block(block: str, path: Path) -> None:
             _in_parallel(work, jobs(), file.write, f"drawing {block}")
         os.replace(temporary, path)
     except (KeyboardInterrupt, BrokenProcessPool) as error:
-        why = "was stopped" if isinstance(error, KeyboardInterrupt) else "lost a worker process"
         raise CourseError(
-            f"drawing {block} {why}; nothing half-done is left. Run it again; a script of your own needs the line "
+            f"drawing {block} was stopped; nothing half-done is left. Run it again; a script of your own needs "
             "`if __name__ == '__main__':` around what it does."
         ) from error
     finally:
@@ -222,9 +215,8 @@ def build(block: str, again: bool = False) -> Path:
     """
     manifest = _manifest()
     path = _path(block, manifest)
-    checked = path.with_suffix(".json")
+    checked = path.with_suffix(".json")  # size and last change of a file that was found to be right
     try:
-        # Beside a file that was checked stand its size and the time of its last change.
         if not again and path.is_file():
             if checked.is_file() and checked.read_text() == _mark(path):
                 return path
@@ -237,14 +229,12 @@ def build(block: str, again: bool = False) -> Path:
             if not _is_right(path, block, manifest):
                 path.unlink()
                 raise CourseError(
-                    f"the {block} drawn here are not the course's pictures: make the environment anew "
-                    "(`make clean setup`)."
+                    f"the {block} drawn here are not the course's: make the environment anew (`make clean setup`)."
                 )
         checked.write_text(_mark(path))
     except OSError as error:
         raise CourseError(
-            f"the pictures cannot be kept in {path.parent} ({error.strerror or error}): free 400 MB there, or set "
-            "COURSE_CACHE to another folder."
+            f"pictures cannot be kept in {path.parent} ({error.strerror or error}): free 400 MB or set COURSE_CACHE."
         ) from error
     return path
 
@@ -287,6 +277,9 @@ def record() -> None:
         (FOLDER / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
 
 
+# --- the sets ----------------------------------------
+
+
 def _mapped(block: str) -> Tensor:
     # A private mapping: pages are shared between kernels until someone writes, and writes never reach the file.
     path = build(block)
@@ -294,25 +287,18 @@ def _mapped(block: str) -> Tensor:
     return flat.view(-1, BLOCKS[block][2], SIZE, SIZE)
 
 
-# --- the sets ----------------------------------------
-
-
 @lru_cache(maxsize=1)
 def load_people() -> ImageSet:
     """3,180 people in six styles at 64 pixels, with attributes, captions and a split that holds out combinations.
 
-    Picture ``style · 3180 + i`` is person ``i`` in that style: true pairs. Labels: ``style`` (also as ``domain``),
-    ``skin``, ``hair``, ``cut``, ``glasses``, ``mouth``, ``person``, and ``clothes``: their colour, in no caption.
+    Picture ``style · 3180 + i`` is person ``i`` in that style: true pairs. Labels: those of :data:`.people.ATTRIBUTES`,
+    ``style`` (also as ``domain``), ``person``, and ``clothes``: their colour, in no caption.
     """
     return _people_set("people", *people(), _mapped("people"))
 
 
 def _people_set(
-    name: str,
-    persons: Sequence[Person],
-    split: Sequence[int],
-    images: Tensor,
-    styles: Sequence[str] = tuple(STYLES),
+    name: str, persons: Sequence[Person], split: Sequence[int], images: Tensor, styles: Sequence[str] = tuple(STYLES)
 ) -> ImageSet:
     values = {"person": torch.arange(len(persons))}
     classes = {"person": [person.seed for person in persons]}
@@ -336,11 +322,8 @@ def people_parts() -> Tensor:
 
 @lru_cache(maxsize=1)
 def load_kinds() -> ImageSet:
-    """Thirty-six kinds, 400 pictures each at 64 pixels: the six people styles and thirty others. Label: ``kind``.
-
-    Of every kind 320 pictures are train, 40 val and 40 test. :data:`NEW_KINDS` are kept from generators that transfers
-    start from. Errors as for :func:`build`.
-    """
+    """Thirty-six kinds, 400 pictures each at 64 pixels: the six people styles and thirty others. Label: ``kind``. Of
+    each 320 are train, 40 val and 40 test; :data:`NEW_KINDS` are kept from generators that transfers start from."""
     persons, count = load_people(), len(people()[0])
     counts = (PER_KIND * 8 // 10, PER_KIND // 10, PER_KIND // 10)
     rows = [(persons.split[:count] == part).nonzero()[:, 0] for part in range(3)]
@@ -358,9 +341,7 @@ def _kinds_set(name: str, images: Tensor, label: Tensor, split: Tensor) -> Image
 
 
 def kind_classes(names: Sequence[str], per_class: int | None = None, seed: int = 0) -> ImageSet:
-    """Kinds (people styles included) as ``labels["class"]``, in that order: the old or new classes of a generator.
-
-    ``per_class`` leaves at most so many training pictures of each, drawn by ``seed``; other parts stay whole.
-    """
+    """Kinds (people styles included) as ``labels["class"]``, in that order; ``per_class`` leaves at most so many
+    training pictures of each, drawn by ``seed``."""
     data = regroup(load_kinds(), {name: (name,) for name in names}, "kind")
     return data if per_class is None else few_training_pictures(data, per_class, seed)

@@ -2,11 +2,10 @@
 
 All pictures are ``(B, 3, S, S)`` in [−1, 1], before and after.
 
-Geirhos et al. 2019 train on *stylised* pictures (painted over by style transfer) to make a classifier rely on shape,
-and test it with *cue conflicts*, the shape of one class in the texture of another. Flat drawings need no style network:
-a random colour curve and another picture's palette do the same (:func:`stylise`, :func:`cue_conflict`). Thin-plate
-splines (:func:`random_warp`) change shapes and leave colours where they belong, as the released Net2Net code does
-(``random_tps``).
+Geirhos et al. 2019 make a classifier rely on shape with *stylised* pictures, painted over by style transfer, and test
+it with *cue conflicts*, the shape of one class in the texture of another. Flat drawings need no style network, see
+:func:`stylise` and :func:`cue_conflict`. Warps follow the released Net2Net code (``random_tps``): shapes change, and
+colours stay where they belong.
 """
 
 from functools import lru_cache
@@ -34,10 +33,8 @@ def grey(images: Tensor) -> Tensor:
 
 
 def edges(images: Tensor) -> Tensor:
-    """Dark lines on white where a picture changes: no colour, no filled area.
-
-    A line is black from a difference of 0.6 between neighbours on; softer steps, as of shading, leave fainter lines.
-    """
+    """Dark lines on white where a picture changes: no colour, no filled area. A line is black from a difference of 0.6
+    between neighbours on; softer steps leave fainter lines."""
     channels = images.shape[1]
     across = images.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
     kernels = torch.stack([across, across.T])[:, None].repeat(channels, 1, 1, 1)
@@ -71,7 +68,7 @@ def stylise(images: Tensor, generator: torch.Generator) -> Tensor:
 
     Half of the pictures get the palette of the next one in the batch (:func:`cue_conflict`). The others are mapped
     through a random curve in colour space: a random mix of the three channels, plus a little smooth noise for texture,
-    says how far along the curve a pixel lies. Regions stay apart, but no colour means anything any more, white too.
+    says how far along the curve a pixel lies.
     """
     count, size, last = len(images), images.shape[-1], 5  # of the curve's points
     cells = int(torch.randint(4, 17, (), generator=generator))
@@ -94,8 +91,7 @@ def cue_conflict(shapes: Tensor, textures: Tensor, generator: torch.Generator) -
     """The shapes, outlines and white areas of some pictures in the colours of others.
 
     Pixels that are not white are ranked by brightness in both pictures; the one of a rank gets the colour that has
-    this rank in the other. So the result has exactly the other picture's colour statistics. Ties, which flat areas are
-    full of, are broken by smooth noise: patches of the foreign colours appear inside them.
+    this rank in the other. Ties, which flat areas are full of, are broken by smooth noise.
     """
     if shapes.shape != textures.shape:
         raise CourseError(f"cue conflicts need equally many pictures, not {len(shapes)} and {len(textures)}.")
@@ -130,8 +126,7 @@ def shuffle_patches(images: Tensor, generator: torch.Generator, patch: int = 8) 
 def affine(images: Tensor, generator: torch.Generator, share: float = 1.0) -> Tensor:
     """Zoom 0.8–1.2, shift up to 8 %, rotation up to 10° of ``share`` of the images; the border that appears is white.
 
-    Resampling blurs, so a network that is to draw sharp edges must see most pictures as they are: keep ``share``, the
-    probability that an image is changed, small for reconstruction targets.
+    Resampling blurs: keep ``share`` small where a network is to draw sharp edges.
     """
     count = len(images)
     draw = torch.rand(4, count, generator=generator) * 2 - 1
@@ -166,11 +161,8 @@ def _basis(size: int) -> Tensor:
 
 
 def displacements(count: int, generator: torch.Generator, strength: float = 1.0) -> Tensor:
-    """Random moves of the control points, ``(count, P, 2)`` in units of half the picture's side.
-
-    Each coordinate is uniform in ±strength/4 (``strength`` is 1 in the released code) and is cut where the point would
-    leave the picture; points on the border stay on their side of it.
-    """
+    """Random moves of the control points, ``(count, P, 2)`` in units of half the picture's side: uniform in ±strength/4
+    (1 in the released code), cut at the border, whose points stay on their side of it."""
     if strength < 0:
         raise CourseError(f"the strength of a warp is 0 or more, not {strength}.")
     points = _points().float()
@@ -179,10 +171,8 @@ def displacements(count: int, generator: torch.Generator, strength: float = 1.0)
 
 
 def warp(images: Tensor, moves: Tensor) -> Tensor:
-    """Deforms pictures: the pixel at a control point shows what lies where that point has moved to.
-
-    ``moves`` is ``(B, P, 2)``, see :func:`displacements`; tensors that are warped with the same moves stay aligned.
-    """
+    """Deforms pictures: the pixel at a control point shows what lies where that point has moved to. ``moves`` is
+    ``(B, P, 2)``, see :func:`displacements`; what is warped with the same moves stays aligned."""
     if moves.shape != (len(images), CONTROL_POINTS**2, 2):
         raise CourseError(f"{len(images)} pictures need moves of that many control grids, not {tuple(moves.shape)}.")
     size = images.shape[-1]

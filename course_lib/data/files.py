@@ -60,7 +60,7 @@ def _decoded(path: Path) -> Image.Image:
 
 
 def _pixels_of_png(content: bytes) -> bytes:
-    """The file without text, time and colour profile: such a chunk, damaged or huge, says nothing of the pixels."""
+    """The file without text, time and colour profile, whose damage says nothing of the pixels."""
     kept, place = [_PNG_START], len(_PNG_START)
     while place + 8 <= len(content):
         end = place + 12 + int.from_bytes(content[place : place + 4], "big")
@@ -104,16 +104,12 @@ def _as_rgb(source: Path | io.BytesIO) -> Image.Image:
 
 
 def read_image(path: Path, size: int, crop: int | None = None) -> Tensor:
-    """One picture as ``uint8 (3, size, size)``: the centred square of the shortest side, resized.
+    """One picture as ``uint8 (3, size, size)``: its centred square, of the shortest side or ``crop`` pixels, resized.
 
     Shrinking averages over areas (which cannot alias), enlarging is bicubic, as in :func:`course_lib.data.resize`.
     Transparent pixels become white, phone pictures are turned upright, samples of more than 8 bits are scaled to their
-    range, and of an animation the first frame is taken. Content decides what a file is; its name and metadata do not.
-
-    Args:
-        path: an image file, or ``.npy`` with a ``uint8`` array (see CelebA-HQ).
-        size: side in pixels.
-        crop: first cut out a centred square of this side; the whole shortest side by default.
+    range, and of an animation the first frame is taken. Content decides what a file is; its name and metadata do not,
+    but for ``.npy``, a ``uint8`` array (see CelebA-HQ).
     """
     try:
         image = _from_array(path) if path.suffix.lower() == ".npy" else _decoded(path)
@@ -132,7 +128,7 @@ def read_image(path: Path, size: int, crop: int | None = None) -> Tensor:
 
 
 def check_room(count: int, size: int, name: str) -> None:
-    """A CourseError where ``count`` decoded images (``3 · size²`` bytes each) do not fit into the free memory."""
+    """A CourseError where ``count`` decoded images do not fit into the free memory."""
     if not isinstance(size, int) or size < 1:
         raise CourseError(f"an image size of {size!r} makes no sense: give a positive number of pixels.")
     needed, free = count * 3 * size * size, psutil.virtual_memory().available
@@ -146,8 +142,7 @@ def check_room(count: int, size: int, name: str) -> None:
 
 @dataclass(frozen=True)
 class FileSet(ImageSet):
-    """A data set whose pictures still lie in files: ``images`` are their paths, ``crop`` is the side of the centred
-    square that is cut out before resizing (None: the shortest side)."""
+    """A data set whose pictures still lie in files: ``images`` are their paths, ``crop`` as in :func:`read_image`."""
 
     images: list[Path]
     crop: int | None = None
@@ -157,9 +152,8 @@ class FileSet(ImageSet):
 
     def summary(self) -> str:
         """Name, classes and counts in one line, with those of each part."""
-        names = self.classes["class"]
-        counts = self.labels["class"].bincount(minlength=len(names)).tolist()
-        listed = ", ".join(f"{name} {count}" for name, count in list(zip(names, counts, strict=True))[:12])
+        names, count = self.classes["class"], self.labels["class"].bincount(minlength=len(self.classes["class"]))
+        listed = ", ".join(f"{name} {count[k]}" for k, name in enumerate(names[:12]))
         more = f", and {len(names) - 12} more" if len(names) > 12 else ""
         parts = self.split.bincount(minlength=3).tolist() if len(self.split) else []
         split = "; " * bool(parts) + ", ".join(f"{SPLITS[k]} {count}" for k, count in enumerate(parts))
@@ -167,11 +161,8 @@ class FileSet(ImageSet):
         return f"{self.name}: {len(self)} pictures, {kinds} ({listed}{more}){split}"
 
     def load(self, size: int, max_images: int | None = None) -> ImageSet:
-        """Decodes the files into memory, ``3 · size²`` bytes each: 12 kB at 64 px, 48 kB at 128 px.
-
-        At most ``max_images`` are taken, evenly spaced over the sorted files, so that every class stays in. A
-        CourseError where a file is no image, or memory is short.
-        """
+        """Decodes the files into memory, ``3 · size²`` bytes each; at most ``max_images``, evenly spaced over the
+        sorted files: every class stays in. A CourseError where a file is no image, or memory is short."""
         index = evenly_spaced(len(self), max_images)
         check_room(len(index), size, self.name)
         chosen = self.subset(index)
@@ -192,13 +183,13 @@ class FileSet(ImageSet):
 
 # Sub-folders with these names are parts of a set, not classes of it.
 _PARTS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "testing": 2}
-# As trainA and testA of unpaired translation, or train_cats: a part and the name of a class in one.
+# A part and the name of a class in one, as in trainA of unpaired translation, or train_cats.
 _JOINED = re.compile(r"(?i:(training|train|validation|valid|val|testing|test))(?:[-_. ]+(.+)|([A-Z0-9].*))")
 _HIDDEN = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
 def existing_folder(path: Path | str) -> Path:
-    """``path`` as a folder that exists; a CourseError where it does not."""
+    """``path`` as a folder that exists, or a CourseError."""
     folder = Path(path).expanduser()
     if os.path.isdir(folder):  # unlike Path's method quiet about names that no system takes
         return folder
@@ -254,8 +245,7 @@ def _classes_of(folder: Path) -> dict[str, list[Path]]:
     inside, loose = _entries(folder)
     if inside and loose:
         raise CourseError(
-            f"{loose[0]} lies beside sub-folders: put every image into the sub-folder of its class, and other files "
-            "elsewhere."
+            f"{loose[0]} lies beside sub-folders: put images into the sub-folder of their class, others elsewhere."
         )
     groups: dict[str, list[Path]] = {}
     for sub in inside or [folder]:
@@ -306,8 +296,7 @@ def _groups_of(folder: Path) -> dict[str, dict[str, list[Path]]]:
     flat = [sub for sub in plain if not _entries(sub)[0]]
     if flat and len(flat) < len(plain):
         raise CourseError(
-            f"{flat[0]} has no sub-folders for classes while another part has: sort its images into the classes, or "
-            "move it elsewhere."
+            f"{flat[0]} has no sub-folders for classes while another part has: sort its images, or move it elsewhere."
         )
     groups: dict[str, dict[str, list[Path]]] = {}
     for sub, (part, name) in named.items():
@@ -329,13 +318,12 @@ def _groups_of(folder: Path) -> dict[str, dict[str, list[Path]]]:
 
 
 def find_folder(path: Path | str, name: str | None = None) -> FileSet:
-    """Lists a folder without opening its pictures.
+    """Lists a folder without opening its pictures, in the order of their names.
 
     One sub-folder a class (or domain), or one folder of images as a single class. Sub-folders named ``train``, ``val``,
     ``test`` are the fixed split and hold the classes one level deeper; the names of unpaired translation, ``trainA``
-    and ``testB``, say part and class at once. Deeper levels belong to their class. Where the names of parts stand
-    beside others, or a level too deep, the folder is refused. Files are taken in the order of their names; hidden ones
-    (``.DS_Store``, ``Thumbs.db``) are passed over. Labels are ``class`` and ``domain`` (the same: which sub-folder).
+    and ``testB``, say part and class at once. Deeper levels belong to their class; hidden files are passed over. What
+    is unclear is refused. Labels are ``class`` and ``domain`` (the same).
     """
     folder = existing_folder(path)
     folder = folder.resolve() if not folder.name else folder  # "." has no name of its own

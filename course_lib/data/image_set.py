@@ -30,11 +30,8 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Resizes square float images ``(B, 3, S, S)`` to ``size``: area average down, bicubic up, clamped to [−1, 1].
-
-    The one resampling of the course. (In the released Net2Net code the low-resolution expert was trained on one kind of
-    downsampling and used with another.)
-    """
+    """Square float images ``(B, 3, S, S)`` at ``size``: area average down, bicubic up, clamped to [−1, 1]. The one
+    resampling of the course, so that no expert meets another one than in its training."""
     if images.shape[-1] == size:
         return images
     if size < images.shape[-1]:
@@ -68,8 +65,8 @@ class ImageSet:
         images: ``uint8 (N, 3, S, S)``.
         labels: name → ``int64 (N,)``, for example ``style``, ``domain``.
         classes: name → what each label value means; the same keys as ``labels``.
-        captions: for each image a list of descriptions; empty when the set has none.
-        split: for each image 0 train, 1 val, 2 test; empty when the set has no fixed split.
+        captions: of each image, or empty.
+        split: of each image 0 train, 1 val, 2 test, or empty.
     """
 
     name: str
@@ -112,12 +109,8 @@ class ImageSet:
             split=self.split[index] if len(self.split) else self.split,
         )
 
-    def relabelled(self, labels: dict[str, Tensor], classes: dict[str, list[str]]) -> Self:
-        """The same images under other labels."""
-        return replace(self, labels=labels, classes=classes)
-
     def part(self, split: str) -> Self:
-        """The fixed ``train``, ``val`` or ``test`` part; a CourseError where the set has none."""
+        """A fixed part, one of ``SPLITS``; a CourseError where the set has none."""
         if split not in SPLITS:
             raise CourseError(f"there is no split {split!r}: choose one of {', '.join(SPLITS)}.")
         if not len(self.split):
@@ -131,10 +124,8 @@ class ImageSet:
         return self.subset(mask)
 
     def random_split(self, seed: int = 0, label: str | None = None) -> Self:
-        """The same set with a random 80/10/10 split, for data that came without one; it needs three images.
-
-        With ``label`` every class is split by itself, and those of fewer than ten images train with all.
-        """
+        """The same set with a random 80/10/10 split; it needs three images. With ``label`` every class is split by
+        itself, and those of fewer than ten images train with all."""
         if label is None and len(self) < 3:
             raise CourseError(f"{self.name!r} has {len(self)} images and a split needs at least 3: add some.")
         split, draw = torch.zeros(len(self), dtype=torch.int64), torch.Generator().manual_seed(seed)
@@ -150,7 +141,7 @@ class ImageSet:
         return self.labels[name]
 
     def value_index(self, name: str, value: str) -> int:
-        """The number that stands for a value of a label; a CourseError says which values there are."""
+        """The number of a value of a label; a CourseError says which values there are."""
         self.label(name)
         if value not in self.classes[name]:
             raise CourseError(f"{name!r} has no value {value!r}: it is one of {', '.join(self.classes[name][:12])}, …")
@@ -182,19 +173,16 @@ class ImageSet:
 
 
 def concatenate(sets: Sequence[ImageSet]) -> ImageSet:
-    """Joins sets of one size. Only labels that mean the same in all survive; ``domain`` tells from which set an image
-    came (its values are the names of the sets, numbered where they repeat)."""
+    """Joins sets of one size. Only labels that mean the same in all survive; ``domain`` is the set that an image came
+    from: its name, numbered where names repeat."""
     if not sets:
         raise CourseError("there is nothing to concatenate: give at least one data set.")
     if len({one.size for one in sets}) > 1:
         sizes = ", ".join(f"{one.name} {one.size} px" for one in sets)
         raise CourseError(f"sets of different sizes cannot be joined ({sizes}): load them with one `size=`.")
     first, names = sets[0], [one.name for one in sets]
-    classes = {
-        name: values
-        for name, values in first.classes.items()
-        if name != "domain" and all(one.classes.get(name) == values for one in sets)
-    }
+    shared = [name for name, values in first.classes.items() if all(one.classes.get(name) == values for one in sets)]
+    classes = {name: first.classes[name] for name in shared if name != "domain"}
     labels = {name: torch.cat([one.labels[name] for one in sets]) for name in classes}
     if len(set(names)) < len(names):  # `where(domain=…)` must find each of them
         names = [f"{name} {k + 1}" for k, name in enumerate(names)]
@@ -224,24 +212,21 @@ def regroup(data: ImageSet, groups: Mapping[str, Sequence[str]], label: str) -> 
             owner[index] = number
     found = owner[given]
     kept = data.subset(found >= 0)
-    return kept.relabelled(kept.labels | {"class": found[found >= 0]}, kept.classes | {"class": list(groups)})
+    labels, classes = kept.labels | {"class": found[found >= 0]}, kept.classes | {"class": list(groups)}
+    return replace(kept, labels=labels, classes=classes)
 
 
 def few_per_class(data: ImageSet, count: int, seed: int = 0, label: str = "class") -> ImageSet:
     """At most ``count`` random pictures of each class; with one seed, fewer pictures are part of more pictures."""
-    return data.subset(_few(data, torch.arange(len(data)), count, seed, label))
+    if count < 1:
+        raise CourseError(f"a class needs at least one picture, not {count}.")
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
+    shuffled = data.label(label)[order]
+    return data.subset(torch.cat([order[shuffled == value][:count] for value in shuffled.unique()]).sort().values)
 
 
 def few_training_pictures(data: ImageSet, per_class: int, seed: int = 0) -> ImageSet:
     """As :func:`few_per_class` in the training part; the other parts of ``data`` stay whole."""
-    few = _few(data, (data.split == 0).nonzero()[:, 0], per_class, seed, "class")
+    rows = replace(data, images=torch.arange(len(data)))  # no picture is copied to choose among them
+    few = few_per_class(rows.subset(data.split == 0), per_class, seed).images
     return data.subset(torch.cat([few, (data.split != 0).nonzero()[:, 0]]))
-
-
-def _few(data: ImageSet, among: Tensor, count: int, seed: int, label: str) -> Tensor:
-    """Indices of at most ``count`` pictures of each class, of those at ``among``."""
-    if count < 1:
-        raise CourseError(f"a class needs at least one picture, not {count}.")
-    order = torch.randperm(len(among), generator=torch.Generator().manual_seed(seed))
-    shuffled = data.label(label)[among[order]]
-    return among[torch.cat([order[shuffled == value][:count] for value in shuffled.unique()]).sort().values]

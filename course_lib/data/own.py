@@ -19,16 +19,14 @@ from .published import check_dataset, load
 
 __all__ = ["check_size", "own_pictures", "write_photographs"]
 
+# Without so many training pictures no recipe starts: the linear start of an autoencoder needs 42 at 64 pixels.
 _FEWEST = 50
-"""Training pictures without which no recipe starts; the linear start of an autoencoder needs 42 at 64 pixels."""
-_SIZES = (64, 128)
-"""Sides in pixels that recipes build networks for."""
 
 
 def check_size(dataset: str, size: int) -> None:
     """A CourseError unless networks for pictures of this side can be built, and the set has such pictures."""
-    if size not in _SIZES:
-        raise CourseError(f"size={size} is not possible: choose {' or '.join(map(str, _SIZES))}.")
+    if size not in (64, 128):
+        raise CourseError(f"size={size} is not possible: choose 64 or 128.")
     if dataset in ("people", "kinds") and size != 64:
         raise CourseError(f"{dataset} are drawn at 64 pixels: leave out size={size}.")
 
@@ -95,19 +93,15 @@ def _with_all_parts(data: ImageSet) -> ImageSet:
     return replace(data, split=split)
 
 
-# --- a stand-in ----------------------------------------
-
-_STRIPS = {"temple": (245, 350), "flower": (345, 450)}
-"""Name of a photograph → first and last column of the strip that is held out."""
+_STRIPS = {"temple": (245, 350), "flower": (345, 450)}  # first and last column of what is held out
 
 
 def write_photographs(folder: Path, train: int = 400, test: int = 60) -> Path:
     """Two photographs, cut into a folder of JPEG files: what stands in for the reader's own pictures.
 
-    They come with scikit-learn (CC BY 2.0): a temple by danielbuechele and a dahlia by vultilion, 640×427 pixels. Every
-    crop is a random square of 96 to 192 pixels, stored at 128. Test pictures come from a strip that no training
-    picture touches. The same files come out every time; what is there already stays. ``train`` and ``test`` are crops
-    of each photograph, and the folders in ``folder``, which is returned.
+    They come with scikit-learn (CC BY 2.0): a temple by danielbuechele and a dahlia by vultilion, 640×427 pixels.
+    ``train`` and ``test`` random squares of 96 to 192 pixels of each are stored at 128, test pictures from a strip that
+    no training picture touches. The same files come out every time; what is there already stays.
     """
     from sklearn.datasets import load_sample_images
 

@@ -1,9 +1,8 @@
 """People: the same person drawn in six styles, by one table that everybody can read and extend.
 
-A :class:`Person` is a handful of attributes and a seed. :data:`STYLES` says, for every style, which options of the
-DiceBear generator draw each attribute value; what the attributes leave open (eyes, nose, clothes) the seed decides.
-The same person, style and package version give the same picture everywhere. The artwork belongs to the designers named
-in ``data/LICENSES.md``; the few shapes that a style lacks (:data:`ADDITIONS`) are the course's own.
+A :class:`Person` is a handful of attributes and a seed; :data:`STYLES` says which options of the DiceBear generator
+draw them in each style. The same person, style and package version give the same picture everywhere. The artwork
+belongs to the designers named in ``data/LICENSES.md``; :data:`ADDITIONS` are the course's own.
 """
 
 import hashlib
@@ -67,13 +66,9 @@ def _glasses(component: str = "glasses", **of: Any) -> dict[str, dict]:
 
 @dataclass(frozen=True)
 class PeopleStyle:
-    """How one DiceBear style draws a person.
-
-    Attributes:
-        fixed: options that hold for everybody (no hats, no beards, where the picture is cut).
-        cut, mouth, glasses: attribute value → options. A list leaves the choice to the seed.
-        skin, hair, clothes: names of the style's colours that show this part.
-    """
+    """How one DiceBear style draws a person: ``fixed`` options hold for everybody; ``cut``, ``mouth``, ``glasses`` are
+    attribute value → options, where a list leaves the choice to the seed; ``skin``, ``hair``, ``clothes`` are the names
+    of the style's colours that show this part."""
 
     fixed: dict
     cut: dict[str, dict]
@@ -243,10 +238,8 @@ def on_white(picture: np.ndarray) -> np.ndarray:
 
 
 def clothes_of(person: Person) -> str:
-    """The colour of the person's clothes, a key of ``CLOTHES``, the same in all styles.
-
-    Not all show it: ``big-smile`` draws no clothes, and in ``voxel-art`` a jacket of another colour often covers them.
-    """
+    """The colour of the person's clothes, a key of ``CLOTHES``, the same in all styles; ``big-smile`` draws none, and
+    in ``voxel-art`` a jacket of another colour often covers them."""
     return list(CLOTHES)[int.from_bytes(hashlib.sha256(person.seed.encode()).digest()[:2]) % len(CLOTHES)]
 
 
@@ -267,12 +260,10 @@ def draw(person: Person, style: str, size: int = 64) -> np.ndarray:
 
 
 def draw_parts(person: Person, style: str, picture: np.ndarray) -> np.ndarray:
-    """``uint8 (S, S)``: for every pixel which of :data:`PARTS` covers most of it.
+    """``uint8 (S, S)``: which of :data:`PARTS` covers most of each pixel of ``picture``, which :func:`draw` gave.
 
     The avatar is drawn again with the skin's red, the hair's green and the clothes' blue changed. Colours blend channel
     by channel, so how far a channel of a pixel moves is the share of the pixel that this part covers.
-
-    ``picture`` is what :func:`draw` gives for them.
     """
     table, options = STYLES[style], options_of(person, style)
     for channel, names in enumerate((table.skin, table.hair, table.clothes)):
@@ -291,12 +282,9 @@ def combinations() -> list[tuple[str, ...]]:
 
 
 def people() -> tuple[list[Person], list[int]]:
-    """The course's 3,180 people and for each 0 train, 1 val, 2 test.
-
-    Three people of every combination, ten of the bald ones, which are few. A tenth of the combinations of every cut is
-    val and another tenth test, by the order of their SHA-256, which no one can tune: whoever is in test has a
-    combination of attributes that was never trained on.
-    """
+    """The course's 3,180 people, three of every combination and ten of the bald ones, and for each 0 train, 1 val, 2
+    test. A tenth of the combinations of every cut is val and another tenth test, by the order of their SHA-256, which
+    no one can tune: whoever is in test has a combination of attributes that was never trained on."""
     order = sorted(combinations(), key=lambda combination: hashlib.sha256("-".join(combination).encode()).digest())
     seen: Counter[str] = Counter()
     found, split = [], []

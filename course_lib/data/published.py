@@ -1,14 +1,13 @@
 """Every data set by its name: :func:`load`. Well-known sets come from files that you fetched yourself.
 
-CelebA, Flowers102, CIFAR, MNIST and its relatives are read through torchvision, the others are plain picture files in
-the layout in which they are published. Official parts become ``train``, ``val`` and ``test``; none is invented. CIFAR's
-own files are Python pickles, which can run code when opened; torchvision opens them only if their MD5 is that of the
-published ones. Nothing is ever downloaded here.
+CelebA, Flowers102, CIFAR, MNIST and its relatives are read through torchvision, which opens CIFAR's pickles only if
+their MD5 is that of the published ones; the others are plain picture files in the layout in which they are published.
+Official parts become ``train``, ``val`` and ``test``; none is invented. Nothing is ever downloaded here.
 """
 
 import json
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -50,8 +49,8 @@ def load(dataset: str = "people", size: int = 64, max_images: int | None = None)
     Args:
         dataset: ``people``, ``kinds`` or ``digits``; ``folder:PATH`` (one sub-folder per class or domain);
             ``NAME:PATH`` with a set of :data:`LAYOUTS` whose original files lie, unpacked, under ``PATH``.
-        size: side of the square images in pixels. Bundled pictures have 64; other sets are resized on loading.
-        max_images: take at most so many, evenly spaced; sets from files only. Every image costs ``3 · size²`` bytes.
+        size: side of the square images in pixels. Bundled avatars have 64; other sets are resized on loading.
+        max_images: at most so many, evenly spaced, of sets from files. Every image costs ``3 · size²`` bytes.
     """
     return _opener(dataset, size, max_images)()
 
@@ -93,7 +92,7 @@ def _missing(name: str, path: Path, why: str = "was not found") -> CourseError:
 
 
 def _open_torchvision(name: str, path: Path, opened: Callable[[], object]) -> object:
-    """Opens a torchvision set; its own error would advise a download that this course never does."""
+    """Opens a torchvision set, whose own error would advise a download."""
     try:
         return opened()
     except (RuntimeError, OSError, ValueError, TypeError, AssertionError) as error:
@@ -116,8 +115,7 @@ def target_classes(
     """The classes that a transfer learns, with ``labels["class"]`` from 0, in parts ``train``, ``val`` and ``test``.
 
     Args:
-        dataset: ``kinds``: bundled ones; ``folder:PATH`` with one folder a class, or another set of :func:`load` with
-            the label ``class``.
+        dataset: ``kinds``, or a set of :func:`load` with the label ``class``.
         names: of the classes to take; by default :data:`course_lib.data.NEW_KINDS`, or all of another set.
         per_class: at most so many training pictures a class; None for all. The other parts stay whole.
         seed: of the choice, and of the split where the set has none.
@@ -143,11 +141,8 @@ def target_classes(
 
 @cache
 def load_digits(size: int = 28) -> ImageSet:
-    """White digits on black, 1,797 of 8×8 pixels, enlarged to ``size``; label ``class``, random split with seed 0.
-
-    They are the test part of "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak 1998, UCI, CC BY 4.0) as
-    scikit-learn carries it: 4-bit grey levels, so enlarged ones are smooth where MNIST's are sharp.
-    """
+    """White digits on black, 1,797 of 8×8 pixels in 4-bit grey, enlarged to ``size``; label ``class``, random split
+    with seed 0: the test part of Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", 1998, CC BY 4.0."""
     from sklearn import datasets
 
     found = datasets.load_digits()
@@ -160,7 +155,7 @@ def load_digits(size: int = 28) -> ImageSet:
 
 
 _ARRAYS = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST", "kmnist": "KMNIST"}
-_ARRAYS |= {"fashionmnist": "FashionMNIST"}
+_ARRAYS["fashionmnist"] = "FashionMNIST"
 """Set of arrays → its class in torchvision."""
 
 
@@ -233,9 +228,8 @@ def _ffhq(path: Path) -> FileSet:
 
 
 def _classes(name: str, path: Path) -> FileSet:
-    """AFHQ and Places365: ``train/CLASS/…`` and ``val/CLASS/…``."""
-    there = (path / "train").is_dir() or (path / "val").is_dir()
-    return find_folder(path, name) if there else FileSet(name, [])
+    """``train/CLASS/…`` and ``val/CLASS/…``."""
+    return find_folder(path, name) if (path / "train").is_dir() or (path / "val").is_dir() else FileSet(name, [])
 
 
 def _coco(path: Path) -> FileSet:
@@ -265,8 +259,7 @@ _FILES: dict[str, Callable[[Path], FileSet]] = {
     "flowers102": _flowers102,
     "ffhq": _ffhq,
     "celebahq": lambda path: _one_class("celebahq", sorted(path.glob("imgHQ*.npy"))),
-    "afhq": lambda path: _classes("afhq", path),
-    "places365": lambda path: _classes("places365", path),
+    "afhq": partial(_classes, "afhq"),
+    "places365": partial(_classes, "places365"),
     "coco": _coco,
 }
-"""Set of picture files → what lists it."""

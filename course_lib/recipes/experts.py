@@ -53,7 +53,7 @@ def _sets() -> tuple[ImageSet, ImageSet]:
     """People, whose style is also their kind, and the thirty other kinds."""
     people, kinds = load_people(), load_kinds()
     kind = {"kind": people.labels["style"]}
-    people = people.relabelled(people.labels | kind, people.classes | {"kind": kinds.classes["kind"]})
+    people = replace(people, labels=people.labels | kind, classes=people.classes | {"kind": kinds.classes["kind"]})
     return people, kinds.subset(kinds.labels["kind"] >= len(STYLES))
 
 
@@ -209,7 +209,8 @@ def train_biased(job: Job, name: str) -> Card:
     change, primary, notes = BIASES[name]
     data = load_kinds()
     # The label belongs to what a run of this recipe is recognised by: every kind is a style of its own.
-    data = data.relabelled(data.labels | {"style": data.labels["kind"]}, data.classes | {"style": data.classes["kind"]})
+    styles = {"style": data.classes["kind"]}
+    data = replace(data, labels=data.labels | {"style": data.labels["kind"]}, classes=data.classes | styles)
     config = ClassifierConfig({"kind": len(data.classes["kind"])}, width=12)
     method = ClassifierMethod(data.part("train"), config, change=change, mirrored=True)
     history = job.run(name, method, 64, job.profile.pick(quick=60, cpu=1500, gpu=20000), last=True)
