@@ -121,8 +121,8 @@ Named = Sequence[Mapping[str, str]]
 
 def _asked(named: Named) -> dict[str, Tensor]:
     """Attribute → class numbers ``int64 (N,)``, −1 where a sentence leaves it open."""
-    known = {name: {value: k for k, value in enumerate(values)} for name, values in ATTRIBUTES.items()}
-    return {name: torch.tensor([place.get(one.get(name), -1) for one in named]) for name, place in known.items()}
+    every = ATTRIBUTES.items()
+    return {k: torch.tensor([known.index(one[k]) if k in one else -1 for one in named]) for k, known in every}
 
 
 def read_as_asked(pictures: Tensor, named: Named, judge: Judge) -> dict[str, float]:
