@@ -200,8 +200,9 @@ def _draw_block(block: str, path: Path) -> None:
             _in_parallel(work, jobs(), file.write, f"drawing {block}")
         os.replace(temporary, path)
     except (KeyboardInterrupt, BrokenProcessPool) as error:
+        why = "was stopped" if isinstance(error, KeyboardInterrupt) else "lost a worker process"
         raise CourseError(
-            f"drawing {block} was stopped; nothing half-done is left. Run it again; a script of your own needs "
+            f"drawing {block} {why}; nothing half-done is left. Run it again; a script of your own needs "
             "`if __name__ == '__main__':` around what it does."
         ) from error
     finally:

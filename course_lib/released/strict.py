@@ -165,7 +165,8 @@ class Kind:
             config = self.sizes(state) if config is None else config
         except (KeyError, ValueError, IndexError, TypeError) as error:
             raise CourseError(
-                f"The sizes of a {self.name} cannot be read off this checkpoint ({error}): give a file that holds one."
+                f"The sizes of a {self.name} cannot be read off this checkpoint ({error}): give a file that holds one, "
+                "or pass its config."
             ) from error
         prefixes, text = self.drop
         kept = {name: tensor for name, tensor in state.items() if not name.startswith(prefixes)}
