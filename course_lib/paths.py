@@ -20,10 +20,8 @@ def _root() -> Path:
     if all((root / name).is_dir() for name in ("checkpoints", "data", "notebooks")):
         return root
     missing = f"COURSE_HOME={named} is not" if named else "the package was installed without"
-    raise CourseError(
-        f"{missing} the course's repository, which holds notebooks, weights and data: clone it (README, Start) and set "
-        "COURSE_HOME to its folder."
-    )
+    advice = "clone it (README, Start) and set COURSE_HOME to its folder"
+    raise CourseError(f"{missing} the course's repository, which holds notebooks, weights and data: {advice}.")
 
 
 ROOT = _root()

@@ -201,8 +201,6 @@ def cost_table(seconds: float, device: Any = "cpu", name: str = "this notebook")
         kwh, eur, co2 = energy_cost(hours, kilowatts)
         lines.append(f"{row:24}{hours:>12.4g}{kilowatts:>8.3g}{kwh:>12.4g}{eur:>12.3g}{co2:>12.3g}")
     where = "one GPU machine" if torch.device(device).type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    lines.append(
-        f"Assumed: {where} at {power:.0f} W, {EUR_PER_KWH} EUR and {KG_CO2_PER_KWH} kg CO2 per kWh as in the paper. "
-        "Nothing here measures power."
-    )
+    rates = f"{EUR_PER_KWH} EUR and {KG_CO2_PER_KWH} kg CO2 per kWh as in the paper"
+    lines.append(f"Assumed: {where} at {power:.0f} W, {rates}. Nothing here measures power.")
     return "\n".join(lines)

@@ -92,16 +92,18 @@ _SCALE = "//scale"
 """What is added to a tensor's name for the scales of its rows, where it is stored in 8 bits."""
 
 
-def _stored(name: str, tensor: Tensor, bits: int, fine: tuple[str, ...]) -> dict[str, Tensor]:
-    tensor = tensor.detach().cpu().contiguous().clone()
-    if not tensor.is_floating_point() or bits == 32 or not tensor.numel():
-        return {name: tensor}
-    if bits == 8 and tensor.ndim > 1 and tensor.numel() >= 512 and not name.endswith(fine):
-        scale = tensor.float().flatten(1).abs().amax(1).clamp_min(1e-12) / 127
-        rows = tensor.float() / scale.view(-1, *[1] * (tensor.ndim - 1))
-        return {name: rows.round().to(torch.int8), name + _SCALE: scale}
-    # Half precision ends at 65,504; a value outside would load as infinity.
-    return {name: tensor.half() if float(tensor.abs().amax()) < 6e4 else tensor}
+def _stored(tensors: dict[str, Tensor], bits: int, fine: tuple[str, ...]) -> dict[str, Tensor]:
+    stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    for name, tensor in list(stored.items()):
+        if not tensor.is_floating_point() or bits == 32 or not tensor.numel():
+            continue
+        if bits == 8 and tensor.ndim > 1 and tensor.numel() >= 512 and not name.endswith(fine):
+            scale = tensor.float().flatten(1).abs().amax(1).clamp_min(1e-12) / 127
+            rows = tensor.float() / scale.view(-1, *[1] * (tensor.ndim - 1))
+            stored |= {name: rows.round().to(torch.int8), name + _SCALE: scale}
+        elif float(tensor.abs().amax()) < 6e4:  # half precision ends at 65,504; a value outside would load as infinity
+            stored[name] = tensor.half()
+    return stored
 
 
 def _loaded(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -114,7 +116,7 @@ def _loaded(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def as_stored(tensors: dict[str, Tensor], bits: int = 16, fine: tuple[str, ...] = ()) -> dict[str, Tensor]:
     """A state dict rounded as :func:`save_weights` and :func:`load_weights` together round it."""
-    return _loaded({key: one for name, t in tensors.items() for key, one in _stored(name, t, bits, fine).items()})
+    return _loaded(_stored(tensors, bits, fine))
 
 
 def save_weights(
@@ -128,10 +130,9 @@ def save_weights(
         fine: endings of the names of tensors for which 8 bits are too coarse: they get 16.
     """
     path, card_path = _paths(card.name, folder)
-    stored = {key: one for name, t in tensors.items() for key, one in _stored(name, t, bits, fine).items()}
 
     def write_weights(part: Path) -> None:
-        save_file(stored, part)
+        save_file(_stored(tensors, bits, fine), part)
         card.sha256 = hashlib.sha256(part.read_bytes()).hexdigest()
 
     def write_card(part: Path) -> None:
