@@ -118,7 +118,7 @@ def train_checkpoint(
     recipes.train(name, profile, **options)
 
 
-_JOB_OPTIONS = dict.fromkeys(("out", "work", "precision", "dataset"), ("str", 0.0)) | {"force": ("bool", 0.0)}
+_JOB_OPTIONS = dict.fromkeys(("out", "work", "precision", "dataset", "space"), ("str", 0.0)) | {"force": ("bool", 0.0)}
 _JOB_OPTIONS |= {"seconds": ("float", 1e-9)} | dict.fromkeys(("steps", "accumulate", "size"), ("int", 1.0))
 _JOB_OPTIONS |= {"seed": ("int", 0.0)}
 """Field of a recipe's job → its type and smallest value."""

@@ -17,7 +17,7 @@ from ..data.image_set import ImageSet
 from ..errors import CourseError
 
 __all__ = ["NOISE", "DigitAutoencoder", "GridAutoencoder", "GridAutoencoderConfig", "GridExpert", "LatentSpace"]
-__all__ += ["Posterior", "measure_latents"]
+__all__ += ["PixelSpace", "Posterior", "measure_latents"]
 
 
 @dataclass
@@ -254,6 +254,23 @@ class LatentSpace:
     def decode(self, latents: Tensor) -> Tensor:
         """The way back: ``(B, C, G, G)`` → pictures ``(B, 3, S, S)`` in [−1, 1]."""
         return torch.cat([self.autoencoder.decode(part) for part in self.unscaled(latents).split(100)])
+
+
+class PixelSpace:
+    """Pictures as they are, ``shape (3, S, S)``, where a :class:`LatentSpace` could stand."""
+
+    def __init__(self, size: int, device: str | torch.device = "cpu"):
+        self.shape, self.device = (3, size, size), device
+
+    def encode_set(self, data: ImageSet) -> Tensor:
+        """All pictures of a set, on the CPU in half precision."""
+        return torch.cat([part.half() for part in data.batches(250)])
+
+    def encode(self, images: Tensor) -> Tensor:
+        return images
+
+    def decode(self, images: Tensor) -> Tensor:
+        return images.float().clamp(-1, 1)
 
 
 class DigitAutoencoder(nn.Module):

@@ -9,10 +9,11 @@ from ..profiles import current, seed_everything
 if TYPE_CHECKING:
     from .recipe import Job
 
-__all__ = ["RECIPES", "check", "train"]
+__all__ = ["GENERATORS", "RECIPES", "check", "train"]
 
 _FLOWS = ("superresolution-8", "superresolution-16", "segmenter-argmax", "segmenter-logits", "segmenter-early")
 _FLOWS += ("segmenter-middle", "colourisation", "inpainting", "edges-shape", "edges-texture", "shape-appearance")
+GENERATORS = ("avatar-stylegan", "avatar-biggan", "avatar-alae")
 _MINDGANS = ("", "-style", "-far")
 _BASELINES = ("superresolution-8", "segmenter-early", "segmenter-middle", "segmenter-argmax")
 
@@ -23,9 +24,7 @@ RECIPES = {
     "avatar-segmenter": ("experts", "train_segmenter"),
     "classifier-shape": ("experts", "train_biased", "classifier-shape"),
     "classifier-texture": ("experts", "train_biased", "classifier-texture"),
-    "avatar-stylegan": ("generators", "train_stylegan"),
-    "avatar-biggan": ("generators", "train_biggan"),
-    "avatar-alae": ("generators", "train_alae"),
+    **{name: ("generators", f"train_{name.removeprefix('avatar-')}") for name in GENERATORS},
     **{name: ("translators", "train_translator", name) for name in _FLOWS},
     **{f"{name}-mlp": ("translators", "train_translator", name, True) for name in _BASELINES},
     "layer-comparison": ("translators", "train_layers"),
@@ -62,6 +61,10 @@ def check(name: str, job: "Job") -> None:
     """Before a run starts: a CourseError where there is no such recipe, or ``dataset`` and ``size`` do not fit."""
     if name not in RECIPES:
         raise CourseError(f"there is no recipe {name!r}: choose one of {', '.join(RECIPES)}.")
+    if job.space not in ("latents", "pixels"):
+        raise CourseError(f"a generator draws latents or pixels: space= is one of them, not {job.space!r}.")
+    if job.space == "pixels" and name not in GENERATORS:
+        raise CourseError(f"{name} does not train a generator; space=pixels is for {', '.join(GENERATORS)}.")
     if job.dataset or job.size != 64:
         from .own import check_own
 

@@ -1,6 +1,6 @@
 """The generators that the course reuses: StyleGAN, BigGAN and ALAE in the latents of the autoencoder; their scores."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from ..data.people import STYLES
 from ..evaluation.class_scores import FRECHET, feature_scores
 from ..evaluation.distances import copy_share, frechet_distance, path_length
 from ..evaluation.features import Judge
-from ..experts.autoencoder import LatentSpace
+from ..experts.autoencoder import LatentSpace, PixelSpace
 from ..experts.protocol import SourceModel, load_expert
 from ..gan_training import (
     CODES_KIND,
@@ -42,6 +42,9 @@ __all__ += ["score_samples", "train_alae", "train_biggan", "train_codes", "train
 # A long start: in it E and G become an autoencoder, which the adversarial steps then only have to keep.
 _ALAE_SCHEDULE = GANSchedule(decode=6000, rate=1e-3, critic_rate=1e-3)
 _BIGGAN_SCHEDULE = GANSchedule(decode_rate=2e-3, rate=5e-4, critic_rate=5e-4, averaging=0.999)
+
+_PIXELS = (256, 256, 128, 64, 32)
+"""Channels from 4×4 to 64×64 where a generator draws pixels: sizes for a GPU."""
 
 # --- methods ----------------------------------------------------------------------------------------------------------
 
@@ -153,7 +156,16 @@ def old_kinds(data: ImageSet) -> ImageSet:
     return regroup(data, {name: (name,) for name in data.classes["kind"] if name not in NEW_KINDS}, "kind")
 
 
-def _kinds_data(job: Job, space: LatentSpace, dims: int) -> GANData:
+def _encoded(space: LatentSpace | PixelSpace, sets: Iterable[ImageSet]) -> tuple[Tensor, Tensor]:
+    """What is drawn, ``(N, *space.shape)``, and latents ``(N, D)`` of the same pictures, of which codes are made."""
+    drawn = torch.cat([space.encode_set(one) for one in sets])
+    if isinstance(space, LatentSpace):
+        return drawn, drawn.flatten(1).float()
+    latents = LatentSpace(load_expert("avatar-autoencoder", space.device))
+    return drawn, torch.cat([latents.encode_set(one) for one in sets]).flatten(1).float()
+
+
+def _kinds_data(job: Job, space: LatentSpace | PixelSpace, dims: int) -> GANData:
     """What a GAN with codes of length ``dims`` learns: the training part of the :func:`old_kinds`, and fresh ones."""
     sets = [old_kinds(load_kinds()).part("train")]
     labels = [sets[0].labels["class"]]
@@ -161,21 +173,19 @@ def _kinds_data(job: Job, space: LatentSpace, dims: int) -> GANData:
         # Of people 792 a round; of the other kinds as many.
         sets += [fresh_people(each, seed=3), old_kinds(fresh_kinds(each * 792, seed=3))]
         labels += [sets[1].labels["domain"], sets[2].labels["class"]]
-    latents, labels = torch.cat([space.encode_set(one) for one in sets]), torch.cat(labels)
-    return GANData(latents, class_codes(latents.flatten(1).float(), labels, dims), labels)
+    drawn, latents = _encoded(space, sets)
+    labels = torch.cat(labels)
+    return GANData(drawn, class_codes(latents, labels, dims), labels)
 
 
-def people_data(space: LatentSpace, dims: int, each: int = 0) -> tuple[ImageSet, GANData]:
+def people_data(space: LatentSpace | PixelSpace, dims: int, each: int = 0) -> tuple[ImageSet, GANData]:
     """People of three styles, and what a GAN with codes of length ``dims`` learns from their training part and ``each``
     fresh people of each combination of attributes."""
     chosen, data = torch.tensor([list(STYLES).index(name) for name in SOURCE_STYLES]), load_people()
     data = data.subset(torch.isin(data.labels["domain"], chosen))
-    parts = [space.encode_set(data.part("train"))]
-    if each:
-        parts.append(space.encode_set(fresh_people(each, 2, SOURCE_STYLES)))
-    latents = torch.cat(parts)
-    codes = gaussian_codes(latents.flatten(1).float(), dims)
-    return data, GANData(latents, codes, torch.zeros(len(latents), dtype=torch.int64))
+    sets = [data.part("train")] + ([fresh_people(each, 2, SOURCE_STYLES)] if each else [])
+    drawn, latents = _encoded(space, sets)
+    return data, GANData(drawn, gaussian_codes(latents, dims), torch.zeros(len(drawn), dtype=torch.int64))
 
 
 def train_codes(job: Job) -> Card:
@@ -242,8 +252,13 @@ def class_accuracy(pictures: Tensor, part: ImageSet, judge: Judge) -> dict[str, 
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
-def _space(job: Job) -> LatentSpace:
-    return LatentSpace(load_expert("avatar-autoencoder", job.profile.device))
+def _start(job: Job, name: str, kind: str, latents: Any, pixels: Any) -> tuple[LatentSpace | PixelSpace, Any, Card]:
+    """The space that a generator draws in, its sizes there, and its card; what draws pixels has a name of its own."""
+    if job.space == "pixels":
+        card = Card(f"{name}-pixels", kind, vars(pixels), notes="Draws pictures.")
+        return PixelSpace(64, job.profile.device), pixels, card
+    card = Card(name, kind, vars(latents), notes="Draws scaled latents, which LatentSpace decodes.")
+    return LatentSpace(load_expert("avatar-autoencoder", job.profile.device)), latents, card
 
 
 def _fit(
@@ -254,7 +269,8 @@ def _fit(
     options = {"preview_every": 2000, "precision": "bf16-mixed"}
     history = job.run(card.name, method, batch_size, steps, last=True, **options)
     card.recipe = {"batch_size": batch_size, "pictures": method.length, "noise": method.noise}
-    card.recipe |= {"space": "avatar-autoencoder"} | more | asdict(method.schedule)
+    drawn_in = {"space": "avatar-autoencoder"} if job.space == "latents" else {}
+    card.recipe |= drawn_in | more | asdict(method.schedule)
     if isinstance(method, LogisticMethod):
         card.recipe |= {"r1": method.r1 / method.r1_every, "mixing": method.mixing, "styles": list(SOURCE_STYLES)}
     card.data = data_hash(data)
@@ -270,11 +286,11 @@ def _publish_both(job: Job, card: Card, method: GANMethod, history: History, pri
 
 def train_stylegan(job: Job) -> Card:
     """StyleGAN on people of three styles; its discriminator is published as ``avatar-stylegan-critic``."""
-    space = _space(job)
-    config = StyleGANConfig((96,) * 3, (96,) * 3, 64, 4, colours=space.shape[0], doublings=1)
+    sizes = StyleGANConfig((96,) * 3, (96,) * 3, 64, 4, colours=16, doublings=1)
+    pixels = StyleGANConfig(_PIXELS, _PIXELS, 128)
+    space, config, card = _start(job, "avatar-stylegan", "stylegan", sizes, pixels)
     data, known = people_data(space, config.latent, job.profile.pick(quick=0, cpu=6, gpu=30))
     method = StyleGANMethod(known, config, GANSchedule(), space)
-    card = Card("avatar-stylegan", "stylegan", vars(config))
     history = _fit(job, card, method, 32, 60000, 150000, data)
     network, judge = history.averaged["generator"].eval(), Judge.load().to(job.profile.device)
 
@@ -293,17 +309,17 @@ def train_stylegan(job: Job) -> Card:
     with torch.no_grad():
         length = path_length(draw_between, *ends.to(job.profile.device), judge.features, epsilon=1e-2)
     card.metrics["path length in z"] = length
-    card.notes = "Draws scaled latents, which LatentSpace decodes. Scores: judge features, against new people."
+    card.notes += " Scores in the features of avatar-judge, against new people."
     return _publish_both(job, card, method, history, FRECHET)
 
 
 def train_alae(job: Job) -> Card:
     """ALAE on the people that StyleGAN learns."""
-    space, device = _space(job), job.profile.device
-    judge = Judge.load().to(device)
-    config = ALAEConfig((128, 128), 64, 4, colours=space.shape[0], bounded=False)
+    device, judge = job.profile.device, Judge.load().to(job.profile.device)
+    sizes = ALAEConfig((128, 128), 64, 4, colours=16, bounded=False)
+    space, config, card = _start(job, "avatar-alae", "alae", sizes, ALAEConfig(_PIXELS, 128))
     data, known = people_data(space, config.latent, job.profile.pick(quick=0, cpu=6, gpu=30))
-    network, card = ALAE(config), Card("avatar-alae", "alae", vars(config))
+    network = ALAE(config)
     method = ALAEMethod(known, network, _ALAE_SCHEDULE, space)
     history = _fit(job, card, method, 32, 60000, 150000, data, redrawing=method.redrawing)
     network.generator.load_state_dict(history.averaged["generator"].state_dict())
@@ -328,19 +344,18 @@ def train_alae(job: Job) -> Card:
 
     card.metrics = score_samples(draw, unseen_people(), data.part("train"), judge, job.seed)
     card.metrics |= on_held_out(reconstructions)
-    card.notes = "F, G, E and D, the moving average of all four, on scaled latents, which LatentSpace decodes."
+    card.notes += " F, G, E and D: the moving average of all four."
     return publish(job, card, network.state_dict(), history, FRECHET)
 
 
 def train_biggan(job: Job) -> Card:
     """BigGAN on the old kinds; its discriminator is published as ``avatar-biggan-critic``."""
-    space, device = _space(job), job.profile.device
-    data, channels = old_kinds(load_kinds()), (96,) * 4
-    names = data.classes["class"]
-    sizes = {"colours": space.shape[0], "doublings": 1, "bounded": False}
-    config = BigGANConfig(len(names), channels, channels, 1, 64, 48, (), **sizes)
+    data, device = old_kinds(load_kinds()), job.profile.device
+    names, channels = data.classes["class"], (96,) * 4
+    sizes = BigGANConfig(len(names), channels, channels, 1, 64, 48, (), colours=16, doublings=1, bounded=False)
+    pixels = BigGANConfig(len(names), _PIXELS, _PIXELS[::-1], 4, 80)
+    space, config, card = _start(job, "avatar-biggan", "biggan generator", sizes, pixels)
     method = BigGANMethod(_kinds_data(job, space, config.noise), config, _BIGGAN_SCHEDULE, space)
-    card = Card("avatar-biggan", "biggan generator", vars(config))
     history = _fit(job, card, method, 64, 20000, 100000, data, classes=names)
     network, judge = history.averaged["generator"].eval(), Judge.load().to(device)
     draws = torch.Generator().manual_seed(job.seed)
@@ -358,5 +373,5 @@ def train_biggan(job: Job) -> Card:
 
     standing_statistics(network, lambda: sample(torch.randint(len(names), (256,), generator=draws)))
     card.metrics = on_held_out(score)
-    card.notes = "Draws scaled latents, which LatentSpace decodes. Scores in the features of avatar-judge."
+    card.notes += " Scores in the features of avatar-judge."
     return _publish_both(job, card, method, history, f"{FRECHET} on val")

@@ -41,6 +41,7 @@ class Job:
     force: bool = False  # publish even if the checkpoint it replaces scores better
     dataset: str = ""  # another set to train on, see :mod:`course_lib.recipes.own`; the recipe's own by default
     size: int = 64  # side in pixels of its pictures, 64 or 128
+    space: str = "latents"  # what a generator learns to draw: latents of the autoencoder, or pixels (for GPUs)
 
     @property
     def clock(self) -> Callable[[], float]:
