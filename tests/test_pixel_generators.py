@@ -1,7 +1,6 @@
 """Generators that draw pixels instead of latents: ``course train NAME -p space=pixels``."""
 
 import pytest
-import torch
 
 from course_lib import recipes
 from course_lib.errors import CourseError
