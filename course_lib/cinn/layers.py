@@ -31,10 +31,7 @@ LEAKY_SLOPE = 0.01
 
 _SLOPE = 0.2
 
-FINE_WEIGHTS = (
-    "shift.linear.weight",
-    *(f"residual_shift.{part}.weight" for part in ("components", "random", "reduced")),
-)
+FINE_WEIGHTS = ("shift.linear.weight",)
 """What must not be stored in 8 bits: where a condition says nearly everything, the blocks magnify what the shift leaves
 and its rounding with it (measured for super-resolution: 17 nats a picture; all other weights together 0.03)."""
 
