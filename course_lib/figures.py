@@ -19,9 +19,9 @@ from torch import Tensor
 
 from course_lib.errors import CourseError
 
-__all__ = ["COLOURS", "MARKERS", "LiveFigure", "Schematic", "animation", "borrowing_map", "curves", "density_pictures",
-           "new_figure", "picture_grid", "picture_html", "plane", "png_bytes", "reading_order", "schematic", "show",
-           "show_bytes"]  # fmt: skip
+__all__ = ["COLOURS", "MARKERS", "LiveFigure", "Schematic", "animation", "borrowing_map", "curves"]
+__all__ += ["density_pictures", "new_figure", "picture_grid", "picture_html", "plane", "png_bytes", "reading_order"]
+__all__ += ["schematic", "show", "show_bytes"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, distinguishable with any colour vision."""
@@ -103,8 +103,14 @@ def _to_array(image: Tensor) -> np.ndarray:
     return ((image.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
-def picture_grid(pictures: Tensor | list[Tensor], row_titles: Sequence[str] = (), column_titles: Sequence[str] = (),
-                 title: str = "", labels: Sequence[str] = (), enlarge: int = 0) -> Figure:  # fmt: skip
+def picture_grid(
+    pictures: Tensor | list[Tensor],
+    row_titles: Sequence[str] = (),
+    column_titles: Sequence[str] = (),
+    title: str = "",
+    labels: Sequence[str] = (),
+    enlarge: int = 0,
+) -> Figure:
     """A grid of pictures ``(R, C, 3, S, S)`` in [−1, 1], or of ``R`` tensors ``(C, 3, s, s)``, the smaller ones
     enlarged without blur: a whole number of pixels shows each pixel. ``row_titles`` and ``column_titles`` may have
     several lines, ``labels`` stand above the pictures, row by row. A picture of 64 pixels is ``enlarge`` halves as wide
@@ -224,8 +230,9 @@ class Schematic:
         self.axes.set(xlim=(0, width), ylim=(0, height))
         self.axes.axis("off")
 
-    def box(self, x: float, y: float, width: float, height: float, text: str, kind: str, size: float = 9,
-            pad: float = 0.05) -> None:  # fmt: skip
+    def box(
+        self, x: float, y: float, width: float, height: float, text: str, kind: str, size: float = 9, pad: float = 0.05
+    ) -> None:
         colour, hatch = _FRAMES[kind]
         style = {"facecolor": "white", "edgecolor": colour, "linewidth": 2.0, "hatch": hatch}
         self.axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=f"round,pad={pad}", **style))
@@ -237,8 +244,9 @@ class Schematic:
         if text:
             self.text((start[0] + end[0]) / 2, start[1] + 0.1, text, va="bottom")
 
-    def text(self, x: float, y: float, text: str, ha: str = "center", va: str = "center", size: float = 9,
-             **options: Any) -> None:  # fmt: skip
+    def text(
+        self, x: float, y: float, text: str, ha: str = "center", va: str = "center", size: float = 9, **options: Any
+    ) -> None:
         self.axes.text(x, y, text, ha=ha, va=va, fontsize=size, **options)
 
     def picture(self, picture: Tensor, x: float, y: float, side: float, frame: bool = True) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from .errors import CourseError, explain
 
-__all__ = ["CHECKPOINTS", "DATA", "NOTEBOOKS", "ROOT", "RUNS", "cache_dir", "ensure_writable", "new_folder",
-           "new_run_folder", "run_folder"]  # fmt: skip
+__all__ = ["CHECKPOINTS", "DATA", "NOTEBOOKS", "ROOT", "RUNS", "cache_dir", "ensure_writable", "new_folder"]
+__all__ += ["new_run_folder", "run_folder"]
 
 
 def _root() -> Path:

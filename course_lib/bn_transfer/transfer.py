@@ -216,8 +216,14 @@ class PropagationMethod(HingeMethod):
     """BigGAN's training on new classes, with the penalties of propagation: a :class:`TransferGenerator` trains by
     stages, of a plain one, a baseline, everything does."""
 
-    def __init__(self, data: GANData, generator: nn.Module, discriminator: Discriminator,
-                 settings: PropagationSettings = PropagationSettings(), space: LatentSpace | None = None):  # fmt: skip
+    def __init__(
+        self,
+        data: GANData,
+        generator: nn.Module,
+        discriminator: Discriminator,
+        settings: PropagationSettings = PropagationSettings(),
+        space: LatentSpace | None = None,
+    ):
         classes, made = int(data.labels.max()) + 1, (generator.config.classes, discriminator.config.classes)
         if made != (classes, classes):
             found = f"{classes} classes, generator and discriminator {made[0]} and {made[1]}"

@@ -33,8 +33,15 @@ def _distances(real: Tensor, fake: Tensor) -> dict[str, float]:
     return {name: distance(real, fake) for name, distance in named.items()}
 
 
-def class_wise(real: Tensor, fake: Tensor, real_labels: Tensor, fake_labels: Tensor, classes: Sequence[str],
-               score: Score = kernel_distance, least: int = 2) -> dict[str, dict[str, float]]:  # fmt: skip
+def class_wise(
+    real: Tensor,
+    fake: Tensor,
+    real_labels: Tensor,
+    fake_labels: Tensor,
+    classes: Sequence[str],
+    score: Score = kernel_distance,
+    least: int = 2,
+) -> dict[str, dict[str, float]]:
     """``score`` for each class by itself, and the mean over classes: a generator that ignores the class cannot hide.
 
     Labels ``(N,)`` and ``(M,)`` of features ``(N, F)`` and ``(M, F)`` are positions in ``classes``; classes with fewer

@@ -57,8 +57,17 @@ class EqualConv2d(_Equalised):
     convolves and takes the mean of four pixels. ``gain`` and ``rate`` are those of :class:`EqualLinear`.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3, resample: str | None = None, gain: float = ROOT2,
-                 rate: float | None = None, bias: bool = True, padding: int | None = None):  # fmt: skip
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int = 3,
+        resample: str | None = None,
+        gain: float = ROOT2,
+        rate: float | None = None,
+        bias: bool = True,
+        padding: int | None = None,
+    ):
         self.mirrored = resample in ("transposed", "averaged")
         channels = (inputs, outputs) if self.mirrored else (outputs, inputs)
         super().__init__((*channels, kernel, kernel), inputs * kernel**2, gain, rate, outputs if bias else 0)

@@ -197,8 +197,17 @@ class HyperGenerator(nn.Module):
 
     class_names: Sequence[str] = ()  # where they are known
 
-    def __init__(self, source: StyleGAN, classes: int, width: int = 64, rank: int | None = None, start: str = "source",
-                 published: bool = False, finetune: bool = False, class_styles: bool = False):  # fmt: skip
+    def __init__(
+        self,
+        source: StyleGAN,
+        classes: int,
+        width: int = 64,
+        rank: int | None = None,
+        start: str = "source",
+        published: bool = False,
+        finetune: bool = False,
+        class_styles: bool = False,
+    ):
         super().__init__()
         self.source, self.config = source.requires_grad_(False), source.config
         self.classes = ClassNetwork(classes, width)
@@ -244,8 +253,14 @@ class HyperGenerator(nn.Module):
 
         return self.synthesis.features(w, noise, convolve)
 
-    def forward(self, z: Tensor, labels: Tensor | Modulation | None, noise: Sequence[Tensor] | None = None,
-                truncation: float = 1.0, owner: Tensor | None = None) -> Tensor:  # fmt: skip
+    def forward(
+        self,
+        z: Tensor,
+        labels: Tensor | Modulation | None,
+        noise: Sequence[Tensor] | None = None,
+        truncation: float = 1.0,
+        owner: Tensor | None = None,
+    ) -> Tensor:
         """Pictures ``(B, 3, S, S)`` of z ``(B, latent)`` or one a block, ``(B, blocks, latent)``; noise and truncation
         as :class:`StyleGAN` takes them. ``labels``: class indices ``(B,)``; class vectors ``(B, width)`` or ``(1,
         width)``, for example a mixture; finished kernels of one class, of every picture, or of the classes that ``owner

@@ -145,8 +145,16 @@ class HyperModulationMethod(LogisticMethod):
     Barlow Twins term; published 0.01, 0 leaves it out.
     """
 
-    def __init__(self, data: GANData, generator: nn.Module, discriminator: ConditionalDiscriminator, *options: Any,
-                 class_rate: float = 0.1, contrastive: float = 0.0, **named: Any):  # fmt: skip
+    def __init__(
+        self,
+        data: GANData,
+        generator: nn.Module,
+        discriminator: ConditionalDiscriminator,
+        *options: Any,
+        class_rate: float = 0.1,
+        contrastive: float = 0.0,
+        **named: Any,
+    ):
         if generator.config != discriminator.config:
             raise CourseError("generator and discriminator were built for different sizes: take both from one source.")
         largest, scores = int(data.labels.max()), len(discriminator.head.weight)

@@ -147,8 +147,15 @@ class MindMethod(WassersteinMethod):
 
     moved = ("codes",)
 
-    def __init__(self, codes: Tensor, config: MindConfig, held: Tensor | None = None, rate: float = 1e-3,
-                 held_every: int = 100, average: float | None = None):  # fmt: skip
+    def __init__(
+        self,
+        codes: Tensor,
+        config: MindConfig,
+        held: Tensor | None = None,
+        rate: float = 1e-3,
+        held_every: int = 100,
+        average: float | None = None,
+    ):
         if codes.ndim != 2 or codes.shape[1] != config.latent:
             found = tuple(codes.shape)
             raise CourseError(f"codes must be (N, {config.latent}), not {found}: change MindConfig.latent.")
@@ -178,8 +185,13 @@ class TransferredGAN:
     """g = g₁ ∘ g₀ and c = c₀ ∘ c₁: the new small networks behind the noise, frozen ones in front of the pictures.
     ``critic`` is needed to score pictures, ``codes`` of the target set for truncation, which pulls to their mean."""
 
-    def __init__(self, generator: MindGenerator, expert: TargetExpert, critic: MindCritic | None = None,
-                 codes: Tensor | None = None):  # fmt: skip
+    def __init__(
+        self,
+        generator: MindGenerator,
+        expert: TargetExpert,
+        critic: MindCritic | None = None,
+        codes: Tensor | None = None,
+    ):
         if generator.config.latent != expert.latent_dim:
             numbers = f"{generator.config.latent} numbers, the expert decodes {expert.latent_dim}"
             raise CourseError(f"the generator makes codes of {numbers}: train MindGAN on this expert's codes.")
@@ -236,9 +248,17 @@ class Transferred:
     parameters: int  # how many numbers were trained
 
 
-def transfer_gan(expert: TargetExpert, data: ImageSet, steps: int, config: MindConfig = MindConfig(),
-                 held: ImageSet | None = None, batch_size: int = 128, seed: int = 0, average: float | None = 0.99,
-                 folder: Path | None = None) -> Transferred:  # fmt: skip
+def transfer_gan(
+    expert: TargetExpert,
+    data: ImageSet,
+    steps: int,
+    config: MindConfig = MindConfig(),
+    held: ImageSet | None = None,
+    batch_size: int = 128,
+    seed: int = 0,
+    average: float | None = 0.99,
+    folder: Path | None = None,
+) -> Transferred:
     """Encodes ``data``, two pictures or more, trains MindGAN on the codes, and joins it with the frozen halves.
     ``config`` gives sizes, whose ``latent`` is set to the expert's; the Fréchet distance is measured to the codes of
     ``held``; ``average`` is the decay of the moving average that then draws, None for none, as published; ``folder`` is

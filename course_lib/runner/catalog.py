@@ -14,8 +14,8 @@ import nbformat
 from course_lib import paths
 from course_lib.errors import CourseError
 
-__all__ = ["LARGEST", "Notebook", "Parameter", "all_notebooks", "check_parameters", "find_notebooks",
-           "notebook_parameters", "parse_value", "split_assignments"]  # fmt: skip
+__all__ = ["LARGEST", "Notebook", "Parameter", "all_notebooks", "check_parameters", "find_notebooks"]
+__all__ += ["notebook_parameters", "parse_value", "split_assignments"]
 
 LARGEST = 2**63 - 1
 """Largest whole number that torch takes, for example as a seed."""

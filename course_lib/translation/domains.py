@@ -96,8 +96,14 @@ class DomainTranslator(Translator):
     ones are read off a picture by the ``classifier``; without one they are left open.
     """
 
-    def __init__(self, classes: Mapping[str, Sequence[str]], flow: GridFlow, target: GridAutoencoder,
-                 expert: LabelExpert, classifier: Classifier | None = None):  # fmt: skip
+    def __init__(
+        self,
+        classes: Mapping[str, Sequence[str]],
+        flow: GridFlow,
+        target: GridAutoencoder,
+        expert: LabelExpert,
+        classifier: Classifier | None = None,
+    ):
         super().__init__(expert, flow, target)
         self.domain, self.classifier = next(iter(expert.slices)), classifier
         self.classes = {name: list(classes[name]) for name in expert.slices}
@@ -155,8 +161,15 @@ class DomainTranslator(Translator):
         return self.decode(torch.lerp(latent, moved, amounts))
 
     @torch.no_grad()
-    def vary(self, y: Tensor, domain: int, count: int, spread: float = 0.3, generator: torch.Generator | None = None,
-             changed: Labels | None = None) -> Tensor:  # fmt: skip
+    def vary(
+        self,
+        y: Tensor,
+        domain: int,
+        count: int,
+        spread: float = 0.3,
+        generator: torch.Generator | None = None,
+        changed: Labels | None = None,
+    ) -> Tensor:
         """``(count, K, 3, S, S)``: samples around one picture ``y (3, S, S)``; a row shares its ``v`` in all domains.
         ``spread`` is s in √(1 − s²) v + s ε, with noise ε as long as v: 0 keeps the residual, 1 forgets it."""
         if not 0 <= spread <= 1:
@@ -168,8 +181,15 @@ class DomainTranslator(Translator):
         return self.render((1 - spread**2) ** 0.5 * v + spread * noise, every).transpose(0, 1)
 
 
-def fit_domains(pairs: Pairs, classes: Mapping[str, Sequence[str]], target: GridAutoencoder, steps: int, seed: int = 0,
-                sizes: Mapping[str, Any] | None = None, **named: Any) -> tuple[DomainTranslator, History]:  # fmt: skip
+def fit_domains(
+    pairs: Pairs,
+    classes: Mapping[str, Sequence[str]],
+    target: GridAutoencoder,
+    steps: int,
+    seed: int = 0,
+    sizes: Mapping[str, Any] | None = None,
+    **named: Any,
+) -> tuple[DomainTranslator, History]:
     """Trains a translator between domains; ``pairs`` have their one-hots alone. A single or small one is refused."""
     domain, names = next(iter(classes.items()))
     expert, members = LabelExpert({domain: len(names)}), pairs.condition.sum(0).long().cpu()

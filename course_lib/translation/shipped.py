@@ -115,9 +115,15 @@ class CaptionerPrompts:
         return self.sentences.encode([f"<start> {' '.join(sentence.lower().split())} <end> " for sentence in x])
 
 
-def load_released_translator(path: str | Path, config: Any = None, sentences: SourceExpert | None = None,
-                             target: TargetExpert | None = None, sample_condition: bool = False,
-                             captioner_prompts: bool = True, device: Device = "cpu") -> Translator:  # fmt: skip
+def load_released_translator(
+    path: str | Path,
+    config: Any = None,
+    sentences: SourceExpert | None = None,
+    target: TargetExpert | None = None,
+    sample_condition: bool = False,
+    captioner_prompts: bool = True,
+    device: Device = "cpu",
+) -> Translator:
     """A released translator, see :func:`course_lib.released.net2net.load_translator_parts` for ``path`` and ``config``.
 
     It translates label numbers ``int64 (B,)``; or pictures ``(B, 3, S, S)`` in [−1, 1] of 32 pixels or more, of which

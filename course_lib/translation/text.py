@@ -347,8 +347,17 @@ class GanMethod(CaptionMethod):
 
     moved = (*CaptionMethod.moved, "label", "classes", "dequantiser")
 
-    def __init__(self, pairs: GeneratedPairs, target: GanTarget, dequantiser: nn.Module, table: Tensor,
-                 source: CaptionSource, flow: nn.Module, held: GeneratedPairs | None = None, **named: Any):  # fmt: skip
+    def __init__(
+        self,
+        pairs: GeneratedPairs,
+        target: GanTarget,
+        dequantiser: nn.Module,
+        table: Tensor,
+        source: CaptionSource,
+        flow: nn.Module,
+        held: GeneratedPairs | None = None,
+        **named: Any,
+    ):
         self.dequantiser, self.classes, self.label = dequantiser, target.classes, pairs.label
 
         def fixed(some: GeneratedPairs) -> Pairs:

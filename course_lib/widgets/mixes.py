@@ -79,8 +79,14 @@ class MixingDemo:
     sign and sum, in all layers: a point among the class embeddings of ``generator``. Of all ``classes`` some are
     ``offered``; ``z (N, noise)`` is drawn, and ``space`` decodes what is latents."""
 
-    def __init__(self, generator: Generator, classes: Sequence[str], offered: Sequence[str], z: Tensor,
-                 space: LatentSpace | None = None):  # fmt: skip
+    def __init__(
+        self,
+        generator: Generator,
+        classes: Sequence[str],
+        offered: Sequence[str],
+        z: Tensor,
+        space: LatentSpace | None = None,
+    ):
         if generator.config.embedding is None:
             raise CourseError("this generator keeps a table in every layer: mixing by one weight needs embeddings.")
         unknown = [name for name in offered if name not in classes]

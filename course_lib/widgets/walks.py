@@ -124,14 +124,22 @@ class StyleWalk:
         drawn = self.source.synthesis(styles, maps)
         return (drawn if self.space is None else self.space.decode(drawn)).float().cpu()
 
-    def strip(self, first: int, second: int, ways: Sequence[float], space: str = "w", truncation: float = 0.7,
-              cut: int | None = None) -> Tensor:  # fmt: skip
+    def strip(
+        self,
+        first: int,
+        second: int,
+        ways: Sequence[float],
+        space: str = "w",
+        truncation: float = 0.7,
+        cut: int | None = None,
+    ) -> Tensor:
         """``(len(ways), 3, S, S)``; arguments as for :meth:`style`."""
         cut = self.blocks if cut is None else cut
         return self.pictures(torch.cat([self.style(first, second, way, space, truncation, cut) for way in ways]))
 
-    def render(self, first: int, second: int, space: str, way: float, cut: str, truncation: float,
-               noise: int = 0) -> bytes:  # fmt: skip
+    def render(
+        self, first: int, second: int, space: str, way: float, cut: str, truncation: float, noise: int = 0
+    ) -> bytes:
         """PNG: the first sample, the picture that the controls ask for, the second."""
         ends = [self.style(k, k, 0.0, "w", truncation, self.blocks) for k in (first, second)]
         middle = self.style(first, second, way, space, truncation, self.blocks - self._cuts().index(cut))
@@ -161,8 +169,9 @@ class CodeWalk:
         self.noise = {name: gan.noise(samples, seed) for name, gan in gans.items()}
 
     @torch.no_grad()
-    def strip(self, target: str, first: int, second: int, ways: Sequence[float], space: str = "w",
-              truncation: float = 1.0) -> Tensor:  # fmt: skip
+    def strip(
+        self, target: str, first: int, second: int, ways: Sequence[float], space: str = "w", truncation: float = 1.0
+    ) -> Tensor:
         """``(len(ways), 3, S, S)`` on the CPU; arguments as for :meth:`StyleWalk.style`."""
         _check_walk(self.samples, space)
         gan, ends, share = self.gans[target], self.noise[target][[first, second]], torch.tensor(list(ways))[:, None]
