@@ -450,10 +450,11 @@ class GridFlow(_Flow):
         """
         features = 0 if features_of is None else _RANDOM_FEATURES
         shift, self.residual_shift = self._end(features).to(self._like), None
+        known = []
         if features_of is not None:
             shift.fit_components(features_of)
-        fitted = ridge_regression(((shift.features(c), self.encode(z, c)) for z, c in pairs), ridge)
-        shift.set(*fitted, *([] if features_of is None else [features_of]))
+            known = [features_of]  # whose predictions say which directions vary
+        shift.set(*ridge_regression(((shift.features(c), self.encode(z, c)) for z, c in pairs), ridge), *known)
         self.residual_shift = shift
         self.config = replace(self.config, residual_shift=True, residual_features=features)
 
