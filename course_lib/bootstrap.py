@@ -9,8 +9,6 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["install"]
-
 KEPT = ("torch", "torchvision", "torchaudio")  # as the machine's driver needs them
 PRESENT = ("jupyterlab", "ipykernel")  # a notebook is running, so something plays their part
 

@@ -10,8 +10,6 @@ import typer
 
 from course_lib.errors import CourseError, explain
 
-__all__ = ["app", "main"]
-
 UsageError = typer.BadParameter.mro()[2]  # click's exception, or by version typer's copy of it
 
 app = typer.Typer(

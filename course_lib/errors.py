@@ -8,8 +8,6 @@ import os
 import sys
 from typing import Any
 
-__all__ = ["CourseError", "explain", "progress_bar"]
-
 
 class CourseError(Exception):
     """Bad input: one sentence that says what is wrong and what to do. ``course`` prints it alone, with status 2."""

@@ -25,8 +25,6 @@ from urllib.parse import urlsplit
 from course_lib.errors import CourseError, explain, progress_bar
 from course_lib.paths import DATA, ROOT
 
-__all__ = ["DOWNLOADS", "RemoteFile", "Source", "fetch", "fetch_command"]
-
 TRIES = 4
 TIMEOUT = (15, 60)  # seconds to connect, and between two pieces
 _DAMAGED = (tarfile.TarError, shutil.ReadError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile)

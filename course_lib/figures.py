@@ -19,10 +19,6 @@ from torch import Tensor
 
 from course_lib.errors import CourseError
 
-__all__ = ["COLOURS", "MARKERS", "LiveFigure", "Schematic", "animation", "borrowing_map", "curves"]
-__all__ += ["density_pictures", "new_figure", "picture_grid", "picture_html", "plane", "png_bytes", "reading_order"]
-__all__ += ["schematic", "show", "show_bytes"]
-
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, distinguishable with any colour vision."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

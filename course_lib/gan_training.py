@@ -17,10 +17,6 @@ from .paths import CHECKPOINTS
 from .training.files import load_weights
 from .training.method import Loss, Method, frozen
 
-__all__ = ["CODES_KIND", "CodeSpace", "GANData", "GANMethod", "GANSchedule", "HingeMethod", "LogisticMethod"]
-__all__ += ["class_codes", "encode_mirrored", "gaussian_codes", "hinge_critic", "hinge_generator", "latent_reciprocity"]
-__all__ += ["load_codes", "logistic_critic", "logistic_generator", "logistic_loss", "r1_penalty"]
-
 CODES_KIND = "code space"
 """Of the card of a :class:`CodeSpace`."""
 

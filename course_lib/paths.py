@@ -9,9 +9,6 @@ from pathlib import Path
 
 from .errors import CourseError, explain
 
-__all__ = ["CHECKPOINTS", "DATA", "NOTEBOOKS", "ROOT", "RUNS", "cache_dir", "ensure_writable", "new_folder"]
-__all__ += ["new_run_folder", "run_folder"]
-
 
 def _root() -> Path:
     """The repository: ``COURSE_HOME``, or the folder above the package."""

@@ -13,9 +13,6 @@ from typing import Any, NamedTuple, TypeVar
 from .errors import CourseError
 from .paths import ROOT
 
-__all__ = ["PAPER", "PROFILES", "Profile", "Stopwatch", "cost_table", "current", "energy_cost", "environment_report"]
-__all__ += ["matmul_precision", "measure_products", "process_environment", "seed_everything", "setup", "watts"]
-
 PROFILES = ("quick", "cpu", "gpu")
 T = TypeVar("T")
 _SIZE = 384  # of the matrices that are multiplied to measure speed: below a millisecond on one core

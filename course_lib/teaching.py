@@ -15,8 +15,6 @@ from course_lib.paths import NOTEBOOKS
 from course_lib.runner.catalog import Notebook, all_notebooks
 from course_lib.runner.session import execute, kernel_environment
 
-__all__ = ["grade", "student_copy", "write_student_notebooks"]
-
 CELL_SECONDS = 300
 _SOLUTION = re.compile(r"<details>\s*<summary>[^<]*solution[^<]*</summary>.*?</details>\s*", re.DOTALL | re.IGNORECASE)
 

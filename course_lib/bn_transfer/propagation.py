@@ -28,9 +28,6 @@ from ..gans.biggan import ClassNorm, Generator, SNLinear, start_weights
 from ..paths import CHECKPOINTS
 from ..training.files import folder_of, load_card
 
-__all__ = ["BN_KIND", "PROPAGATIONS", "Propagation", "TransferGenerator", "bn_transfer_tensors", "check_mixtures"]
-__all__ += ["class_norms", "load_bn_transfer", "transfer_config"]
-
 PROPAGATIONS = ("additive", "imagenet", "cifar")
 """``additive`` is ours; the other two are the published ones, which differ from each other."""
 

@@ -20,10 +20,6 @@ from ..gans.biggan import Discriminator, standing_statistics, start_weights
 from ..training.method import Loss
 from .propagation import TransferGenerator, check_mixtures
 
-__all__ = ["METHODS", "STAGES", "PropagationMethod", "PropagationSettings", "draw_new_classes", "fit_mixtures"]
-__all__ += ["make_networks", "new_class_data", "penalty", "recalibrate_batchnorm", "set_stage", "similar_mixtures"]
-__all__ += ["stage_table", "with_new_classes", "with_old"]
-
 # --- where a new class begins -----------------------------------------------------------------------------------------
 
 

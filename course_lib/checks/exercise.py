@@ -12,9 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["RECORD_VARIABLE", "CheckResult", "Exercise", "close", "exercise", "require", "require_close"]
-__all__ += ["require_shape"]
-
 RECORD_VARIABLE = "COURSE_CHECKS"
 """Environment variable with the file to which each verdict is appended as a line of JSON; ``course grade`` sets it."""
 

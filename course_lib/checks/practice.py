@@ -14,9 +14,6 @@ from torch.nn import functional as F
 
 from course_lib.checks.exercise import exercise, require, require_close
 
-__all__ = ["adapter", "front", "positions", "resume", "strict", "time_to"]
-
-
 # --- 11: which method when --------------------------------------------------------------------------------------------
 
 

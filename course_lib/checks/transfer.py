@@ -12,9 +12,6 @@ from course_lib.hypermod.generator import standardise_kernels
 from course_lib.hypermod.training import barlow_twins
 from course_lib.mind2mind.bound import wasserstein
 
-__all__ = ["ceiling", "kmmd", "low_rank", "mixed", "modulated", "own_score", "parameters_per_class"]
-__all__ += ["propagation_layer", "recompose", "standardised", "start", "tighter_bound", "twins"]
-
 Map = Callable[[Tensor], Tensor]
 Distance = Callable[[Tensor, Tensor], float]
 

@@ -15,10 +15,6 @@ from course_lib.data.image_set import resize
 from course_lib.experts.protocol import fingerprint
 from course_lib.translation.translator import Translator
 
-__all__ = ["carry_residual", "consistency", "coupling", "cross", "dequantised_target", "flip", "freeze_expert"]
-__all__ += ["keep_residual", "log_prob", "probe", "reading", "same_residual", "shape_share", "shrink", "source"]
-__all__ += ["spread", "top_k", "training", "translator"]
-
 _PER_SAMPLE = "sum over the coordinates, dimension 1, and keep the batch"
 
 

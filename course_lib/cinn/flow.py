@@ -33,8 +33,6 @@ from course_lib.cinn.layers import (
 )
 from course_lib.errors import CourseError
 
-__all__ = ["ConditionalFlow", "FlowConfig", "GridFlow", "GridFlowConfig", "build_embedder", "flow_loss"]
-
 # --- sizes and options ----------------------------------------------------------------------------------------------
 
 _RETIRED = {"whitened": 0, "embedder": "auto", "embedder_downsamplings": None, "activation_slope": 0.9}

@@ -14,10 +14,6 @@ from torch.nn import functional as F
 
 from course_lib.errors import CourseError
 
-__all__ = ["FINE_WEIGHTS", "LEAKY_SLOPE", "ActNorm", "AffineCoupling", "ConditionShift", "ConvEmbedder"]
-__all__ += ["DenseEmbedder", "FeatureShift", "FullyConnectedNet", "GridEmbedder", "InvertibleLeakyReLU"]
-__all__ += ["LocalShift", "Shuffle", "TaperedEmbedder", "ridge_regression"]
-
 LEAKY_SLOPE = 0.01
 """Of the LeakyReLUs inside coupling networks and the dense embedder; in the other embedders it is 0.2."""
 

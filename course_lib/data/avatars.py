@@ -40,9 +40,6 @@ from .people import (
     render,
 )
 
-__all__ = ["KINDS", "NEW_KINDS", "OLD_KINDS", "SOURCE_STYLES", "build", "check", "check_recipe", "fresh_kinds"]
-__all__ += ["fresh_people", "kind_classes", "load_kinds", "load_people", "people_parts", "record"]
-
 SIZE, PER_KIND = 64, 400
 SOURCE_STYLES = ("personas", "micah", "toon-head")
 """The people styles that StyleGAN and ALAE are trained on; transfers have the three others for targets near by."""

@@ -18,9 +18,6 @@ from torch.nn import functional as F
 
 from ..errors import CourseError
 
-__all__ = ["CONTROL_POINTS", "affine", "cue_conflict", "displacements", "edges", "grey", "grey_square", "luminance"]
-__all__ += ["random_warp", "shuffle_patches", "stylise", "warp"]
-
 
 def luminance(images: Tensor) -> Tensor:
     """Luma ``(B, S, S)`` in [−1, 1], by the weights of ITU-R BT.601."""

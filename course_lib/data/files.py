@@ -21,8 +21,6 @@ from torch import Tensor
 from ..errors import CourseError, progress_bar
 from .image_set import SPLITS, ImageSet, evenly_spaced
 
-__all__ = ["SUFFIXES", "FileSet", "check_room", "existing_folder", "find_folder", "load_folder", "read_image"]
-
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jp2"),
     *(".pbm", ".pgm", ".ppm", ".pnm", ".tga", ".ico", ".npy"),

@@ -13,9 +13,6 @@ from torch.nn import functional as F
 
 from ..errors import CourseError
 
-__all__ = ["SPLITS", "ImageSet", "concatenate", "draw_tenths", "evenly_spaced", "few_per_class"]
-__all__ += ["few_training_pictures", "regroup", "resize", "to_float", "to_uint8"]
-
 SPLITS = ("train", "val", "test")  # names of the fixed parts of a set
 
 

@@ -17,8 +17,6 @@ from .files import FileSet, find_folder
 from .image_set import ImageSet, draw_tenths
 from .published import check_dataset, load
 
-__all__ = ["check_size", "own_pictures", "write_photographs"]
-
 # Without so many training pictures no recipe starts: the linear start of an autoencoder needs 42 at 64 pixels.
 _FEWEST = 50
 

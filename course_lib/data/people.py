@@ -20,10 +20,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-__all__ = ["ADDITIONS", "ATTRIBUTES", "CLOTHES", "PARTS", "STYLES", "WORDINGS", "PeopleStyle", "Person", "captions"]
-__all__ += ["clothes_of", "combinations", "draw", "draw_parts", "on_white", "options_of", "partial_caption", "people"]
-__all__ += ["render"]
-
 SKIN = {"pale": "#ffe3cc", "light": "#f0be95", "tan": "#d0955f", "brown": "#a4673b", "dark": "#5f3c28"}
 HAIR = {"black": "#211c1a", "brown": "#6f3c17", "blond": "#e8c46a", "red": "#cf4520", "grey": "#b3b3b3"}
 HAIR |= {"blue": "#3f74d8", "pink": "#f07fb2", "green": "#3fa65a"}

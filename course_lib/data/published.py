@@ -18,8 +18,6 @@ from .avatars import NEW_KINDS, load_kinds, load_people
 from .files import FileSet, check_room, existing_folder, find_folder, load_folder
 from .image_set import SPLITS, ImageSet, evenly_spaced, few_training_pictures, regroup, resize, to_float, to_uint8
 
-__all__ = ["LAYOUTS", "check_dataset", "load", "load_digits", "target_classes"]
-
 _IDX = "raw/train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte"
 LAYOUTS = {
     "cifar10": "cifar-10-batches-py/",

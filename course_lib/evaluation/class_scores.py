@@ -12,8 +12,6 @@ from ..errors import CourseError
 from .distances import frechet_distance, gaussian_mmd, inception_score, kernel_distance, manifold_scores
 from .features import Judge
 
-__all__ = ["ACCURACY", "FRECHET", "INTRA_CLASS_MEAN", "KERNEL", "ClassScores", "class_wise", "feature_scores"]
-
 KERNEL, FRECHET, ACCURACY = "kernel distance", "Fréchet distance", "class accuracy"
 
 INTRA_CLASS_MEAN = "intra-class mean"

@@ -13,9 +13,6 @@ from torch.nn import functional as F
 
 from ..errors import CourseError
 
-__all__ = ["checked_sets", "copy_share", "diversity", "frechet_distance", "gaussian_mmd", "inception_score"]
-__all__ += ["kernel_distance", "manifold_scores", "nearest", "path_length", "squared_distances"]
-
 BLOCK = 1024
 """Rows of each set compared at a time: 8 MB in double precision."""
 

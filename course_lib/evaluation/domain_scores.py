@@ -16,8 +16,6 @@ from ..errors import CourseError
 from .distances import checked_sets, frechet_distance, nearest
 from .features import Judge
 
-__all__ = ["GaussianTransport", "PairedPictures", "directions", "flip_attribute", "mean_scores", "score_edit"]
-
 
 def directions(domains: int) -> list[tuple[int, int]]:
     """All ordered pairs of different domains."""

@@ -24,9 +24,6 @@ from ..experts.protocol import fingerprint, load_expert
 from ..paths import CHECKPOINTS, cache_dir
 from ..training.files import atomic_write
 
-__all__ = ["INCEPTION_FILE", "FeatureNetwork", "Judge", "LinearProbe", "balanced_accuracy", "feature_network"]
-__all__ += ["inception_features", "judge_features", "layer_vectors", "measure_bias", "real_features"]
-
 INCEPTION_FILE = "inception_v3_google-0cc3c7bd.pth"
 """Inception v3 as torchvision publishes it."""
 

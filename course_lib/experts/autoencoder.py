@@ -16,9 +16,6 @@ from torch.nn import functional as F
 from ..data.image_set import ImageSet
 from ..errors import CourseError
 
-__all__ = ["NOISE", "DigitAutoencoder", "GridAutoencoder", "GridAutoencoderConfig", "GridExpert", "LatentSpace"]
-__all__ += ["PixelSpace", "Posterior", "measure_latents"]
-
 
 @dataclass
 class Posterior:

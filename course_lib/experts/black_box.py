@@ -11,8 +11,6 @@ from torch.nn import functional as F
 from ..errors import CourseError
 from ..training.files import atomic_write
 
-__all__ = ["BigBiGAN", "BlackBox", "export_decoder", "export_onnx"]
-
 Array = TypeVar("Array", np.ndarray, Tensor)
 
 

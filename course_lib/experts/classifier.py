@@ -9,8 +9,6 @@ from torch.nn import functional as F
 
 from ..errors import CourseError
 
-__all__ = ["Classifier", "ClassifierConfig", "LayerExpert", "Segmenter", "SegmenterConfig"]
-
 
 @dataclass(frozen=True)
 class ClassifierConfig:

@@ -19,8 +19,6 @@ from ..paths import cache_dir
 from ..training.files import atomic_write
 from .protocol import Device, freeze
 
-__all__ = ["LabelExpert", "SentenceExpert"]
-
 
 class LabelExpert:
     """One-hot vectors of labels: one class, or several attributes. Impossible ones are a CourseError.

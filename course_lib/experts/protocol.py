@@ -17,9 +17,6 @@ from ..paths import CHECKPOINTS
 from ..training.files import Card, folder_of, load_card, load_weights
 from .autoencoder import LatentSpace
 
-__all__ = ["Device", "SourceExpert", "SourceModel", "TargetExpert", "fingerprint", "freeze", "load_expert"]
-__all__ += ["load_over_source"]
-
 M = TypeVar("M", bound=nn.Module)
 Device = str | torch.device
 

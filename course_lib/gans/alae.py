@@ -16,9 +16,6 @@ from torch.nn import functional as F
 from ..errors import CourseError
 from .layers import AdaIN, Blur, EqualConv2d, EqualLinear, PixelNorm, instance_norm
 
-__all__ = ["ALAE", "MLPALAE", "PUBLISHED_ALAE", "ALAEConfig", "ALAEGenerator", "Decoder", "LatentScore"]
-__all__ += ["MLPALAEConfig"]
-
 _RATE = 0.1  # learning rate of F and D in shares of the others'
 
 

@@ -13,9 +13,6 @@ from torch.nn import functional as F
 
 from ..errors import CourseError
 
-__all__ = ["CIFAR32", "IMAGENET128", "BigGANConfig", "ClassNorm", "Discriminator", "Generator", "OutputNorm"]
-__all__ += ["SNConv2d", "SNEmbedding", "SNLinear", "standing_statistics", "start_weights"]
-
 
 @dataclass(frozen=True)
 class BigGANConfig:

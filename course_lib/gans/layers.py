@@ -15,9 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["AdaIN", "Blur", "EqualConv2d", "EqualLinear", "PixelNorm", "equalised_groups", "four_shifts"]
-__all__ += ["instance_norm", "mix_styles"]
-
 ROOT2 = math.sqrt(2.0)
 
 

@@ -15,8 +15,6 @@ from torch.nn import functional as F
 from ..errors import CourseError
 from .layers import AdaIN, Blur, EqualConv2d, EqualLinear, PixelNorm
 
-__all__ = ["FFHQ1024", "StyleGAN", "StyleGANConfig", "StyleGANCritic", "Synthesis"]
-
 Map = Callable[[Tensor], Tensor]
 
 

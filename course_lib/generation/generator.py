@@ -17,9 +17,6 @@ from ..hypermod.generator import HYPER_KIND, HyperGenerator, Modulation, load_hy
 from ..paths import CHECKPOINTS
 from ..training.files import load_card
 
-__all__ = ["OPENERS", "ALAEPictures", "BigGANPictures", "ConditionalGenerator", "HyperPictures", "StylePictures"]
-__all__ += ["checkpoint_place", "open_generator"]
-
 BATCH = 64  # pictures drawn at a time
 
 

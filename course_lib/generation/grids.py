@@ -16,9 +16,6 @@ from ..figures import picture_grid
 from ..training.files import atomic_write
 from .generator import ConditionalGenerator
 
-__all__ = ["KINDS", "Grid", "Walk", "class_grid", "class_mixing", "draw_grid", "draw_kind", "save_grid", "slerp"]
-__all__ += ["style_mixing", "truncation_sweep", "way"]
-
 
 @dataclass(frozen=True)
 class Grid:

@@ -20,8 +20,6 @@ from ..figures import COLOURS, MARKERS, new_figure
 from ..training.files import Card, atomic_write, load_card
 from .generator import OPENERS, ConditionalGenerator, checkpoint_place, open_generator
 
-__all__ = ["Evaluation", "Scores", "find_checkpoints", "match_classes", "score_folder", "score_generator"]
-
 NEIGHBOURS = 5
 
 

@@ -22,9 +22,6 @@ from ..gans.layers import EqualConv2d, EqualLinear, four_shifts
 from ..gans.stylegan import StyleGAN, Synthesis
 from ..paths import CHECKPOINTS
 
-__all__ = ["HYPER_KIND", "ClassNetwork", "FullHead", "HyperGenerator", "LowRankHead", "ModulatedConv", "Modulation"]
-__all__ += ["hyper_config", "hyper_tensors", "load_hypermod", "standardise_kernels"]
-
 GROUPED_FROM = 0.5  # classes a picture above which one grouped convolution is used instead of one a class
 
 

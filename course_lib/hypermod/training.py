@@ -20,10 +20,6 @@ from ..gans.stylegan import StyleGANConfig, StyleGANCritic
 from ..training.method import Loss, Method
 from .generator import HyperGenerator
 
-__all__ = ["AlignmentLoss", "ConditionalDiscriminator", "HyperModulationMethod", "SelfAlignmentMethod"]
-__all__ += ["barlow_twins", "draw_classes", "picture_distance", "random_view", "transfer_data"]
-
-
 # --- self-alignment ---------------------------------------------------------------------------------------------------
 
 

@@ -20,8 +20,6 @@ from torch import Tensor
 
 from ..errors import CourseError
 
-__all__ = ["Bound", "couple", "measure_bound", "stretch", "wasserstein"]
-
 Map = Callable[[Tensor], Tensor]
 
 

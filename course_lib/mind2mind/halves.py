@@ -15,8 +15,6 @@ from ..gans.alae import ALAE
 from ..paths import CHECKPOINTS
 from ..training.files import load_card
 
-__all__ = ["MainDirections", "StyleExpert", "encode_set", "expert_device", "load_halves"]
-
 
 class StyleExpert(nn.Module):
     """Pictures ``(B, 3, S, S)`` in [−1, 1] ↔ styles ``(B, latent_dim)``: an ALAE on the scaled latents of a grid

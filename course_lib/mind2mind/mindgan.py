@@ -21,10 +21,6 @@ from ..training.loop import train
 from ..training.method import Budget, History, Loss, Method, frozen
 from .halves import MainDirections, encode_set, expert_device, load_halves
 
-__all__ = ["DIGITS", "MIND_KIND", "MindConfig", "MindCritic", "MindGenerator", "MindMethod", "Transferred"]
-__all__ += ["TransferredGAN", "WassersteinMethod", "decoded_distance", "draw_gaussian", "gradient_penalty"]
-__all__ += ["mindgan_tensors", "open_transferred", "score_transfer", "transfer_gan", "uniform_noise"]
-
 MIND_KIND = "mindgan"
 
 # --- networks ---------------------------------------------------------------------------------------------------------

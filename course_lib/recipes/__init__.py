@@ -9,7 +9,6 @@ from ..profiles import current, seed_everything
 if TYPE_CHECKING:
     from .recipe import Job
 
-__all__ = ["GENERATORS", "RECIPES", "check", "train"]
 
 _FLOWS = ("superresolution-8", "superresolution-16", "segmenter-argmax", "segmenter-logits", "segmenter-early")
 _FLOWS += ("segmenter-middle", "colourisation", "inpainting", "edges-shape", "edges-texture", "shape-appearance")

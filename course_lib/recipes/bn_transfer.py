@@ -16,8 +16,6 @@ from ..training.files import Card, load_card, load_weights, save_weights
 from ..training.method import History
 from .recipe import Contender, Job, Look, compare, data_hash, on_held_out, publish, publish_comparison
 
-__all__ = ["COMPARISON", "SOURCE", "TUNED", "comparison_lines", "train_bn_transfer_comparison", "train_transfer"]
-
 SOURCE, SHIPPED, COMPARISON = "avatar-biggan", "avatar-bn-transfer", "avatar-bn-transfer-comparison"
 
 _SCHEDULE = GANSchedule(100, 30, 1e-3, 3e-4, 5e-4, reconstruction=10.0, averaging=0.98)

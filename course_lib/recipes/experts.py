@@ -23,10 +23,6 @@ from ..training.files import Card
 from ..training.method import Loss, Method
 from .recipe import Job, data_hash, on_held_out, publish
 
-__all__ = ["AutoencoderLoss", "AutoencoderMethod", "ClassifierMethod", "SegmenterMethod", "accuracy", "label_cells"]
-__all__ += ["measured", "psnr", "segmentation_scores", "shifted", "train_autoencoder", "train_biased", "train_heads"]
-__all__ += ["train_segmenter", "with_mean"]
-
 Change = Callable[[Tensor, torch.Generator], Tensor]
 """Float pictures ``(B, 3, S, S)`` and a CPU generator → changed pictures."""
 

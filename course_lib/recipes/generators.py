@@ -36,9 +36,6 @@ from ..training.files import Card
 from ..training.method import History, Loss
 from .recipe import Job, data_hash, on_held_out, publish
 
-__all__ = ["ALAEMethod", "BigGANMethod", "StyleGANMethod", "class_accuracy", "old_kinds", "people_data"]
-__all__ += ["score_samples", "train_alae", "train_biggan", "train_codes", "train_stylegan", "unseen_people"]
-
 # A long start: in it E and G become an autoencoder, which the adversarial steps then only have to keep.
 _ALAE_SCHEDULE = GANSchedule(decode=6000, rate=1e-3, critic_rate=1e-3)
 _BIGGAN_SCHEDULE = GANSchedule(decode_rate=2e-3, rate=5e-4, critic_rate=5e-4, averaging=0.999)

@@ -27,9 +27,6 @@ from ..hypermod.training import (
 from ..training.files import Card
 from .recipe import Contender, Job, Look, compare, data_hash, kept, on_held_out, publish, publish_comparison
 
-__all__ = ["KINDS_LEARNED", "OURS", "SCHEDULE", "SHOWN", "VARIANTS", "ConditionalStyleGAN", "Variant", "build_variant"]
-__all__ += ["train_hypermod", "train_hypermod_comparison"]
-
 SOURCE, OURS = "avatar-stylegan", "class styles and copies"
 KINDS_LEARNED = ("open-peeps", "critters", "moods", "sprouts", "planets", "landscape")
 SCHEDULE = GANSchedule(decode=250, lead=50, decode_rate=1e-2, averaging=0.99)

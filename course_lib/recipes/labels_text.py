@@ -26,8 +26,6 @@ from ..translation.training import LATENT_NOISE, Pairs, held_out_nats, residuals
 from ..translation.translator import Translator
 from .recipe import Job, data_hash, on_held_out, publish
 
-__all__ = ["score_biggan", "score_text", "train_labels", "train_text_to_biggan", "train_text_to_people"]
-
 # --- labels -----------------------------------------------------------------------------------------------------------
 
 

@@ -34,10 +34,6 @@ from ..training.loop import train
 from ..training.method import Budget, Method, frozen
 from .recipe import Contender, Job, Look, compare, data_hash, kept, publish, publish_comparison
 
-__all__ = ["DISTANCE", "NAME", "READ", "SIZES", "SOURCE", "TARGETS", "WAYS", "Target", "WholeMethod", "alae_iteration"]
-__all__ += ["config_at", "count_flops", "iteration_flops", "iteration_seconds", "measure_step", "method_iteration"]
-__all__ += ["mind_iteration", "train_mind2mind_comparison", "train_mindgan"]
-
 SOURCE = "avatar-alae"
 SIZES = MindConfig(64, 64, (128, 256), (256, 128))
 """For codes of 64 numbers, an eighth of the published 512: narrower, too, and one layer less."""

@@ -32,8 +32,6 @@ from .experts import AutoencoderMethod, ClassifierMethod, accuracy, measured, sh
 from .recipe import Job, on_held_out, publish
 from .translators import TRANSLATORS
 
-__all__ = ["OWN_RECIPES", "check_own", "load_own_translator", "own_config", "own_job", "own_source", "train_own"]
-
 _AUTOENCODER = "avatar-autoencoder"
 Device = str | torch.device
 _SCORED = 300

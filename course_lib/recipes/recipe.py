@@ -22,9 +22,6 @@ from ..training.files import Card, atomic_write, load_card, save_weights
 from ..training.loop import History, is_first_process, train
 from ..training.method import Budget, Method
 
-__all__ = ["Contender", "Job", "Results", "compare", "data_hash", "kept", "on_held_out", "publish"]
-__all__ += ["publish_comparison"]
-
 
 @dataclass(frozen=True)
 class Job:

@@ -35,8 +35,6 @@ from ..translation.training import (
 from ..translation.translator import SOURCES, WARP_STRENGTH, LowResolution, PooledSource, Translator, cross_grid
 from .recipe import Job, data_hash, publish
 
-__all__ = ["LAYERS", "TRANSLATORS", "TranslatorSpec", "train_layers", "train_translator"]
-
 Amounts = tuple[int, int, int]
 """For the profiles quick, cpu and gpu."""
 

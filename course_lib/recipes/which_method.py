@@ -33,9 +33,6 @@ from .hypermod import OURS, SCHEDULE, build_variant
 from .mind2mind import SIZES, warm_up
 from .recipe import Contender, Job, Look, compare, data_hash, publish_comparison
 
-__all__ = ["COPIES", "FAR", "MAIN", "NAME", "NEAR", "PICTURES", "WAYS", "Bench", "Way", "contenders", "mirrored"]
-__all__ += ["train_which_method", "unpack"]
-
 NAME, NEAR, FAR, PICTURES = "which-method", "critters", "planets", (10, 50, 200)
 COPIES, COMPANION, CODE_NOISE = "near copies", "micah", 0.1
 DRAWN, SHOWN = 160, 6

@@ -15,8 +15,6 @@ from ..mind2mind.mindgan import MindConfig, MindCritic, MindGenerator
 from .reading import State, read_file
 from .strict import Kind, Layout, blurs, count_below, fill, identify, layout_of, pick, take
 
-__all__ = ["ALAE_PARTS", "KINDS", "alae_layouts", "load_alae", "load_released_mindgan"]
-
 ALAE_PARTS = {"discriminator": "E", "generator": "G", "mapping_tl": "D", "mapping_fl": "F", "dlatent_avg": "mean style"}
 """Names of the parts in a file → the paper's."""
 

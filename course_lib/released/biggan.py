@@ -12,9 +12,6 @@ from ..gans.biggan import CIFAR32, IMAGENET128, BigGANConfig, Discriminator, Gen
 from .reading import State
 from .strict import Entry, Kind, Layout, count_below, fill, layout_of, pick
 
-__all__ = ["KINDS", "load_biggan", "load_biggan_discriminator", "load_released_transfer"]
-__all__ += ["load_released_transfer_discriminator", "transferred_discriminator_layout", "transferred_layout"]
-
 
 def transferred_layout(config: BigGANConfig, new: int) -> Layout:
     """Tensors of a generator with ``new`` classes, in the order of the authors' files. ``config`` is that of the

@@ -26,9 +26,6 @@ from .net2net_experts import (
 from .reading import State, read_file
 from .strict import Kind, Layout, count_below, fill, identify, layout_of, pick, take
 
-__all__ = ["KINDS", "RELEASED_FLOWS", "RELEASED_TRANSLATORS", "TranslatorConfig", "flow_layout"]
-__all__ += ["load_net2net_expert", "load_net2net_flow", "load_translator_parts", "translator_layout"]
-
 _FLOW, _SENTENCES = "flow.", "cond_stage_model.model."
 _PLACES = {
     "target": "first_stage_model.",

@@ -21,10 +21,6 @@ from ..experts.protocol import freeze
 from .reading import State
 from .strict import count_below, take
 
-__all__ = ["RELEASED_EXPERTS", "BasicAutoencoder", "BasicAutoencoderConfig", "BigAutoencoder", "BigAutoencoderConfig"]
-__all__ += ["BigGan", "Captioner", "CaptionerConfig", "Dequantiser", "DequantiserConfig", "FrozenActNorm"]
-__all__ += ["GeneratorConfig", "PortedGenerator", "SpectralNorm", "normalise_twice", "posterior_of"]
-
 _FEATURES = 2048  # channels behind a ResNet's last stage of bottlenecks
 _RESNET101 = (3, 4, 23, 3)
 

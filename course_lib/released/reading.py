@@ -24,8 +24,6 @@ from torch import Tensor
 
 from ..errors import CourseError, explain
 
-__all__ = ["Contents", "State", "read_file"]
-
 State = Mapping[str, Tensor]
 """Tensors by name."""
 

@@ -19,9 +19,6 @@ from torch import Tensor, nn
 from ..errors import CourseError
 from .reading import Contents, State, read_file
 
-__all__ = ["Entry", "Kind", "Layout", "blurs", "check_state", "count_below", "describe_file", "export_state", "fill"]
-__all__ += ["identify", "known_kinds", "layout_of", "pick", "take"]
-
 N = TypeVar("N", bound=nn.Module)
 T = TypeVar("T")
 

@@ -18,9 +18,6 @@ from ..hypermod.generator import ClassNetwork, HyperGenerator
 from .reading import State, read_file
 from .strict import Entry, Kind, blurs, count_below, fill, layout_of, pick
 
-__all__ = ["KINDS", "class_layout", "discriminator_layout", "hyper_layout", "load_released_hypermod", "load_stylegan"]
-__all__ += ["load_stylegan_discriminator", "stylegan_layout"]
-
 _FUSED_FROM = 128  # side in pixels from which the port fuses resampling and convolution
 _ORIG = (r"(conv|linear)\.weight$", r"\1.weight_orig")
 """An equalised layer: PyTorch's hook keeps the unscaled weight. Fused layers scale theirs without a hook."""

@@ -14,9 +14,6 @@ import nbformat
 from course_lib import paths
 from course_lib.errors import CourseError
 
-__all__ = ["LARGEST", "Notebook", "Parameter", "all_notebooks", "check_parameters", "find_notebooks"]
-__all__ += ["notebook_parameters", "parse_value", "split_assignments"]
-
 LARGEST = 2**63 - 1
 """Largest whole number that torch takes, for example as a seed."""
 _BOOLS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)

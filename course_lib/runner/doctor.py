@@ -6,8 +6,6 @@ from collections.abc import Callable
 from course_lib import paths
 from course_lib.errors import CourseError
 
-__all__ = ["examine"]
-
 MIN_DISK_GIB, MIN_MEMORY_GIB = 2.0, 4.0
 
 

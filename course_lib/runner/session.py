@@ -28,9 +28,6 @@ from course_lib import paths
 from course_lib.errors import CourseError, explain
 from course_lib.runner.catalog import Notebook, check_parameters
 
-__all__ = ["NotebookResult", "execute", "kernel_environment", "portable", "restart_with_settings", "run_notebooks"]
-__all__ += ["store_run", "stored_picture"]
-
 _PICTURE = re.compile(r'<img alt="([^"]*)" src="data:(image/(?:png|jpeg|webp));base64,([\w+/=]+)"(?: width="\d+")?>')
 _CELL_TIMEOUT = {"quick": 600, "cpu": 6 * 3600, "gpu": 2 * 3600}
 """Seconds one cell may take: a laptop evening is longer than a GPU's hour."""

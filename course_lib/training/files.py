@@ -22,9 +22,6 @@ from ..errors import CourseError, explain
 from ..paths import CHECKPOINTS
 from .method import History, Method
 
-__all__ = ["Card", "Snapshot", "as_stored", "atomic_write", "data_of", "folder_of", "load_card", "load_weights"]
-__all__ += ["read_state", "save_weights", "settings_of", "write_state"]
-
 
 def atomic_write(path: Path, write: Callable[[Path], Any], *more: tuple[Path, Callable[[Path], Any]]) -> None:
     """Calls ``write(temporary)`` beside ``path``, flushes to disk, then renames: readers never see half a file.

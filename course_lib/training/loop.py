@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
     from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["ShuffledIndices", "is_first_process", "train"]
-
 
 def is_first_process() -> bool:
     """Whether this process, of those that ``torchrun`` started, is the one that scores and writes."""

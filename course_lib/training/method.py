@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from ..errors import CourseError
 
-__all__ = ["Budget", "History", "Loss", "Method", "frozen"]
-
 
 @dataclass(frozen=True)
 class Budget:

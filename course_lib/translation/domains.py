@@ -20,9 +20,6 @@ from ..training.method import Budget, History, Loss, Method
 from .training import FlowMethod, Pairs, encode_pairs
 from .translator import Translator
 
-__all__ = ["DomainTranslator", "LabelMethod", "LinearStart", "adapt_autoencoder", "encode_labelled", "fit_domains"]
-__all__ += ["label_flow", "own_domains", "people_expert", "reconstruction_psnr", "withhold"]
-
 Labels = Mapping[str, Tensor | int]
 
 

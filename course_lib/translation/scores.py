@@ -15,9 +15,6 @@ from ..experts.protocol import SourceExpert
 from .training import LATENT_NOISE, GridRegressor, Pairs, encode_pairs, held_out_nats
 from .translator import Translator
 
-__all__ = ["ExperimentData", "explained", "inherited", "nearest_caption_pictures", "open_variety", "read_as_asked"]
-__all__ += ["score_choice", "score_regressor", "translation_scores"]
-
 
 class ExperimentData:
     """What translators into one target are scored on: ``(N, 3, S, S)`` pictures, latents, features ``(N, F)``."""

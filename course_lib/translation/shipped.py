@@ -18,10 +18,6 @@ from .text import CaptionSource, CaptionStage, GanTarget
 from .training import GridRegressor
 from .translator import SOURCES, LowResolution, PooledSource, Translator
 
-__all__ = ["CaptionerPrompts", "load_choice", "load_flow", "load_regressor", "load_released_translator"]
-__all__ += ["load_shipped_dequantiser", "load_superresolution", "load_text_to_biggan", "load_text_to_people"]
-__all__ += ["text_tensors"]
-
 _SOURCE, _FLOW = "source.", "flow."
 
 

@@ -24,11 +24,6 @@ from ..training.files import load_card
 from ..training.method import Loss, Method
 from .training import FlowMethod, Pairs
 
-__all__ = ["KIND_PHRASES", "NEW_WORDINGS", "STYLE_WORDS", "CaptionMethod", "CaptionSource", "CaptionStage"]
-__all__ += ["DequantiserMethod", "GanMethod", "GanTarget", "GeneratedPairs", "belief_targets", "class_distance"]
-__all__ += ["combinations_of", "generate_pairs", "nearest_class", "new_captions", "start_dequantiser"]
-__all__ += ["training_captions"]
-
 NEW_WORDINGS = (3, 6)
 """Of :func:`course_lib.data.people.captions`; with the last wording of :func:`partial_caption` kept for tests."""
 

@@ -17,9 +17,6 @@ from ..errors import CourseError
 from ..experts.autoencoder import GridAutoencoder
 from ..training.method import Loss, Method
 
-__all__ = ["LATENT_NOISE", "FlowMethod", "GridRegressor", "Pairs", "RegressorMethod", "choice_flow", "encode_pairs"]
-__all__ += ["held_out_nats", "residuals"]
-
 LATENT_NOISE = 0.2
 """Standard deviation of the noise on the latents that flows are trained on; their own is 1 to 2. The decoder hardly
 shows it (34 dB with it, 37 without); without it a flow spends itself on the finest digits."""

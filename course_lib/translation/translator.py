@@ -19,9 +19,6 @@ from ..experts.autoencoder import GridExpert
 from ..experts.classifier import LayerExpert
 from ..experts.protocol import SourceExpert, TargetExpert, load_expert
 
-__all__ = ["SOURCES", "WARP_STRENGTH", "ColourPresence", "LowResolution", "PooledSource", "TransformedExpert"]
-__all__ += ["Translator", "cross_grid", "enlarge"]
-
 
 class Translator:
     """Net2Net: samples pictures of the target domain for inputs of the source domain (Rombach et al. 2020, §3). The

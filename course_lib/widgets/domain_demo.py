@@ -23,8 +23,6 @@ from ..translation.domains import DomainTranslator, people_expert
 from ..translation.shipped import load_flow
 from .picture_view import PictureView, choice, slider
 
-__all__ = ["DomainDemo", "Edition", "people_demo", "people_edition", "read_upload"]
-
 _READ = "as it is"
 
 

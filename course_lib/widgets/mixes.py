@@ -15,8 +15,6 @@ from ..generation.generator import ConditionalGenerator
 from ..generation.grids import slerp
 from .picture_view import PictureView, slider
 
-__all__ = ["ClassMix", "MixingDemo"]
-
 MOST = 6  # classes whose sliders fit above one picture
 
 

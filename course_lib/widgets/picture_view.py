@@ -13,8 +13,6 @@ from torch import Tensor
 
 from ..figures import picture_html, png_bytes
 
-__all__ = ["LABEL_HEIGHT", "PictureView", "choice", "labelled", "slider"]
-
 LABEL_HEIGHT = 22
 """Of the words above the pictures of :func:`labelled`, in pixels."""
 

@@ -11,8 +11,6 @@ from ..figures import png_bytes
 from ..translation.translator import Translator
 from .picture_view import PictureView, choice, labelled, slider
 
-__all__ = ["CrossView", "SourceView", "TextBox"]
-
 
 class TextBox:
     """Pictures for typed sentences, one row a sentence; a column of the ``samples`` shares its residual.

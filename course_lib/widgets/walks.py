@@ -16,8 +16,6 @@ from ..mind2mind.mindgan import TransferredGAN
 from ..translation.translator import Translator
 from .picture_view import PictureView, choice, labelled, slider
 
-__all__ = ["CodeWalk", "ResidualWalk", "StyleWalk", "latent_mix_view"]
-
 
 def _check_walk(samples: int, space: str = "w") -> None:
     if samples < 2:
