@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.flow import BATCHES
 from course_lib.errors import CourseError
-from course_lib.paths import RUNS
+from course_lib.profiles import RUNS
 
 __all__ = ["main", "parse"]
 

@@ -22,7 +22,7 @@ from benchmarks.peers import PEERS, build_peer, check_same_function
 from course_lib import profiles
 from course_lib.cinn import ConditionalFlow, FlowConfig, flow_loss
 from course_lib.errors import CourseError
-from course_lib.paths import ROOT
+from course_lib.profiles import ROOT
 
 __all__ = ["BATCHES", "Contender", "Result", "check_memory", "contenders", "main", "measure"]
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from course_lib import hypermod as hyper_generator
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
 from course_lib.hypermod import HyperGenerator
-from course_lib.hypermod import generator as hyper_generator
 
 __all__ = ["SHAPES", "KernelRoute", "kernel_routes", "main", "measure"]
 

@@ -97,7 +97,7 @@ def train_checkpoint(
     show: Annotated[bool, typer.Option("--list", help="List what can be trained.")] = False,
 ) -> None:
     """Train a shipped checkpoint from scratch, or the same network on your data (-p dataset=, -p size=)."""
-    from course_lib import paths, recipes
+    from course_lib import profiles, recipes
     from course_lib.profiles import Profile
     from course_lib.recipes.recipe import Job
     from course_lib.runner.catalog import split_assignments
@@ -111,7 +111,7 @@ def train_checkpoint(
     job.profile.device  # noqa: B018 - a missing GPU is reported first
     recipes.check(name, job)
     for folder in (job.out, job.work):
-        paths.ensure_writable(folder)
+        profiles.ensure_writable(folder)
     restart_with_settings()
     recipes.train(name, profile, **options)
 
@@ -144,7 +144,7 @@ def _job_options(given: dict[str, str]) -> dict[str, object]:
 @app.command()
 def released(path: Annotated[Path, typer.Argument(help="A checkpoint that the authors of a paper released.")]) -> None:
     """Say what a file with released weights holds, and whether every name and shape is right."""
-    from course_lib.released.strict import describe_file
+    from course_lib.released.reading import describe_file
 
     typer.echo(describe_file(path))
 
@@ -171,8 +171,7 @@ def generate(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
 ) -> None:
     """Draw from a trained generator: classes, truncation, mixed styles, walks."""
-    from course_lib.generation.generator import open_generator
-    from course_lib.generation.grids import Walk, draw_kind, save_grid
+    from course_lib.generation.generator import Walk, draw_kind, open_generator, save_grid
 
     if out.exists() and not force:
         raise CourseError(f"{out} exists: give another --out, or --force to replace it")
@@ -194,13 +193,13 @@ def evaluate(
     profile: ProfileOption = "cpu",
 ) -> None:
     """Score generators against held-out pictures: all classes together (and the mean over classes)."""
-    from course_lib import paths
+    from course_lib import profiles
     from course_lib.data.published import check_dataset
     from course_lib.generation.scoring import Evaluation, score_folder
     from course_lib.profiles import Profile
 
     check_dataset(dataset)
-    folder = paths.ensure_writable(out or paths.RUNS / "scores" / Path(checkpoint).resolve().stem)
+    folder = profiles.ensure_writable(out or profiles.RUNS / "scores" / Path(checkpoint).resolve().stem)
     evaluation = Evaluation(dataset, part, features, _names(classes), samples, seed)
     score_folder(checkpoint, evaluation, folder, Profile(profile).device, typer.echo)
     typer.echo(f"wrote {folder / 'scores.json'} and {folder / 'scores.png'}")
@@ -229,10 +228,10 @@ def student(
     force: Annotated[bool, typer.Option("--force", help="Replace notebooks that are there.")] = False,
 ) -> None:
     """Write the notebooks without their solutions, for a class."""
-    from course_lib import paths
+    from course_lib import profiles
     from course_lib.teaching import write_student_notebooks
 
-    written = write_student_notebooks(out or paths.ROOT / "student", force)
+    written = write_student_notebooks(out or profiles.ROOT / "student", force)
     typer.echo(f"wrote {len(written)} notebooks to {written[0].parent}")
 
 

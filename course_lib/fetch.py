@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from course_lib.errors import CourseError, explain, progress_bar
-from course_lib.paths import DATA, ROOT
+from course_lib.profiles import DATA, ROOT
 
 TRIES = 4
 TIMEOUT = (15, 60)  # seconds to connect, and between two pieces

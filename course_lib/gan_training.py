@@ -11,11 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .errors import CourseError
-from .experts.autoencoder import NOISE, LatentSpace
-from .gans.layers import mix_styles
-from .paths import CHECKPOINTS
-from .training.files import load_weights
-from .training.method import Loss, Method, frozen
+from .experts.networks import NOISE, LatentSpace
+from .profiles import CHECKPOINTS
+from .training.runs import Loss, Method, frozen, load_weights
 
 CODES_KIND = "code space"
 """Of the card of a :class:`CodeSpace`."""
@@ -126,6 +124,13 @@ def gaussian_codes(latent: Tensor, dims: int, rounds: int = 60, seed: int = 0) -
         turn, _ = torch.linalg.qr(torch.randn(dims, dims, generator=draws, dtype=torch.float64))
         codes = codes @ turn
     return codes.to(latent.dtype)
+
+
+def mix_styles(w: Tensor, other: Tensor, blocks: int, generator: torch.Generator) -> Tensor:
+    """Style mixing: styles ``w`` and ``other (B, latent)``, or the noise vectors that become styles, to one a block,
+    ``(B, blocks, latent)``; from a block on that is drawn for the whole batch the second rules."""
+    cut = int(torch.randint(1, blocks, (1,), generator=generator))
+    return torch.stack([w if index < cut else other for index in range(blocks)], 1)
 
 
 # --- methods ----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 
 from course_lib.errors import CourseError
-from course_lib.paths import NOTEBOOKS
+from course_lib.profiles import NOTEBOOKS
 from course_lib.runner.catalog import Notebook, all_notebooks
 from course_lib.runner.session import execute, kernel_environment
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import nbformat
 
 from course_lib.errors import CourseError
-from course_lib.paths import CHECKPOINTS, ROOT
+from course_lib.profiles import CHECKPOINTS, ROOT
 from course_lib.runner.catalog import Notebook, all_notebooks
 from course_lib.runner.session import stored_picture
-from course_lib.training.files import Card, load_card
+from course_lib.training.runs import Card, load_card
 
 __all__ = [
     "GALLERY",

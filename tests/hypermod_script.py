@@ -11,7 +11,7 @@ from course_lib.experts import fingerprint
 from course_lib.experts.protocol import SourceModel
 from course_lib.gan_training import GANData, GANSchedule
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig, StyleGANCritic
-from course_lib.hypermod.training import SelfAlignmentMethod, barlow_twins
+from course_lib.hypermod import SelfAlignmentMethod, barlow_twins
 from course_lib.recipes.hypermod import build_variant
 from course_lib.training import Budget, train
 

@@ -22,7 +22,7 @@ from course_lib.released.net2net_experts import (
     DequantiserConfig,
     GeneratorConfig,
 )
-from course_lib.released.strict import export_state
+from course_lib.released.reading import export_state
 from course_lib.released.stylegan import class_layout, hyper_layout
 
 MANIFESTS = Path(__file__).parent / "manifests"

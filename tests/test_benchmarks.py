@@ -12,11 +12,11 @@ from benchmarks.__main__ import main, parse
 from benchmarks.flow import Contender, Result, check_memory, contenders, measure
 from benchmarks.mind2mind import table as mind2mind_table
 from benchmarks.peers import PEERS, Peer, build_peer, check_same_function
+from course_lib import hypermod as hyper_generator
 from course_lib.cinn import ConditionalFlow, FlowConfig
 from course_lib.errors import CourseError
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
 from course_lib.hypermod import HyperGenerator
-from course_lib.hypermod import generator as hyper_generator
 
 
 def fake(library, seconds, beside=0.1):

@@ -12,11 +12,9 @@ from released_tools import export_transfer
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from course_lib.bn_transfer.propagation import (
+from course_lib.bn_transfer import (
     Propagation,
     TransferGenerator,
-)
-from course_lib.bn_transfer.transfer import (
     fit_mixtures,
     penalty,
     set_stage,

@@ -1,6 +1,6 @@
 """The comparison: every line is a possible run, and the shipped card holds what the notebook says."""
 
-from course_lib.bn_transfer.transfer import METHODS
+from course_lib.bn_transfer import METHODS
 from course_lib.experts.protocol import SourceModel
 from course_lib.gan_training import load_codes
 from course_lib.recipes import RECIPES

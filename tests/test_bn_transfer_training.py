@@ -6,17 +6,21 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from course_lib.bn_transfer import PropagationMethod, load_bn_transfer, make_networks
-from course_lib.bn_transfer.propagation import BN_KIND, bn_transfer_tensors, transfer_config
-from course_lib.bn_transfer.transfer import (
+from course_lib.bn_transfer import (
+    BN_KIND,
     METHODS,
+    PropagationMethod,
     PropagationSettings,
+    bn_transfer_tensors,
     draw_new_classes,
     fit_mixtures,
+    load_bn_transfer,
+    make_networks,
     new_class_data,
     penalty,
     recalibrate_batchnorm,
     similar_mixtures,
+    transfer_config,
     with_old,
 )
 from course_lib.data import kind_classes, target_classes

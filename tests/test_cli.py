@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import code, text
 
-from course_lib import cli, paths
+from course_lib import cli, profiles
 from course_lib.errors import CourseError
 
 
@@ -37,8 +37,8 @@ def folder(make_notebook, monkeypatch, tmp_path):
     )
     path = make_notebook("00_start.ipynb", text("title", "# Start here"), cell, code("show", "print(steps)"))
     make_notebook("01_broken.ipynb", text("title", "# Broken"), code("bad", "1 / 0"))
-    monkeypatch.setattr(paths, "NOTEBOOKS", path.parent)
-    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(profiles, "NOTEBOOKS", path.parent)
+    monkeypatch.setattr(profiles, "RUNS", tmp_path / "runs")
     return path.parent
 
 
@@ -186,7 +186,7 @@ def test_data_check_and_build(course, tmp_path, monkeypatch):
 
 
 def test_list_without_notebooks_is_an_error(course, monkeypatch, tmp_path):
-    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(profiles, "NOTEBOOKS", tmp_path)
     assert course("list").code == 2
 
 
@@ -229,7 +229,7 @@ def test_doctor_finds_missing_and_truncated_weights_and_changed_data(tmp_path, m
     def changed():
         raise CourseError("people.png is not as built: restore it")
 
-    monkeypatch.setattr(paths, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(profiles, "CHECKPOINTS", tmp_path)
     monkeypatch.setattr("course_lib.data.avatars.check_recipe", changed)
     assert "make train" in examine()["checkpoints"]
     save_file({"weight": torch.zeros(100)}, tmp_path / "good.safetensors")

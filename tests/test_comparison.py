@@ -9,11 +9,11 @@ from torch import nn
 
 from course_lib.data import few_per_class, kind_classes
 from course_lib.evaluation import Judge
-from course_lib.evaluation.class_scores import ACCURACY, KERNEL, ClassScores
+from course_lib.evaluation.scores import ACCURACY, KERNEL, ClassScores
 from course_lib.profiles import current
 from course_lib.recipes.recipe import Contender, Job, compare, publish_comparison
 from course_lib.training import Card, Method
-from course_lib.training.method import Loss
+from course_lib.training.runs import Loss
 
 
 class Line(Method):

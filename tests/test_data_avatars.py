@@ -16,7 +16,7 @@ from course_lib.data import avatars as module
 from course_lib.data import people as table
 from course_lib.data.people import ATTRIBUTES, PARTS, STYLES, Person, captions, combinations, draw, draw_parts
 from course_lib.errors import CourseError
-from course_lib.paths import DATA
+from course_lib.profiles import DATA
 
 BASE = Person("tan", "pink", "short", "no", "smile", "someone")
 every_style = pytest.mark.parametrize("style", STYLES)

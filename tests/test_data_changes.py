@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_lib.data import load_people
-from course_lib.data.changes import (
+from course_lib.data.image_set import (
     CONTROL_POINTS,
     cue_conflict,
     displacements,

@@ -12,8 +12,8 @@ import urllib.request
 import pytest
 
 from course_lib.figures import png_bytes
-from course_lib.paths import ROOT
-from course_lib.widgets.domain_demo import people_edition
+from course_lib.profiles import ROOT
+from course_lib.widgets.translations import people_edition
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("voila") is None, reason="needs the extra `demo`: pip install -e '.[demo]'"

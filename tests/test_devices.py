@@ -25,7 +25,7 @@ from course_lib.gans.alae import ALAE, ALAEConfig
 from course_lib.gans.biggan import BigGANConfig, Discriminator, Generator
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig, StyleGANCritic
 from course_lib.hypermod import HyperGenerator
-from course_lib.mind2mind.mindgan import MindConfig, MindCritic, MindGenerator
+from course_lib.mind2mind import MindConfig, MindCritic, MindGenerator
 from course_lib.translation import GridRegressor, LowResolution, Pairs, Translator
 from course_lib.translation.domains import LabelMethod
 from course_lib.translation.text import CaptionMethod, CaptionSource

@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from course_lib.cli import app
-from course_lib.paths import NOTEBOOKS, ROOT
+from course_lib.profiles import NOTEBOOKS, ROOT
 from course_lib.runner.catalog import all_notebooks, check_parameters, find_notebooks, split_assignments
 from course_lib.runner.session import stored_picture
 from tools import first_cell
@@ -294,7 +294,7 @@ def test_method_folders_do_not_import_each_other_and_training_knows_none():
 
 def test_importing_the_package_stays_light():
     """The command line starts at once: no module of the package's top imports torch when it is loaded."""
-    for path in (PACKAGE / "__init__.py", PACKAGE / "cli.py", PACKAGE / "paths.py", PACKAGE / "profiles.py"):
+    for path in (PACKAGE / "__init__.py", PACKAGE / "cli.py", PACKAGE / "profiles.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
         names = {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}

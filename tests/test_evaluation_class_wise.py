@@ -7,13 +7,17 @@ from torchvision.models import inception_v3
 from course_lib.data import ImageSet
 from course_lib.errors import CourseError
 from course_lib.evaluation import Judge, frechet_distance
-from course_lib.evaluation.class_scores import INTRA_CLASS_MEAN, class_wise, feature_scores
-from course_lib.evaluation.distances import gaussian_mmd, kernel_distance, manifold_scores
-from course_lib.evaluation.features import (
+from course_lib.evaluation.scores import (
+    INTRA_CLASS_MEAN,
     FeatureNetwork,
+    class_wise,
     feature_network,
+    feature_scores,
+    gaussian_mmd,
     inception_features,
     judge_features,
+    kernel_distance,
+    manifold_scores,
     real_features,
 )
 from course_lib.experts import Classifier, ClassifierConfig, freeze

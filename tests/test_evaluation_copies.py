@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from course_lib.errors import CourseError
-from course_lib.evaluation.distances import copy_share
+from course_lib.evaluation.scores import copy_share
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from torchmetrics.image.kid import poly_mmd
 
 from course_lib.errors import CourseError
 from course_lib.evaluation import frechet_distance
-from course_lib.evaluation.distances import gaussian_mmd, inception_score, kernel_distance
+from course_lib.evaluation.scores import gaussian_mmd, inception_score, kernel_distance
 
 
 def wave(rows, columns, frequency, amplitude=1.0, phase=0.0):

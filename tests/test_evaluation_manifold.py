@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from course_lib.errors import CourseError
-from course_lib.evaluation.distances import manifold_scores, squared_distances
+from course_lib.evaluation.scores import manifold_scores, squared_distances
 
 
 def brute_force(real, fake, k):

@@ -5,8 +5,7 @@ import torch
 
 from course_lib.data import load_kinds
 from course_lib.errors import CourseError
-from course_lib.evaluation.distances import nearest
-from course_lib.evaluation.features import LinearProbe, balanced_accuracy, layer_vectors
+from course_lib.evaluation.scores import LinearProbe, balanced_accuracy, layer_vectors, nearest
 from course_lib.experts import Classifier, ClassifierConfig, freeze
 
 

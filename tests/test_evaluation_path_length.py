@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from course_lib.errors import CourseError
-from course_lib.evaluation.distances import path_length
+from course_lib.evaluation.scores import path_length
 
 
 def flat(pictures):

@@ -25,7 +25,7 @@ from course_lib.experts import (
 )
 from course_lib.recipes.experts import AutoencoderLoss, AutoencoderMethod
 from course_lib.training import Budget, Card, save_weights, train
-from course_lib.training.method import Loss, Method, frozen
+from course_lib.training.runs import Loss, Method, frozen
 
 SMALL = GridAutoencoderConfig(16, 2, (8, 8), (8, 8))
 

@@ -7,9 +7,9 @@ from torch.nn import functional as F
 from course_lib.data.published import load_digits
 from course_lib.errors import CourseError
 from course_lib.experts import TargetExpert, load_expert
-from course_lib.gan_training import latent_reciprocity, logistic_critic, logistic_generator
+from course_lib.gan_training import latent_reciprocity, logistic_critic, logistic_generator, mix_styles
 from course_lib.gans.alae import ALAE, MLPALAE, PUBLISHED_ALAE, ALAEConfig, LatentScore, LayerNoise
-from course_lib.gans.layers import EqualConv2d, EqualLinear, equalised_groups, instance_norm, mix_styles
+from course_lib.gans.stylegan import EqualConv2d, EqualLinear, equalised_groups, instance_norm
 from course_lib.training import Card, save_weights
 
 SMALL = ALAEConfig((8, 6, 4), 5, 2)

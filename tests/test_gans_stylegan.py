@@ -6,9 +6,16 @@ from torch.nn import functional as F
 
 from course_lib.errors import CourseError
 from course_lib.experts import load_expert
-from course_lib.gan_training import r1_penalty
-from course_lib.gans.layers import Blur, EqualConv2d, EqualLinear, mix_styles
-from course_lib.gans.stylegan import FFHQ1024, StyleGAN, StyleGANConfig, StyleGANCritic
+from course_lib.gan_training import mix_styles, r1_penalty
+from course_lib.gans.stylegan import (
+    FFHQ1024,
+    Blur,
+    EqualConv2d,
+    EqualLinear,
+    StyleGAN,
+    StyleGANConfig,
+    StyleGANCritic,
+)
 from course_lib.training import Card, save_weights
 
 SMALL = StyleGANConfig((8, 8, 4), (8, 8, 4), 6, 2)

@@ -8,9 +8,9 @@ from course_lib.errors import CourseError
 from course_lib.experts import freeze
 from course_lib.gans.biggan import BigGANConfig, Generator, start_weights
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
-from course_lib.generation import Walk, grids, open_generator
-from course_lib.generation.generator import BigGANPictures, HyperPictures, StylePictures
-from course_lib.generation.grids import KINDS, draw_kind, slerp, way
+from course_lib.generation import Walk, open_generator
+from course_lib.generation import generator as grids
+from course_lib.generation.generator import KINDS, BigGANPictures, HyperPictures, StylePictures, draw_kind, slerp, way
 from course_lib.hypermod import HyperGenerator
 from course_lib.training import Card, save_weights
 

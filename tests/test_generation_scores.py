@@ -11,9 +11,7 @@ from typer.testing import CliRunner
 from course_lib import cli
 from course_lib.data import ImageSet
 from course_lib.errors import CourseError
-from course_lib.evaluation.class_scores import feature_scores
-from course_lib.evaluation.distances import inception_score
-from course_lib.evaluation.features import FeatureNetwork
+from course_lib.evaluation.scores import FeatureNetwork, feature_scores, inception_score
 from course_lib.experts import freeze
 from course_lib.gans.biggan import BigGANConfig, Generator, start_weights
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
@@ -257,14 +255,14 @@ def test_generate_says_what_is_wrong(folder, tmp_path, monkeypatch, options, wor
 
 
 def test_generate_help_names_every_kind():
-    from course_lib.generation.grids import KINDS
+    from course_lib.generation.generator import KINDS
 
     _, text = course("generate", "--help")
     assert all(kind in "".join(text.split()) for kind in KINDS)  # a line may end within a name
 
 
 def test_evaluate_scores_with_the_judge(folder, pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr("course_lib.paths.RUNS", tmp_path / "runs")
+    monkeypatch.setattr("course_lib.profiles.RUNS", tmp_path / "runs")
     code, text = course("evaluate", folder, "--dataset", pictures, "--part", "all", "--classes", "cat,dog")
     assert code == 0 and text.count("run-") == 3 and "precision" in text
     record = json.loads((tmp_path / "runs" / "scores" / "run" / "scores.json").read_text())

@@ -3,16 +3,15 @@
 import pytest
 import torch
 
-from course_lib.bn_transfer import TransferGenerator
-from course_lib.bn_transfer.propagation import BN_KIND, bn_transfer_tensors, transfer_config
+from course_lib.bn_transfer import BN_KIND, TransferGenerator, bn_transfer_tensors, transfer_config
 from course_lib.errors import CourseError
 from course_lib.experts import LatentSpace, freeze, load_expert
 from course_lib.gans.alae import ALAE, ALAEConfig
 from course_lib.gans.biggan import BigGANConfig, Generator, start_weights
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
-from course_lib.generation import Walk, grids, open_generator
-from course_lib.hypermod import HyperGenerator
-from course_lib.hypermod.generator import HYPER_KIND, hyper_config, hyper_tensors
+from course_lib.generation import Walk, open_generator
+from course_lib.generation import generator as grids
+from course_lib.hypermod import HYPER_KIND, HyperGenerator, hyper_config, hyper_tensors
 from course_lib.training import Card, save_weights
 
 NAMES = ["cat", "dog", "owl"]

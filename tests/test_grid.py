@@ -7,13 +7,7 @@ from torch.nn import functional as F
 from course_lib.cinn import GridFlow, GridFlowConfig, LocalShift
 from course_lib.data import ImageSet
 from course_lib.errors import CourseError
-from course_lib.experts import (
-    GridAutoencoder,
-    GridAutoencoderConfig,
-    GridExpert,
-    freeze,
-    load_expert,
-)
+from course_lib.experts import GridAutoencoder, GridAutoencoderConfig, GridExpert, freeze, load_expert
 from course_lib.training import Card, save_weights
 from course_lib.translation import load_flow
 from course_lib.translation.domains import adapt_autoencoder

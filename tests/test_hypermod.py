@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from course_lib.gans.layers import EqualConv2d, four_shifts, mix_styles
-from course_lib.gans.stylegan import FFHQ1024, StyleGAN, StyleGANConfig
-from course_lib.hypermod import HyperGenerator, ModulatedConv
-from course_lib.hypermod.generator import FullHead, standardise_kernels
+from course_lib.gan_training import mix_styles
+from course_lib.gans.stylegan import FFHQ1024, EqualConv2d, StyleGAN, StyleGANConfig, four_shifts
+from course_lib.hypermod import FullHead, HyperGenerator, ModulatedConv, standardise_kernels
 
 SMALL = StyleGANConfig((8, 8, 4), (8, 8, 4), 6, 2, fused_from=16)
 

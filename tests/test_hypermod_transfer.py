@@ -18,15 +18,21 @@ from course_lib.experts.protocol import SourceModel
 from course_lib.gan_training import GANData, GANSchedule
 from course_lib.gans.stylegan import StyleGAN, StyleGANConfig, StyleGANCritic
 from course_lib.hypermod import (
+    HYPER_KIND,
+    AlignmentLoss,
     ConditionalDiscriminator,
     HyperGenerator,
     HyperModulationMethod,
+    SelfAlignmentMethod,
+    barlow_twins,
     draw_classes,
+    hyper_config,
+    hyper_tensors,
     load_hypermod,
+    picture_distance,
+    random_view,
     transfer_data,
 )
-from course_lib.hypermod.generator import HYPER_KIND, hyper_config, hyper_tensors
-from course_lib.hypermod.training import AlignmentLoss, SelfAlignmentMethod, barlow_twins, picture_distance, random_view
 from course_lib.recipes.hypermod import KINDS_LEARNED, VARIANTS, ConditionalStyleGAN, build_variant
 from course_lib.training import Budget, Card, save_weights, train
 

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 from course_lib import bootstrap
-from course_lib.paths import NOTEBOOKS, ROOT
+from course_lib.profiles import NOTEBOOKS, ROOT
 from tools import first_cell
 
 

@@ -12,7 +12,7 @@ from conftest import PIXEL_PNG as PNG
 from conftest import code, text
 from nbformat.v4 import new_output
 
-from course_lib import paths
+from course_lib import profiles as paths
 from tools import notebook_lint
 from tools.first_cell import CELL, CELL_ID, TAG
 from tools.notebook_lint import HEADINGS, RULES, lint_notebook, main

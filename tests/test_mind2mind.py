@@ -11,30 +11,25 @@ from torch.nn import functional as F
 from course_lib.data import ImageSet
 from course_lib.data.published import load_digits
 from course_lib.errors import CourseError
-from course_lib.evaluation.distances import frechet_distance
-from course_lib.evaluation.features import FeatureNetwork
-from course_lib.experts import (
-    GridAutoencoder,
-    GridAutoencoderConfig,
-    LatentSpace,
-    TargetExpert,
-    fingerprint,
-    freeze,
-)
-from course_lib.experts.autoencoder import DigitAutoencoder
+from course_lib.evaluation.scores import FeatureNetwork, frechet_distance
+from course_lib.experts import GridAutoencoder, GridAutoencoderConfig, LatentSpace, TargetExpert, fingerprint, freeze
+from course_lib.experts.networks import DigitAutoencoder
 from course_lib.gans.alae import ALAE, ALAEConfig
-from course_lib.mind2mind import MainDirections, StyleExpert, encode_set, load_halves
-from course_lib.mind2mind.mindgan import (
+from course_lib.mind2mind import (
     DIGITS,
     MIND_KIND,
+    MainDirections,
     MindConfig,
     MindCritic,
     MindGenerator,
     MindMethod,
+    StyleExpert,
     TransferredGAN,
     decoded_distance,
     draw_gaussian,
+    encode_set,
     gradient_penalty,
+    load_halves,
     mindgan_tensors,
     open_transferred,
     score_transfer,

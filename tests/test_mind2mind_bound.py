@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from course_lib.errors import CourseError
-from course_lib.mind2mind import measure_bound, wasserstein
-from course_lib.mind2mind.bound import couple, stretch
+from course_lib.mind2mind import couple, measure_bound, stretch, wasserstein
 
 COUNT = 200
 

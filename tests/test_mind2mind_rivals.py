@@ -10,8 +10,7 @@ from course_lib.data import ImageSet
 from course_lib.errors import CourseError
 from course_lib.experts import GridAutoencoder, GridAutoencoderConfig, fingerprint, freeze
 from course_lib.gans.alae import ALAE, PUBLISHED_ALAE, ALAEConfig
-from course_lib.mind2mind.halves import StyleExpert
-from course_lib.mind2mind.mindgan import MindConfig, TransferredGAN, gradient_penalty, uniform_noise
+from course_lib.mind2mind import MindConfig, StyleExpert, TransferredGAN, gradient_penalty, uniform_noise
 from course_lib.profiles import Profile
 from course_lib.recipes import mind2mind as comparison
 from course_lib.recipes.mind2mind import (

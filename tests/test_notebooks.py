@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from course_lib.paths import ROOT
+from course_lib.profiles import ROOT
 from course_lib.runner.catalog import all_notebooks, notebook_parameters
 from course_lib.runner.session import kernel_environment, run_notebooks
 from tools.notebook_lint import lint_notebook

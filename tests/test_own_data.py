@@ -10,11 +10,11 @@ from test_data_torchvision import write_celeba, write_coco
 from typer.testing import CliRunner
 
 from course_lib import cli, recipes
-from course_lib.data import own, own_pictures, write_photographs
+from course_lib.data import own_pictures, write_photographs
+from course_lib.data import published as own
 from course_lib.errors import CourseError
 from course_lib.experts import load_expert
-from course_lib.paths import CHECKPOINTS
-from course_lib.profiles import Profile
+from course_lib.profiles import CHECKPOINTS, Profile
 from course_lib.recipes import own as own_recipes
 from course_lib.recipes.recipe import Job
 

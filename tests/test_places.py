@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from course_lib import paths
+from course_lib import profiles as paths
 from course_lib.errors import CourseError, explain
 from course_lib.runner.doctor import examine
 

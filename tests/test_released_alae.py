@@ -13,8 +13,7 @@ from course_lib.errors import CourseError
 from course_lib.experts import fingerprint
 from course_lib.gans.alae import ALAE, MLPALAE, PUBLISHED_ALAE, ALAEConfig, MLPALAEConfig
 from course_lib.released.alae import ALAE_PARTS, alae_layouts, load_alae
-from course_lib.released.reading import read_file
-from course_lib.released.strict import describe_file, export_state
+from course_lib.released.reading import describe_file, export_state, read_file
 
 # Six sizes, so that the largest block is fused.
 SMALL = ALAEConfig((6, 6, 5, 4, 4, 3), 7, 2, 1)

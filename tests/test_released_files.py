@@ -41,8 +41,7 @@ from course_lib.released.alae import alae_layouts, load_alae
 from course_lib.released.biggan import load_biggan, load_biggan_discriminator
 from course_lib.released.net2net import load_net2net_expert, load_net2net_flow, load_translator_parts
 from course_lib.released.net2net_experts import BasicAutoencoder, BasicAutoencoderConfig, BigGan, Dequantiser
-from course_lib.released.reading import read_file
-from course_lib.released.strict import describe_file, export_state, identify, known_kinds
+from course_lib.released.reading import describe_file, export_state, identify, known_kinds, read_file
 from course_lib.released.stylegan import load_stylegan, stylegan_layout
 
 STATE = {"mu.weight": torch.ones(2)}

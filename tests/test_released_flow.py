@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from course_lib.cinn import ConditionalFlow, FlowConfig
 from course_lib.errors import CourseError
 from course_lib.released.net2net import RELEASED_FLOWS, flow_layout, load_net2net_flow
-from course_lib.released.strict import export_state, identify
+from course_lib.released.reading import export_state, identify
 
 SMALL = FlowConfig(6, (3,), 4, hidden_dim=8, blocks=2, embedder_hidden_dim=5, embedder_batch_norm=True)
 

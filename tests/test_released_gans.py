@@ -9,7 +9,7 @@ from course_lib.errors import CourseError
 from course_lib.experts import fingerprint
 from course_lib.gans.stylegan import FFHQ1024, StyleGAN, StyleGANConfig, StyleGANCritic
 from course_lib.hypermod import HyperGenerator
-from course_lib.released.strict import export_state
+from course_lib.released.reading import export_state
 from course_lib.released.stylegan import (
     class_layout,
     discriminator_layout,

@@ -31,7 +31,7 @@ from course_lib.released.net2net_experts import (
     normalise_twice,
     posterior_of,
 )
-from course_lib.released.strict import layout_of
+from course_lib.released.reading import layout_of
 
 FULL = {
     **{

@@ -26,7 +26,7 @@ from course_lib.released.net2net_experts import (
     Dequantiser,
     GeneratorConfig,
 )
-from course_lib.released.strict import fill, layout_of
+from course_lib.released.reading import fill, layout_of
 from course_lib.translation import load_released_translator
 from course_lib.translation.shipped import CaptionerPrompts
 

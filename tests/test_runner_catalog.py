@@ -9,7 +9,7 @@ from conftest import code, text
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib import paths
+from course_lib import profiles as paths
 from course_lib.errors import CourseError
 from course_lib.runner import session
 from course_lib.runner.catalog import (
@@ -139,7 +139,7 @@ def test_a_full_disk_leaves_the_old_notebook_and_nothing_half(folder, monkeypatc
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("course_lib.training.files.os.fsync", full)
+    monkeypatch.setattr("course_lib.training.runs.os.fsync", full)
     with pytest.raises(CourseError, match="no space left on the disk"):
         store_run(notebook, NotebookResult("10_tenth", "Tenth", "ok"), "cpu")
     assert notebook.path.read_bytes() == before and sorted(folder.iterdir()) == names

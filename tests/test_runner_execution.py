@@ -15,7 +15,7 @@ import psutil
 import pytest
 from conftest import PIXEL_PNG, code, text
 
-from course_lib import paths
+from course_lib import profiles as paths
 from course_lib.runner.catalog import Notebook
 from course_lib.runner.session import _only_shutdown_race, run_notebooks, store_run, stored_picture
 

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from course_lib.paths import ROOT
+from course_lib.profiles import ROOT
 
 # What conda-forge calls differently.
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}

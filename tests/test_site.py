@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from course_lib.paths import ROOT
+from course_lib.profiles import ROOT
 from course_lib.runner.catalog import all_notebooks
 
 CHROMIUM = next(

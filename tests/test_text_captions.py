@@ -11,14 +11,8 @@ from course_lib.errors import CourseError
 from course_lib.experts import LabelExpert, SentenceExpert
 from course_lib.translation import Pairs
 from course_lib.translation.domains import people_expert
-from course_lib.translation.scores import open_variety, read_as_asked
-from course_lib.translation.text import (
-    CaptionMethod,
-    CaptionSource,
-    belief_targets,
-    new_captions,
-    training_captions,
-)
+from course_lib.translation.text import CaptionMethod, CaptionSource, belief_targets, new_captions, training_captions
+from course_lib.translation.translator import open_variety, read_as_asked
 
 SKIN = ATTRIBUTES["skin"]
 

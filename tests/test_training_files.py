@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from course_lib.errors import CourseError
 from course_lib.training import Card, atomic_write, load_card, load_weights, save_weights
-from course_lib.training.files import Snapshot, as_stored, read_state, write_state
-from course_lib.training.method import History
+from course_lib.training.runs import History, Snapshot, as_stored, read_state, write_state
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 

@@ -15,7 +15,7 @@ from training_script import FlowMethod, LineMethod, PairMethod, digest, run_pair
 from course_lib.errors import CourseError
 from course_lib.experts import fingerprint
 from course_lib.training import Budget, ShuffledIndices, train
-from course_lib.training.method import Loss, Method
+from course_lib.training.runs import Loss, Method
 
 
 def parameters(method):

@@ -15,7 +15,7 @@ from training_script import STEPS, LineMethod, PairMethod, digest, run_pair, sca
 from course_lib.data import ImageSet
 from course_lib.errors import CourseError
 from course_lib.training import Budget, loop, train
-from course_lib.training.files import read_state, write_state
+from course_lib.training.runs import read_state, write_state
 
 STATE = "state.safetensors"
 

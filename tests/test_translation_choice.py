@@ -8,10 +8,10 @@ from PIL import Image
 
 from course_lib.cinn import GridFlowConfig
 from course_lib.data import ImageSet
-from course_lib.data.changes import edges, grey
+from course_lib.data.image_set import edges, grey
 from course_lib.errors import CourseError
 from course_lib.evaluation import Judge
-from course_lib.evaluation.features import measure_bias
+from course_lib.evaluation.scores import measure_bias
 from course_lib.experts import (
     Classifier,
     ClassifierConfig,
@@ -23,7 +23,7 @@ from course_lib.experts import (
     SegmenterConfig,
     freeze,
 )
-from course_lib.paths import CHECKPOINTS
+from course_lib.profiles import CHECKPOINTS
 from course_lib.recipes.experts import SegmenterMethod, label_cells, segmentation_scores
 from course_lib.training import Budget, Card, save_weights, train
 from course_lib.translation import (
@@ -43,8 +43,7 @@ from course_lib.translation import (
     score_choice,
     score_regressor,
 )
-from course_lib.translation.training import RegressorMethod
-from course_lib.translation.translator import SOURCES, ColourPresence
+from course_lib.translation.translator import SOURCES, ColourPresence, RegressorMethod
 from course_lib.widgets.picture_view import LABEL_HEIGHT
 from course_lib.widgets.translations import CrossView, SourceView
 

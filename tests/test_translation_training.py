@@ -18,7 +18,7 @@ from course_lib.translation import (
     encode_pairs,
     held_out_nats,
 )
-from course_lib.translation.training import RegressorMethod
+from course_lib.translation.translator import RegressorMethod
 
 QUIET = {"progress": False, "checkpoint_every": 0, "preview_every": 0}
 

@@ -20,7 +20,7 @@ from course_lib.translation import (
     load_superresolution,
     score_choice,
 )
-from course_lib.translation.scores import translation_scores
+from course_lib.translation.translator import translation_scores
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from course_lib.data import target_classes
-from course_lib.evaluation.class_scores import KERNEL
+from course_lib.evaluation.scores import KERNEL
 from course_lib.experts import fingerprint
 from course_lib.profiles import Profile
 from course_lib.recipes.recipe import Job

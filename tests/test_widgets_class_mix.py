@@ -12,7 +12,7 @@ from course_lib.gans.stylegan import StyleGAN, StyleGANConfig
 from course_lib.generation import open_generator
 from course_lib.generation.generator import HyperPictures, StylePictures
 from course_lib.hypermod import HyperGenerator
-from course_lib.widgets.mixes import ClassMix
+from course_lib.widgets.walks import ClassMix
 
 NAMES = ["cat", "dog", "owl"]
 

@@ -11,7 +11,7 @@ from course_lib.errors import CourseError
 from course_lib.experts import GridAutoencoder, GridAutoencoderConfig, LabelExpert, freeze
 from course_lib.translation import Pairs
 from course_lib.translation.domains import DomainTranslator, label_flow
-from course_lib.widgets.domain_demo import DomainDemo, Edition, read_upload
+from course_lib.widgets.translations import DomainDemo, Edition, read_upload
 
 
 def edition(domains, seed):

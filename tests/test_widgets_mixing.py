@@ -6,7 +6,7 @@ import torch
 from course_lib.bn_transfer import TransferGenerator
 from course_lib.errors import CourseError
 from course_lib.gans.biggan import BigGANConfig, Generator, start_weights
-from course_lib.widgets.mixes import MixingDemo
+from course_lib.widgets.walks import MixingDemo
 
 OLD = ["ant", "bee", "cow", "dog"]
 

@@ -9,7 +9,7 @@ from PIL import Image
 from course_lib.cinn import GridFlow, GridFlowConfig
 from course_lib.errors import CourseError
 from course_lib.experts import GridAutoencoder, GridAutoencoderConfig, freeze
-from course_lib.generation.grids import slerp
+from course_lib.generation.generator import slerp
 from course_lib.translation import LowResolution, Translator
 from course_lib.widgets.picture_view import LABEL_HEIGHT
 from course_lib.widgets.walks import ResidualWalk

@@ -15,8 +15,9 @@ from course_lib.cinn import ConditionalFlow, FlowConfig
 from course_lib.experts import fingerprint
 from course_lib.profiles import Profile
 from course_lib.recipes.recipe import Job, publish
-from course_lib.training import Budget, Card, files, train
-from course_lib.training.method import Loss, Method, frozen
+from course_lib.training import Budget, Card, train
+from course_lib.training import runs as files
+from course_lib.training.runs import Loss, Method, frozen
 
 STEPS = 14
 """Of every run that is killed."""

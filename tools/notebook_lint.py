@@ -14,7 +14,7 @@ from typing import Any
 
 import nbformat
 
-from course_lib import paths
+from course_lib import profiles as paths
 from course_lib.errors import CourseError
 from course_lib.runner.catalog import all_notebooks
 from course_lib.runner.session import stored_picture

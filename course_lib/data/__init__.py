@@ -5,8 +5,7 @@ import lazy_loader
 _NAMES = {
     "avatars": "KINDS NEW_KINDS OLD_KINDS fresh_kinds fresh_people kind_classes load_kinds load_people people_parts",
     "image_set": "ImageSet concatenate few_per_class few_training_pictures regroup resize to_float",
-    "own": "own_pictures write_photographs",
-    "published": "check_dataset load target_classes",
+    "published": "check_dataset load own_pictures target_classes write_photographs",
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__, submod_attrs={module: names.split() for module, names in _NAMES.items()}

@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import CourseError, progress_bar
-from ..paths import DATA, cache_dir
+from ..profiles import DATA, cache_dir
 from .image_set import ImageSet, evenly_spaced, few_training_pictures, regroup
 from .people import (
     ATTRIBUTES,

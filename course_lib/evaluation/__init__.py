@@ -3,5 +3,5 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submod_attrs={"distances": ["diversity", "frechet_distance"], "features": ["Judge"]}
+    __name__, submod_attrs={"scores": ["Judge", "diversity", "frechet_distance"]}
 )

@@ -13,8 +13,7 @@ from ..data.avatars import load_kinds
 from ..data.image_set import ImageSet, to_float
 from ..data.people import ATTRIBUTES, draw, people
 from ..errors import CourseError
-from .distances import checked_sets, frechet_distance, nearest
-from .features import Judge
+from .scores import Judge, checked_sets, frechet_distance, nearest
 
 
 def directions(domains: int) -> list[tuple[int, int]]:

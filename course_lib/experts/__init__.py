@@ -2,13 +2,12 @@
 
 import lazy_loader
 
+_NETWORKS = "Classifier ClassifierConfig GridAutoencoder GridAutoencoderConfig GridExpert LatentSpace LayerExpert"
+_NAMES = {
+    "conditions": "BigBiGAN BlackBox LabelExpert SentenceExpert export_decoder export_onnx",
+    "networks": f"{_NETWORKS} Posterior Segmenter SegmenterConfig",
+    "protocol": "SourceExpert TargetExpert fingerprint freeze load_expert",
+}
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "autoencoder": ["GridAutoencoder", "GridAutoencoderConfig", "GridExpert", "LatentSpace", "Posterior"],
-        "black_box": ["BigBiGAN", "BlackBox", "export_decoder", "export_onnx"],
-        "classifier": ["Classifier", "ClassifierConfig", "LayerExpert", "Segmenter", "SegmenterConfig"],
-        "conditions": ["LabelExpert", "SentenceExpert"],
-        "protocol": ["SourceExpert", "TargetExpert", "fingerprint", "freeze", "load_expert"],
-    },
+    __name__, submod_attrs={module: names.split() for module, names in _NAMES.items()}
 )

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from ..data.image_set import ImageSet
 from ..errors import CourseError
-from ..paths import CHECKPOINTS
-from ..training.files import Card, folder_of, load_card, load_weights
-from .autoencoder import LatentSpace
+from ..profiles import CHECKPOINTS
+from ..training.runs import Card, folder_of, load_card, load_weights
+from .networks import LatentSpace
 
 M = TypeVar("M", bound=nn.Module)
 Device = str | torch.device
@@ -67,9 +67,9 @@ def fingerprint(module: nn.Module) -> str:
 
 
 _KINDS = {
-    "grid autoencoder": ("experts.autoencoder", "GridAutoencoder", "GridAutoencoderConfig"),
-    "classifier": ("experts.classifier", "Classifier", "ClassifierConfig"),
-    "segmenter": ("experts.classifier", "Segmenter", "SegmenterConfig"),
+    "grid autoencoder": ("experts.networks", "GridAutoencoder", "GridAutoencoderConfig"),
+    "classifier": ("experts.networks", "Classifier", "ClassifierConfig"),
+    "segmenter": ("experts.networks", "Segmenter", "SegmenterConfig"),
     "biggan generator": ("gans.biggan", "Generator", "BigGANConfig"),
     "biggan critic": ("gans.biggan", "Discriminator", "BigGANConfig"),
     "stylegan": ("gans.stylegan", "StyleGAN", "StyleGANConfig"),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import CourseError
-from .layers import AdaIN, Blur, EqualConv2d, EqualLinear, PixelNorm, instance_norm
+from .stylegan import AdaIN, Blur, EqualConv2d, EqualLinear, PixelNorm, instance_norm
 
 _RATE = 0.1  # learning rate of F and D in shares of the others'
 

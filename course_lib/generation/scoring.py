@@ -13,11 +13,19 @@ from matplotlib.figure import Figure
 from ..data.image_set import ImageSet, regroup
 from ..data.published import load
 from ..errors import CourseError
-from ..evaluation.class_scores import FRECHET, INTRA_CLASS_MEAN, KERNEL, class_wise, feature_scores
-from ..evaluation.distances import inception_score
-from ..evaluation.features import FeatureNetwork, feature_network, real_features
+from ..evaluation.scores import (
+    FRECHET,
+    INTRA_CLASS_MEAN,
+    KERNEL,
+    FeatureNetwork,
+    class_wise,
+    feature_network,
+    feature_scores,
+    inception_score,
+    real_features,
+)
 from ..figures import COLOURS, MARKERS, new_figure
-from ..training.files import Card, atomic_write, load_card
+from ..training.runs import Card, atomic_write, load_card
 from .generator import OPENERS, ConditionalGenerator, checkpoint_place, open_generator
 
 NEIGHBOURS = 5

@@ -4,16 +4,21 @@ from dataclasses import asdict, replace
 
 from torch import Tensor, nn
 
-from ..bn_transfer import transfer as bn
-from ..bn_transfer.propagation import BN_KIND, bn_transfer_tensors, transfer_config
-from ..bn_transfer.transfer import PropagationMethod, PropagationSettings, similar_mixtures, with_old
+from .. import bn_transfer as bn
+from ..bn_transfer import (
+    BN_KIND,
+    PropagationMethod,
+    PropagationSettings,
+    bn_transfer_tensors,
+    similar_mixtures,
+    transfer_config,
+    with_old,
+)
 from ..data.avatars import NEW_KINDS, kind_classes, load_kinds
-from ..evaluation.class_scores import ACCURACY, FRECHET, KERNEL, ClassScores
-from ..evaluation.features import Judge
+from ..evaluation.scores import ACCURACY, FRECHET, KERNEL, ClassScores, Judge
 from ..experts.protocol import SourceModel
 from ..gan_training import CodeSpace, GANSchedule, load_codes
-from ..training.files import Card, load_card, load_weights, save_weights
-from ..training.method import History
+from ..training.runs import Card, History, load_card, load_weights, save_weights
 from .recipe import Contender, Job, Look, compare, data_hash, on_held_out, publish, publish_comparison
 
 SOURCE, SHIPPED, COMPARISON = "avatar-biggan", "avatar-bn-transfer", "avatar-bn-transfer-comparison"

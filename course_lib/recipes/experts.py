@@ -11,16 +11,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.avatars import KINDS, fresh_kinds, load_kinds, load_people, people_parts
-from ..data.changes import affine, edges, shuffle_patches, stylise
-from ..data.image_set import ImageSet, concatenate
+from ..data.image_set import ImageSet, affine, concatenate, edges, shuffle_patches, stylise
 from ..data.people import ATTRIBUTES, PARTS, STYLES
-from ..evaluation.distances import frechet_distance
-from ..evaluation.features import Judge, measure_bias
-from ..experts.autoencoder import GridAutoencoder, GridAutoencoderConfig, LatentSpace, measure_latents
-from ..experts.classifier import Classifier, ClassifierConfig, Segmenter, SegmenterConfig
+from ..evaluation.scores import Judge, frechet_distance, measure_bias
+from ..experts.networks import (
+    Classifier,
+    ClassifierConfig,
+    GridAutoencoder,
+    GridAutoencoderConfig,
+    LatentSpace,
+    Segmenter,
+    SegmenterConfig,
+    measure_latents,
+)
 from ..profiles import seed_everything
-from ..training.files import Card
-from ..training.method import Loss, Method
+from ..training.runs import Card, Loss, Method
 from .recipe import Job, data_hash, on_held_out, publish
 
 Change = Callable[[Tensor, torch.Generator], Tensor]

@@ -11,10 +11,8 @@ from torch.nn import functional as F
 from ..data.avatars import NEW_KINDS, SOURCE_STYLES, fresh_kinds, fresh_people, load_kinds, load_people
 from ..data.image_set import ImageSet, regroup
 from ..data.people import STYLES
-from ..evaluation.class_scores import FRECHET, feature_scores
-from ..evaluation.distances import copy_share, frechet_distance, path_length
-from ..evaluation.features import Judge
-from ..experts.autoencoder import LatentSpace, PixelSpace
+from ..evaluation.scores import FRECHET, Judge, copy_share, feature_scores, frechet_distance, path_length
+from ..experts.networks import LatentSpace, PixelSpace
 from ..experts.protocol import SourceModel, load_expert
 from ..gan_training import (
     CODES_KIND,
@@ -30,10 +28,8 @@ from ..gan_training import (
 )
 from ..gans.alae import ALAE, ALAEConfig
 from ..gans.biggan import BigGANConfig, Discriminator, Generator, standing_statistics, start_weights
-from ..gans.layers import equalised_groups
-from ..gans.stylegan import StyleGAN, StyleGANConfig, StyleGANCritic
-from ..training.files import Card
-from ..training.method import History, Loss
+from ..gans.stylegan import StyleGAN, StyleGANConfig, StyleGANCritic, equalised_groups
+from ..training.runs import Card, History, Loss
 from .recipe import Job, data_hash, on_held_out, publish
 
 # A long start: in it E and G become an autoencoder, which the adversarial steps then only have to keep.

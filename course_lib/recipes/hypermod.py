@@ -11,20 +11,22 @@ from torch import Tensor, nn
 
 from ..data.avatars import kind_classes
 from ..errors import CourseError
-from ..evaluation.class_scores import ACCURACY, FRECHET, INTRA_CLASS_MEAN, KERNEL, ClassScores
-from ..evaluation.features import Judge
+from ..evaluation.scores import ACCURACY, FRECHET, INTRA_CLASS_MEAN, KERNEL, ClassScores, Judge
 from ..experts.protocol import SourceModel
 from ..gan_training import GANData, GANSchedule
 from ..gans.stylegan import StyleGAN, StyleGANConfig
-from ..hypermod.generator import HYPER_KIND, HyperGenerator, hyper_config, hyper_tensors
-from ..hypermod.training import (
+from ..hypermod import (
+    HYPER_KIND,
     ConditionalDiscriminator,
+    HyperGenerator,
     HyperModulationMethod,
     SelfAlignmentMethod,
     draw_classes,
+    hyper_config,
+    hyper_tensors,
     transfer_data,
 )
-from ..training.files import Card
+from ..training.runs import Card
 from .recipe import Contender, Job, Look, compare, data_hash, kept, on_held_out, publish, publish_comparison
 
 SOURCE, OURS = "avatar-stylegan", "class styles and copies"

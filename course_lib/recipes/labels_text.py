@@ -14,16 +14,14 @@ from ..data.image_set import ImageSet
 from ..data.people import ATTRIBUTES, STYLES
 from ..errors import CourseError
 from ..evaluation.domain_scores import PairedPictures
-from ..evaluation.features import Judge, LinearProbe, balanced_accuracy
+from ..evaluation.scores import Judge, LinearProbe, balanced_accuracy
 from ..experts.conditions import SentenceExpert
 from ..experts.protocol import freeze, load_expert
-from ..training.files import Card, load_card, save_weights
+from ..training.runs import Card, load_card, save_weights
 from ..translation import text as sentences
 from ..translation.domains import DomainTranslator, LabelMethod, LinearStart, encode_labelled, label_flow, people_expert
-from ..translation.scores import read_as_asked
 from ..translation.shipped import load_flow, text_tensors
-from ..translation.training import LATENT_NOISE, Pairs, held_out_nats, residuals
-from ..translation.translator import Translator
+from ..translation.translator import LATENT_NOISE, Pairs, Translator, held_out_nats, read_as_asked, residuals
 from .recipe import Job, data_hash, on_held_out, publish
 
 # --- labels -----------------------------------------------------------------------------------------------------------

@@ -15,23 +15,20 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from .. import mind2mind as mindgan
 from ..data.avatars import fresh_kinds, fresh_people, load_kinds, load_people
 from ..data.image_set import ImageSet
 from ..data.people import STYLES
 from ..errors import CourseError
-from ..evaluation.distances import frechet_distance
-from ..evaluation.features import Judge, judge_features
-from ..experts.autoencoder import GridAutoencoder
+from ..evaluation.scores import Judge, frechet_distance, judge_features
+from ..experts.networks import GridAutoencoder
 from ..experts.protocol import TargetExpert
 from ..gan_training import latent_reciprocity, logistic_critic, logistic_generator, r1_penalty
 from ..gans.alae import ALAE, PUBLISHED_ALAE, ALAEConfig
-from ..mind2mind import mindgan
-from ..mind2mind.halves import MainDirections, StyleExpert, encode_set, load_halves
-from ..mind2mind.mindgan import MindConfig, MindMethod
+from ..mind2mind import MainDirections, MindConfig, MindMethod, StyleExpert, encode_set, load_halves
 from ..profiles import seed_everything
-from ..training.files import Card
 from ..training.loop import train
-from ..training.method import Budget, Method, frozen
+from ..training.runs import Budget, Card, Method, frozen
 from .recipe import Contender, Job, Look, compare, data_hash, kept, publish, publish_comparison
 
 SOURCE = "avatar-alae"

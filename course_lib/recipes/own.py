@@ -11,23 +11,28 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..data.changes import grey, grey_square
-from ..data.image_set import ImageSet
-from ..data.own import check_size, own_pictures
-from ..data.published import check_dataset
+from ..data.image_set import ImageSet, grey, grey_square
+from ..data.published import check_dataset, check_size, own_pictures
 from ..errors import CourseError
-from ..experts.autoencoder import GridAutoencoder, GridAutoencoderConfig, GridExpert
-from ..experts.classifier import ClassifierConfig
 from ..experts.conditions import LabelExpert, SentenceExpert
+from ..experts.networks import ClassifierConfig, GridAutoencoder, GridAutoencoderConfig, GridExpert
 from ..experts.protocol import SourceExpert, load_expert
-from ..paths import CHECKPOINTS
-from ..training.files import Card, load_card
-from ..training.method import History
+from ..profiles import CHECKPOINTS
+from ..training.runs import Card, History, load_card
 from ..translation.domains import DomainTranslator, LabelMethod, encode_labelled, label_flow, reconstruction_psnr
-from ..translation.scores import explained
 from ..translation.shipped import load_flow
-from ..translation.training import LATENT_NOISE, FlowMethod, Pairs, choice_flow, encode_pairs, held_out_nats
-from ..translation.translator import LowResolution, TransformedExpert, Translator
+from ..translation.translator import (
+    LATENT_NOISE,
+    FlowMethod,
+    LowResolution,
+    Pairs,
+    TransformedExpert,
+    Translator,
+    choice_flow,
+    encode_pairs,
+    explained,
+    held_out_nats,
+)
 from .experts import AutoencoderMethod, ClassifierMethod, accuracy, measured, shifted, with_mean
 from .recipe import Job, on_held_out, publish
 from .translators import TRANSLATORS

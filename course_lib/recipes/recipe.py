@@ -16,11 +16,9 @@ from torch import Tensor, nn
 
 from ..data.image_set import ImageSet, to_uint8
 from ..errors import CourseError
-from ..paths import CHECKPOINTS, DATA, RUNS
-from ..profiles import Profile
-from ..training.files import Card, atomic_write, load_card, save_weights
+from ..profiles import CHECKPOINTS, DATA, RUNS, Profile
 from ..training.loop import History, is_first_process, train
-from ..training.method import Budget, Method
+from ..training.runs import Budget, Card, Method, atomic_write, load_card, save_weights
 
 
 @dataclass(frozen=True)

@@ -13,26 +13,32 @@ from torch import Tensor
 from ..cinn.flow import GridFlowConfig
 from ..cinn.layers import FINE_WEIGHTS
 from ..data.avatars import fresh_people, load_people
-from ..data.changes import edges
+from ..data.image_set import edges
 from ..data.people import ATTRIBUTES, STYLES
-from ..evaluation.distances import frechet_distance
-from ..evaluation.features import Judge
-from ..experts.autoencoder import GridAutoencoder
-from ..experts.classifier import LayerExpert
+from ..evaluation.scores import Judge, frechet_distance
+from ..experts.networks import GridAutoencoder, LayerExpert
 from ..experts.protocol import SourceExpert, load_expert
 from ..profiles import seed_everything
-from ..training.files import Card, as_stored, save_weights
-from ..translation.scores import ExperimentData, inherited, score_choice, score_regressor
-from ..translation.training import (
+from ..training.runs import Card, as_stored, save_weights
+from ..translation.translator import (
     LATENT_NOISE,
+    SOURCES,
+    WARP_STRENGTH,
+    ExperimentData,
     FlowMethod,
     GridRegressor,
+    LowResolution,
     Pairs,
+    PooledSource,
     RegressorMethod,
+    Translator,
     choice_flow,
+    cross_grid,
     encode_pairs,
+    inherited,
+    score_choice,
+    score_regressor,
 )
-from ..translation.translator import SOURCES, WARP_STRENGTH, LowResolution, PooledSource, Translator, cross_grid
 from .recipe import Job, data_hash, publish
 
 Amounts = tuple[int, int, int]

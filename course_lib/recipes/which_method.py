@@ -11,23 +11,19 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..bn_transfer import transfer as bn
-from ..bn_transfer.transfer import similar_mixtures
+from .. import bn_transfer as bn
+from ..bn_transfer import similar_mixtures
 from ..cinn.flow import ConditionalFlow, FlowConfig
 from ..data.avatars import kind_classes, load_kinds, load_people
 from ..data.image_set import ImageSet, to_float, to_uint8
-from ..evaluation.class_scores import ACCURACY, KERNEL, ClassScores
-from ..evaluation.distances import copy_share
-from ..evaluation.features import Judge
+from ..evaluation.scores import ACCURACY, KERNEL, ClassScores, Judge, copy_share
 from ..experts.conditions import LabelExpert
 from ..experts.protocol import SourceModel
 from ..gan_training import load_codes
-from ..hypermod.training import draw_classes, transfer_data
-from ..mind2mind.halves import MainDirections, load_halves
-from ..mind2mind.mindgan import MindMethod, uniform_noise
-from ..training.files import Card
-from ..training.method import Method
-from ..translation.training import FlowMethod, Pairs
+from ..hypermod import draw_classes, transfer_data
+from ..mind2mind import MainDirections, MindMethod, load_halves, uniform_noise
+from ..training.runs import Card, Method
+from ..translation.translator import FlowMethod, Pairs
 from .bn_transfer import TUNED
 from .hypermod import OURS, SCHEDULE, build_variant
 from .mind2mind import SIZES, warm_up

@@ -1,7 +1,7 @@
 """Weights the four papers released, by their own key names; the files themselves are not part of this course.
 
-``reading`` reads a file without running anything in it; ``strict`` finds networks in it by their tensors, compares and
-reports; the others load one system each. What does not hold exactly the network's tensors is a ``CourseError``.
+``reading`` reads a file without running anything in it, finds networks in it by their tensors, compares and reports;
+the others load one system each. What does not hold exactly the network's tensors is a ``CourseError``.
 """
 
 import lazy_loader

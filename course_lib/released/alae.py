@@ -11,9 +11,8 @@ from pathlib import Path
 from ..errors import CourseError
 from ..experts.protocol import freeze
 from ..gans.alae import ALAE, MLPALAE, PUBLISHED_ALAE, ALAEConfig, MLPALAEConfig
-from ..mind2mind.mindgan import MindConfig, MindCritic, MindGenerator
-from .reading import State, read_file
-from .strict import Kind, Layout, blurs, count_below, fill, identify, layout_of, pick, take
+from ..mind2mind import MindConfig, MindCritic, MindGenerator
+from .reading import Kind, Layout, State, blurs, count_below, fill, identify, layout_of, pick, read_file, take
 
 ALAE_PARTS = {"discriminator": "E", "generator": "G", "mapping_tl": "D", "mapping_fl": "F", "dlatent_avg": "mean style"}
 """Names of the parts in a file → the paper's."""

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ..bn_transfer.propagation import TransferGenerator
+from ..bn_transfer import TransferGenerator
 from ..gans.biggan import CIFAR32, IMAGENET128, BigGANConfig, Discriminator, Generator
-from .reading import State
-from .strict import Entry, Kind, Layout, count_below, fill, layout_of, pick
+from .reading import Entry, Kind, Layout, State, count_below, fill, layout_of, pick
 
 
 def transferred_layout(config: BigGANConfig, new: int) -> Layout:

@@ -23,8 +23,7 @@ from .net2net_experts import (
     DequantiserConfig,
     GeneratorConfig,
 )
-from .reading import State, read_file
-from .strict import Kind, Layout, count_below, fill, identify, layout_of, pick, take
+from .reading import Kind, Layout, State, count_below, fill, identify, layout_of, pick, read_file, take
 
 _FLOW, _SENTENCES = "flow.", "cond_stage_model.model."
 _PLACES = {

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import CourseError
-from ..experts.autoencoder import Posterior
+from ..experts.networks import Posterior
 from ..experts.protocol import freeze
-from .reading import State
-from .strict import count_below, take
+from .reading import State, count_below, take
 
 _FEATURES = 2048  # channels behind a ResNet's last stage of bottlenecks
 _RESNET101 = (3, 4, 23, 3)

@@ -14,9 +14,8 @@ from torch import Tensor
 from ..errors import CourseError
 from ..experts.protocol import freeze
 from ..gans.stylegan import FFHQ1024, StyleGAN, StyleGANConfig, StyleGANCritic
-from ..hypermod.generator import ClassNetwork, HyperGenerator
-from .reading import State, read_file
-from .strict import Entry, Kind, blurs, count_below, fill, layout_of, pick
+from ..hypermod import ClassNetwork, HyperGenerator
+from .reading import Entry, Kind, State, blurs, count_below, fill, layout_of, pick, read_file
 
 _FUSED_FROM = 128  # side in pixels from which the port fuses resampling and convolution
 _ORIG = (r"(conv|linear)\.weight$", r"\1.weight_orig")

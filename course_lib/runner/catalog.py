@@ -11,7 +11,7 @@ from typing import Any
 
 import nbformat
 
-from course_lib import paths
+from course_lib import profiles
 from course_lib.errors import CourseError
 
 LARGEST = 2**63 - 1
@@ -72,7 +72,7 @@ class Notebook:
 
 def all_notebooks(folder: Path | None = None) -> list[Notebook]:
     """The course's notebooks in reading order."""
-    return [Notebook(path) for path in sorted((folder or paths.NOTEBOOKS).glob("[0-9]*.ipynb"))]
+    return [Notebook(path) for path in sorted((folder or profiles.NOTEBOOKS).glob("[0-9]*.ipynb"))]
 
 
 def find_notebooks(names: list[str], folder: Path | None = None) -> list[Notebook]:

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable
 
-from course_lib import paths
+from course_lib import profiles
 from course_lib.errors import CourseError
 
 MIN_DISK_GIB, MIN_MEMORY_GIB = 2.0, 4.0
@@ -16,8 +16,8 @@ def examine() -> dict[str, str]:
     checks: dict[str, Callable[[], object]] = {
         "data": check_recipe,
         "checkpoints": _checkpoints,
-        "results": lambda: paths.ensure_writable(paths.RUNS),
-        "cache": lambda: paths.ensure_writable(paths.cache_dir()),
+        "results": lambda: profiles.ensure_writable(profiles.RUNS),
+        "cache": lambda: profiles.ensure_writable(profiles.cache_dir()),
         "disk": _disk,
         "memory": _memory,
         "gpu": _gpu,
@@ -34,10 +34,10 @@ def examine() -> dict[str, str]:
 def _checkpoints() -> None:
     from safetensors import SafetensorError, safe_open
 
-    files, bad = sorted(paths.CHECKPOINTS.rglob("*.safetensors")), []
+    files, bad = sorted(profiles.CHECKPOINTS.rglob("*.safetensors")), []
     if not files:
         advice = "restore them with 'git checkout checkpoints' or use 'make train'"
-        raise CourseError(f"no weights in {paths.CHECKPOINTS}: {advice}")
+        raise CourseError(f"no weights in {profiles.CHECKPOINTS}: {advice}")
     for file in files:
         try:
             safe_open(file, framework="pt")  # reads the header, and compares it with the length of the file
@@ -48,7 +48,7 @@ def _checkpoints() -> None:
 
 
 def _disk() -> None:
-    place = paths.RUNS if paths.RUNS.is_dir() else paths.ROOT
+    place = profiles.RUNS if profiles.RUNS.is_dir() else profiles.ROOT
     if (free := shutil.disk_usage(place).free / 2**30) < MIN_DISK_GIB:
         raise CourseError(f"{free:.1f} GiB free, a run may need {MIN_DISK_GIB:.0f}: delete old folders in {place}")
 

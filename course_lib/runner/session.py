@@ -24,7 +24,7 @@ from typing import Any
 import nbformat
 import psutil
 
-from course_lib import paths
+from course_lib import profiles
 from course_lib.errors import CourseError, explain
 from course_lib.runner.catalog import Notebook, check_parameters
 
@@ -217,8 +217,8 @@ def run_notebooks(
         tasks[f"{notebook.stem}-{twins + 1}" if twins else notebook.stem] = notebook
     values = {name: check_parameters(task, parameters or {}) for name, task in tasks.items() if not task.problem}
     Profile(profile).device  # noqa: B018 - a missing GPU is reported before a kernel starts
-    paths.cache_dir()
-    folder, stop = paths.new_run_folder(runs or paths.RUNS), threading.Event()
+    profiles.cache_dir()
+    folder, stop = profiles.new_run_folder(runs or profiles.RUNS), threading.Event()
     environment = kernel_environment(profile, jobs) | {"COURSE_RUN_FOLDER": str(folder.resolve())}
     timeout, results = cell_timeout or _CELL_TIMEOUT[profile], {}
 
@@ -302,7 +302,7 @@ def stored_picture(output: dict[str, Any]) -> tuple[bytes, str, str] | None:
 
 def _write_text(path: Path, text: str) -> None:
     """The whole file or nothing: a full disk or a kill leaves the old one as it was."""
-    from course_lib.training.files import atomic_write
+    from course_lib.training.runs import atomic_write
 
     atomic_write(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
@@ -356,7 +356,7 @@ def _take_outputs(node: nbformat.NotebookNode, done: nbformat.NotebookNode, stem
 
 def portable(text: str) -> str:
     """Text without this machine's folders: the repository becomes relative, the home folder ``~``."""
-    root, home = re.escape(str(paths.ROOT)), re.escape(str(Path.home()))
+    root, home = re.escape(str(profiles.ROOT)), re.escape(str(Path.home()))
     text = re.sub(root + r"/(?=[\w.])", "", text)
     text = re.sub(root + r"(?![\w.-])", ".", text)
     return re.sub(home + r"(?![\w.-])", "~", text) if len(home) > 1 else text

@@ -5,8 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "files": ["Card", "atomic_write", "load_card", "load_weights", "save_weights"],
         "loop": ["ShuffledIndices", "train"],
-        "method": ["Budget", "Method"],
+        "runs": ["Budget", "Card", "Method", "atomic_write", "load_card", "load_weights", "save_weights"],
     },
 )

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..errors import CourseError, explain, progress_bar
-from .files import Snapshot, data_of, settings_of
-from .method import Budget, History, Loss, Method
+from .runs import Budget, History, Loss, Method, Snapshot, data_of, settings_of
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric

@@ -11,14 +11,12 @@ from torch import Tensor, nn
 from ..cinn.flow import GridFlow, GridFlowConfig
 from ..data.image_set import ImageSet
 from ..errors import CourseError
-from ..experts.autoencoder import GridAutoencoder
-from ..experts.classifier import Classifier
 from ..experts.conditions import LabelExpert
+from ..experts.networks import Classifier, GridAutoencoder
 from ..experts.protocol import freeze
 from ..training.loop import train
-from ..training.method import Budget, History, Loss, Method
-from .training import FlowMethod, Pairs, encode_pairs
-from .translator import Translator
+from ..training.runs import Budget, History, Loss, Method
+from .translator import FlowMethod, Pairs, Translator, encode_pairs
 
 Labels = Mapping[str, Tensor | int]
 

@@ -11,12 +11,11 @@ from ..data.avatars import load_kinds, load_people
 from ..errors import CourseError
 from ..experts.conditions import LabelExpert, SentenceExpert
 from ..experts.protocol import Device, SourceExpert, TargetExpert, freeze, load_expert
-from ..paths import CHECKPOINTS
-from ..training.files import load_card, load_weights
+from ..profiles import CHECKPOINTS
+from ..training.runs import load_card, load_weights
 from .domains import people_expert
 from .text import CaptionSource, CaptionStage, GanTarget
-from .training import GridRegressor
-from .translator import SOURCES, LowResolution, PooledSource, Translator
+from .translator import SOURCES, GridRegressor, LowResolution, PooledSource, Translator
 
 _SOURCE, _FLOW = "source.", "flow."
 

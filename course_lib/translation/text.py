@@ -16,13 +16,11 @@ from ..cinn.layers import ridge_regression
 from ..data.image_set import ImageSet
 from ..data.people import ATTRIBUTES, STYLES, WORDINGS, Person, captions, partial_caption
 from ..errors import CourseError
-from ..experts.autoencoder import LatentSpace, Posterior
-from ..experts.classifier import Classifier
 from ..experts.conditions import LabelExpert
+from ..experts.networks import Classifier, LatentSpace, Posterior
 from ..experts.protocol import Device, SourceExpert, load_expert
-from ..training.files import load_card
-from ..training.method import Loss, Method
-from .training import FlowMethod, Pairs
+from ..training.runs import Loss, Method, load_card
+from .translator import FlowMethod, Pairs
 
 NEW_WORDINGS = (3, 6)
 """Of :func:`course_lib.data.people.captions`; with the last wording of :func:`partial_caption` kept for tests."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import nbformat
 
-from course_lib.paths import ROOT, RUNS
+from course_lib.profiles import ROOT, RUNS
 from course_lib.runner.catalog import all_notebooks
 from course_lib.runner.session import stored_picture
 

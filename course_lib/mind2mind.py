@@ -1,25 +1,134 @@
-"""MindGAN: the small pair that learns in latent space, its training, and what it draws between the frozen halves.
-Source: Frégier and Gouray 2021 (Mind2Mind) and their code."""
+"""Mind2Mind: the frozen halves, MindGAN, the small pair that learns in latent space between them, and the theorem.
+Source: Frégier and Gouray 2021 and their code.
 
-from collections.abc import Iterator
+Any expert with ``encode`` and ``decode`` has two halves; the shipped ALAE draws latents of a grid autoencoder, and
+:class:`StyleExpert` joins the two. With W the Wasserstein-1 distance, source data D', target data D, encoder c, decoder
+g and MindGAN's codes P⁰,
+
+W(D, g#P⁰) ≤ (1 + Lip(g∘c)) · W(D, D') + W(D', (g∘c)#D') + Lip(g) · W(c#D, P⁰),
+
+by four triangle inequalities: from D to D', to its reconstruction, to that of D, to the generated law. Without the
+detour over D' it is tighter and needs no source data: W(D, g#P⁰) ≤ W(D, (g∘c)#D) + Lip(g) · W(c#D, P⁰).
+
+Both hold for finite samples exactly if every term uses the same samples, W is solved exactly, and a Lipschitz constant
+is the largest ratio between points that a best coupling pairs."""
+
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from ..data.image_set import ImageSet
-from ..errors import CourseError
-from ..evaluation.distances import frechet_distance
-from ..evaluation.features import FeatureNetwork, real_features
-from ..experts.protocol import TargetExpert, freeze
-from ..gans.layers import mix_styles
-from ..paths import CHECKPOINTS
-from ..training.files import load_weights
-from ..training.loop import train
-from ..training.method import Budget, History, Loss, Method, frozen
-from .halves import MainDirections, encode_set, expert_device, load_halves
+from .data.image_set import ImageSet
+from .errors import CourseError, progress_bar
+from .evaluation.scores import FeatureNetwork, frechet_distance, real_features
+from .experts.networks import GridAutoencoder, LatentSpace
+from .experts.protocol import TargetExpert, fingerprint, freeze, load_expert
+from .gan_training import mix_styles
+from .gans.alae import ALAE
+from .profiles import CHECKPOINTS
+from .training.loop import train
+from .training.runs import Budget, History, Loss, Method, frozen, load_card, load_weights
+
+
+class StyleExpert(nn.Module):
+    """Pictures ``(B, 3, S, S)`` in [−1, 1] ↔ styles ``(B, latent_dim)``: an ALAE on the scaled latents of a grid
+    autoencoder whose channels are measured; ``config`` is the autoencoder's."""
+
+    def __init__(self, alae: ALAE, autoencoder: GridAutoencoder):
+        super().__init__()
+        self.alae, self.autoencoder, self.config = alae, autoencoder, autoencoder.config
+        self.latent_dim, self.condition_shape = alae.latent_dim, (alae.latent_dim,)
+        self.shape = (self.config.channels, self.config.side, self.config.side)
+        for name in ("centre", "scale"):
+            self.register_buffer(name, getattr(LatentSpace(autoencoder), name), persistent=False)
+
+    def read(self, images: Tensor) -> Tensor:
+        """c₁ with gradients: styles of pictures."""
+        grid = self.autoencoder.posterior(images).mean.view(-1, *self.shape)
+        return self.alae.encoder((grid - self.centre) / self.scale)
+
+    def render(self, styles: Tensor, fresh: bool = False) -> Tensor:
+        """g₁ with gradients, not clamped: pictures of styles ``(B, latent)``, or one a slot. ``fresh`` draws noise maps
+        for every picture, as in training; else all get the same, so that this is a function."""
+        decoder = self.alae.generator.decoder
+        grid = decoder(styles, decoder.noise(len(styles)) if fresh else decoder.same_noise(len(styles)))
+        return self.autoencoder.render((grid.float() * self.scale + self.centre).flatten(1))
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        return torch.cat([self.read(part) for part in images.split(250)])
+
+    @torch.no_grad()
+    def decode(self, styles: Tensor) -> Tensor:
+        return torch.cat([self.render(part).clamp(-1, 1) for part in styles.split(100)])
+
+
+class MainDirections(nn.Module):
+    """Pictures in [−1, 1] ↔ codes ``(B, k)``: a grid autoencoder's scaled latents along their main directions in one
+    set.
+
+    Ours: a MindGAN for all of a grid's thousand numbers takes ten times as long. ``mean (D,)``; ``directions (D, k)``,
+    orthogonal, all of one length, by which codes have variance 1 on average.
+    """
+
+    def __init__(self, autoencoder: GridAutoencoder, mean: Tensor, directions: Tensor):
+        super().__init__()
+        self.autoencoder, self.config, self.latent_dim = autoencoder, autoencoder.config, directions.shape[1]
+        self.condition_shape, self.space = (self.latent_dim,), LatentSpace(autoencoder)
+        self.register_buffer("mean", mean.to(self.space.centre.device))
+        self.register_buffer("directions", directions.to(self.space.centre.device))
+
+    @classmethod
+    def fit(cls, autoencoder: GridAutoencoder, data: ImageSet, count: int) -> "MainDirections":
+        """The ``count`` main directions of ``data``, frozen."""
+        latents = LatentSpace(autoencoder).encode_set(data).flatten(1).double()
+        values, vectors = torch.linalg.eigh(torch.cov(latents.T))
+        length = values[-count:].mean().sqrt()
+        return freeze(cls(autoencoder, latents.mean(0).float(), (length * vectors[:, -count:]).float()))
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        return (self.space.encode(images).flatten(1) - self.mean) @ torch.linalg.pinv(self.directions).T
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        return self.space.decode((self.mean + codes @ self.directions.T).view(-1, *self.space.shape))
+
+
+def load_halves(name: str, device: str | torch.device = "cpu", folder: Path = CHECKPOINTS) -> TargetExpert:
+    """A shipped expert that reads and draws pictures, frozen; an ALAE of latents comes with its autoencoder."""
+    expert = load_expert(name, device, folder)
+    space = load_card(name, folder).recipe.get("space")
+    if isinstance(expert, ALAE) and space:
+        expert = freeze(StyleExpert(expert, load_expert(space, device, folder)))
+    if not isinstance(expert, TargetExpert):
+        raise CourseError(f"{name!r} does not decode: choose an ALAE or an autoencoder, such as avatar-alae.")
+    return expert
+
+
+def expert_device(expert: TargetExpert) -> torch.device:
+    """Where the expert is."""
+    return next(expert.parameters()).device
+
+
+def encode_set(expert: TargetExpert, data: ImageSet, folder: Path | None = None, progress: bool = True) -> Tensor:
+    """Codes ``float32 (N, D)`` of all pictures of ``data``, brought to the expert's size, on the CPU; kept in
+    ``folder``, see :func:`~course_lib.evaluation.features.real_features`."""
+    device = expert_device(expert)
+
+    def encode(images: Tensor) -> Tensor:
+        codes = expert.encode(images.to(device)).cpu()
+        bar.update(len(images))
+        return codes
+
+    with progress_bar(progress, total=len(data), desc="encoding", unit="picture", delay=1) as bar:
+        network = FeatureNetwork("codes", fingerprint(expert), encode, encode)
+        return real_features(data, network, expert.config.size, folder)
+
 
 MIND_KIND = "mindgan"
 
@@ -336,3 +445,101 @@ def score_transfer(
     sets = {"Mind2Mind": found, "ceiling": some, "Gaussian": draw_gaussian(codes, count, seed)}
     distances = {name: decoded_distance(gan.expert, part, data, network) for name, part in sets.items()}
     return distances | {"codes": frechet_distance(encode_set(gan.expert, data, progress=False), found)}
+
+
+Map = Callable[[Tensor], Tensor]
+
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    """Euclidean, ``float64 (N, M)``, of flattened points; not through squares, which would lose small distances."""
+    return torch.cdist(a.flatten(1).double(), b.flatten(1).double(), compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def couple(a: Tensor, b: Tensor) -> tuple[float, Tensor]:
+    """Exact Wasserstein-1 distance of two samples ``(N, …)`` with Euclidean cost, and the coupling that attains it:
+    ``order (N,)``, a[i] goes with b[order[i]]. N = 1,000 takes a second; the cost grows like N³."""
+    if len(a) != len(b) or not len(a):
+        raise CourseError(f"an assignment needs as many points on both sides, not {len(a)} and {len(b)}.")
+    cost = _distances(a, b).cpu().numpy()
+    rows, order = linear_sum_assignment(cost)
+    return float(cost[rows, order].mean()), torch.from_numpy(order)
+
+
+def wasserstein(a: Tensor, b: Tensor) -> float:
+    """The distance of :func:`couple` alone."""
+    return couple(a, b)[0]
+
+
+def stretch(before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor], order: Tensor) -> float:
+    """The largest ‖f(a) − f(b)‖ / ‖a − b‖ between points ``before``, two times ``(N, …)``, that the coupling ``order``
+    pairs, and what a map makes of them, ``after``: a Lipschitz constant for just these points."""
+    rows = torch.arange(len(order))
+    base, image = (_distances(*points)[rows, order] for points in (before, after))
+    return float((image[base > 0] / base[base > 0]).max()) if (base > 0).any() else 0.0
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Every term, in Euclidean distance of flattened pictures, and of codes where it says so; Lipschitz constants of
+    g∘c, g and c are those between points that are coupled."""
+
+    distance: float  # W(D, g#P⁰), what is bounded
+    domain_gap: float  # W(D, D')
+    source_error: float  # W(D', (g∘c)#D')
+    target_error: float  # W(D, (g∘c)#D), of the tighter version
+    latent: float  # W(c#D, P⁰), of codes: what MindGAN minimises
+    reencoded: float  # W(c#D, (c∘g)#P⁰), of codes, for the lower bound
+    lip_autoencoder: float
+    lip_decoder: float
+    lip_encoder: float
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """The three terms of the theorem."""
+        gap = (1 + self.lip_autoencoder) * self.domain_gap
+        latent = self.lip_decoder * self.latent
+        return {"domain gap": gap, "source autoencoder": self.source_error, "latent": latent}
+
+    @property
+    def upper(self) -> float:
+        """The theorem's right side."""
+        return sum(self.terms.values())
+
+    @property
+    def tighter(self) -> float:
+        """Without the detour over the source."""
+        return self.target_error + self.lip_decoder * self.latent
+
+    @property
+    def lower(self) -> float:
+        """W(c#D, (c∘g)#P⁰) / Lip(c): latent convergence is necessary, too."""
+        return self.reencoded / self.lip_encoder
+
+    def check(self) -> None:
+        """A CourseError unless all inequalities hold: then a map is no function of its input."""
+        allowed = 1 + 1e-6
+        if not self.lower <= self.distance * allowed or not self.distance <= min(self.tighter, self.upper) * allowed:
+            broken = f"{self.lower:.4g} ≤ {self.distance:.4g} ≤ {self.tighter:.4g}, {self.upper:.4g}"
+            raise CourseError(f"the bound is broken ({broken}): both halves must be deterministic, in evaluation mode.")
+
+
+@torch.no_grad()
+def measure_bound(target: Tensor, source: Tensor, codes: Tensor, encode: Map, decode: Map) -> Bound:
+    """All terms on held-out target pictures, pictures of the source domain, ``(N, …)``, and generated codes ``(N, D)``,
+    with the frozen halves as functions of whole samples."""
+    target_codes, drawn = encode(target), decode(codes)
+    decoded, decoded_source, drawn_codes = decode(target_codes), decode(encode(source)), encode(drawn)
+    distance, to_drawn = couple(target, drawn)
+    domain_gap, to_source = couple(target, source)
+    latent, to_codes = couple(target_codes, codes)
+    return Bound(
+        distance=distance,
+        domain_gap=domain_gap,
+        source_error=wasserstein(source, decoded_source),
+        target_error=wasserstein(target, decoded),
+        latent=latent,
+        reencoded=wasserstein(target_codes, drawn_codes),
+        lip_autoencoder=stretch((target, source), (decoded, decoded_source), to_source),
+        lip_decoder=stretch((target_codes, codes), (decoded, drawn), to_codes),
+        lip_encoder=stretch((target, drawn), (target_codes, drawn_codes), to_drawn),
+    )
