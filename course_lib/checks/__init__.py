@@ -13,7 +13,7 @@ __all__ = ["CheckResult", "Exercise", "exercise", "exercises", "require", "requi
 
 def exercises() -> dict[str, Exercise]:
     """Every exercise of the course by its name, such as ``nb02.coupling``."""
-    modules = [import_module(f"{__name__}.{name}") for name in ("translation", "transfer", "practice")]
+    modules = [import_module(f"{__name__}.{name}") for name in ("translation", "transfer")]
     found = [one for module in modules for one in vars(module).values() if isinstance(one, Exercise)]
     return {one.name: one for one in found}
 
