@@ -3,6 +3,7 @@ which the generator learns to decode known codes, latents of real pictures made 
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,7 @@ class GANMethod(Method):
     """
 
     moved = ("data",)
+    r1 = 0.0  # weight of the penalty R1 on the discriminator, applied in every eighth step, eight times as strong
 
     def __init__(
         self,
@@ -224,6 +226,10 @@ class GANMethod(Method):
         error = F.mse_loss(found.float(), real)
         return Loss("decoder", error, {"decoding error": error.detach()})
 
+    def penalty(self, step: int) -> float:
+        """Weight of R1 in this step."""
+        return 8 * self.r1 if step % 8 == 0 else 0.0
+
     def _adversarial(self, batch: tuple, generator: torch.Generator, step: int) -> Iterator[Loss]:
         real, codes, labels = batch
         count, known = len(real), len(real) // 4
@@ -256,11 +262,13 @@ class GANMethod(Method):
         return drawn if self.space is None else self.space.decode(drawn)
 
 
-def logistic_loss(critic: nn.Module, real: Tensor, fake: Tensor, r1: float) -> Loss:
-    """Logistic loss of a discriminator, with the penalty R1 where its weight is not zero."""
+def _critic_loss(
+    adversarial: Callable[..., Tensor], critic: Callable[..., Tensor], real: Tensor, fake: Tensor, r1: float
+) -> Loss:
+    """Loss of a discriminator, with the penalty R1 where its weight is not zero."""
     real = real.requires_grad_(r1 > 0)
     on_real, on_fake = (critic(x).float() for x in (real, fake))
-    value = logistic_critic(on_real, on_fake)
+    value = adversarial(on_real, on_fake)
     scalars = {"real": on_real.mean().detach(), "fake": on_fake.mean().detach()}
     if r1 > 0:
         penalty = r1_penalty(on_real, real)
@@ -269,21 +277,23 @@ def logistic_loss(critic: nn.Module, real: Tensor, fake: Tensor, r1: float) -> L
     return Loss("critic", value, scalars)
 
 
+logistic_loss, hinge_loss = partial(_critic_loss, logistic_critic), partial(_critic_loss, hinge_critic)
+"""Of a discriminator, real and drawn latents, and the weight of R1."""
+
+
 class LogisticMethod(GANMethod):
     """Non-saturating logistic loss with a lazy R1 penalty, and style mixing.
 
     Args:
         options, named: see :class:`GANMethod`.
         slots: layers that can have a style of their own.
-        r1: weight of the penalty (published: 10/2), applied in every eighth step, eight times as strong.
+        r1: weight of the penalty, published: 10/2.
         mixing: share of steps in which two styles rule one drawn latent; 0.9 as published, at eighteen layers.
     """
 
-    r1_every = 8
-
     def __init__(self, *options: Any, slots: int, r1: float = 15.0, mixing: float = 0.2, **named: Any):
         super().__init__(*options, **named)
-        self.r1, self.mixing, self.slots = r1 * self.r1_every, mixing, slots
+        self.r1, self.mixing, self.slots = r1, mixing, slots
 
     def mixed(self, z: Tensor, fresh: int, generator: torch.Generator) -> Tensor:
         """In a share of the steps two styles for each of the first ``fresh``; codes of known pictures keep one."""
@@ -292,21 +302,20 @@ class LogisticMethod(GANMethod):
         return z
 
     def critic_loss(self, real: Tensor, fake: Tensor, labels: Tensor, step: int) -> Loss:
-        return logistic_loss(self.modules["critic"], real, fake, self.r1 if step % self.r1_every == 0 else 0.0)
+        return logistic_loss(self.modules["critic"], real, fake, self.penalty(step))
 
     def generator_loss(self, fake: Tensor, labels: Tensor) -> Tensor:
         return logistic_generator(self.unwrapped("critic")(fake).float())
 
 
 class HingeMethod(GANMethod):
-    """Hinge loss with a projection discriminator, as for BigGAN."""
+    """Hinge loss with a projection discriminator, as for BigGAN, which is trained without R1."""
 
     def generate(self, network: nn.Module, z: Tensor, labels: Tensor, generator: torch.Generator, fresh: int) -> Tensor:
         return network(z, self.unwrapped("generator").embed(labels))
 
     def critic_loss(self, real: Tensor, fake: Tensor, labels: Tensor, step: int) -> Loss:
-        real, fake = self.modules["critic"](torch.cat([real, fake]), labels.repeat(2)).float().chunk(2)
-        return Loss("critic", hinge_critic(real, fake), {"real": real.mean().detach(), "fake": fake.mean().detach()})
+        return hinge_loss(partial(self.modules["critic"], labels=labels), real, fake, self.penalty(step))
 
     def generator_loss(self, fake: Tensor, labels: Tensor) -> Tensor:
         return hinge_generator(self.unwrapped("critic")(fake, labels).float())

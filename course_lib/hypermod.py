@@ -503,8 +503,7 @@ class HyperModulationMethod(LogisticMethod):
 
     def critic_loss(self, real: Tensor, fake: Tensor, labels: Tensor, step: int) -> Loss:
         network = self.modules["critic"]
-        penalty = self.r1 if step % self.r1_every == 0 else 0.0
-        loss = logistic_loss(partial(network, labels=labels), real, fake, penalty)
+        loss = logistic_loss(partial(network, labels=labels), real, fake, self.penalty(step))
         if self.contrastive:
             for name, x in (("real", real), ("drawn", fake)):
                 first, second = (network(random_view(x.detach(), self.draws)) for _ in range(2))

@@ -161,7 +161,7 @@ def train_hypermod(job: Job) -> Card:
         return found | {f"{ACCURACY} of real pictures": scores.real_accuracy}
 
     recipe = {"batch_size": 32, "pictures": len(data.part("train")), "space": "avatar-autoencoder"}
-    recipe |= {"r1": method.r1 / method.r1_every, "mixing": method.mixing, "noise": method.noise} | asdict(SHIPPED)
+    recipe |= {"r1": method.r1, "mixing": method.mixing, "noise": method.noise} | asdict(SHIPPED)
     config = hyper_config(SOURCE, names, WIDTH, None, **variant.options)
     card = Card("avatar-hypermod", HYPER_KIND, config, recipe, data=data_hash(data), metrics=on_held_out(score))
     parts = "Heads, class network, class styles, and copies of constant, noise, styles and to-RGB"
