@@ -34,7 +34,7 @@ from .recipe import Job, data_hash, on_held_out, publish
 
 # A long start: in it E and G become an autoencoder, which the adversarial steps then only have to keep.
 _ALAE_SCHEDULE = GANSchedule(decode=6000, rate=1e-3, critic_rate=1e-3)
-_BIGGAN_SCHEDULE = GANSchedule(decode_rate=2e-3, rate=5e-4, critic_rate=5e-4, averaging=0.999)
+_BIGGAN_SCHEDULE = GANSchedule(decode_rate=2e-3, reconstruction=0.5, averaging=0.999)
 
 _PIXELS = (256, 256, 128, 64, 32)
 """Channels from 4×4 to 64×64 where a generator draws pixels: sizes for a GPU."""
@@ -66,7 +66,7 @@ class BigGANMethod(HingeMethod):
     """BigGAN; ``options`` are those of :class:`GANMethod`, behind the schedule. Ours: a little R1, without which the
     discriminator soon tells every drawn latent and the generator learns little more."""
 
-    r1 = 0.5
+    r1 = 1.0
 
     def __init__(self, data: GANData, config: BigGANConfig, schedule: GANSchedule = _BIGGAN_SCHEDULE, *options: Any):
         networks = Generator(config), Discriminator(config)
@@ -352,7 +352,7 @@ def train_biggan(job: Job) -> Card:
     sizes = BigGANConfig(len(names), channels, channels, 1, 64, 48, (), colours=16, doublings=1, bounded=False)
     pixels = BigGANConfig(len(names), _PIXELS, _PIXELS[::-1], 4, 80)
     space, config, card = _start(job, "avatar-biggan", "biggan generator", sizes, pixels)
-    method = BigGANMethod(_kinds_data(job, space, config.noise), config, _BIGGAN_SCHEDULE, space)
+    method = BigGANMethod(_kinds_data(job, space, config.noise), config, _BIGGAN_SCHEDULE, space, 0.05)
     history = _fit(job, card, method, 64, 20000, 100000, data, classes=names)
     network, judge = history.averaged["generator"].eval(), Judge.load().to(device)
     draws = torch.Generator().manual_seed(job.seed)
