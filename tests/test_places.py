@@ -67,7 +67,7 @@ def test_results_replace_nothing(tmp_path):
 
 
 def test_runs_and_cache_can_be_elsewhere_and_each_kernel_has_a_folder_of_its_own(tmp_path):
-    code = "from course_lib import paths; print(paths.run_folder(), paths.run_folder(), paths.cache_dir(), sep='\\n')"
+    code = "from course_lib import profiles; print(profiles.run_folder(), profiles.run_folder(), profiles.cache_dir(), sep='\\n')"
     environment = {**os.environ, "COURSE_RUNS": str(tmp_path / "r"), "COURSE_CACHE": str(tmp_path / "c")}
     environment.pop("COURSE_RUN_FOLDER", None)
     seen = set()
