@@ -12,7 +12,7 @@ from conftest import PIXEL_PNG as PNG
 from conftest import code, text
 from nbformat.v4 import new_output
 
-from course_lib import profiles as paths
+from course_lib import profiles
 from tools import notebook_lint
 from tools.first_cell import CELL, CELL_ID, TAG
 from tools.notebook_lint import HEADINGS, RULES, lint_notebook, main
@@ -158,7 +158,7 @@ FAULTS = {
     "enough_pictures": [lambda n: get(n, "second-figure").update(outputs=[])],
     "no_machine_paths": [
         lambda n: get(n, "setup-cell").update(source="open('/home/ada/x.txt')"),
-        lambda n: print_line(n, f"saved {paths.ROOT}/runs/x\n"),
+        lambda n: print_line(n, f"saved {profiles.ROOT}/runs/x\n"),
         lambda n: print_line(n, "saved C:\\Users\\ada\\x\n"),
     ],
     "widget_state_is_valid": [
@@ -216,7 +216,7 @@ def test_command_prints_findings_and_says_so_by_its_status(tmp_path, capsys):
     assert main([str(path)]) == 1
     assert "00_case.ipynb: headings_are_there: the heading 'Recap' is missing" in capsys.readouterr().out
     done = subprocess.run(
-        [sys.executable, "-m", notebook_lint.__name__, str(path)], capture_output=True, text=True, cwd=paths.ROOT
+        [sys.executable, "-m", notebook_lint.__name__, str(path)], capture_output=True, text=True, cwd=profiles.ROOT
     )
     assert done.returncode == 1 and "Recap" in done.stdout
 
@@ -234,7 +234,7 @@ def test_a_bootstrap_cell_that_came_after_the_run_needs_no_count(tmp_path):
 
 @pytest.mark.parametrize("command", [("check",), ("format", "--check")])
 def test_code_and_notebooks_are_in_style(command):
-    ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", str(paths.ROOT)]
+    ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", str(profiles.ROOT)]
     done = subprocess.run(ruff, capture_output=True, text=True)
     assert done.returncode == 0, f"'make format' repairs most of it:\n{done.stdout}"
 
@@ -244,6 +244,6 @@ def test_the_picture_used_here_is_one():
 
 
 def test_the_contributors_guide_names_all_headings_and_tags():
-    guide = (paths.ROOT / "CONTRIBUTING.md").read_text()
+    guide = (profiles.ROOT / "CONTRIBUTING.md").read_text()
     assert all(heading in guide for heading in HEADINGS)
     assert all(f"`{tag}`" in guide for tag in notebook_lint.KNOWN_TAGS)

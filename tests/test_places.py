@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from course_lib import profiles as paths
+from course_lib import profiles
 from course_lib.errors import CourseError, explain
 from course_lib.runner.doctor import examine
 
@@ -35,7 +35,7 @@ def test_every_refusal_is_one_line_of_advice(tmp_path, monkeypatch, number):
     monkeypatch.setattr(Path, "mkdir", refuse)
     monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COURSE_RUN_FOLDER", str(tmp_path / "run"))
-    for ask in (paths.cache_dir, paths.run_folder, lambda: paths.new_folder(tmp_path, "a")):
+    for ask in (profiles.cache_dir, profiles.run_folder, lambda: profiles.new_folder(tmp_path, "a")):
         with pytest.raises(CourseError, match=REFUSALS[number]) as caught:
             ask()
         assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
@@ -47,27 +47,27 @@ def test_the_doctor_tries_to_write(tmp_path, monkeypatch):
         blocked = tmp_path / f"{name}-file"
         blocked.write_text("")
         if variable:
-            monkeypatch.setattr(paths, variable, blocked / "inside")
+            monkeypatch.setattr(profiles, variable, blocked / "inside")
         else:
             monkeypatch.setenv("COURSE_CACHE", str(blocked / "inside"))
     problems = examine()
     assert "a file stands where a folder is needed" in problems["results"]
     assert "a file stands where a folder is needed" in problems["cache"]
-    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs/deep")
+    monkeypatch.setattr(profiles, "RUNS", tmp_path / "runs/deep")
     monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "cache"))
     assert not {"results", "cache"} & set(examine())
     assert not (tmp_path / "runs").exists(), "asking makes nothing"
 
 
 def test_results_replace_nothing(tmp_path):
-    first, second = (paths.new_folder(tmp_path / "deep", "own") for _ in range(2))
+    first, second = (profiles.new_folder(tmp_path / "deep", "own") for _ in range(2))
     assert [first.name, second.name] == ["own", "own-2"]
     (tmp_path / "deep/own-3").write_text("a file of that name")
-    assert paths.new_folder(tmp_path / "deep", "own").name == "own-4"
+    assert profiles.new_folder(tmp_path / "deep", "own").name == "own-4"
 
 
 def test_runs_and_cache_can_be_elsewhere_and_each_kernel_has_a_folder_of_its_own(tmp_path):
-    code = "from course_lib import profiles; print(profiles.run_folder(), profiles.run_folder(), profiles.cache_dir(), sep='\\n')"
+    code = "from course_lib.profiles import *; print(run_folder(), run_folder(), cache_dir(), sep='\\n')"
     environment = {**os.environ, "COURSE_RUNS": str(tmp_path / "r"), "COURSE_CACHE": str(tmp_path / "c")}
     environment.pop("COURSE_RUN_FOLDER", None)
     seen = set()

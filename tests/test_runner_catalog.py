@@ -9,7 +9,7 @@ from conftest import code, text
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib import profiles as paths
+from course_lib import profiles
 from course_lib.errors import CourseError
 from course_lib.runner import session
 from course_lib.runner.catalog import (
@@ -127,8 +127,8 @@ def test_a_process_restarts_once_with_its_settings(monkeypatch):
 
 
 def test_stored_text_names_no_folder_of_this_machine():
-    assert portable(f"saved {paths.ROOT}/runs/x.png") == "saved runs/x.png"
-    assert portable(f"in {paths.ROOT}, {paths.ROOT}/, {Path.home()}/x") == "in ., ./, ~/x"
+    assert portable(f"saved {profiles.ROOT}/runs/x.png") == "saved runs/x.png"
+    assert portable(f"in {profiles.ROOT}, {profiles.ROOT}/, {Path.home()}/x") == "in ., ./, ~/x"
     assert portable("nothing to change") == "nothing to change"
 
 

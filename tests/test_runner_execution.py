@@ -15,7 +15,7 @@ import psutil
 import pytest
 from conftest import PIXEL_PNG, code, text
 
-from course_lib import profiles as paths
+from course_lib import profiles
 from course_lib.runner.catalog import Notebook
 from course_lib.runner.session import _only_shutdown_race, run_notebooks, store_run, stored_picture
 
@@ -186,8 +186,8 @@ def test_kernels_do_not_outlive_a_runner_that_is_killed(make_notebook, tmp_path)
     said = tmp_path / "pid"
     source = f"import os, time\nopen({str(said)!r}, 'w').write(str(os.getpid()))\ntime.sleep(120)"
     path = make_notebook("00_wait.ipynb", code("wait", source))
-    lines = "import sys\nfrom pathlib import Path\nfrom course_lib import cli, paths\n"
-    lines += "paths.RUNS = Path(sys.argv.pop())\ncli.main()"
+    lines = "import sys\nfrom pathlib import Path\nfrom course_lib import cli, profiles\n"
+    lines += "profiles.RUNS = Path(sys.argv.pop())\ncli.main()"
     runner = subprocess.Popen([sys.executable, "-c", lines, "run", str(path), str(tmp_path / "runs")])
     wait_until(lambda: said.exists() and said.read_text())
     runner.kill()
@@ -210,13 +210,13 @@ def wait_until(condition, seconds=30):
 
 
 def test_run_folders_never_collide(tmp_path, monkeypatch):
-    class Clock(paths.datetime):
+    class Clock(profiles.datetime):
         @classmethod
         def now(cls, tz=None):
             return cls(2026, 1, 2, 3, 4, 5)
 
-    monkeypatch.setattr(paths, "datetime", Clock)
-    names = [paths.new_run_folder(tmp_path).name for _ in range(3)]
+    monkeypatch.setattr(profiles, "datetime", Clock)
+    names = [profiles.new_run_folder(tmp_path).name for _ in range(3)]
     assert names == ["20260102-030405", "20260102-030405-2", "20260102-030405-3"]
 
 

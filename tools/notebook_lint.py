@@ -14,7 +14,7 @@ from typing import Any
 
 import nbformat
 
-from course_lib import profiles as paths
+from course_lib import profiles
 from course_lib.errors import CourseError
 from course_lib.runner.catalog import all_notebooks
 from course_lib.runner.session import stored_picture
@@ -330,7 +330,7 @@ def enough_pictures(draft: Draft) -> Iterator[str]:
 @rule
 def no_machine_paths(draft: Draft) -> Iterator[str]:
     """Where the author's files are is nobody's business and wrong everywhere else."""
-    here = [str(paths.ROOT) + "/", str(Path.home()) + "/"]
+    here = [str(profiles.ROOT) + "/", str(Path.home()) + "/"]
     for cell in draft.node.cells:
         texts = [cell.source, *(text for output in cell.get("outputs", []) for text in _texts(output))]
         if any(_FOLDERS.search(text) or any(folder in text for folder in here) for text in texts):
