@@ -9,7 +9,8 @@ import torch
 import wrong_answers
 
 from course_lib import checks
-from course_lib.checks import CheckResult, exercise, exercises, require
+from course_lib.checks import exercises
+from course_lib.checks.exercise import CheckResult, exercise, require
 from course_lib.runner.catalog import all_notebooks
 
 EXERCISES = exercises()

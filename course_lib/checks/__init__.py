@@ -1,21 +1,16 @@
 """What an exercise's cell calls: ``checks.nb02.coupling(my_function)`` prints one line, pass or not yet with a hint.
-
-Stubs and solutions stand in the notebooks, where learners see them; a test holds both against the check.
-"""
+Stubs and solutions stand in the notebooks, where learners see them; a test holds both against the check."""
 
 from importlib import import_module
 from types import SimpleNamespace
 
-from course_lib.checks.exercise import CheckResult, Exercise, exercise, require, require_shape
-
-__all__ = ["CheckResult", "Exercise", "exercise", "exercises", "require", "require_shape"]
+from course_lib.checks.exercise import Exercise
 
 
 def exercises() -> dict[str, Exercise]:
     """Every exercise of the course by its name, such as ``nb02.coupling``."""
     modules = [import_module(f"{__name__}.{name}") for name in ("translation", "transfer")]
-    found = [one for module in modules for one in vars(module).values() if isinstance(one, Exercise)]
-    return {one.name: one for one in found}
+    return {one.name: one for module in modules for one in vars(module).values() if isinstance(one, Exercise)}
 
 
 def __getattr__(name: str) -> SimpleNamespace:

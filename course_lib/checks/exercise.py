@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 RECORD_VARIABLE = "COURSE_CHECKS"
 """Environment variable with the file to which each verdict is appended as a line of JSON; ``course grade`` sets it."""
@@ -45,8 +46,7 @@ def require(condition: object, message: str, hint: str | None = None) -> None:
 def require_shape(found: Any, shape: tuple[int, ...], hint: str | None = None) -> None:
     """As :func:`require`: the answer is a tensor of this shape."""
     require(isinstance(found, Tensor), f"the result should be a tensor, and is a {type(found).__name__}", hint)
-    message = f"the result has the shape {tuple(found.shape)} and should have {tuple(shape)}"
-    require(found.shape == shape, message, hint)
+    require(found.shape == shape, f"the result has the shape {tuple(found.shape)} and should have {tuple(shape)}", hint)
 
 
 def close(found: Tensor, wanted: Tensor, tolerance: float = 1e-5) -> bool:
@@ -58,6 +58,16 @@ def require_close(found: Any, wanted: Tensor, message: str, hint: str | None = N
     """As :func:`require`: the answer is a tensor with the shape and the values of ``wanted``."""
     require_shape(found, wanted.shape, hint)
     require(close(found, wanted, tolerance), message, hint)
+
+
+def descend(optimizer: Optimizer, loss_of: Callable[[], Tensor], steps: int, hint: str | None = None) -> None:
+    """Takes steps of training; as :func:`require`: the loss has a gradient."""
+    for _ in range(steps):
+        loss = loss_of()
+        require(loss.requires_grad, "the loss has no gradient", hint)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
 
 
 @dataclass(frozen=True)
