@@ -8,11 +8,10 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from ..errors import CourseError
 from ..experts.protocol import freeze
 from ..gans.alae import ALAE, MLPALAE, PUBLISHED_ALAE, ALAEConfig, MLPALAEConfig
 from ..mind2mind import MindConfig, MindCritic, MindGenerator
-from .reading import Kind, Layout, State, blurs, count_below, fill, identify, layout_of, pick, read_file, take
+from .reading import Kind, Layout, State, blurs, choose, count_below, fill, identify, layout_of, pick, read_file, take
 
 ALAE_PARTS = {"discriminator": "E", "generator": "G", "mapping_tl": "D", "mapping_fl": "F", "dlatent_avg": "mean style"}
 """Names of the parts in a file → the paper's."""
@@ -153,9 +152,7 @@ def load_alae(path: str | Path, config: ALAEConfig | str | None = None, averaged
         config: what it must fit, or a name in ``PUBLISHED_ALAE``; None reads the sizes off it.
         averaged: the moving averages where the file has them, as the authors draw and encode.
     """
-    if isinstance(config, str) and config not in PUBLISHED_ALAE:
-        raise CourseError(f"There is no released ALAE {config!r}: choose of {', '.join(PUBLISHED_ALAE)}.")
-    contents = read_file(path)
+    contents, config = read_file(path), choose(config, PUBLISHED_ALAE, "ALAE")
     plain = any(identify(state)[0] in _MLP_PARTS.values() for state in contents.parts.values())
     kinds = _PARTS | (_MLP_PARTS if plain else {})
     if plain and "dlatent_avg" not in contents.parts:
@@ -163,7 +160,6 @@ def load_alae(path: str | Path, config: ALAEConfig | str | None = None, averaged
     states = {part: pick(contents, kind, kind.places if averaged else (part,)) for part, kind in kinds.items()}
     drawn, mapping = (kinds[part].fit(states[part])[0] for part in ("generator", "mapping_fl"))
     sizes = replace(drawn, mapping=mapping.mapping)
-    config = PUBLISHED_ALAE[config] if isinstance(config, str) else config
     network = MLPALAE(sizes) if plain else ALAE(config or sizes)
     if plain and "dlatent_avg" in states:
         # There is a mean for each of the style-based version's slots, all alike.

@@ -10,20 +10,8 @@ from torch import nn
 
 from ..cinn.flow import ConditionalFlow, FlowConfig
 from ..errors import CourseError
-from .net2net_experts import (
-    RELEASED_EXPERTS,
-    BasicAutoencoder,
-    BasicAutoencoderConfig,
-    BigAutoencoder,
-    BigAutoencoderConfig,
-    BigGan,
-    Captioner,
-    CaptionerConfig,
-    Dequantiser,
-    DequantiserConfig,
-    GeneratorConfig,
-)
-from .reading import Kind, Layout, State, count_below, fill, identify, layout_of, pick, read_file, take
+from .net2net_experts import NETWORKS, RELEASED_EXPERTS, BasicAutoencoderConfig, BigAutoencoderConfig, GeneratorConfig
+from .reading import Kind, Layout, State, choose, count_below, fill, identify, layout_of, pick, read_file, take
 
 _FLOW, _SENTENCES = "flow.", "cond_stage_model.model."
 _PLACES = {
@@ -178,20 +166,12 @@ _LOSS = (
     ("loss.logvar", "loss.perceptual_loss.", "loss.discriminator."),
     "the training loss (loss.*): perceptual network, patch discriminator, learned variance",
 )
-_NETWORKS = {
-    BigAutoencoderConfig: (BigAutoencoder, "256-pixel autoencoder", "decoder.map_to_class_embedding.main.0.weight"),
-    BasicAutoencoderConfig: (BasicAutoencoder, "32-pixel autoencoder", "autoencoder.dense_encode.sub_layers.0.weight"),
-    GeneratorConfig: (BigGan, "BigGAN generator of Net2Net", "GBlock.0.conv0.module.weight_bar"),
-    DequantiserConfig: (Dequantiser, "dequantiser", "mu_layer.main.0.weight"),
-    CaptionerConfig: (Captioner, "captioner", "decoder.decode_step.weight_ih"),
-}
-"""Type of the configuration → its network, what it is called, the tensor that tells it."""
 
 
 def _network(config: Any) -> nn.Module:
     """On the ``meta`` device: it takes no memory yet."""
     with torch.device("meta"):
-        return _NETWORKS[type(config)][0](config)
+        return NETWORKS[type(config)][0](config)
 
 
 def _expert_layout(config: Any) -> Layout:
@@ -210,7 +190,7 @@ _EXPERTS = {
         {key: known for key, known in RELEASED_EXPERTS.items() if type(known) is config},
         drop=_LOSS if "autoencoder" in name else ((), ""),
     )
-    for config, (_, name, mark) in _NETWORKS.items()
+    for config, (_, name, mark) in NETWORKS.items()
 }
 
 
@@ -223,10 +203,7 @@ def load_net2net_expert(path: str | Path, config: Any = None, word_map: dict[str
         config: what it must fit, or a name in ``RELEASED_EXPERTS``; None reads the sizes off it.
         word_map: word → number, the JSON file that was published beside the captioner's weights.
     """
-    if isinstance(config, str) and config not in RELEASED_EXPERTS:
-        raise CourseError(f"There is no released expert {config!r}: choose of {', '.join(RELEASED_EXPERTS)}.")
-    config = RELEASED_EXPERTS[config] if isinstance(config, str) else config
-    contents = read_file(path)
+    contents, config = read_file(path), choose(config, RELEASED_EXPERTS, "expert")
     found = [identify(state)[0] for state in contents.parts.values()]
     unknown = replace(_EXPERTS[GeneratorConfig], name="Net2Net expert")
     kind = _EXPERTS.get(type(config)) or next((k for k in found if k in _EXPERTS.values()), unknown)
@@ -250,8 +227,8 @@ class TranslatorConfig:
     kind: Literal["labels", "autoencoder", "sentences"]
     target: BigAutoencoderConfig | GeneratorConfig | None = None  # None: a black box outside of the file (BigBiGAN)
     source: BasicAutoencoderConfig | None = None
-    captioner: CaptionerConfig | None = None  # this and the dequantiser made the training pairs of a BigGAN translator
-    dequantiser: DequantiserConfig | None = None
+    captioner: Any = None  # this and the dequantiser made the training pairs of a BigGAN translator
+    dequantiser: Any = None
 
     def networks(self) -> dict[str, nn.Module]:
         """Prefix → network of every part but the flow, on the ``meta`` device."""
@@ -261,25 +238,26 @@ class TranslatorConfig:
     @classmethod
     def read(cls, state: State) -> "TranslatorConfig":
         """Off the tensors. A source without any is taken for labels, or for sentences where the target is BigGAN."""
-        parts = {part: take(state, prefix) for part, prefix in _PLACES.items()}
-        types = {"target": BigAutoencoderConfig, "captioner": CaptionerConfig, "dequantiser": DequantiserConfig}
-        if not any(name.startswith("encoder.") for name in parts["target"]):
-            types["target"], parts["target"] = GeneratorConfig, take(parts["target"], "decoder.")
-        kind = "sentences" if parts["source"] or (parts["target"] and types["target"] is GeneratorConfig) else "labels"
-        if any(name.startswith("autoencoder.") for name in parts["source"]):
-            kind, types["source"] = "autoencoder", BasicAutoencoderConfig
-        configs = {part: config.read(parts[part]) for part, config in types.items() if parts[part]}
+        configs: dict[str, Any] = {}
+        for part, prefix in _PLACES.items():
+            for config, (_, _, mark) in NETWORKS.items():
+                tensors = take(state, prefix + "decoder." * (config is GeneratorConfig))
+                configs |= {part: config.read(tensors)} if mark in tensors else {}
+        read = take(state, _PLACES["source"]) or isinstance(configs.get("target"), GeneratorConfig)
+        kind = "autoencoder" if "source" in configs else "sentences" if read else "labels"
         return cls(_flow_sizes(take(state, _FLOW)), kind, **configs)
 
 
-_BIG = BigAutoencoderConfig()
-_PAIRS = {"captioner": CaptionerConfig(), "dequantiser": DequantiserConfig()}
+_PARTS = {
+    **dict.fromkeys(("anime", "portraits", "ccfq"), ("labels", "faces256")),
+    "faces32to256": ("autoencoder", "faces256", "faces32"),
+    "sbert_ae": ("sentences", "coco256"),
+    "sbert_bigbigan": ("sentences",),
+    "sbert_biggan": ("sentences", "biggan256", "", "captioner", "dequantiser"),
+}
 RELEASED_TRANSLATORS = {
-    **{name: TranslatorConfig(RELEASED_FLOWS[name], "labels", _BIG) for name in ("anime", "portraits", "ccfq")},
-    "faces32to256": TranslatorConfig(RELEASED_FLOWS["faces32to256"], "autoencoder", _BIG, BasicAutoencoderConfig()),
-    "sbert_ae": TranslatorConfig(RELEASED_FLOWS["sbert_ae"], "sentences", BigAutoencoderConfig(latent_dim=256)),
-    "sbert_bigbigan": TranslatorConfig(RELEASED_FLOWS["sbert_bigbigan"], "sentences"),
-    "sbert_biggan": TranslatorConfig(RELEASED_FLOWS["sbert_biggan"], "sentences", GeneratorConfig(256), **_PAIRS),
+    name: TranslatorConfig(RELEASED_FLOWS[name], kind, *map(RELEASED_EXPERTS.get, experts))
+    for name, (kind, *experts) in _PARTS.items()
 }
 """Labels by number: photograph, anime; photograph, oil portrait; CelebA, CelebA-HQ, FFHQ."""
 

@@ -2,8 +2,7 @@
 
 All are frozen. Pictures are ``(B, 3, S, S)`` in [−1, 1], latents ``(B, latent_dim)``; other shapes are a
 ``CourseError``. ``posterior`` gives the distribution of the code; ``read`` of a configuration reads it off tensors.
-Source: Net2Net (Rombach et al. 2020), section 4 and supplement, tables 3 and 5; CompVis/net2net.
-"""
+Source: Net2Net (Rombach et al. 2020), section 4 and supplement, tables 3 and 5; CompVis/net2net."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -44,9 +43,7 @@ def _chain(name: str, *layers: nn.Module) -> nn.Sequential:
 
 def _fully_connected(*widths: int) -> nn.Module:
     """Linear layers of these widths with LeakyReLU (slope 0.01) between them, called ``main.{0, 2, 4, …}``."""
-    layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(widths):
-        layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(0.01)]
+    layers = [layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), nn.LeakyReLU(0.01))]
     return _chain("main", *layers[:-1])
 
 
@@ -239,7 +236,7 @@ class BigGan(nn.Module):
 
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
-        return self.decoder(*_check_latents(self, latent).split([self.config.code_dim, self.config.class_dim], dim=1))
+        return self.decoder(*_check_latents(self, latent).tensor_split([self.config.code_dim], dim=1))
 
     def encode(self, x: Tensor) -> Tensor:
         raise CourseError("BigGAN has no encoder: keep the latents (z, class embedding) that pictures were made of.")
@@ -317,10 +314,8 @@ class BigAutoencoder(_Autoencoder):
     def posterior(self, images: Tensor) -> Posterior:
         if images.ndim != 4 or images.shape[1] != 3:
             raise CourseError(f"this autoencoder takes pictures (B, 3, S, S), not {tuple(images.shape)}.")
-        x = normalise_twice(images)
-        for layer in self.encoder.model.children():  # torchvision's own ``forward`` would flatten before ``fc``
-            x = layer(x)
-        return posterior_of(x)
+        # Not by torchvision's own ``forward``, which would flatten before ``fc``.
+        return posterior_of(nn.Sequential(*self.encoder.model.children())(normalise_twice(images)))
 
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
@@ -362,10 +357,9 @@ class BasicAutoencoder(_Autoencoder):
         def activated(convolution: nn.Module) -> nn.Module:
             return _chain("sub_layers", convolution, FrozenActNorm(convolution.out_channels), nn.LeakyReLU(0.2))
 
-        net.feature_layers = nn.ModuleList(activated(nn.Conv2d(*pair, **strided)) for pair in pairs)
-        # Coarse layers come last here and run first.
+        net.feature_layers = nn.Sequential(*(activated(nn.Conv2d(*pair, **strided)) for pair in pairs))
         ups = (nn.ConvTranspose2d(outer, inner, **strided) for inner, outer in pairs[1:])
-        net.decoder_layers = nn.ModuleList(map(activated, ups))
+        net.decoder_layers = nn.ModuleList(map(activated, ups))  # coarse ones come last here and run first
         code, side, top = config.latent_dim, config.bottleneck, 8 * config.base
         net.dense_encode = _chain("sub_layers", nn.Conv2d(top, 2 * code, side))
         net.dense_decode = _chain("sub_layers", nn.ConvTranspose2d(code, top, side))
@@ -377,10 +371,7 @@ class BasicAutoencoder(_Autoencoder):
         size = self.config.size
         if images.shape[1:] != (3, size, size):
             raise CourseError(f"this autoencoder takes pictures (B, 3, {size}, {size}): resize them first.")
-        x = images
-        for layer in self.autoencoder.feature_layers:
-            x = layer(x)
-        return posterior_of(self.autoencoder.dense_encode(x))
+        return posterior_of(self.autoencoder.dense_encode(self.autoencoder.feature_layers(images)))
 
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
@@ -429,7 +420,6 @@ class Dequantiser(nn.Module):
 
 
 _BEAMS, _STEPS, _WORDS = 3, 50, 50
-_FAILED = ["<pad>"] * 9  # the caption of a picture for which no beam came to an end
 
 
 @dataclass(frozen=True)
@@ -488,8 +478,9 @@ class Captioner(nn.Module):
     def __init__(self, config: CaptionerConfig):
         super().__init__()
         self.config = config
-        # Without pooling and classifier.
-        self.encoder = _chain("resnet", *list(_resnet(config.encoder_layers).children())[:-2])
+        self.encoder = _chain(
+            "resnet", *list(_resnet(config.encoder_layers).children())[:-2]
+        )  # no pooling, no classifier
         self.decoder = _WordDecoder(config)
         freeze(self)
 
@@ -509,8 +500,8 @@ class Captioner(nn.Module):
         start, end = self.words.index("<start>"), self.words.index("<end>")
         decoder, device, places = self.decoder, places.device, places[None]
         h, c = decoder.init_h(places.mean(1)), decoder.init_c(places.mean(1))
-        beams, scores = [[start]], torch.zeros(1, device=device)
-        wanted, best, best_score = _BEAMS, [self.words.index(word) for word in _FAILED], -float("inf")
+        beams, scores, wanted = [[start]], torch.zeros(1, device=device), _BEAMS
+        best, best_score = [self.words.index("<pad>")] * 9, -float("inf")  # where no beam comes to an end
         for _ in range(_STEPS + 1):
             last = torch.tensor([beam[-1] for beam in beams], device=device)
             log_p, h, c = decoder.step(last, places.expand(len(beams), -1, -1), h, c)
@@ -533,12 +524,17 @@ class Captioner(nn.Module):
 
 
 _FACES = ("faces256", "anime_photography_256", "celeba_celebahq_ffhq_256", "portraits_photography_256")
-RELEASED_EXPERTS: dict[str, Any] = dict.fromkeys(_FACES, BigAutoencoderConfig()) | {
-    "coco256": BigAutoencoderConfig(latent_dim=256),
-    "faces32": BasicAutoencoderConfig(),
-    "biggan128": GeneratorConfig(128),
-    "biggan256": GeneratorConfig(256),
-    "dequantiser": DequantiserConfig(),
-    "captioner": CaptionerConfig(),
-}
+RELEASED_EXPERTS: dict[str, Any] = dict.fromkeys(_FACES, BigAutoencoderConfig())
+RELEASED_EXPERTS |= {"coco256": BigAutoencoderConfig(latent_dim=256), "faces32": BasicAutoencoderConfig()}
+RELEASED_EXPERTS |= {f"biggan{size}": GeneratorConfig(size) for size in _WIDTHS}
+RELEASED_EXPERTS |= {"dequantiser": DequantiserConfig(), "captioner": CaptionerConfig()}
 """Sizes of the released files by name."""
+
+NETWORKS = {
+    BigAutoencoderConfig: (BigAutoencoder, "256-pixel autoencoder", "decoder.map_to_class_embedding.main.0.weight"),
+    BasicAutoencoderConfig: (BasicAutoencoder, "32-pixel autoencoder", "autoencoder.dense_encode.sub_layers.0.weight"),
+    GeneratorConfig: (BigGan, "BigGAN generator of Net2Net", "GBlock.0.conv0.module.weight_bar"),
+    DequantiserConfig: (Dequantiser, "dequantiser", "mu_layer.main.0.weight"),
+    CaptionerConfig: (Captioner, "captioner", "decoder.decode_step.weight_ih"),
+}
+"""Type of the configuration → its network, what it is called, the tensor that tells it."""

@@ -326,6 +326,13 @@ def count_below(state: State, prefix: str) -> int:
 # --- networks that are known ----------------------------------------
 
 
+def choose(config: Any, published: Mapping[str, Any], what: str) -> Any:
+    """``config``, or where it is the name of a published one, that; a CourseError says which there are."""
+    if isinstance(config, str) and config not in published:
+        raise CourseError(f"There is no released {what} {config!r}: choose of {', '.join(published)}.")
+    return published[config] if isinstance(config, str) else config
+
+
 @dataclass(frozen=True)
 class Kind:
     """A network that released files hold, recognised by a tensor that only it has."""
@@ -354,13 +361,7 @@ class Kind:
 
         ``config`` is one that they must fit, the name of a published one, or None: it is read off them.
         """
-        if isinstance(config, str):
-            if config not in self.published:
-                raise CourseError(
-                    f"There is no released {self.name} {config!r}: choose of {', '.join(self.published)}."
-                )
-            config = self.published[config]
-        state = self.adapt(state)
+        state, config = self.adapt(state), choose(config, self.published, self.name)
         try:
             config = self.sizes(state) if config is None else config
         except (KeyError, ValueError, IndexError, TypeError) as error:
