@@ -133,9 +133,7 @@ def _mind_kind(network: type[MindGenerator | MindCritic], critic: bool) -> Kind:
         lambda config: layout_of(lambda: network(config)),
         places=(place,),
         # The critic ends in one score.
-        when=lambda state: (
-            all(one.startswith("model.") for one in state) and (list(state.values())[-1].numel() == 1) == critic
-        ),
+        when=lambda state: {one[:6] for one in state} == {"model."} and (state[[*state][-1]].numel() == 1) == critic,
         say=lambda _, state: " → ".join(map(str, widths(state))),
     )
 

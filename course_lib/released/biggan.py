@@ -174,9 +174,8 @@ def load_released_transfer(
             convolutions that went on: they are no longer what they were.
     """
     config, new, state = _read_transferred(path, _NEW_GENERATOR, config or (base.config if base is not None else None))
-    network = TransferGenerator(
-        base or Generator(config).eval(), new, "cifar" if config.embedding is None else "imagenet"
-    )
+    published = "cifar" if config.embedding is None else "imagenet"
+    network = TransferGenerator(base or Generator(config).eval(), new, published)
     fill(network, state, transferred_layout(config, new), "this transferred BigGAN")
     # With a base: the file's copy of the tables may have been trained along (they shared memory with what was trained).
     tensors = network.target.state_dict() if base is None else base.state_dict()

@@ -14,28 +14,24 @@ from .net2net_experts import NETWORKS, RELEASED_EXPERTS, BasicAutoencoderConfig,
 from .reading import Kind, Layout, State, choose, count_below, fill, identify, layout_of, pick, read_file, take
 
 _FLOW, _SENTENCES = "flow.", "cond_stage_model.model."
-_PLACES = {
-    "target": "first_stage_model.",
-    "source": "cond_stage_model.",
-    "captioner": "to_c_model.",
-    "dequantiser": "dequantizer.",
-}
+_PLACES = {"target": "first_stage_model.", "source": "cond_stage_model."}
+_PLACES |= {"captioner": "to_c_model.", "dequantiser": "dequantizer."}
 """Parts of a translator's file, beside its flow."""
 
 # --- flows ----------------------------------------
 
-
-def _config(dim: int, condition_dim: int, embedding_dim: int, blocks: int = 20) -> FlowConfig:
-    return FlowConfig(dim, (condition_dim,), embedding_dim, blocks=blocks, embedder_batch_norm=True)
-
-
-RELEASED_FLOWS: dict[str, FlowConfig] = {
-    **dict.fromkeys(("anime", "portraits"), _config(128, 2, 10)),
-    "ccfq": _config(128, 3, 10),
-    "faces32to256": _config(128, 128, 128),
-    "sbert_ae": _config(256, 1024, 256, 24),
-    "sbert_bigbigan": _config(120, 1024, 256, 24),
-    "sbert_biggan": _config(268, 768, 268, 24),
+_SIZES = {
+    **dict.fromkeys(("anime", "portraits"), (128, 2, 10, 20)),
+    "ccfq": (128, 3, 10, 20),
+    "faces32to256": (128, 128, 128, 20),
+    "sbert_ae": (256, 1024, 256, 24),
+    "sbert_bigbigan": (120, 1024, 256, 24),
+    "sbert_biggan": (268, 768, 268, 24),
+}
+"""Numbers of the latent, the condition and the embedding, and blocks."""
+RELEASED_FLOWS = {
+    name: FlowConfig(dim, (condition,), embedding, blocks=blocks, embedder_batch_norm=True)
+    for name, (dim, condition, embedding, blocks) in _SIZES.items()
 }
 _MARK, _COUPLING = "sub_layers.0.coupling.s.0.main.0.weight", "sub_layers.0.coupling.s.0.main."
 

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from ..errors import CourseError, explain
 
+File = str | Path
 State = Mapping[str, Tensor]
 """Tensors by name."""
 
@@ -63,7 +64,7 @@ class Contents:
     step: int | None = None
 
 
-def read_file(path: str | Path) -> Contents:
+def read_file(path: File) -> Contents:
     """Reads safetensors and torch files, new and old, onto the CPU. Leave the file alone while its tensors are in use:
     torch's zip files are mapped, so that optimiser states in them cost no memory.
 
@@ -86,9 +87,8 @@ def read_file(path: str | Path) -> Contents:
     try:
         content, names = (load_file(path, device="cpu"), ()) if flat else _read_torch(path)
     except (pickle.UnpicklingError, *_DAMAGE) as error:
-        raise CourseError(
-            f"{path.name} is damaged, cut off or no checkpoint ({path.stat().st_size:,} bytes): fetch it again."
-        ) from error
+        what = f"damaged, cut off or no checkpoint ({path.stat().st_size:,} bytes): fetch it again"
+        raise CourseError(f"{path.name} is {what}.") from error
     parts: dict[str, dict[str, Tensor]] = {}
     for place, state in _states(content):
         for name, tensor in state.items():
@@ -212,9 +212,8 @@ def _read_torch(path: Path) -> tuple[Any, tuple[str, ...]]:
             return torch.load(path if mapped else file, "cpu", weights_only=True, mmap=mapped), tuple(found)
     except pickle.UnpicklingError as error:
         if re.search("operand|Can only", str(error)):
-            raise CourseError(
-                f"{path.name} is a pickle in a form that is not read without running it: write it with torch.save."
-            ) from error
+            what = "a pickle in a form that is not read without running it: write it with torch.save"
+            raise CourseError(f"{path.name} is {what}.") from error
         if "persistent" in str(error):
             raise CourseError(f"{path.name} holds {_WHOLE}.") from error
         if re.search("GLOBAL|reduce|unrecognized", str(error)):
@@ -280,11 +279,9 @@ def check_state(state: State, layout: Layout, what: str) -> None:
         elif entry.ours is None and not (found.is_meta or torch.allclose(found.float(), _blur_kernels(len(found)))):
             problems.append(f"{name} is not the binomial filter")
     if problems:
-        more = f"; and {len(problems) - 40} more" if len(problems) > 40 else ""
-        raise CourseError(
-            f"The checkpoint does not fit {what}; correct the config or choose another file. "
-            f"Differences ({len(problems)}): " + "; ".join(problems[:40]) + more + "."
-        )
+        shown = "; ".join(problems[:40]) + (f"; and {len(problems) - 40} more" if len(problems) > 40 else "")
+        text = f"The checkpoint does not fit {what}; correct the config or choose another file."
+        raise CourseError(f"{text} Differences ({len(problems)}): {shown}.")
 
 
 @torch.no_grad()
@@ -365,17 +362,15 @@ class Kind:
         try:
             config = self.sizes(state) if config is None else config
         except (KeyError, ValueError, IndexError, TypeError) as error:
-            raise CourseError(
-                f"The sizes of a {self.name} cannot be read off this checkpoint ({error}): give a file that holds one, "
-                "or pass its config."
-            ) from error
+            what = f"The sizes of a {self.name} cannot be read off this checkpoint ({error})"
+            raise CourseError(f"{what}: give a file that holds one, or pass its config.") from error
         prefixes, text = self.drop
         kept = {name: tensor for name, tensor in state.items() if not name.startswith(prefixes)}
         left = len(state) - len(kept)
         check_state(kept, self.layout(config), f"this {self.name}")
         return config, kept, (f"left out {left} tensors of {text}",) if left else ()
 
-    def load(self, file: "str | Path | Contents", config: Any, make: Callable[[Any], N]) -> N:
+    def load(self, file: File | Contents, config: Any, make: Callable[[Any], N]) -> N:
         """The network that ``make`` makes of the configuration, filled from a file, in evaluation mode."""
         config, state, _ = self.fit(pick(file, self), config)
         return fill(make(config), state, self.layout(config), f"this {self.name}").eval()
@@ -400,7 +395,7 @@ def identify(state: State) -> tuple[Kind | None, dict[str, Tensor]]:
         bare = {name.partition(".")[2]: tensor for name, tensor in bare.items()}
 
 
-def pick(file: str | Path | Contents, kind: Kind, places: tuple[str, ...] | None = None) -> dict[str, Tensor]:
+def pick(file: File | Contents, kind: Kind, places: tuple[str, ...] | None = None) -> dict[str, Tensor]:
     """The tensors of one network in a file; a CourseError that says what the file does hold, if it has none.
 
     ``places`` are the keys to look under, the best first; under other keys it is found if there is one alone.
@@ -416,11 +411,9 @@ def pick(file: str | Path | Contents, kind: Kind, places: tuple[str, ...] | None
         return found[chosen[0]][1]
     held = [f"{k.name if k else 'tensors of no known network'}{f' ({p})' if p else ''}" for p, (k, _) in found.items()]
     openers = dict.fromkeys(k.call for k, _ in found.values() if k)
-    wanted = f" ({' or '.join(places)})" if places else ""
-    raise CourseError(
-        f"{contents.path.name} holds {', '.join(held)}, not one {kind.name}{wanted}: "
-        + (f"open it with {', '.join(openers)}." if openers and kind.call not in openers else "choose another file.")
-    )
+    wanted = f"{kind.name} ({' or '.join(places)})" if places else kind.name
+    how = f"open it with {', '.join(openers)}" if openers and kind.call not in openers else "choose another file"
+    raise CourseError(f"{contents.path.name} holds {', '.join(held)}, not one {wanted}: {how}.")
 
 
 _HASHES = {
@@ -438,7 +431,7 @@ _NOT_OPENED = {
 }
 
 
-def describe_file(path: str | Path) -> str:
+def describe_file(path: File) -> str:
     """A few lines on a file: what it holds, which released model has its sizes, what is left out, what opens it. A
     CourseError says what the file is, if it holds no network known here, or one that does not fit exactly."""
     contents = read_file(path)
@@ -450,10 +443,9 @@ def describe_file(path: str | Path) -> str:
         config, kept, left = kind.fit(tensors)
         same = ", ".join(name for name, known in kind.published.items() if known == config)
         words = ", ".join(filter(None, (kind.say(config, tensors), same and f"the sizes of {same}")))
-        what = f"{kind.name} ({words})" if words else kind.name
         numbers = [tensor.numel() for name, tensor in tensors.items() if name in kept]
-        count = f"{len(numbers)} tensors, {sum(numbers):,} numbers"
-        lines.append(("tensors" if place in ("", "state_dict") else place, f"{what}: {count}"))
+        what = f"{kind.name}{words and f' ({words})'}: {len(numbers)} tensors, {sum(numbers):,} numbers"
+        lines.append(("tensors" if place in ("", "state_dict") else place, what))
         notes += left
         calls[kind.call] = f'{kind.call}("{contents.path.name}")'
     if not calls:

@@ -6,7 +6,6 @@ authors' code writes and reads. Every file holds nine blocks: what was never tra
 
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from ..errors import CourseError
 from ..experts.protocol import freeze
 from ..gans.stylegan import FFHQ1024, StyleGAN, StyleGANConfig, StyleGANCritic
 from ..hypermod import ClassNetwork, HyperGenerator
-from .reading import Entry, Kind, State, blurs, count_below, fill, layout_of, pick, read_file
+from .reading import Entry, File, Kind, State, blurs, count_below, fill, layout_of, pick, read_file
 
 _FUSED_FROM = 128  # side in pixels from which the port fuses resampling and convolution
 _ORIG = (r"(conv|linear)\.weight$", r"\1.weight_orig")
@@ -71,12 +70,8 @@ def hyper_layout(source: StyleGANConfig, width: int = 64) -> dict[str, Entry]:
 
 def class_layout(classes: int, width: int = 64, layers: int = 4) -> dict[str, Entry]:
     """All tensors of the class network."""
-    rules = (
-        (r"^table", "task.0.weight_orig"),
-        (r"^layers\.(\d+)\.", lambda found: f"task.{int(found[1]) + 1}.linear."),
-        _ORIG,
-    )
-    return layout_of(lambda: ClassNetwork(classes, width, layers), rules)
+    place = r"^layers\.(\d+)\.", lambda found: f"task.{int(found[1]) + 1}.linear."
+    return layout_of(lambda: ClassNetwork(classes, width, layers), ((r"^table", "task.0.weight_orig"), place, _ORIG))
 
 
 def discriminator_layout(config: StyleGANConfig, classes: int = 0, activated: bool = True) -> dict[str, Entry]:
@@ -131,11 +126,11 @@ def _cut(config: StyleGANConfig, blocks: int) -> StyleGANConfig:
     return replace(config, channels=config.channels[:blocks], critic=config.critic[:blocks])
 
 
-def _first_blocks(state: State, config: StyleGANConfig, size: int | None) -> tuple[StyleGANConfig, dict[str, Tensor]]:
-    """Without the blocks that were not trained or, where it is given, those that draw more than ``size`` pixels."""
-    if size is not None and size not in config.sizes[1:]:
+def _first_blocks(state: State, config: StyleGANConfig, size: int) -> tuple[StyleGANConfig, dict[str, Tensor]]:
+    """Without the blocks that were not trained or, where it is not 0, those that draw more than ``size`` pixels."""
+    if size and size not in config.sizes[1:]:
         raise CourseError(f"the file draws {', '.join(map(str, config.sizes[1:]))} pixels, not {size}.")
-    blocks = _trained_blocks(state, config) if size is None else config.sizes.index(size) + 1
+    blocks = config.sizes.index(size) + 1 if size else _trained_blocks(state, config)
     found = {name: re.match(r"generator\.(?:progression|to_rgb)\.(\d+)", name) for name in state}
     kept = {name: state[name] for name, place in found.items() if not (place and int(place[1]) >= blocks)}
     return _cut(config, blocks), kept
@@ -192,16 +187,14 @@ _DISCRIMINATOR = Kind(
 KINDS = (_GENERATOR, _HYPER, _CLASSES, _DISCRIMINATOR)
 
 
-def load_stylegan(
-    path: str | Path, config: StyleGANConfig | None = None, averaged: bool = True, size: int | None = None
-) -> StyleGAN:
+def load_stylegan(path: File, config: StyleGANConfig | None = None, averaged: bool = True, size: int = 0) -> StyleGAN:
     """A base generator, frozen.
 
     Args:
         path: a file with ``g_running`` and ``generator``, or with one generator.
         config: what the whole file must fit, for example ``FFHQ1024``; None reads the sizes off it.
         averaged: the exponential moving average ``g_running``, which is what the authors draw with.
-        size: side in pixels of what it shall draw; by default the largest that was trained.
+        size: side in pixels of what it shall draw; 0 for the largest that was trained.
     """
     state = pick(path, _GENERATOR, _GENERATOR.places if averaged else ("generator",))
     config, state, _ = _GENERATOR.fit(state, config)
@@ -209,21 +202,19 @@ def load_stylegan(
     return freeze(fill(StyleGAN(config), state, stylegan_layout(config), "this StyleGAN generator"))
 
 
-def load_stylegan_discriminator(path: str | Path) -> StyleGANCritic:
+def load_stylegan_discriminator(path: File) -> StyleGANCritic:
     """A discriminator, of the base model or of Hyper-Modulation (one score a class), frozen. In files of fewer pixels
     its first blocks are untrained: pictures of the size that was trained enter behind them."""
     (config, classes, activated), state, _ = _DISCRIMINATOR.fit(pick(path, _DISCRIMINATOR))
     if not activated:
         raise CourseError(
-            f"{Path(path).name} is from before September 2019, without activation after from-RGB: take a newer file."
+            f"{path} is from before September 2019, without activation after from-RGB: take a newer file."
         )
     layout = discriminator_layout(config, classes)
     return freeze(fill(StyleGANCritic(config, max(classes, 1)), state, layout, "this StyleGAN discriminator"))
 
 
-def load_released_hypermod(
-    path: str | Path, base: str | Path | StyleGAN, averaged: bool = True, size: int | None = None
-) -> HyperGenerator:
+def load_released_hypermod(path: File, base: File | StyleGAN, averaged: bool = True, size: int = 0) -> HyperGenerator:
     """A generator that Hyper-Modulation's code trained, frozen, with its published computation in fused layers.
 
     Args:
