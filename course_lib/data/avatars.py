@@ -1,8 +1,7 @@
 """The bundled world: avatars of people and of thirty other kinds, drawn by a program into the cache.
 
 Nothing is stored in the repository but the recipe, the counts and a hash; the pictures lie in the cache folder,
-memory-mapped, and are drawn there, in parallel, at first use.
-"""
+memory-mapped, and are drawn there, in parallel, at first use."""
 
 import hashlib
 import json
@@ -13,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions, version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -26,43 +25,23 @@ from torch import Tensor
 from ..errors import CourseError, progress_bar
 from ..profiles import DATA, cache_dir
 from .image_set import ImageSet, evenly_spaced, few_training_pictures, regroup
-from .people import (
-    ATTRIBUTES,
-    CLOTHES,
-    STYLES,
-    Person,
-    captions,
-    clothes_of,
-    draw_parts,
-    on_white,
-    options_of,
-    people,
-    render,
-)
+from .people import ATTRIBUTES, CLOTHES, STYLES, Person, captions, draw_parts, on_white, options_of, people, render
 
 SIZE, PER_KIND = 64, 400
 SOURCE_STYLES = ("personas", "micah", "toon-head")
 """The people styles that StyleGAN and ALAE are trained on; transfers have the three others for targets near by."""
 FOLDER = DATA / "avatars"
 
-_OWN_BACKGROUND = {"fun-emoji", "landscape", "pixelbot"}
-
-
-def _options(kinds: str) -> dict[str, dict]:
-    return {kind: {} if kind in _OWN_BACKGROUND else {"backgroundColor": "#ffffff"} for kind in kinds.split()}
-
-
-OLD_KINDS = _options(
-    "adventurer adventurer-neutral big-ears cameo clay croodles cutouts fun-emoji gaze glyphs icons identicon "
-    "line-face lorelei marbles miniavs notionists rings shadows slice stack thumbs"
-)
-NEW_KINDS = _options("critters landscape moods open-peeps pixelbot planets sprouts voxel-bot")
+_OLD = "adventurer adventurer-neutral big-ears cameo clay croodles cutouts fun-emoji gaze glyphs icons identicon "
+_OLD += "line-face lorelei marbles miniavs notionists rings shadows slice stack thumbs"
+_NEW = "critters landscape moods open-peeps pixelbot planets sprouts voxel-bot"
+OLD_KINDS, NEW_KINDS = _OLD.split(), _NEW.split()
 """Kinds that class-conditional generators never see: the new classes of class transfer. `critters` are near to `clay`,
 `moods` to `fun-emoji` and `marbles`, `open-peeps` to `lorelei` and `notionists`, `voxel-bot` to `voxel-art`;
 landscapes, planets and sprouts have no relative among the old ones."""
-KINDS = OLD_KINDS | NEW_KINDS
+KINDS: dict[str, dict] = {kind: {"backgroundColor": "#ffffff"} for kind in OLD_KINDS + NEW_KINDS}
+KINDS |= {kind: {} for kind in ("fun-emoji", "landscape", "pixelbot")}
 """Style → options, besides the six people styles. Backgrounds are white except where the background is the thing."""
-
 _ALL_KINDS = [*STYLES, *KINDS]
 
 # --- drawing ----------------------------------------
@@ -85,7 +64,8 @@ def _kinds_jobs(kinds: Sequence[str], count: int, name: str = "") -> list[tuple[
     return [(kind, KINDS[kind] | {"seed": f"{kind}-{name}{number}"}) for kind in kinds for number in range(count)]
 
 
-BLOCKS: dict[str, tuple[Callable[[Sequence[Any]], bytes], Callable[[], list[Any]], int]] = {
+Work = Callable[[Sequence[Any]], bytes]
+BLOCKS: dict[str, tuple[Work, Callable[[], list[Any]], int]] = {
     "people": (_draw_pictures, lambda: _people_jobs(people()[0]), 3),
     "kinds": (_draw_pictures, lambda: _kinds_jobs(tuple(KINDS), PER_KIND), 3),
     "parts": (_draw_parts, lambda: list(enumerate((one, style) for style in STYLES for one in people()[0])), 1),
@@ -93,9 +73,7 @@ BLOCKS: dict[str, tuple[Callable[[Sequence[Any]], bytes], Callable[[], list[Any]
 """File of the cache → how a batch of it is drawn, what is drawn, channels."""
 
 
-def _in_parallel(
-    work: Callable[[Sequence[Any]], bytes], jobs: list[Any], write: Callable[[bytes], object], label: str
-) -> None:
+def _in_parallel(work: Work, jobs: list[Any], write: Callable[[bytes], object], label: str) -> None:
     """Draws ``jobs`` in order, many of them on all cores, and hands every batch to ``write``; with a progress bar."""
     chunks = [jobs[start : start + 120] for start in range(0, len(jobs), 120)]
     with progress_bar(total=len(jobs), desc=label, unit=" pictures") as bar, ExitStack() as stack:
@@ -126,7 +104,7 @@ def fresh_people(each: int, seed: int = 1, styles: Sequence[str] = tuple(STYLES)
     return _people_set("fresh people", persons, [0] * len(persons), _fresh(_people_jobs(persons, styles)), styles)
 
 
-def fresh_kinds(each: int, seed: int = 1, kinds: Sequence[str] = tuple(OLD_KINDS)) -> ImageSet:
+def fresh_kinds(each: int, seed: int = 1, kinds: Sequence[str] = OLD_KINDS) -> ImageSet:
     """Pictures of kinds that are in no file: ``each`` new ones of each, drawn anew; labels as in :func:`load_kinds`."""
     images = _fresh(_kinds_jobs(kinds, each, f"fresh-{seed}-"))
     label = torch.tensor([_ALL_KINDS.index(kind) for kind in kinds]).repeat_interleave(each)
@@ -146,14 +124,9 @@ def _manifest() -> dict:
 
 def _check_packages(manifest: dict) -> None:
     for name, needed in manifest["packages"].items():
-        try:
-            found = version(name)
-        except PackageNotFoundError:
-            found = "none"
+        found = next((one.version for one in distributions(name=name)), "none")
         if found != needed:
-            raise CourseError(
-                f"the pictures are drawn by {name} {needed}, and {found} is installed: `pip install {name}=={needed}`."
-            )
+            raise CourseError(f"{name} {needed} draws pictures, {found} is installed: `pip install {name}=={needed}`.")
 
 
 def _thumbnails(path: Path, block: str, count: int) -> np.ndarray:
@@ -198,10 +171,8 @@ def _draw_block(block: str, path: Path) -> None:
         os.replace(temporary, path)
     except (KeyboardInterrupt, BrokenProcessPool) as error:
         why = "was stopped" if isinstance(error, KeyboardInterrupt) else "lost a worker process"
-        raise CourseError(
-            f"drawing {block} {why}; nothing half-done is left. Run it again; a script of your own needs "
-            "`if __name__ == '__main__':` around what it does."
-        ) from error
+        text = f"drawing {block} {why}; nothing half-done is left. Run it again; a script of your own needs "
+        raise CourseError(text + "`if __name__ == '__main__':` around what it does.") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -215,25 +186,22 @@ def build(block: str, again: bool = False) -> Path:
     path = _path(block, manifest)
     checked = path.with_suffix(".json")  # size and last change of a file that was found to be right
     try:
-        if not again and path.is_file():
-            if checked.is_file() and checked.read_text() == _mark(path):
-                return path
-            again = not _is_right(path, block, manifest)
-            if again:
-                print(f"the file of {block} in the cache is damaged: drawing it again")
-        if again or not path.is_file():
+        there = not again and path.is_file()
+        if there and checked.is_file() and checked.read_text() == _mark(path):
+            return path
+        if there and not _is_right(path, block, manifest):
+            print(f"the file of {block} in the cache is damaged: drawing it again")
+            there = False
+        if not there:
             _check_packages(manifest)
             _draw_block(block, path)
             if not _is_right(path, block, manifest):
                 path.unlink()
-                raise CourseError(
-                    f"the {block} drawn here are not the course's: make the environment anew (`make clean setup`)."
-                )
+                raise CourseError(f"the {block} drawn here are not the course's: install anew (`make clean setup`).")
         checked.write_text(_mark(path))
     except OSError as error:
-        raise CourseError(
-            f"pictures cannot be kept in {path.parent} ({error.strerror or error}): free 400 MB or set COURSE_CACHE."
-        ) from error
+        text = f"pictures cannot be kept in {path.parent} ({error.strerror or error}): free 400 MB or set COURSE_CACHE."
+        raise CourseError(text) from error
     return path
 
 
@@ -292,20 +260,15 @@ def load_people() -> ImageSet:
     Picture ``style · 3180 + i`` is person ``i`` in that style: true pairs. Labels: those of :data:`.people.ATTRIBUTES`,
     ``style`` (also as ``domain``), ``person``, and ``clothes``: their colour, in no caption.
     """
-    return _people_set("people", *people(), _mapped("people"))
+    return _people_set("people", *people(), _mapped("people"), tuple(STYLES))
 
 
-def _people_set(
-    name: str, persons: Sequence[Person], split: Sequence[int], images: Tensor, styles: Sequence[str] = tuple(STYLES)
-) -> ImageSet:
-    values = {"person": torch.arange(len(persons))}
+def _people_set(name: str, persons: list[Person], split: list[int], images: Tensor, styles: Sequence[str]) -> ImageSet:
+    labels = {"person": torch.arange(len(persons)).repeat(len(styles))}
     classes = {"person": [person.seed for person in persons]}
-    for label, known in ATTRIBUTES.items():
-        values[label] = torch.tensor([known.index(getattr(person, label)) for person in persons])
-        classes[label] = list(known)
-    classes["clothes"] = list(CLOTHES)
-    values["clothes"] = torch.tensor([classes["clothes"].index(clothes_of(person)) for person in persons])
-    labels = {label: value.repeat(len(styles)) for label, value in values.items()}
+    for label, known in (ATTRIBUTES | {"clothes": tuple(CLOTHES)}).items():
+        values = [known.index(getattr(person, label)) for person in persons]
+        labels[label], classes[label] = torch.tensor(values).repeat(len(styles)), list(known)
     classes["style"] = classes["domain"] = list(STYLES)
     numbers = torch.tensor([classes["style"].index(style) for style in styles])
     labels["style"] = labels["domain"] = numbers.repeat_interleave(len(persons))

@@ -49,6 +49,12 @@ class Person:
     mouth: str
     seed: str = "0"
 
+    @property
+    def clothes(self) -> str:
+        """Their colour, a key of ``CLOTHES``, the same in all styles; ``big-smile`` draws none, and in ``voxel-art`` a
+        jacket of another colour often covers them."""
+        return list(CLOTHES)[int.from_bytes(hashlib.sha256(self.seed.encode()).digest()[:2]) % len(CLOTHES)]
+
 
 def _variants(component: str, also: Mapping[str, Any] | None = None, **of: str | list[str]) -> dict[str, dict]:
     """Attribute value → the option that chooses these variants of ``component``, with further options."""
@@ -137,16 +143,13 @@ _HAIR = {"type": "color", "name": "hair"}
 
 def _curls(x: float, y: float, radius: float, curl: float, start: int, stop: int, line: float) -> list[dict]:
     """A head of curls: outlined circles on an arc around (x, y), and a filled inside."""
-
-    def circles(distance: float, size: float, step: int, **style: object) -> list[dict]:
-        found = []
+    found, outline = [], {"stroke": "black", "stroke_width": str(line)}
+    for distance, size, step, style in ((1, 1, 25, outline), (0.9, 0.9, 25, {}), (0.62, 0.75, 30, {})):
         for angle in map(math.radians, range(start, stop + 1, step)):
-            cx, cy = x + distance * math.cos(angle), y - distance * math.sin(angle)
-            found.append(_element("circle", cx=f"{cx:.1f}", cy=f"{cy:.1f}", r=f"{size:.1f}", fill=_HAIR, **style))
-        return found
-
-    outline = circles(radius, curl, 25, stroke="black", stroke_width=str(line))
-    return outline + circles(0.9 * radius, 0.9 * curl, 25) + circles(0.62 * radius, 0.75 * curl, 30)
+            cx, cy = x + distance * radius * math.cos(angle), y - distance * radius * math.sin(angle)
+            place = {"cx": f"{cx:.1f}", "cy": f"{cy:.1f}", "r": f"{size * curl:.1f}"}
+            found.append(_element("circle", **place, fill=_HAIR, **style))
+    return found
 
 
 def _toon_glasses() -> list[dict]:
@@ -156,27 +159,20 @@ def _toon_glasses() -> list[dict]:
     return [*rims, _element("path", d="M118 50q13-12 26 0M6 48l-40-12M256 48l40-12", **line)]
 
 
-_TOON_MOHAWK = "M176 262C158 190 152 110 178 34q48-26 96 0c26 76 20 156 2 228q-50-34-100 0Z"
+_PATH = "M176 262C158 190 152 110 178 34q48-26 96 0c26 76 20 156 2 228q-50-34-100 0Z"
+_TOON_MOHAWK = _element("path", d=_PATH, fill=_HAIR, stroke="black")
 ADDITIONS: dict[str, dict[str, dict[str, list[dict]]]] = {
     "micah": {"hair": {"curly": _curls(148, 98, 74, 28, 5, 215, 4)}},
     "big-smile": {"hair": {"none": []}},
     "pixel-art": {"hair": {"none": [], "mohawk": [_element("path", d="M7 0h2v1h1v2H6V1h1z", fill=_HAIR)]}},
     "toon-head": {
-        "hair": {
-            "curly": _curls(226, 320, 178, 62, -5, 185, 1),
-            "mohawk": [_element("path", d=_TOON_MOHAWK, fill=_HAIR, stroke="black")],
-        },
+        "hair": {"curly": _curls(226, 320, 178, 62, -5, 185, 1), "mohawk": [_TOON_MOHAWK]},
         "glasses": {"round": _toon_glasses()},
     },
 }
 """Style → component → variant → shapes that the course adds, because the style lacks this attribute value."""
-
-
-ENLARGED = {
-    "toon-head": {"mouth": "translate(296 474) scale(1.5)"},
-    "voxel-art": {"mouth": "translate(11 71) scale(1.6)"},
-}
-"""Style → component → where it is drawn instead: mouths that 64 pixels can show."""
+_MOUTHS = {"toon-head": "translate(296 474) scale(1.5)", "voxel-art": "translate(11 71) scale(1.6)"}
+"""Style → where its mouth is drawn instead, so large that 64 pixels can show it."""
 
 
 def _elements(tree: list[dict]) -> Iterator[dict]:
@@ -186,14 +182,14 @@ def _elements(tree: list[dict]) -> Iterator[dict]:
 
 
 def _retouch(name: str, definition: dict) -> dict:
-    """The definition with :data:`ADDITIONS`, :data:`ENLARGED` mouths and lines that 64 pixels can show."""
+    """The definition with :data:`ADDITIONS`, and with mouths and lines that 64 pixels can show."""
     components, canvas = definition["components"], definition["canvas"]["elements"]
     for component, variants in ADDITIONS.get(name, {}).items():
         target = components.setdefault(component, {"width": 262, "height": 112, "variants": {}})
         target["variants"] |= {variant: {"elements": elements} for variant, elements in variants.items()}
     for element in _elements(canvas):
-        if element["name"] in ENLARGED.get(name, {}):
-            element["attributes"]["transform"] = ENLARGED[name][element["name"]]
+        if element["name"] == "mouth" and name in _MOUTHS:
+            element["attributes"]["transform"] = _MOUTHS[name]
     if name == "toon-head":
         place = next(k for k, element in enumerate(canvas) if element["name"] == "eyes")
         glasses = {"name": "glasses", "type": "component", "attributes": {"transform": "translate(253 352)"}}
@@ -213,8 +209,7 @@ def _retouch(name: str, definition: dict) -> dict:
 def _definition(name: str) -> Any:
     from dicebear import Style
 
-    text = files("dicebear_styles").joinpath(f"{name}.json").read_text("utf-8")
-    return Style(_retouch(name, json.loads(text)))
+    return Style(_retouch(name, json.loads(files("dicebear_styles").joinpath(f"{name}.json").read_text("utf-8"))))
 
 
 def render(style: str, options: dict, size: int = 64) -> np.ndarray:
@@ -233,12 +228,6 @@ def on_white(picture: np.ndarray) -> np.ndarray:
     return ((picture[..., :3] * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
 
 
-def clothes_of(person: Person) -> str:
-    """The colour of the person's clothes, a key of ``CLOTHES``, the same in all styles; ``big-smile`` draws none, and
-    in ``voxel-art`` a jacket of another colour often covers them."""
-    return list(CLOTHES)[int.from_bytes(hashlib.sha256(person.seed.encode()).digest()[:2]) % len(CLOTHES)]
-
-
 def options_of(person: Person, style: str) -> dict:
     """The generator's options for this person in this style; what they leave open follows from the seed."""
     table = STYLES[style]
@@ -246,7 +235,7 @@ def options_of(person: Person, style: str) -> dict:
     options |= table.glasses[person.glasses] | table.mouth[person.mouth]
     options |= {f"{name}Color": SKIN[person.skin] for name in table.skin}
     options |= {f"{name}Color": HAIR.get(person.hair, HAIR["black"]) for name in table.hair}
-    colours, first = list(CLOTHES.values()), list(CLOTHES).index(clothes_of(person))
+    colours, first = list(CLOTHES.values()), list(CLOTHES).index(person.clothes)
     return options | {f"{name}Color": colours[(first + 2 * k) % len(colours)] for k, name in enumerate(table.clothes)}
 
 

@@ -139,7 +139,7 @@ def target_classes(
     label = "kind" if dataset == "kinds" else "class"
     if label not in data.labels:
         raise CourseError(f"{data.name!r} has no label 'class': give folder:PATH with one folder per class.")
-    wanted = list(names) or (list(NEW_KINDS) if dataset == "kinds" else data.classes[label])
+    wanted = list(names) or (NEW_KINDS if dataset == "kinds" else data.classes[label])
     data = regroup(data, {name: (name,) for name in wanted}, label)
     if not len(data.split):
         data = data.random_split(seed, "class")

@@ -207,9 +207,7 @@ def load_stylegan_discriminator(path: File) -> StyleGANCritic:
     its first blocks are untrained: pictures of the size that was trained enter behind them."""
     (config, classes, activated), state, _ = _DISCRIMINATOR.fit(pick(path, _DISCRIMINATOR))
     if not activated:
-        raise CourseError(
-            f"{path} is from before September 2019, without activation after from-RGB: take a newer file."
-        )
+        raise CourseError(f"{path} is from before September 2019, without activation after from-RGB: take another.")
     layout = discriminator_layout(config, classes)
     return freeze(fill(StyleGANCritic(config, max(classes, 1)), state, layout, "this StyleGAN discriminator"))
 
