@@ -14,12 +14,10 @@ from course_lib.data.image_set import (
     grey,
     grey_square,
     luminance,
-    random_warp,
     shuffle_patches,
     stylise,
     warp,
 )
-from course_lib.errors import CourseError
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +64,6 @@ def test_shuffled_patches_are_a_permutation(pictures):
     parts = found[0].unfold(1, 8, 8).unfold(2, 8, 8).permute(1, 2, 0, 3, 4).reshape(64, -1)
     equal = (parts[:, None] == whole[None]).all(2)
     assert equal.any(1).all(), "every patch is one of the picture's"
-    with pytest.raises(CourseError, match="divisor"):
-        shuffle_patches(pictures, generator(), 7)
 
 
 def test_a_cue_conflict_has_the_shape_of_one_and_the_colours_of_the_other(pictures):
@@ -104,10 +100,6 @@ def test_a_warp_without_moves_is_the_identity_and_keeps_tensors_aligned(pictures
     both = warp(torch.cat([pictures, 0.5 * pictures], 1), moves)
     assert torch.allclose(both[:, 3:], 0.5 * both[:, :3], atol=1e-6)
     assert (both[:, :3] - pictures).abs().mean() > 0.02
-    with pytest.raises(CourseError, match="control grids"):
-        warp(pictures, moves[:2])
-    with pytest.raises(CourseError, match="strength"):
-        random_warp(pictures, generator(), -1.0)
 
 
 def test_a_warp_shows_at_a_control_point_what_lies_where_it_moved_to():

@@ -63,7 +63,7 @@ def test_photographs_are_the_same_every_time_and_parts_do_not_overlap(tmp_path):
     random = np.random.default_rng(1)
     for low, high in own._STRIPS.values():
         for inside in (True, False):
-            boxes = [own._box(random, (640, 427), low, high, inside) for _ in range(200)]
+            boxes = [own._box(random, (640, 427), (low, high), inside) for _ in range(200)]
             assert all(
                 top >= 0 and bottom <= 427 and right - left == bottom - top for left, top, right, bottom in boxes
             )

@@ -7,6 +7,4 @@ _NAMES = {
     "image_set": "ImageSet concatenate few_per_class few_training_pictures regroup resize to_float",
     "published": "check_dataset load own_pictures target_classes write_photographs",
 }
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submod_attrs={module: names.split() for module, names in _NAMES.items()}
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={k: v.split() for k, v in _NAMES.items()})

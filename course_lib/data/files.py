@@ -26,7 +26,6 @@ SUFFIXES = (
     *(".pbm", ".pgm", ".ppm", ".pnm", ".tga", ".ico", ".npy"),
 )
 """Endings of picture files, in lower case. What a file holds is seen from its content alone."""
-PROGRESS_FROM = 2000
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 
 # Pillow warns about metadata, which decides nothing here; what it cannot decode it raises.
@@ -115,9 +114,7 @@ def read_image(path: Path, size: int, crop: int | None = None) -> Tensor:
         raise CourseError(f"the image {path} is missing: put it back, or unpack the data set again.") from error
     except Exception as error:  # Decoders raise a dozen unrelated types on damaged bytes.
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:300] or type(error).__name__
-        raise CourseError(
-            f"{path} cannot be read as an image ({reason}): replace it, or move it out of the folder."
-        ) from error
+        raise CourseError(f"{path} cannot be read as an image ({reason}): replace it, or move it away.") from error
     side = min(*image.size, crop or max(image.size))
     left, top = (image.width - side) // 2, (image.height - side) // 2
     filtering = Image.Resampling.BOX if size < side else Image.Resampling.BICUBIC
@@ -131,11 +128,9 @@ def check_room(count: int, size: int, name: str) -> None:
         raise CourseError(f"an image size of {size!r} makes no sense: give a positive number of pixels.")
     needed, free = count * 3 * size * size, psutil.virtual_memory().available
     if needed > 0.8 * free:
-        fit = int(0.8 * free) // (3 * size * size)
-        raise CourseError(
-            f"{name!r} has {count:,} images, {needed / 2**30:.1f} GiB at {size} px, and {free / 2**30:.1f} GiB of "
-            f"memory are free: take fewer with `max_images={fit}`, or a smaller `size`."
-        )
+        text = f"{name!r} has {count:,} images, {needed / 2**30:.1f} GiB at {size} px, and {free / 2**30:.1f} GiB of "
+        how = f"take fewer with `max_images={int(0.8 * free) // (3 * size * size)}`, or a smaller `size`"
+        raise CourseError(f"{text}memory are free: {how}.")
 
 
 @dataclass(frozen=True)
@@ -168,8 +163,7 @@ class FileSet(ImageSet):
         pool = ThreadPoolExecutor(os.cpu_count())  # Pillow decodes outside the interpreter lock.
         try:
             decoded = pool.map(lambda path: read_image(path, size, self.crop), chosen.images)
-            many = len(chosen) >= PROGRESS_FROM
-            bar = progress_bar(many, iterable=decoded, desc=self.name, total=len(chosen), unit=" images")
+            bar = progress_bar(iterable=decoded, desc=self.name, total=len(chosen), unit=" images")
             for k, image in enumerate(bar):
                 images[k] = image
         finally:
@@ -231,10 +225,8 @@ def _class_name(folder: Path) -> str:
     """Its name as labels and figures show it; composed, since systems differ in how they write é."""
     name = unicodedata.normalize("NFC", folder.name)
     if name != name.strip() or {"Cc", "Cs", "Zl", "Zp"} & set(map(unicodedata.category, name)):
-        raise CourseError(
-            f"the name of the folder {folder.name!r} in {folder.parent} cannot be shown (line breaks, outer spaces or "
-            "broken characters): rename it."
-        )
+        why = "cannot be shown (line breaks, outer spaces or broken characters): rename it"
+        raise CourseError(f"the name of the folder {folder.name!r} in {folder.parent} {why}.")
     return name
 
 
@@ -242,21 +234,15 @@ def _classes_of(folder: Path) -> dict[str, list[Path]]:
     """Class name → files. Without sub-folders there is one class, called like the folder."""
     inside, loose = _entries(folder)
     if inside and loose:
-        raise CourseError(
-            f"{loose[0]} lies beside sub-folders: put images into the sub-folder of their class, others elsewhere."
-        )
+        raise CourseError(f"{loose[0]} lies beside sub-folders: put images into that of their class, others elsewhere.")
     groups: dict[str, list[Path]] = {}
     for sub in inside or [folder]:
         deeper = _entries(sub)[0] if inside else []
         if parts := [one for one in deeper if one.name.lower() in _PARTS]:
-            raise CourseError(
-                f"{sub} holds the parts {_listed(parts)}, so {folder} lies a level too high: give {sub} itself."
-            )
+            raise CourseError(f"{sub} holds the parts {_listed(parts)}, so {folder} lies a level too high: give {sub}.")
         if len(inside) == 1 and len(deeper) > 1:
-            raise CourseError(
-                f"{folder} holds one folder, {sub.name}, with the folders {_listed(deeper)} in it: give {sub} if these "
-                "are the classes."
-            )
+            text = f"{folder} holds one folder, {sub.name}, with the folders {_listed(deeper)} in it: give {sub} if"
+            raise CourseError(f"{text} these are the classes.")
         files, name = _images_below(sub), _class_name(sub)
         if not files:
             raise CourseError(f"the folder {sub} has no images: add some ({', '.join(SUFFIXES[:3])}, …) or remove it.")
@@ -283,19 +269,15 @@ def _groups_of(folder: Path) -> dict[str, dict[str, list[Path]]]:
     others = [sub for sub in folders if sub not in parts]
     # train_station beside bus is a class; trainA with testA beside others is unclear.
     if others and (plain or len(named) > len({name for _, name in named.values()})):
-        raise CourseError(
-            f"{folder} has the part{'s' * (len(parts) > 1)} {_listed(parts)} beside {_listed(others)}: move what is no "
-            "part elsewhere, or rename it if all are classes."
-        )
+        plural, how = "s" * (len(parts) > 1), "move what is no part elsewhere, or rename it if all are classes"
+        raise CourseError(f"{folder} has the part{plural} {_listed(parts)} beside {_listed(others)}: {how}.")
     if others or not parts:
         return {"": _classes_of(folder)}
     if images := [file for file in loose if file.suffix.lower() in SUFFIXES]:
         raise CourseError(f"{images[0]} lies beside the parts {_listed(folders)}: put it into one of them.")
     flat = [sub for sub in plain if not _entries(sub)[0]]
     if flat and len(flat) < len(plain):
-        raise CourseError(
-            f"{flat[0]} has no sub-folders for classes while another part has: sort its images, or move it elsewhere."
-        )
+        raise CourseError(f"{flat[0]} has no sub-folders for classes, as others have: sort its images or move it away.")
     groups: dict[str, dict[str, list[Path]]] = {}
     for sub, (part, name) in named.items():
         one_class = _class_name(sub.with_name(name) if name else folder)
@@ -308,10 +290,9 @@ def _groups_of(folder: Path) -> dict[str, dict[str, list[Path]]]:
             if not files:
                 raise CourseError(f"the part {part!r} of {name!r} in {folder} has no images: add some or remove it.")
             if name not in groups.get("train", classes):
-                raise CourseError(
-                    f"the class {name!r} of {folder} is in the part {part!r} and not in 'train' "
-                    f"({', '.join(sorted(groups['train'])[:8])}): name its folders alike, or remove it."
-                )
+                text = f"the class {name!r} of {folder} is in the part {part!r} and not in 'train'"
+                trained = ", ".join(sorted(groups["train"])[:8])
+                raise CourseError(f"{text} ({trained}): name its folders alike, or remove it.")
     return groups
 
 
@@ -333,7 +314,7 @@ def find_folder(path: Path | str, name: str | None = None) -> FileSet:
         for label, files in by_class.items()
         for file in files
     ]
-    files, label, split = (list(column) for column in zip(*rows, strict=True))
+    files, label, split = map(list, zip(*rows, strict=True))
     labels = dict.fromkeys(("class", "domain"), torch.tensor(label))
     names = dict.fromkeys(("class", "domain"), classes)
     parts = torch.tensor([] if "" in groups else split, dtype=torch.int64)

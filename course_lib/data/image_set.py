@@ -54,13 +54,11 @@ def evenly_spaced(count: int, at_most: int | None) -> Tensor:
     return torch.arange(at_most) * count // at_most
 
 
-def draw_tenths(
-    split: Tensor, members: Tensor, draw: torch.Generator, parts: Sequence[int] = (1, 2), least: int = 1
-) -> None:
-    """Sets a random tenth of ``members``, indices into ``split``, to each of ``parts``, of ``least`` images or more."""
-    members, tenth = members[torch.randperm(len(members), generator=draw)], max(least, len(members) // 10)
+def _draw_tenths(split: Tensor, rows: Tensor, draw: torch.Generator, parts: Sequence[int], least: int = 1) -> None:
+    """Sets a random tenth of ``rows``, indices into ``split``, to each of ``parts``, of ``least`` images or more."""
+    rows, tenth = rows[torch.randperm(len(rows), generator=draw)], max(least, len(rows) // 10)
     for part in parts:
-        split[members[:tenth]], members = part, members[tenth:]
+        split[rows[:tenth]], rows = part, rows[tenth:]
 
 
 @dataclass(frozen=True)
@@ -124,9 +122,7 @@ class ImageSet:
         mask = self.split == SPLITS.index(split)
         if not mask.any():
             present = ", ".join(SPLITS[k] for k in self.split.unique().tolist())
-            raise CourseError(
-                f"the data set {self.name!r} has no part {split!r}, only {present}: use one, or `random_split`."
-            )
+            raise CourseError(f"{self.name!r} has no part {split!r}, only {present}: use one, or `random_split`.")
         return self.subset(mask)
 
     def random_split(self, seed: int = 0, label: str | None = None) -> Self:
@@ -137,7 +133,15 @@ class ImageSet:
         split, draw = torch.zeros(len(self), dtype=torch.int64), torch.Generator().manual_seed(seed)
         values = torch.zeros_like(split) if label is None else self.label(label)
         for value in values.unique():
-            draw_tenths(split, (values == value).nonzero()[:, 0], draw, least=int(label is None))
+            _draw_tenths(split, (values == value).nonzero()[:, 0], draw, (1, 2), int(label is None))
+        return replace(self, split=split)
+
+    def with_all_parts(self) -> Self:
+        """Parts of the split that are missing are drawn from the training pictures, with a fixed seed."""
+        if not len(self.split):
+            return self.random_split()
+        split, missing = self.split.clone(), [part for part in (1, 2) if not (self.split == part).any()]
+        _draw_tenths(split, (split == 0).nonzero()[:, 0], torch.Generator().manual_seed(0), missing)
         return replace(self, split=split)
 
     def label(self, name: str) -> Tensor:
@@ -254,19 +258,16 @@ def edges(images: Tensor) -> Tensor:
     channels = images.shape[1]
     across = images.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
     kernels = torch.stack([across, across.T])[:, None].repeat(channels, 1, 1, 1)
-    padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
-    gradient = F.conv2d(padded, kernels, groups=channels).unflatten(1, (channels, 2))
+    gradient = F.conv2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), kernels, groups=channels)
     # The strongest channel counts: red on green of equal brightness is an edge too.
-    strength = gradient.norm(dim=2).amax(1, keepdim=True)
+    strength = gradient.unflatten(1, (channels, 2)).norm(dim=2).amax(1, keepdim=True)
     return (1 - 2 * (strength / 0.6).clamp(0, 1)).expand(-1, 3, -1, -1).contiguous()
 
 
 def grey_square(images: Tensor) -> Tensor:
     """With a grey square in the middle, half as wide as the picture: the input of inpainting."""
-    size = images.shape[-1]
-    low = round(size / 4)
-    covered = images.clone()
-    covered[..., low : size - low, low : size - low] = 0.0
+    low, covered = round(images.shape[-1] / 4), images.clone()
+    covered[..., low:-low, low:-low] = 0.0
     return covered
 
 
@@ -309,8 +310,6 @@ def cue_conflict(shapes: Tensor, textures: Tensor, generator: torch.Generator) -
     Pixels that are not white are ranked by brightness in both pictures; the one of a rank gets the colour that has
     this rank in the other. Ties, which flat areas are full of, are broken by smooth noise.
     """
-    if shapes.shape != textures.shape:
-        raise CourseError(f"cue conflicts need equally many pictures, not {len(shapes)} and {len(textures)}.")
     size = shapes.shape[-1]
     empty = [(x.amin(1) > 0.9).flatten(1) for x in (shapes, textures)]  # as white as paper
     filled = [(~mask).sum(1, keepdim=True).clamp_min(1) for mask in empty]
@@ -325,10 +324,8 @@ def cue_conflict(shapes: Tensor, textures: Tensor, generator: torch.Generator) -
 
 
 def shuffle_patches(images: Tensor, generator: torch.Generator, patch: int = 8) -> Tensor:
-    """Cuts every picture into squares of ``patch`` pixels and puts them back in random order: shape is gone."""
+    """Cuts every picture into squares of ``patch`` pixels, which tile it, in random order: shape is gone."""
     count, channels, size, _ = images.shape
-    if patch < 1 or size % patch:
-        raise CourseError(f"patches of {patch} pixels do not tile pictures of {size}: take a divisor of {size}.")
     cells = size // patch
     patches = images.view(count, channels, cells, patch, cells, patch).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
     order = torch.rand(count, cells * cells, generator=generator).argsort(1).to(images.device)
@@ -349,9 +346,8 @@ def affine(images: Tensor, generator: torch.Generator, share: float = 1.0) -> Te
     chosen = (torch.rand(count, generator=generator) < share).nonzero()[:, 0].to(images.device)
     angle, zoom = draw[0] * pi / 18, 1.0 + 0.2 * draw[1]
     cos, sin = zoom * angle.cos(), zoom * angle.sin()
-    matrix = torch.stack([torch.stack([cos, -sin, 0.16 * draw[2]], 1), torch.stack([sin, cos, 0.16 * draw[3]], 1)], 1)
-    matrix = matrix.to(images)[chosen]
-    grid = F.affine_grid(matrix, [len(chosen), *images.shape[1:]], align_corners=False)
+    matrix = torch.stack([cos, -sin, 0.16 * draw[2], sin, cos, 0.16 * draw[3]], 1).view(count, 2, 3)
+    grid = F.affine_grid(matrix.to(images)[chosen], [len(chosen), *images.shape[1:]], align_corners=False)
     # grid_sample pads with zeros, so white is made zero for a moment.
     changed = F.grid_sample(images[chosen] - 1.0, grid, align_corners=False) + 1.0
     return images.index_copy(0, chosen, changed)
@@ -376,11 +372,9 @@ def _basis(size: int) -> Tensor:
     return torch.from_numpy(follow(_points(size).numpy())).float()
 
 
-def displacements(count: int, generator: torch.Generator, strength: float = 1.0) -> Tensor:
+def displacements(count: int, generator: torch.Generator, strength: float) -> Tensor:
     """Random moves of the control points, ``(count, P, 2)`` in units of half the picture's side: uniform in ±strength/4
     (1 in the released code), cut at the border, whose points stay on their side of it."""
-    if strength < 0:
-        raise CourseError(f"the strength of a warp is 0 or more, not {strength}.")
     points = _points().float()
     moves = (torch.rand(count, len(points), 2, generator=generator) * 2 - 1) * strength / 4
     return ((points + moves).clamp(-1, 1) - points) * (points.abs() < 1)
@@ -389,14 +383,7 @@ def displacements(count: int, generator: torch.Generator, strength: float = 1.0)
 def warp(images: Tensor, moves: Tensor) -> Tensor:
     """Deforms pictures: the pixel at a control point shows what lies where that point has moved to. ``moves`` is
     ``(B, P, 2)``, see :func:`displacements`; what is warped with the same moves stays aligned."""
-    if moves.shape != (len(images), CONTROL_POINTS**2, 2):
-        raise CourseError(f"{len(images)} pictures need moves of that many control grids, not {tuple(moves.shape)}.")
     size = images.shape[-1]
-    centres = _points().float().to(images)
-    grid = (_basis(size).to(images) @ (centres + moves.to(images))).view(len(images), size, size, 2)
+    places = _basis(size).to(images) @ (_points().float().to(images) + moves.to(images))
+    grid = places.view(len(images), size, size, 2)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=True)
-
-
-def random_warp(images: Tensor, generator: torch.Generator, strength: float = 1.0) -> Tensor:
-    """A random deformation of each picture."""
-    return warp(images, displacements(len(images), generator, strength))

@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -22,17 +21,7 @@ from ..errors import CourseError
 from ..fetch import DOWNLOADS
 from .avatars import NEW_KINDS, load_kinds, load_people
 from .files import FileSet, check_room, existing_folder, find_folder, load_folder
-from .image_set import (
-    SPLITS,
-    ImageSet,
-    draw_tenths,
-    evenly_spaced,
-    few_training_pictures,
-    regroup,
-    resize,
-    to_float,
-    to_uint8,
-)
+from .image_set import SPLITS, ImageSet, evenly_spaced, few_training_pictures, regroup, resize, to_float, to_uint8
 
 _IDX = "raw/train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte"
 LAYOUTS = {
@@ -81,10 +70,8 @@ def _opener(dataset: str, size: int = 64, max_images: int | None = None) -> Call
         return bundled[dataset]
     name, _, path = dataset.partition(":")
     if not path or name not in ("folder", *LAYOUTS):
-        raise CourseError(
-            f"there is no data set {dataset!r}: use people, kinds, digits, folder:PATH, or one of "
-            f"{', '.join(f'{known}:PATH' for known in LAYOUTS)}."
-        )
+        known = "or one of " + ", ".join(f"{name}:PATH" for name in LAYOUTS)
+        raise CourseError(f"there is no data set {dataset!r}: use people, kinds, digits, folder:PATH, {known}.")
     folder = existing_folder(path)
     if name in _ARRAYS:
         return lambda: _load_arrays(name, folder, size, max_images)
@@ -136,11 +123,10 @@ def target_classes(
         size: pixels, of sets from files.
     """
     data = load(dataset, size)
-    label = "kind" if dataset == "kinds" else "class"
-    if label not in data.labels:
+    if "class" not in data.labels:
         raise CourseError(f"{data.name!r} has no label 'class': give folder:PATH with one folder per class.")
-    wanted = list(names) or (NEW_KINDS if dataset == "kinds" else data.classes[label])
-    data = regroup(data, {name: (name,) for name in wanted}, label)
+    wanted = list(names) or (NEW_KINDS if dataset == "kinds" else data.classes["class"])
+    data = regroup(data, {name: (name,) for name in wanted}, "class")
     if not len(data.split):
         data = data.random_split(seed, "class")
     present = data.labels["class"][data.split == 0].bincount(minlength=len(wanted))
@@ -168,8 +154,7 @@ def load_digits(size: int = 28) -> ImageSet:
     return ImageSet("digits", images, labels, classes).random_split(0)
 
 
-_ARRAYS = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST", "kmnist": "KMNIST"}
-_ARRAYS["fashionmnist"] = "FashionMNIST"
+_ARRAYS = {name.lower(): name for name in ("CIFAR10", "CIFAR100", "MNIST", "KMNIST", "FashionMNIST")}
 """Set of arrays → its class in torchvision."""
 
 
@@ -308,22 +293,19 @@ def own_pictures(dataset: str, size: int = 64, colour: bool = False) -> ImageSet
     if dataset.startswith("folder:"):
         found = find_folder(dataset.removeprefix("folder:"))
         large = _large_enough(found, size)
-        left_out = len(found) - len(large)
-        said = large.summary() + (f"; {left_out} smaller than {size} px left out" if left_out else "")
-        data = large.load(size)
+        left_out = f"; {len(found) - len(large)} smaller than {size} px left out" if len(large) < len(found) else ""
+        said, data = large.summary() + left_out + "\n", large.load(size)
     else:
         data = load(dataset, size)
-    data = _with_all_parts(data)
+    data = data.with_all_parts()
     count = int((data.split == 0).sum())
     if count < _FEWEST:
         raise CourseError(f"{data.name!r} has {count} training pictures, at least {_FEWEST} are needed: add some.")
     some = data.images[:: max(1, len(data) // 100)].to(torch.int16)
     if colour and (some.amax(1) - some.amin(1)).float().mean() < 1.0:
-        raise CourseError(
-            f"the pictures of {data.name!r} have no colour, so colourisation has nothing to learn: take "
-            "super-resolution or inpainting, or pictures in colour."
-        )
-    print(said, end="\n" if said else "")
+        text = f"the pictures of {data.name!r} have no colour, so colourisation has nothing to learn: take "
+        raise CourseError(text + "super-resolution or inpainting, or pictures in colour.")
+    print(said, end="")
     return data
 
 
@@ -344,15 +326,6 @@ def _large_enough(found: FileSet, size: int) -> FileSet:
     return found.subset(kept)
 
 
-def _with_all_parts(data: ImageSet) -> ImageSet:
-    """Missing parts of the split are drawn from the training pictures, with a fixed seed."""
-    if not len(data.split):
-        return data.random_split()
-    split, missing = data.split.clone(), [part for part in (1, 2) if not (data.split == part).any()]
-    draw_tenths(split, (split == 0).nonzero()[:, 0], torch.Generator().manual_seed(0), missing)
-    return replace(data, split=split)
-
-
 _STRIPS = {"temple": (245, 350), "flower": (345, 450)}  # first and last column of what is held out
 
 
@@ -367,21 +340,20 @@ def write_photographs(folder: Path, train: int = 400, test: int = 60) -> Path:
 
     random = np.random.default_rng(0)
     for name, pixels in zip(_STRIPS, load_sample_images().images, strict=True):
-        photograph, (low, high) = Image.fromarray(pixels), _STRIPS[name]
+        photograph = Image.fromarray(pixels)
         for part, count in (("train", train), ("test", test)):
             (folder / part).mkdir(parents=True, exist_ok=True)
             for number in range(count):
                 path = folder / part / f"{name}-{number:03}.jpg"
-                crop = photograph.crop(_box(random, photograph.size, low, high, part == "test"))
+                crop = photograph.crop(_box(random, photograph.size, _STRIPS[name], part == "test"))
                 if not path.exists():
                     crop.resize((128, 128), Image.Resampling.BICUBIC).save(path, quality=92)
     return folder
 
 
-def _box(
-    random: np.random.Generator, size: tuple[int, int], low: int, high: int, inside: bool
-) -> tuple[int, int, int, int]:
-    """A random square inside of the columns from ``low`` to ``high``, or one that does not touch them."""
+def _box(random: np.random.Generator, size: tuple[int, int], strip: tuple[int, int], inside: bool) -> tuple[int, ...]:
+    """A random square inside of the columns of the strip, or one that does not touch them."""
+    low, high = strip
     while True:
         side = int(random.integers(96, (high - low if inside else 192) + 1))
         left = int(random.integers(low, high - side + 1) if inside else random.integers(0, size[0] - side + 1))

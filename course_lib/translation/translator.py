@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from ..cinn.flow import ConditionalFlow, GridFlow, GridFlowConfig, flow_loss
 from ..cinn.layers import LEAKY_SLOPE, ConditionShift, GridEmbedder, LocalShift
-from ..data.image_set import ImageSet, grey, grey_square, random_warp, resize
+from ..data.image_set import ImageSet, displacements, grey, grey_square, resize, warp
 from ..data.people import ATTRIBUTES
 from ..errors import CourseError
 from ..evaluation.scores import Judge, diversity, frechet_distance, nearest
@@ -189,7 +189,7 @@ def _layer(network: str, layer: str) -> Callable[[Any], SourceExpert]:
 
 def _appearance(device: str | torch.device) -> SourceExpert:
     generator = torch.Generator().manual_seed(0)
-    return TransformedExpert(ColourPresence(), lambda x: random_warp(x, generator, WARP_STRENGTH))
+    return TransformedExpert(ColourPresence(), lambda x: warp(x, displacements(len(x), generator, WARP_STRENGTH)))
 
 
 SOURCES: dict[str, Callable[[str | torch.device], SourceExpert]] = {
