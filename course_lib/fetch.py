@@ -2,8 +2,7 @@
 
 pooch checks hashes and gives a file its final name only when it is the right one; what it lacks stands here: broken
 downloads go on where they stopped, and every way of failing is one line that says what to do. ``data/sources.toml``
-holds the addresses. Nothing else in the course uses the network.
-"""
+holds the addresses. Nothing else in the course uses the network."""
 
 import gzip
 import json
@@ -51,10 +50,9 @@ class Source:
     files: Sequence[RemoteFile] = ()
 
 
-_TABLE = tomllib.loads((DATA / "sources.toml").read_text(encoding="utf-8"))
 DOWNLOADS = {
     name: Source(**entry | {"files": [RemoteFile(**file) for file in entry.get("files", ())]})
-    for name, entry in _TABLE.items()
+    for name, entry in tomllib.loads((DATA / "sources.toml").read_text(encoding="utf-8")).items()
 }
 """Names that ``course fetch`` knows. A source without files has to be fetched in a browser or with its own script."""
 
@@ -64,9 +62,8 @@ def fetch_command(name: str | None, to: Path | None = None, yes: bool = False) -
     import typer
 
     if name is None:
-        width = max(map(len, DOWNLOADS))
         for key, source in DOWNLOADS.items():
-            print(f"{key:{width}}  {source.about} · licence: {source.licence}")
+            print(f"{key:{max(map(len, DOWNLOADS))}}  {source.about} · licence: {source.licence}")
         return
 
     def agree(question: str) -> bool:
@@ -89,15 +86,13 @@ def fetch(name: str, to: Path | None = None, agree: Callable[[str], bool] = lamb
             ``COURSE_DOWNLOADS``.
         agree: is shown source, size and licence before anything is downloaded; ``False`` ends without a download.
     """
-    source = DOWNLOADS.get(name)
-    if source is None:
+    if name not in DOWNLOADS:
         raise CourseError(f"there is nothing called '{name}' to fetch; `course fetch` lists: {', '.join(DOWNLOADS)}")
+    source = DOWNLOADS[name]
     folder = (to or Path(os.environ.get("COURSE_DOWNLOADS", ROOT / "downloads")) / name).resolve()
     if not source.files:
-        raise CourseError(
-            f"{name} cannot be fetched by a program: follow {source.page} (licence: {source.licence}), put the files "
-            f"into {folder}, then: {source.use.format(folder=folder)}"
-        )
+        text = f"{name} cannot be fetched by a program: follow {source.page} (licence: {source.licence}), put the files"
+        raise CourseError(f"{text} into {folder}, then: {source.use.format(folder=folder)}")
     noted = folder / "fetched.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -123,12 +118,10 @@ def _is_there(file: RemoteFile, folder: Path, record: dict[str, Any]) -> bool:
     """Whether an earlier run fetched the file and it still lies there (unpacked, or byte by byte)."""
     import pooch
 
-    entry, path = record.get(file.name), folder / file.name
-    if entry is None:
-        return False
+    entry, path = record.get(file.name, {}), folder / file.name
     if "unpacked" in entry:
         return all((path.parent / name).exists() for name in entry["unpacked"])
-    return path.exists() and pooch.file_hash(str(path)) == entry["sha256"]
+    return bool(entry) and path.exists() and pooch.file_hash(str(path)) == entry["sha256"]
 
 
 def _terms(name: str, source: Source, files: list[RemoteFile]) -> str:
@@ -147,10 +140,8 @@ def _terms(name: str, source: Source, files: list[RemoteFile]) -> str:
             raise _unreachable(file, error) from error
     size = _amount(sum(sizes)) if all(sizes) else "not told by the server"
     hosts = ", ".join(dict.fromkeys(urlsplit(file.url).hostname or "" for file in files))
-    return (
-        f"{name}: {source.about}\nfrom:    {hosts}, as named by {source.page}\nsize:    {size}, {len(files)} file(s)\n"
-        f"licence: {source.licence}"
-    )
+    text = f"{name}: {source.about}\nfrom:    {hosts}, as named by {source.page}\nsize:    {size}, {len(files)} file(s)"
+    return f"{text}\nlicence: {source.licence}"
 
 
 def _fetch_file(file: RemoteFile, folder: Path, source: Source, recorded: dict[str, Any]) -> dict[str, Any]:
@@ -166,10 +157,8 @@ def _fetch_file(file: RemoteFile, folder: Path, source: Source, recorded: dict[s
         path.parent.mkdir(parents=True, exist_ok=True)
         pooch.retrieve(file.url, wanted, path.name, path.parent, downloader=_Resuming(file, path, source, wanted))
     except ValueError as error:
-        raise CourseError(
-            f"what came from {file.url} is not {right} (another {wanted.partition(':')[0].upper()}), so it was "
-            f"deleted: run again, and if that does not help look at {source.page}."
-        ) from error
+        text = f"what came from {file.url} is not {right} (another {wanted.partition(':')[0].upper()}), so it was"
+        raise CourseError(f"{text} deleted: run again, and if that does not help look at {source.page}.") from error
     except OSError as error:
         raise _disk_trouble(error, path) from error
     entry = {"url": file.url, "sha256": pooch.file_hash(str(path)), "bytes": path.stat().st_size}
@@ -183,9 +172,7 @@ def _fetch_file(file: RemoteFile, folder: Path, source: Source, recorded: dict[s
 class _Resuming:
     """A downloader for pooch that keeps what came, as ``.NAME.part`` beside the final file, and goes on from there.
 
-    A part is continued only if the server can tell that its file is still the same (``If-Range``), or if a known hash
-    will tell in the end.
-    """
+    A part is continued only if the server tells that its file is the same (``If-Range``), or a known hash will."""
 
     def __init__(self, file: RemoteFile, path: Path, source: Source, known_hash: str | None) -> None:
         self.file, self.source, self.known_hash, self.total = file, source, known_hash, 0
@@ -232,10 +219,8 @@ class _Resuming:
             needed = int(length) if length.isdigit() else 0
             self.total = have + needed if needed else 0
             if needed > free:
-                raise CourseError(
-                    f"{_amount(needed)} are still to come and {self.part.parent} has {_amount(free)} free: free some, "
-                    "or choose another folder with --to."
-                )
+                text = f"{_amount(needed)} are still to come and {self.part.parent} has {_amount(free)} free"
+                raise CourseError(f"{text}: free some, or choose another folder with --to.")
             etag = answer.headers.get("ETag", "")
             self.tag.write_text(answer.headers.get("Last-Modified", "") if etag[:2] in ("", "W/") else etag)
             bar = progress_bar(total=self.total or None, initial=have, desc=self.file.name, unit="B", unit_scale=True)
@@ -258,10 +243,8 @@ def _check_answer(answer: Any, file: RemoteFile, source: Source) -> None:
         why = "answers with a web page (a quota, or a question for a browser)"
     else:
         return
-    raise CourseError(
-        f"{file.url} {why}: look at {source.page}, fetch {Path(file.name).name} in a browser, put it where this "
-        "command wanted it (`--to` names the folder), and run the same command again to have it checked."
-    )
+    how = f"look at {source.page}, fetch {Path(file.name).name} in a browser, put it where this command wanted it"
+    raise CourseError(f"{file.url} {why}: {how} (`--to` names the folder), and run it again to have it checked.")
 
 
 def _unreachable(file: RemoteFile, error: Exception) -> CourseError:

@@ -180,8 +180,7 @@ def _draw_block(block: str, path: Path) -> None:
 def build(block: str, again: bool = False) -> Path:
     """The cache file of ``people``, ``kinds`` or ``parts``; drawn first where it is missing or damaged, or ``again``.
 
-    A CourseError where a package has another version, there is no room, or what was drawn is not the course's.
-    """
+    A CourseError where a package has another version, there is no room, or what was drawn is not the course's."""
     manifest = _manifest()
     path = _path(block, manifest)
     checked = path.with_suffix(".json")  # size and last change of a file that was found to be right
@@ -258,8 +257,7 @@ def load_people() -> ImageSet:
     """3,180 people in six styles at 64 pixels, with attributes, captions and a split that holds out combinations.
 
     Picture ``style · 3180 + i`` is person ``i`` in that style: true pairs. Labels: those of :data:`.people.ATTRIBUTES`,
-    ``style`` (also as ``domain``), ``person``, and ``clothes``: their colour, in no caption.
-    """
+    ``style`` (also as ``domain``), ``person``, and ``clothes``: their colour, in no caption."""
     return _people_set("people", *people(), _mapped("people"), tuple(STYLES))
 
 
@@ -304,5 +302,4 @@ def _kinds_set(name: str, images: Tensor, label: Tensor, split: Tensor) -> Image
 def kind_classes(names: Sequence[str], per_class: int | None = None, seed: int = 0) -> ImageSet:
     """Kinds (people styles included) as ``labels["class"]``, in that order; ``per_class`` leaves at most so many
     training pictures of each, drawn by ``seed``."""
-    data = regroup(load_kinds(), {name: (name,) for name in names}, "kind")
-    return data if per_class is None else few_training_pictures(data, per_class, seed)
+    return few_training_pictures(regroup(load_kinds(), {name: (name,) for name in names}, "kind"), per_class, seed)

@@ -1,7 +1,6 @@
 """Picture files: one decoder, sets that still lie in files, and your own folders, whose layout is found or refused.
 
-A :class:`FileSet` lists pictures without opening them; :meth:`FileSet.load` decodes them into an ``ImageSet``.
-"""
+A :class:`FileSet` lists pictures without opening them; :meth:`FileSet.load` decodes them into an ``ImageSet``."""
 
 import io
 import os
@@ -106,8 +105,7 @@ def read_image(path: Path, size: int, crop: int | None = None) -> Tensor:
     Shrinking averages over areas (which cannot alias), enlarging is bicubic, as in :func:`course_lib.data.resize`.
     Transparent pixels become white, phone pictures are turned upright, samples of more than 8 bits are scaled to their
     range, and of an animation the first frame is taken. Content decides what a file is; its name and metadata do not,
-    but for ``.npy``, a ``uint8`` array (see CelebA-HQ).
-    """
+    but for ``.npy``, a ``uint8`` array (see CelebA-HQ)."""
     try:
         image = _from_array(path) if path.suffix.lower() == ".npy" else _decoded(path)
     except FileNotFoundError as error:
@@ -302,8 +300,7 @@ def find_folder(path: Path | str, name: str | None = None) -> FileSet:
     One sub-folder a class (or domain), or one folder of images as a single class. Sub-folders named ``train``, ``val``,
     ``test`` are the fixed split and hold the classes one level deeper; the names of unpaired translation, ``trainA``
     and ``testB``, say part and class at once. Deeper levels belong to their class; hidden files are passed over. What
-    is unclear is refused. Labels are ``class`` and ``domain`` (the same).
-    """
+    is unclear is refused. Labels are ``class`` and ``domain`` (the same)."""
     folder = existing_folder(path)
     folder = folder.resolve() if not folder.name else folder  # "." has no name of its own
     groups = _groups_of(folder)

@@ -235,8 +235,10 @@ def few_per_class(data: ImageSet, count: int, seed: int = 0, label: str = "class
     return data.subset(torch.cat([order[shuffled == value][:count] for value in shuffled.unique()]).sort().values)
 
 
-def few_training_pictures(data: ImageSet, per_class: int, seed: int = 0) -> ImageSet:
-    """As :func:`few_per_class` in the training part; the other parts of ``data`` stay whole."""
+def few_training_pictures(data: ImageSet, per_class: int | None, seed: int = 0) -> ImageSet:
+    """As :func:`few_per_class` in the training part, None for all; the other parts of ``data`` stay whole."""
+    if per_class is None:
+        return data
     rows = replace(data, images=torch.arange(len(data)))  # no picture is copied to choose among them
     few = few_per_class(rows.subset(data.split == 0), per_class, seed).images
     return data.subset(torch.cat([few, (data.split != 0).nonzero()[:, 0]]))
@@ -284,9 +286,7 @@ def stylise(images: Tensor, generator: torch.Generator) -> Tensor:
     """Random colours and textures on the same shapes.
 
     Half of the pictures get the palette of the next one in the batch (:func:`cue_conflict`). The others are mapped
-    through a random curve in colour space: a random mix of the three channels, plus a little smooth noise for texture,
-    says how far along the curve a pixel lies.
-    """
+    through a random curve in colour space: a random mix of the channels, plus smooth noise, is the place on it."""
     count, size, last = len(images), images.shape[-1], 5  # of the curve's points
     cells = int(torch.randint(4, 17, (), generator=generator))
     noise = _smooth_noise(count, size, cells, generator).to(images)
@@ -308,8 +308,7 @@ def cue_conflict(shapes: Tensor, textures: Tensor, generator: torch.Generator) -
     """The shapes, outlines and white areas of some pictures in the colours of others.
 
     Pixels that are not white are ranked by brightness in both pictures; the one of a rank gets the colour that has
-    this rank in the other. Ties, which flat areas are full of, are broken by smooth noise.
-    """
+    this rank in the other. Ties, which flat areas are full of, are broken by smooth noise."""
     size = shapes.shape[-1]
     empty = [(x.amin(1) > 0.9).flatten(1) for x in (shapes, textures)]  # as white as paper
     filled = [(~mask).sum(1, keepdim=True).clamp_min(1) for mask in empty]
@@ -339,8 +338,7 @@ def shuffle_patches(images: Tensor, generator: torch.Generator, patch: int = 8) 
 def affine(images: Tensor, generator: torch.Generator, share: float = 1.0) -> Tensor:
     """Zoom 0.8–1.2, shift up to 8 %, rotation up to 10° of ``share`` of the images; the border that appears is white.
 
-    Resampling blurs: keep ``share`` small where a network is to draw sharp edges.
-    """
+    Resampling blurs: keep ``share`` small where a network is to draw sharp edges."""
     count = len(images)
     draw = torch.rand(4, count, generator=generator) * 2 - 1
     chosen = (torch.rand(count, generator=generator) < share).nonzero()[:, 0].to(images.device)

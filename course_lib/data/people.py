@@ -2,8 +2,7 @@
 
 A :class:`Person` is a handful of attributes and a seed; :data:`STYLES` says which options of the DiceBear generator
 draw them in each style. The same person, style and package version give the same picture everywhere. The artwork
-belongs to the designers named in ``data/LICENSES.md``; :data:`ADDITIONS` are the course's own.
-"""
+belongs to the designers named in ``data/LICENSES.md``; :data:`ADDITIONS` are the course's own."""
 
 import hashlib
 import io
@@ -248,8 +247,7 @@ def draw_parts(person: Person, style: str, picture: np.ndarray) -> np.ndarray:
     """``uint8 (S, S)``: which of :data:`PARTS` covers most of each pixel of ``picture``, which :func:`draw` gave.
 
     The avatar is drawn again with the skin's red, the hair's green and the clothes' blue changed. Colours blend channel
-    by channel, so how far a channel of a pixel moves is the share of the pixel that this part covers.
-    """
+    by channel, so how far a channel of a pixel moves is the share of the pixel that this part covers."""
     table, options = STYLES[style], options_of(person, style)
     for channel, names in enumerate((table.skin, table.hair, table.clothes)):
         for name in names:

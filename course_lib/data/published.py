@@ -133,7 +133,7 @@ def target_classes(
     if (present == 0).any():
         name = wanted[int((present == 0).nonzero()[0])]
         raise CourseError(f"the class {name!r} has no training picture: add some, or leave the class out.")
-    return data if per_class is None else few_training_pictures(data, per_class, seed)
+    return few_training_pictures(data, per_class, seed)
 
 
 # --- sets that are published as arrays ----------------------------------------
@@ -334,8 +334,7 @@ def write_photographs(folder: Path, train: int = 400, test: int = 60) -> Path:
 
     They come with scikit-learn (CC BY 2.0): a temple by danielbuechele and a dahlia by vultilion, 640×427 pixels.
     ``train`` and ``test`` random squares of 96 to 192 pixels of each are stored at 128, test pictures from a strip that
-    no training picture touches. The same files come out every time; what is there already stays.
-    """
+    no training picture touches. The same files come out every time; what is there already stays."""
     from sklearn.datasets import load_sample_images
 
     random = np.random.default_rng(0)

@@ -1,8 +1,7 @@
 """ALAE's and MindGAN's released files: what their tensors are called, and reading them into our networks.
 
 ALAE's encoder is called ``discriminator`` (E is the trunk of the critic D ∘ E), F ``mapping_fl`` and D ``mapping_tl``;
-``_s`` is the moving average, which the mean style, ``dlatent_avg``, lacks.
-"""
+``_s`` is the moving average, which the mean style, ``dlatent_avg``, lacks."""
 
 from dataclasses import replace
 from functools import cache

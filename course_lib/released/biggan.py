@@ -1,7 +1,6 @@
 """BigGAN-PyTorch's files and those of cGANTransfer, which descends from it: our networks carry the same names.
 
-A transferred generator keeps the old tables and adds, in every batch norm, the maps from new classes to old ones.
-"""
+A transferred generator keeps the old tables and adds, in every batch norm, the maps from new classes to old ones."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,8 +16,7 @@ def transferred_layout(config: BigGANConfig, new: int) -> Layout:
     generator that was transferred: with an embedding the ImageNet variant, else the CIFAR one.
 
     Old tables and embeddings go to our ``source``, all else to ``target``, as in
-    :class:`course_lib.bn_transfer.TransferGenerator`. ``pretrain_embedding_w`` of every layer is ``shared.weight``.
-    """
+    :class:`course_lib.bn_transfer.TransferGenerator`. ``pretrain_embedding_w`` of every layer is ``shared.weight``."""
     base = {name: entry.shape for name, entry in layout_of(lambda: Generator(config)).items()}
     layout: dict[str, Entry] = {}
     for name, shape in base.items():

@@ -1,7 +1,6 @@
 """Net2Net's released files: flows, experts, and whole translators, under the names of CompVis/net2net."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -11,7 +10,7 @@ from torch import nn
 from ..cinn.flow import ConditionalFlow, FlowConfig
 from ..errors import CourseError
 from .net2net_experts import NETWORKS, RELEASED_EXPERTS, BasicAutoencoderConfig, BigAutoencoderConfig, GeneratorConfig
-from .reading import Kind, Layout, State, choose, count_below, fill, identify, layout_of, pick, read_file, take
+from .reading import File, Kind, Layout, State, choose, count_below, fill, identify, layout_of, pick, read_file, take
 
 _FLOW, _SENTENCES = "flow.", "cond_stage_model.model."
 _PLACES = {"target": "first_stage_model.", "source": "cond_stage_model."}
@@ -119,11 +118,7 @@ _UNCONDITIONAL = replace(
 )
 
 
-def load_net2net_flow(
-    path: str | Path,
-    config: FlowConfig | str | None = None,
-    activation: Literal["none", "leaky_relu"] | None = None,
-) -> ConditionalFlow:
+def load_net2net_flow(path: File, config: FlowConfig | str | None = None, activation: str = "") -> ConditionalFlow:
     """A released flow, in evaluation mode, float32, on the CPU.
 
     Args:
@@ -131,8 +126,8 @@ def load_net2net_flow(
             condition that changes nothing, a single number: ``torch.zeros(B, 1)``.
         config: a configuration, a name in ``RELEASED_FLOWS``, or None: read off the tensors. With
             ``activation_log_det=False`` the leaky activation's log-determinant is 0, as in the released code.
-        activation: of the blocks, which leaves no trace in the file; None keeps that of ``config``. All released
-            configurations use "none", not the class's default.
+        activation: "none" or "leaky_relu", of which the file has no trace; by default that of ``config``. All released
+            configurations use "none".
     """
     contents = read_file(path)
     bare = {place: identify(state)[1] for place, state in contents.parts.items()}
@@ -190,7 +185,7 @@ _EXPERTS = {
 }
 
 
-def load_net2net_expert(path: str | Path, config: Any = None, word_map: dict[str, int] | None = None) -> nn.Module:
+def load_net2net_expert(path: File, config: Any = None, word_map: dict[str, int] | None = None) -> nn.Module:
     """A released expert: autoencoder, BigGAN's generator, dequantiser or captioner, whichever the file holds; ``notes``
     says what of an autoencoder's training loss was left out.
 
@@ -279,17 +274,16 @@ _TRANSLATOR = Kind(
 KINDS = (_CONDITIONAL, _UNCONDITIONAL, _TRANSLATOR, *_EXPERTS.values())
 
 
-def load_translator_parts(path: str | Path, config: TranslatorConfig | str | None = None) -> SimpleNamespace:
+def load_translator_parts(path: File, config: TranslatorConfig | str | None = None) -> SimpleNamespace:
     """What a translator's checkpoint holds; ``config``, or a name in ``RELEASED_TRANSLATORS``, is what it must fit.
 
     ``config``, ``flow``, ``step`` (how many training steps the file says it has behind it), ``notes`` (what was left
     out), and ``source``, ``target``, ``captioner``, ``dequantiser``: networks, or None.
-    ``course_lib.translation.load_released_translator`` joins them.
-    """
+    ``course_lib.translation.load_released_translator`` joins them."""
     contents = read_file(path)
     # A flow alone does where the target comes from outside.
-    alone = [state for state in contents.parts.values() if _TRANSLATOR.mark in state]
-    config, state, notes = _TRANSLATOR.fit(alone[0] if alone else pick(contents, _TRANSLATOR), config)
+    alone = [state for state in contents.parts.values() if _TRANSLATOR.mark in state] or [pick(contents, _TRANSLATOR)]
+    config, state, notes = _TRANSLATOR.fit(alone[0], config)
     networks = config.networks()
     for prefix, network in networks.items():
         fill(network, take(state, prefix), layout_of(network), prefix)

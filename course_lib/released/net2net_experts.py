@@ -117,8 +117,7 @@ class SpectralNorm(nn.Module):
 
     ``torch.nn.utils`` stores what it found and normalises by max(‖·‖, ε); here every call starts at the same vector,
     and lengths are ‖·‖ + ε. The weights fit this σ, so no better one will do. ``weight_v`` is in the files and read by
-    nobody. Source: Miyato et al. 2018, section 2; GANalyze and CompVis/net2net for ε and for what is not written back.
-    """
+    nobody. Source: Miyato et al. 2018, section 2; GANalyze and CompVis/net2net for ε and what is not written back."""
 
     def __init__(self, layer: nn.Linear | nn.Conv2d):
         super().__init__()
@@ -274,8 +273,7 @@ class BigAutoencoderConfig:
 
 
 class _Autoencoder(nn.Module):
-    """Codes are the posterior's mean, as in the authors' demo; with ``sample_codes`` they are drawn from it, as in the
-    authors' training."""
+    """Codes are the posterior's mean, as in the authors' demo, or drawn from it (``sample_codes``), as in training."""
 
     sample_codes = False
 
@@ -470,8 +468,7 @@ class Captioner(nn.Module):
 
     Pictures go in as they are, in [−1, 1], since the released class never calls its ImageNet normalisation. ``words``
     are the vocabulary in the order of its numbers, with ``<start>``, ``<end>`` and ``<pad>``. Source: Xu et al. 2015;
-    the tutorial port that CompVis/net2net uses, with its way of ending a search.
-    """
+    the tutorial port that CompVis/net2net uses, with its way of ending a search."""
 
     words: Sequence[str] = ()
 
@@ -500,27 +497,23 @@ class Captioner(nn.Module):
         start, end = self.words.index("<start>"), self.words.index("<end>")
         decoder, device, places = self.decoder, places.device, places[None]
         h, c = decoder.init_h(places.mean(1)), decoder.init_c(places.mean(1))
-        beams, scores, wanted = [[start]], torch.zeros(1, device=device), _BEAMS
-        best, best_score = [self.words.index("<pad>")] * 9, -float("inf")  # where no beam comes to an end
+        beams, scores, finished = [[start]], torch.zeros(1, device=device), []
         for _ in range(_STEPS + 1):
             last = torch.tensor([beam[-1] for beam in beams], device=device)
             log_p, h, c = decoder.step(last, places.expand(len(beams), -1, -1), h, c)
             total = scores[:, None] + log_p
-            top, index = total.flatten().topk(min(wanted, total.numel()))
+            top, index = total.flatten().topk(min(_BEAMS - len(finished), total.numel()))
             parents, following = index // total.shape[1], index % total.shape[1]
             beams = [[*beams[p], w] for p, w in zip(parents.tolist(), following.tolist(), strict=True)]
-            for beam, score in zip(beams, top.tolist(), strict=True):
-                if beam[-1] == end:
-                    wanted -= 1
-                    if score > best_score:
-                        best, best_score = beam, score
+            finished += [(score, beam) for score, beam in zip(top.tolist(), beams, strict=True) if beam[-1] == end]
             # A finished beam is set aside, and the search goes on with one beam less.
             going = (following != end).nonzero().flatten()
             if not len(going):
                 break
             beams = [beams[k] for k in going.tolist()]
             scores, h, c = top[going], h[parents[going]], c[parents[going]]
-        return best
+        failed = 0.0, [self.words.index("<pad>")] * 9  # where no beam comes to an end
+        return max(finished, key=lambda one: one[0], default=failed)[1]
 
 
 _FACES = ("faces256", "anime_photography_256", "celeba_celebahq_ffhq_256", "portraits_photography_256")

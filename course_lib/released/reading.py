@@ -56,8 +56,7 @@ _VALUES = re.compile(
 @dataclass(frozen=True)
 class Contents:
     """What is read of a file: place → tensors by name, and the training steps that a Lightning checkpoint claims. The
-    place is the key of a state dictionary, or the name before a slash (``generator/const``). Optimisers are left out.
-    """
+    place is the key of a state dictionary, or the name before a slash (``generator/const``). No optimisers."""
 
     path: Path
     parts: dict[str, dict[str, Tensor]]
@@ -68,9 +67,7 @@ def read_file(path: File) -> Contents:
     """Reads safetensors and torch files, new and old, onto the CPU. Leave the file alone while its tensors are in use:
     torch's zip files are mapped, so that optimiser states in them cost no memory.
 
-    A CourseError says if one is missing, cut off, something else, or would call a function that is not known to do
-    nothing but make a value.
-    """
+    A CourseError says if one is missing, cut off, something else, or would call what does more than make a value."""
     path = Path(path)
     if path.is_dir():
         names = sorted(one.name for one in path.iterdir())
@@ -356,8 +353,7 @@ class Kind:
     def fit(self, state: State, config: Any = None) -> tuple[Any, dict[str, Tensor], tuple[str, ...]]:
         """Configuration, tensors that belong to it, and notes on what was left out; a CourseError where they differ.
 
-        ``config`` is one that they must fit, the name of a published one, or None: it is read off them.
-        """
+        ``config`` is one that they must fit, the name of a published one, or None: it is read off them."""
         state, config = self.adapt(state), choose(config, self.published, self.name)
         try:
             config = self.sizes(state) if config is None else config
@@ -398,8 +394,7 @@ def identify(state: State) -> tuple[Kind | None, dict[str, Tensor]]:
 def pick(file: File | Contents, kind: Kind, places: tuple[str, ...] | None = None) -> dict[str, Tensor]:
     """The tensors of one network in a file; a CourseError that says what the file does hold, if it has none.
 
-    ``places`` are the keys to look under, the best first; under other keys it is found if there is one alone.
-    """
+    ``places`` are the keys to look under, the best first; under other keys it is found if there is one alone."""
     contents = file if isinstance(file, Contents) else read_file(file)
     found = {place: identify(state) for place, state in contents.parts.items()}
     places = kind.places if places is None else places

@@ -1,8 +1,7 @@
 """StyleGAN's PyTorch port, the base of Hyper-Modulation, and the files that Hyper-Modulation's own code writes.
 
 They differ in what stands for a convolution. No hyper-modulated weights were released: the names are those that the
-authors' code writes and reads. Every file holds nine blocks: what was never trained is cut off.
-"""
+authors' code writes and reads. Every file holds nine blocks: what was never trained is cut off."""
 
 import re
 from dataclasses import replace
