@@ -78,14 +78,9 @@ def fetch_command(name: str | None, to: Path | None = None, yes: bool = False) -
 def fetch(name: str, to: Path | None = None, agree: Callable[[str], bool] = lambda question: True) -> Path:
     """Makes everything of a source lie in its folder, whole and with the right hash; what is there stays.
 
-    Whatever goes wrong is a CourseError; a file has its final name only when it is complete and right.
-
-    Args:
-        name: of :data:`DOWNLOADS`.
-        to: folder for the files, which is returned; by default ``downloads/NAME`` in the course or in
-            ``COURSE_DOWNLOADS``.
-        agree: is shown source, size and licence before anything is downloaded; ``False`` ends without a download.
-    """
+    Whatever goes wrong is a CourseError; a file has its final name only when it is complete and right. ``to`` is the
+    folder for the files, which is returned; by default ``downloads/NAME`` in the course or in ``COURSE_DOWNLOADS``.
+    ``agree`` is shown source, size and licence before anything is downloaded; ``False`` ends without a download."""
     if name not in DOWNLOADS:
         raise CourseError(f"there is nothing called '{name}' to fetch; `course fetch` lists: {', '.join(DOWNLOADS)}")
     source = DOWNLOADS[name]

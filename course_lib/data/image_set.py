@@ -63,21 +63,14 @@ def _draw_tenths(split: Tensor, rows: Tensor, draw: torch.Generator, parts: Sequ
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A data set in memory (or memory-mapped).
-
-    Attributes:
-        images: ``uint8 (N, 3, S, S)``.
-        labels: name → ``int64 (N,)``, for example ``style``, ``domain``.
-        classes: name → what each label value means; the same keys as ``labels``.
-        captions: of each image, or empty.
-        split: of each image 0 train, 1 val, 2 test, or empty.
-    """
+    """A data set in memory (or memory-mapped)."""
 
     name: str
-    images: Tensor
-    labels: dict[str, Tensor] = field(default_factory=dict)
-    classes: dict[str, list[str]] = field(default_factory=dict)
-    captions: list[list[str]] = field(default_factory=list)
+    images: Tensor  # uint8 (N, 3, S, S)
+    labels: dict[str, Tensor] = field(default_factory=dict)  # name → int64 (N,), for example style, domain
+    classes: dict[str, list[str]] = field(default_factory=dict)  # what each value means; the same keys as labels
+    captions: list[list[str]] = field(default_factory=list)  # of each image, or empty
+    # Of each image 0 train, 1 val, 2 test, or empty.
     split: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
     def __len__(self) -> int:

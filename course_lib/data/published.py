@@ -115,12 +115,9 @@ def target_classes(
 ) -> ImageSet:
     """The classes that a transfer learns, with ``labels["class"]`` from 0, in parts ``train``, ``val`` and ``test``.
 
-    Args:
-        dataset: ``kinds``, or a set of :func:`load` with the label ``class``.
-        names: of the classes to take; by default :data:`course_lib.data.NEW_KINDS`, or all of another set.
-        per_class: at most so many training pictures a class; None for all. The other parts stay whole.
-        seed: of the choice, and of the split where the set has none.
-        size: pixels, of sets from files.
+    ``dataset`` is ``kinds``, or a set of :func:`load` with the label ``class``; ``names`` are the classes to take, by
+    default :data:`course_lib.data.NEW_KINDS`, or all of another set; ``per_class`` is how many training pictures at
+    most, None for all; ``seed`` that of this choice, and of the split where the set has none; ``size`` as in ``load``.
     """
     data = load(dataset, size)
     if "class" not in data.labels:
@@ -279,14 +276,9 @@ def check_size(dataset: str, size: int) -> None:
 def own_pictures(dataset: str, size: int = 64, colour: bool = False) -> ImageSet:
     """A data set with parts train, val and test, or a CourseError that says why it cannot be trained on.
 
-    Pictures of a folder that are smaller than ``size`` are left out, since enlarging would blur them. A part that the
-    set lacks is taken from its training pictures, a tenth each.
-
-    Args:
-        dataset: as for :func:`course_lib.data.load`.
-        size: 64 or 128; pictures are cropped to the centred square and resized.
-        colour: whether colour is what is to be learnt; then a set of grey pictures is refused.
-    """
+    ``dataset`` is as for :func:`load`, ``size`` 64 or 128; pictures of a folder that are smaller are left out, since
+    enlarging would blur them. A part that the set lacks is taken from its training pictures, a tenth each. ``colour``
+    says whether colour is what is to be learnt; then a set of grey pictures is refused."""
     check_size(dataset, size)
     check_dataset(dataset)
     said = ""

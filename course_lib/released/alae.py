@@ -142,13 +142,10 @@ KINDS = (*_PARTS.values(), *_MLP_PARTS.values(), _GENERATOR, _CRITIC)
 
 
 def load_alae(path: str | Path, config: ALAEConfig | str | None = None, averaged: bool = True) -> ALAE | MLPALAE:
-    """A released ALAE, frozen; the version without convolutions is told by its tensors.
-
-    Args:
-        path: a torch file with ``models``, or ``.safetensors`` with names such as ``generator/const``.
-        config: what it must fit, or a name in ``PUBLISHED_ALAE``; None reads the sizes off it.
-        averaged: the moving averages where the file has them, as the authors draw and encode.
-    """
+    """A released ALAE, frozen; the version without convolutions is told by its tensors. ``path`` is a torch file with
+    ``models``, or ``.safetensors`` with names such as ``generator/const``; ``config`` what it must fit, or a name in
+    ``PUBLISHED_ALAE``, None reads the sizes off it. ``averaged``: the moving averages where the file has them, as the
+    authors draw and encode."""
     contents, config = read_file(path), choose(config, PUBLISHED_ALAE, "ALAE")
     plain = any(identify(state)[0] in _MLP_PARTS.values() for state in contents.parts.values())
     kinds = _PARTS | (_MLP_PARTS if plain else {})

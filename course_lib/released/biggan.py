@@ -163,14 +163,9 @@ def _read_transferred(path: str | Path, kind: Kind, config: BigGANConfig | None)
 def load_released_transfer(
     path: str | Path, config: BigGANConfig | None = None, base: Generator | None = None
 ) -> TransferGenerator:
-    """A cGANTransfer generator, in evaluation mode.
-
-    Args:
-        path: ``G*.pth`` or the same as ``.safetensors``.
-        config: of the generator that was transferred; by default that of ``base``, or what the file says.
-        base: that generator. Without it old classes are drawn with running statistics and, after the second stage,
-            convolutions that went on: they are no longer what they were.
-    """
+    """A cGANTransfer generator, ``G*.pth`` or the same as ``.safetensors``, in evaluation mode. ``config`` is that of
+    the generator that was transferred, by default of ``base``, or what the file says. ``base`` is that generator:
+    without it old classes are drawn with running statistics and, after the second stage, convolutions that went on."""
     config, new, state = _read_transferred(path, _NEW_GENERATOR, config or (base.config if base is not None else None))
     published = "cifar" if config.embedding is None else "imagenet"
     network = TransferGenerator(base or Generator(config).eval(), new, published)

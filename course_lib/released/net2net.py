@@ -119,15 +119,12 @@ _UNCONDITIONAL = replace(
 
 
 def load_net2net_flow(path: File, config: FlowConfig | str | None = None, activation: str = "") -> ConditionalFlow:
-    """A released flow, in evaluation mode, float32, on the CPU.
+    """A released flow, in evaluation mode, float32, on the CPU, from its file, or that of a whole translator, whose
+    experts are left out. An unconditional flow gets a condition that changes nothing: ``torch.zeros(B, 1)``.
 
-    Args:
-        path: a flow's file, or that of a whole translator: its experts are left out. An unconditional flow gets a
-            condition that changes nothing, a single number: ``torch.zeros(B, 1)``.
-        config: a configuration, a name in ``RELEASED_FLOWS``, or None: read off the tensors. With
-            ``activation_log_det=False`` the leaky activation's log-determinant is 0, as in the released code.
-        activation: "none" or "leaky_relu", of which the file has no trace; by default that of ``config``. All released
-            configurations use "none".
+    ``config`` is a configuration, a name in ``RELEASED_FLOWS``, or None: read off the tensors. With its
+    ``activation_log_det=False`` the leaky activation's log-determinant is 0, as in the released code. ``activation`` is
+    "none", as in all released ones, or "leaky_relu": the file has no trace of it; by default it is that of ``config``.
     """
     contents = read_file(path)
     bare = {place: identify(state)[1] for place, state in contents.parts.items()}
@@ -187,13 +184,9 @@ _EXPERTS = {
 
 def load_net2net_expert(path: File, config: Any = None, word_map: dict[str, int] | None = None) -> nn.Module:
     """A released expert: autoencoder, BigGAN's generator, dequantiser or captioner, whichever the file holds; ``notes``
-    says what of an autoencoder's training loss was left out.
-
-    Args:
-        path: its file.
-        config: what it must fit, or a name in ``RELEASED_EXPERTS``; None reads the sizes off it.
-        word_map: word → number, the JSON file that was published beside the captioner's weights.
-    """
+    says what of an autoencoder's training loss was left out. ``config`` is what it must fit, or a name in
+    ``RELEASED_EXPERTS``; None reads the sizes off it. ``word_map`` is word → number, the JSON file that was published
+    beside the captioner's weights."""
     contents, config = read_file(path), choose(config, RELEASED_EXPERTS, "expert")
     found = [identify(state)[0] for state in contents.parts.values()]
     unknown = replace(_EXPERTS[GeneratorConfig], name="Net2Net expert")

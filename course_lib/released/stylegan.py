@@ -187,14 +187,10 @@ KINDS = (_GENERATOR, _HYPER, _CLASSES, _DISCRIMINATOR)
 
 
 def load_stylegan(path: File, config: StyleGANConfig | None = None, averaged: bool = True, size: int = 0) -> StyleGAN:
-    """A base generator, frozen.
-
-    Args:
-        path: a file with ``g_running`` and ``generator``, or with one generator.
-        config: what the whole file must fit, for example ``FFHQ1024``; None reads the sizes off it.
-        averaged: the exponential moving average ``g_running``, which is what the authors draw with.
-        size: side in pixels of what it shall draw; 0 for the largest that was trained.
-    """
+    """A base generator, frozen, from a file with ``g_running`` and ``generator``, or with one generator. ``config`` is
+    what the whole file must fit, for example ``FFHQ1024``; None reads the sizes off it. ``averaged``: the exponential
+    moving average ``g_running``, which the authors draw with. ``size``: side in pixels of what it shall draw; 0 for the
+    largest that was trained."""
     state = pick(path, _GENERATOR, _GENERATOR.places if averaged else ("generator",))
     config, state, _ = _GENERATOR.fit(state, config)
     config, state = _first_blocks(state, config, size)
@@ -212,15 +208,10 @@ def load_stylegan_discriminator(path: File) -> StyleGANCritic:
 
 
 def load_released_hypermod(path: File, base: File | StyleGAN, averaged: bool = True, size: int = 0) -> HyperGenerator:
-    """A generator that Hyper-Modulation's code trained, frozen, with its published computation in fused layers.
-
-    Args:
-        path: a self-aligned file (``generator``, ``task``) or one of a transfer (``g_running``, ``t_running_g``, and
-            without the average ``generator``, ``task_g``).
-        base: what it was made of, since the file keeps the source's kernels standardised, without their means and
-            standard deviations; another one is refused.
-        averaged, size: as in :func:`load_stylegan`.
-    """
+    """A generator that Hyper-Modulation's code trained, frozen, with its published computation in fused layers, from a
+    self-aligned file (``generator``, ``task``) or one of a transfer (``g_running``, ``t_running_g``, and without the
+    average ``generator``, ``task_g``). ``base`` is what it was made of, since the file keeps the source's kernels
+    standardised, without means and standard deviations; another is refused. The rest as in :func:`load_stylegan`."""
     contents = read_file(path)
     (config, width), state, _ = _HYPER.fit(pick(contents, _HYPER, _HYPER.places if averaged else ("generator",)))
     places = _CLASSES.places if averaged else ("task_g", "task")
