@@ -101,13 +101,8 @@ def _kind(part: str, mark: str, plain: bool = False) -> Kind:
     )
 
 
-_MARKS = {
-    "discriminator": "encode_block.0.bias_1",
-    "generator": "decode_block.0.bias_1",
-    "mapping_tl": "map_blocks.0.weight",
-    "mapping_fl": "map_blocks.0.fc.weight",
-    "dlatent_avg": "buff",
-}
+_MARKS = {"discriminator": "encode_block.0.bias_1", "generator": "decode_block.0.bias_1", "dlatent_avg": "buff"}
+_MARKS |= {"mapping_tl": "map_blocks.0.weight", "mapping_fl": "map_blocks.0.fc.weight"}
 _MLP_MARKS = {"discriminator": "fc_1.weight", "generator": "fc_1.weight", "mapping_tl": "map_blocks.0.weight"}
 _PARTS = {part: _kind(part, mark) for part, mark in _MARKS.items()}
 _MLP_PARTS = {part: _kind(part, mark, plain=True) for part, mark in _MLP_MARKS.items()}

@@ -19,18 +19,18 @@ _PLACES |= {"captioner": "to_c_model.", "dequantiser": "dequantizer."}
 
 # --- flows ----------------------------------------
 
-_SIZES = {
-    **dict.fromkeys(("anime", "portraits"), (128, 2, 10, 20)),
-    "ccfq": (128, 3, 10, 20),
-    "faces32to256": (128, 128, 128, 20),
-    "sbert_ae": (256, 1024, 256, 24),
-    "sbert_bigbigan": (120, 1024, 256, 24),
-    "sbert_biggan": (268, 768, 268, 24),
+_RELEASED = {
+    **dict.fromkeys(("anime", "portraits"), (128, 2, 10, 20, "labels", "faces256")),
+    "ccfq": (128, 3, 10, 20, "labels", "faces256"),
+    "faces32to256": (128, 128, 128, 20, "autoencoder", "faces256", "faces32"),
+    "sbert_ae": (256, 1024, 256, 24, "sentences", "coco256"),
+    "sbert_bigbigan": (120, 1024, 256, 24, "sentences"),
+    "sbert_biggan": (268, 768, 268, 24, "sentences", "biggan256", "", "captioner", "dequantiser"),
 }
-"""Numbers of the latent, the condition and the embedding, and blocks."""
+"""Numbers of the latent, the condition, the embedding; blocks; kind and experts as in :class:`TranslatorConfig`."""
 RELEASED_FLOWS = {
     name: FlowConfig(dim, (condition,), embedding, blocks=blocks, embedder_batch_norm=True)
-    for name, (dim, condition, embedding, blocks) in _SIZES.items()
+    for name, (dim, condition, embedding, blocks, *_) in _RELEASED.items()
 }
 _MARK, _COUPLING = "sub_layers.0.coupling.s.0.main.0.weight", "sub_layers.0.coupling.s.0.main."
 
@@ -232,16 +232,9 @@ class TranslatorConfig:
         return cls(_flow_sizes(take(state, _FLOW)), kind, **configs)
 
 
-_PARTS = {
-    **dict.fromkeys(("anime", "portraits", "ccfq"), ("labels", "faces256")),
-    "faces32to256": ("autoencoder", "faces256", "faces32"),
-    "sbert_ae": ("sentences", "coco256"),
-    "sbert_bigbigan": ("sentences",),
-    "sbert_biggan": ("sentences", "biggan256", "", "captioner", "dequantiser"),
-}
 RELEASED_TRANSLATORS = {
     name: TranslatorConfig(RELEASED_FLOWS[name], kind, *map(RELEASED_EXPERTS.get, experts))
-    for name, (kind, *experts) in _PARTS.items()
+    for name, (_, _, _, _, kind, *experts) in _RELEASED.items()
 }
 """Labels by number: photograph, anime; photograph, oil portrait; CelebA, CelebA-HQ, FFHQ."""
 

@@ -475,9 +475,7 @@ class Captioner(nn.Module):
     def __init__(self, config: CaptionerConfig):
         super().__init__()
         self.config = config
-        self.encoder = _chain(
-            "resnet", *list(_resnet(config.encoder_layers).children())[:-2]
-        )  # no pooling, no classifier
+        self.encoder = _chain("resnet", *list(_resnet(config.encoder_layers).children())[:-2])  # no pooling, no classes
         self.decoder = _WordDecoder(config)
         freeze(self)
 
