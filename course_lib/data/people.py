@@ -133,8 +133,7 @@ STYLES: dict[str, PeopleStyle] = {
 
 
 def _element(name: str, **attributes: object) -> dict:
-    attributes = {key.replace("_", "-"): value for key, value in attributes.items()}
-    return {"name": name, "type": "element", "attributes": attributes}
+    return {"name": name, "type": "element", "attributes": {k.replace("_", "-"): v for k, v in attributes.items()}}
 
 
 _HAIR = {"type": "color", "name": "hair"}

@@ -483,10 +483,9 @@ class Captioner(nn.Module):
     def caption(self, images: Tensor) -> list[str]:
         """Captions as the sentence expert got them: ``"<start> a red bird <end> "``, at most 50 words."""
         if len(self.words) != self.config.vocabulary or not {"<start>", "<end>", "<pad>"} <= set(self.words):
-            raise CourseError(
-                f"this captioner has {self.config.vocabulary} words, with <start>, <end> and <pad>, and was given "
-                f"{len(self.words)}: pass the word map that was published with its weights to load_net2net_expert."
-            )
+            text = f"this captioner has {self.config.vocabulary} words, with <start>, <end> and <pad>, and was given"
+            how = "pass the word map that was published with its weights to load_net2net_expert"
+            raise CourseError(f"{text} {len(self.words)}: {how}.")
         places = F.adaptive_avg_pool2d(self.encoder(images), 14).flatten(2).transpose(1, 2)
         return ["".join(self.words[k] + " " for k in self._search(one)[:_WORDS]) for one in places]
 

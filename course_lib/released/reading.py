@@ -70,8 +70,8 @@ def read_file(path: File) -> Contents:
     A CourseError says if one is missing, cut off, something else, or would call what does more than make a value."""
     path = Path(path)
     if path.is_dir():
-        names = sorted(one.name for one in path.iterdir())
-        raise CourseError(f"{path} is a folder: give one file of it ({', '.join(names[:5]) or 'it is empty'}).")
+        names = ", ".join(sorted(one.name for one in path.iterdir())[:5])
+        raise CourseError(f"{path} is a folder: give one file of it ({names or 'it is empty'}).")
     try:
         with path.open("rb") as file:
             start = file.read(1024)
@@ -219,7 +219,6 @@ def _read_torch(path: Path) -> tuple[Any, tuple[str, ...]]:
 
 
 N = TypeVar("N", bound=nn.Module)
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -307,7 +306,7 @@ def export_state(network: nn.Module, layout: Layout) -> dict[str, Tensor]:
     }
 
 
-def take(state: Mapping[str, T], prefix: str) -> dict[str, T]:
+def take(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """The tensors, or entries, whose name begins with ``prefix``, without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
@@ -448,10 +447,10 @@ def describe_file(path: File) -> str:
         for mark, text in _NOT_OPENED.items():
             if any(name.endswith(mark) for name in names):
                 raise CourseError(f"{contents.path.name} is {text}.")
-        raise CourseError(
-            f"{contents.path.name} holds no weights that the course knows ({', '.join(names[:3])}, …): give a file of "
-            "Net2Net, StyleGAN, Hyper-Modulation, BigGAN, cGANTransfer, ALAE or MindGAN."
+        text = (
+            f"{contents.path.name} holds no weights that the course knows ({', '.join(names[:3])}, …): give a file of"
         )
+        raise CourseError(f"{text} Net2Net, StyleGAN, Hyper-Modulation, BigGAN, cGANTransfer, ALAE or MindGAN.")
     lines.append(("fit", "all names and shapes as they should be"))
     with contents.path.open("rb") as file:
         digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -214,8 +214,7 @@ def load_released_hypermod(path: File, base: File | StyleGAN, averaged: bool = T
     standardised, without means and standard deviations; another is refused. The rest as in :func:`load_stylegan`."""
     contents = read_file(path)
     (config, width), state, _ = _HYPER.fit(pick(contents, _HYPER, _HYPER.places if averaged else ("generator",)))
-    places = _CLASSES.places if averaged else ("task_g", "task")
-    sizes, classes, _ = _CLASSES.fit(pick(contents, _CLASSES, places))
+    sizes, classes, _ = _CLASSES.fit(pick(contents, _CLASSES, _CLASSES.places if averaged else ("task_g", "task")))
     config, state = _first_blocks(state, config, size)
     source = base if isinstance(base, StyleGAN) else load_stylegan(base, size=config.size)
     smaller = _cut(source.config, len(config.channels))
