@@ -447,10 +447,8 @@ def describe_file(path: File) -> str:
         for mark, text in _NOT_OPENED.items():
             if any(name.endswith(mark) for name in names):
                 raise CourseError(f"{contents.path.name} is {text}.")
-        text = (
-            f"{contents.path.name} holds no weights that the course knows ({', '.join(names[:3])}, …): give a file of"
-        )
-        raise CourseError(f"{text} Net2Net, StyleGAN, Hyper-Modulation, BigGAN, cGANTransfer, ALAE or MindGAN.")
+        text = f"{contents.path.name} holds no weights that the course knows ({', '.join(names[:3])}, …): give a file"
+        raise CourseError(f"{text} of Net2Net, StyleGAN, Hyper-Modulation, BigGAN, cGANTransfer, ALAE or MindGAN.")
     lines.append(("fit", "all names and shapes as they should be"))
     with contents.path.open("rb") as file:
         digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
