@@ -17,15 +17,19 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from tqdm import tqdm
 
 from course_lib.errors import CourseError, explain, progress_bar
 from course_lib.profiles import DATA, ROOT
 
 TRIES = 4
 TIMEOUT = (15, 60)  # seconds to connect, and between two pieces
+_amount = partial(tqdm.format_sizeof, suffix="B")  # of bytes, for people
 _DAMAGED = (tarfile.TarError, shutil.ReadError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile)
 
 
@@ -275,11 +279,3 @@ def _unpack(archive: Path) -> list[str]:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return found
-
-
-def _amount(count: int) -> str:
-    """Bytes for people."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= factor:
-            return f"{count / factor:.1f} {unit}"
-    return f"{count} bytes"

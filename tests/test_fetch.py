@@ -127,7 +127,7 @@ def test_a_broken_download_goes_on_where_it_stopped(offer, server, known):
 def test_an_ended_run_leaves_a_part_that_the_next_run_continues(offer, server):
     folder, run = offer()
     server.cut = [1_000_000, 0, 0, 0]
-    with pytest.raises(CourseError, match=r"broke off at .* of 3\.0 MB"):
+    with pytest.raises(CourseError, match=r"broke off at .* of 3\.00MB"):
         run()
     assert not (folder / "thing.bin").exists()
     server.cut, server.asked = [], []
@@ -211,7 +211,7 @@ def test_a_full_disk_is_one_line_before_or_while_writing(offer, server, monkeypa
     usage = namedtuple("usage", "total used free")
     with monkeypatch.context() as full:
         full.setattr(fetching.shutil, "disk_usage", lambda path: usage(1, 1, 1000))
-        with pytest.raises(CourseError, match=r"3\.0 MB are still to come .* 1\.0 kB free"):
+        with pytest.raises(CourseError, match=r"3\.00MB are still to come .* 1\.00kB free"):
             run()
 
     class Full(io.RawIOBase):
@@ -244,7 +244,7 @@ def test_terms_are_shown_with_size_and_licence_and_a_no_is_a_no(offer, server, c
     shown = []
     with pytest.raises(CourseError, match="nothing was downloaded"):
         run(agree=lambda question: shown.append(question))
-    assert "3.0 MB" in shown[0] and "licence: none" in shown[0] and not server.asked
+    assert "3.00MB" in shown[0] and "licence: none" in shown[0] and not server.asked
     with pytest.raises(CourseError, match="--yes"):
         fetch_command("thing", folder)
     fetch_command("thing", folder, yes=True)
