@@ -4,11 +4,10 @@ A transferred generator keeps the old tables and adds, in every batch norm, the 
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from ..bn_transfer import TransferGenerator
 from ..gans.biggan import CIFAR32, IMAGENET128, BigGANConfig, Discriminator, Generator
-from .reading import Entry, Kind, Layout, State, count_below, fill, layout_of, pick
+from .reading import Entry, File, Kind, Layout, State, count_below, fill, layout_of, pick
 
 
 def transferred_layout(config: BigGANConfig, new: int) -> Layout:
@@ -140,18 +139,18 @@ _NEW_DISCRIMINATOR = Kind(
 KINDS = (_GENERATOR, _DISCRIMINATOR, _NEW_GENERATOR, _NEW_DISCRIMINATOR)
 
 
-def load_biggan(path: str | Path, config: BigGANConfig | str | None = None) -> Generator:
+def load_biggan(path: File, config: BigGANConfig | str | None = None) -> Generator:
     """A generator, ``G_ema.pth`` (the better one) or ``G.pth``, in evaluation mode. ``config`` is what it must fit,
     "ImageNet" or "CIFAR"; None reads the sizes off it."""
     return _GENERATOR.load(path, config, Generator)
 
 
-def load_biggan_discriminator(path: str | Path, config: BigGANConfig | str | None = None) -> Discriminator:
+def load_biggan_discriminator(path: File, config: BigGANConfig | str | None = None) -> Discriminator:
     """As :func:`load_biggan`."""
     return _DISCRIMINATOR.load(path, config, Discriminator)
 
 
-def _read_transferred(path: str | Path, kind: Kind, config: BigGANConfig | None) -> tuple[BigGANConfig, int, State]:
+def _read_transferred(path: File, kind: Kind, config: BigGANConfig | None) -> tuple[BigGANConfig, int, State]:
     """Sizes of what was transferred, read off the file where ``config`` is None, number of new classes, and tensors."""
     state = pick(path, kind)
     if config is not None:
@@ -161,7 +160,7 @@ def _read_transferred(path: str | Path, kind: Kind, config: BigGANConfig | None)
 
 
 def load_released_transfer(
-    path: str | Path, config: BigGANConfig | None = None, base: Generator | None = None
+    path: File, config: BigGANConfig | None = None, base: Generator | None = None
 ) -> TransferGenerator:
     """A cGANTransfer generator, ``G*.pth`` or the same as ``.safetensors``, in evaluation mode. ``config`` is that of
     the generator that was transferred, by default of ``base``, or what the file says. ``base`` is that generator:
@@ -177,7 +176,7 @@ def load_released_transfer(
     return network.eval()
 
 
-def load_released_transfer_discriminator(path: str | Path, config: BigGANConfig) -> Discriminator:
+def load_released_transfer_discriminator(path: File, config: BigGANConfig) -> Discriminator:
     """A cGANTransfer discriminator, ``D*.pth``, for the generator of ``config``, in evaluation mode."""
     config, new, state = _read_transferred(path, _NEW_DISCRIMINATOR, config)
     discriminator = Discriminator(replace(config, classes=new))
