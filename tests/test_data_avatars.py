@@ -3,6 +3,7 @@
 import errno
 import json
 import re
+from concurrent.futures.process import BrokenProcessPool
 from importlib.resources import files
 from itertools import combinations as pairs
 from pathlib import Path
@@ -168,12 +169,6 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "FOLDER", tmp_path / "data")
     jobs = module._people_jobs(persons[:4], ("personas", "micah"))
     monkeypatch.setattr(module, "BLOCKS", {"people": (module._draw_pictures, lambda: jobs, 3)})
-
-    def in_order(work, jobs, write, label):
-        for job in jobs:
-            write(work([job]))
-
-    monkeypatch.setattr(module, "_in_parallel", in_order)
     module.record()
     return tmp_path / "cache"
 
@@ -213,16 +208,19 @@ def test_a_package_of_another_version_is_named(small, monkeypatch):
 
 @pytest.mark.parametrize(
     ("fault", "words"),
-    [(OSError(errno.ENOSPC, "No space left on device"), "No space left"), (KeyboardInterrupt(), "was stopped")],
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left"),
+        (KeyboardInterrupt(), "was stopped"),
+        (BrokenProcessPool(), "lost a worker process.*__main__"),
+    ],
 )
 def test_a_full_disk_or_an_interruption_leaves_nothing_half_built(small, monkeypatch, fault, words):
     module.build("people").unlink()
 
-    def fails(work, jobs, write, label):
-        write(b"some")
+    def fails(jobs):
         raise fault
 
-    monkeypatch.setattr(module, "_in_parallel", fails)
+    monkeypatch.setitem(module.BLOCKS, "people", (fails, *module.BLOCKS["people"][1:]))
     with pytest.raises(CourseError, match=words):
         module.build("people")
     assert not [path for path in Path(small).iterdir() if path.suffix in (".part", ".u8")]

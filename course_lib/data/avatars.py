@@ -83,9 +83,14 @@ def _in_parallel(work: Work, jobs: list[Any], write: Callable[[bytes], object], 
             pool = ProcessPoolExecutor(os.cpu_count() or 1, mp_context=get_context("spawn"))
             stack.callback(pool.shutdown, cancel_futures=True)
             run = pool.map
-        for chunk, drawn in zip(chunks, run(work, chunks), strict=True):
-            write(drawn)
-            bar.update(len(chunk))
+        try:
+            for chunk, drawn in zip(chunks, run(work, chunks), strict=True):
+                write(drawn)
+                bar.update(len(chunk))
+        except (KeyboardInterrupt, BrokenProcessPool) as error:
+            why = "was stopped" if isinstance(error, KeyboardInterrupt) else "lost a worker process"
+            text = f"{label} {why}; nothing half-done is left. Run it again; a script of your own needs "
+            raise CourseError(text + "`if __name__ == '__main__':` around what it does.") from error
 
 
 def _fresh(jobs: list[tuple[str, dict]]) -> Tensor:
@@ -169,10 +174,6 @@ def _draw_block(block: str, path: Path) -> None:
         with temporary.open("wb") as file:
             _in_parallel(work, jobs(), file.write, f"drawing {block}")
         os.replace(temporary, path)
-    except (KeyboardInterrupt, BrokenProcessPool) as error:
-        why = "was stopped" if isinstance(error, KeyboardInterrupt) else "lost a worker process"
-        text = f"drawing {block} {why}; nothing half-done is left. Run it again; a script of your own needs "
-        raise CourseError(text + "`if __name__ == '__main__':` around what it does.") from error
     finally:
         temporary.unlink(missing_ok=True)
 
