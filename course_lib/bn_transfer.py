@@ -40,16 +40,12 @@ PROPAGATIONS = ("additive", "imagenet", "cifar")
 
 class Propagation(nn.Module):
     """The map for new classes in the place of a gain or bias of :class:`course_lib.gans.biggan.ClassNorm`.
-
     ``additive``: the old map stays as it is, with its scale (``knowledge``, ``matrix``), and what is learned is added:
     P and Z are the old ones plus ``update`` and ``noise``, zero at the start. A one-hot mixture alone is an old class,
     bit for bit. ``imagenet``: mixing weights, old classes (``table``) and noise map are each divided by their own
     largest singular value, so that the checkpoint's scale is lost, and an old class cannot be copied. ``cifar``: plain
-    linear maps, and a bias on the old classes.
-
-    ``old`` is an :class:`~course_lib.gans.biggan.SNLinear` over embedding ``(old classes, E)`` and z, in evaluation
-    mode; or a table, without embedding, z and the variant ``imagenet``.
-    """
+    linear maps, and a bias on the old classes. ``old`` is an :class:`~course_lib.gans.biggan.SNLinear` over embedding
+    ``(old classes, E)`` and z, in evaluation mode; or a table, without embedding, z and the variant ``imagenet``."""
 
     @torch.no_grad()
     def __init__(self, old: nn.Module, embedding: Tensor | None, new: int, variant: str = "additive"):
@@ -136,13 +132,11 @@ def _thawed(source: Generator) -> Generator:
 
 
 class TransferGenerator(nn.Module):
-    """BigGAN whose new classes are mixtures of its old ones.
-
-    ``source``, a frozen copy, draws the old classes. ``target`` draws the new ones, with statistics of its own, and
-    propagation layers instead of tables. In our variant its other layers *are* those of ``source`` until
-    :meth:`unshare`; the published ones, whose spectral vectors move in every step, have copies from the start. Mixing
-    weights and residuals begin orthogonal, as published; see :meth:`init_at`.
-    """
+    """BigGAN whose new classes are mixtures of its old ones. ``source``, a frozen copy, draws the old classes.
+    ``target`` draws the new ones, with statistics of its own, and propagation layers instead of tables. In our variant
+    its other layers *are* those of ``source`` until :meth:`unshare`; the published ones, whose spectral vectors move in
+    every step, have copies from the start. Mixing weights and residuals begin orthogonal, as published; see
+    :meth:`init_at`."""
 
     def __init__(self, source: Generator, classes: int, variant: str = "additive"):
         super().__init__()

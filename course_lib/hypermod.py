@@ -41,11 +41,9 @@ def standardise_kernels(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 class ModulatedConv(nn.Module):
     """One modulated convolution in the place of ``source``, plain or fused with upsampling; its own tensors are frozen.
-
     ``published`` modulates the 4×4 kernel of a fused layer after the four shifts, with the released scale, so that
     released weights work; ours modulates the nine taps before, which alone can reproduce the source. ``pairs`` is ``(O,
-    I)`` for a plain layer, ``(I, O)`` for a fused one: the order in which γ and β are read.
-    """
+    I)`` for a plain layer, ``(I, O)`` for a fused one: the order in which γ and β are read."""
 
     def __init__(self, source: EqualConv2d, published: bool = False):
         super().__init__()
@@ -187,17 +185,14 @@ class Modulation:
 
 
 class HyperGenerator(nn.Module):
-    """Noise and class to pictures; without a class, the source generator's pictures, pixel for pixel.
-
-    ``source``, whose ``config`` it has, is kept inside and frozen; ``width`` is the length of class vectors, ``rank``
-    that of the heads; None takes full heads, as published, with ten times the parameters of their layers. With
-    ``start`` ``source`` every class begins as the source generator (ours, no data and no training needed); ``random``
-    heads need the published self-alignment first. For ``published`` see :class:`ModulatedConv`. ``finetune`` trains
-    copies of constant, noise strengths, styles and to-RGB as well, where the published one trains the source's own.
-
-    ``class_styles`` (ours) give each class an offset of the style w in every block, 0 at the start: AdaIN sets mean and
-    deviation of every channel from the style alone, so that kernels cannot move a class's colours and contrasts.
-    """
+    """Noise and class to pictures; without a class, the source generator's pictures, pixel for pixel. ``source``, whose
+    ``config`` it has, is kept inside and frozen; ``width`` is the length of class vectors, ``rank`` that of the heads;
+    None takes full heads, as published, with ten times the parameters of their layers. With ``start`` ``source`` every
+    class begins as the source generator (ours, no data and no training needed); ``random`` heads need the published
+    self-alignment first. For ``published`` see :class:`ModulatedConv`. ``finetune`` trains copies of constant, noise
+    strengths, styles and to-RGB as well, where the published one trains the source's own. ``class_styles`` (ours) give
+    each class an offset of the style w in every block, 0 at the start: AdaIN sets mean and deviation of every channel
+    from the style alone, so that kernels cannot move a class's colours and contrasts."""
 
     class_names: Sequence[str] = ()  # where they are known
 
@@ -461,12 +456,9 @@ def random_view(x: Tensor, generator: torch.Generator) -> Tensor:
 class HyperModulationMethod(LogisticMethod):
     """The transfer of a hyper-modulated generator, or of a baseline with the same call: ``generator`` takes z, labels
     and noise maps, and has ``groups``, ``config`` and ``synthesis``. ``data`` and further options: see
-    ``LogisticMethod``.
-
-    ``class_rate`` is a factor on the learning rate of the class network (baselines: the mapping network); the published
-    code ends at 0.001, 2e-6 in all, which leaves the class vectors where they were drawn. ``contrastive`` weighs the
-    Barlow Twins term; published 0.01, 0 leaves it out.
-    """
+    ``LogisticMethod``. ``class_rate`` is a factor on the learning rate of the class network (baselines: the mapping
+    network); the published code ends at 0.001, 2e-6 in all, which leaves the class vectors where they were drawn.
+    ``contrastive`` weighs the Barlow Twins term; published 0.01, 0 leaves it out."""
 
     def __init__(
         self,

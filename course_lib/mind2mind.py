@@ -69,11 +69,8 @@ class StyleExpert(nn.Module):
 
 class MainDirections(nn.Module):
     """Pictures in [−1, 1] ↔ codes ``(B, k)``: a grid autoencoder's scaled latents along their main directions in one
-    set.
-
-    Ours: a MindGAN for all of a grid's thousand numbers takes ten times as long. ``mean (D,)``; ``directions (D, k)``,
-    orthogonal, all of one length, by which codes have variance 1 on average.
-    """
+    set. Ours: a MindGAN for all of a grid's thousand numbers takes ten times as long. ``mean (D,)``; ``directions (D,
+    k)``, orthogonal, all of one length, by which codes have variance 1 on average."""
 
     def __init__(self, autoencoder: GridAutoencoder, mean: Tensor, directions: Tensor):
         super().__init__()
@@ -199,9 +196,8 @@ class MindCritic(nn.Module):
 
 def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
     """mean (‖∇ c(t x + (1 − t) x̂)‖₂ − 1)² over a batch, all gradients in one backward pass (Gulrajani et al. 2017).
-
-    ``real`` and ``fake`` are codes or pictures ``(B, …)``, which get no gradient; ``share`` is t, ``(B, 1)`` in [0, 1].
-    """
+    ``real`` and ``fake`` are codes or pictures ``(B, …)``, which get no gradient; ``share`` is t, ``(B, 1)`` in [0,
+    1]."""
     share = share.view(-1, *[1] * (real.ndim - 1))
     between = torch.lerp(fake.detach(), real.detach(), share).requires_grad_()
     (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
@@ -209,12 +205,10 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, share: Tenso
 
 
 class WassersteinMethod(Method):
-    """The published game: five critic steps on one batch, each with fresh noise, then one step of the generator.
-
-    The critic minimises −E c(x) + E c(g(z)) + 10 · penalty + 0.01 · E c(x)², whose last term, the drift, keeps scores
-    near zero; the generator −E c(g(z)). ``wasserstein``, E c(x) − E c(g(z)), is the critic's estimate of the distance.
-    ``average`` is the decay of the generator's moving average; None for none, as published.
-    """
+    """The published game: five critic steps on one batch, each with fresh noise, then one step of the generator. The
+    critic minimises −E c(x) + E c(g(z)) + 10 · penalty + 0.01 · E c(x)², whose last term, the drift, keeps scores near
+    zero; the generator −E c(g(z)). ``wasserstein``, E c(x) − E c(g(z)), is the critic's estimate of the distance.
+    ``average`` is the decay of the generator's moving average; None for none, as published."""
 
     penalty, drift, critic_steps = 10.0, 0.01, 5
 

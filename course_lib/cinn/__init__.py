@@ -1,7 +1,5 @@
-"""The conditional invertible network (cINN): a normalising flow whose couplings read a condition.
-
-Read in this order: ``layers``, ``flow``.
-"""
+"""The conditional invertible network (cINN): a normalising flow whose couplings read a condition. Read in this order:
+``layers``, ``flow``."""
 
 import lazy_loader
 

@@ -1,9 +1,7 @@
 """The conditional flow: blocks that turn a latent into a residual that is independent of the condition, and back.
-
 :class:`ConditionalFlow` is the published one, on vectors. :class:`GridFlow` is ours, for latents that are grids of
 cells: the same blocks with convolutions in the couplings, which use the same weights in every cell, so that a few
-thousand pictures are enough for hundreds of coordinates, and a change stays where its cause is.
-"""
+thousand pictures are enough for hundreds of coordinates, and a change stays where its cause is."""
 
 import copy
 import math
@@ -161,11 +159,9 @@ def build_embedder(config: FlowConfig) -> nn.Module:
 
 
 def flow_loss(v: Tensor, log_det: Tensor) -> Tensor:
-    """The conditional negative log-likelihood, a scalar that is minimised: ``0.5 * sum(v**2) - log_det``.
-
-    Mean over the batch, in nats, without the constant ``D / 2 * log(2 pi)``: it may be negative. ``log_det (B,)`` is
-    that of the direction data to residual. Source: Net2Net, section 3; CompVis/net2net, ``NLL``.
-    """
+    """The conditional negative log-likelihood, a scalar that is minimised: ``0.5 * sum(v**2) - log_det``. Mean over the
+    batch, in nats, without the constant ``D / 2 * log(2 pi)``: it may be negative. ``log_det (B,)`` is that of the
+    direction data to residual. Source: Net2Net, section 3; CompVis/net2net, ``NLL``."""
     if v.dim() != 2 or log_det.shape != v.shape[:1]:
         raise CourseError(f"flow_loss takes both outputs of the flow, not {tuple(v.shape)} and {tuple(log_det.shape)}.")
     return 0.5 * v.square().sum(1).mean() - log_det.mean()
@@ -186,10 +182,8 @@ class _Flow(nn.Module):
 
     def forward(self, latent: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Data to residual: ``(B, D)`` and conditions ``(B, *condition_shape)`` to ``v: (B, D)`` and ``log_det: (B,)``.
-
         The latter is the logarithm of the absolute determinant of ``dv / dlatent``. Conditions ``(B, K, 1, 1)`` do for
-        ``(K,)``.
-        """
+        ``(K,)``."""
         condition = self._checked(latent, condition)
         x = latent if self.shift is None else self.shift(latent, condition)
         log_det = latent.new_zeros(len(latent))
@@ -223,11 +217,9 @@ class _Flow(nn.Module):
 
     @torch.no_grad()
     def sample(self, condition: Tensor, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
-        """Draw one latent per condition, ``(B, D)``, with the embedder in evaluation mode.
-
-        ``temperature`` is the standard deviation of the residuals: 0 gives the same latent each time. The ``generator``
-        may be on any device; the same seed then gives the same residuals everywhere.
-        """
+        """Draw one latent per condition, ``(B, D)``, with the embedder in evaluation mode. ``temperature`` is the
+        standard deviation of the residuals: 0 gives the same latent each time. The ``generator`` may be on any device;
+        the same seed then gives the same residuals everywhere."""
         if temperature < 0:
             raise CourseError(f"The temperature is a standard deviation: give 0 or more, not {temperature}.")
         like = self._like
@@ -260,11 +252,9 @@ class _Flow(nn.Module):
 
 
 class _FlowBlock(nn.Module):
-    """ActNorm, then activation, then the coupling with fully connected networks, then a permutation.
-
-    This is the order of the released weights (CompVis/net2net, ``ConditionalFlatDoubleCouplingFlowBlock``); the paper's
-    figure 15 draws another one.
-    """
+    """ActNorm, then activation, then the coupling with fully connected networks, then a permutation. This is the order
+    of the released weights (CompVis/net2net, ``ConditionalFlatDoubleCouplingFlowBlock``); the paper's figure 15 draws
+    another one."""
 
     def __init__(self, config: FlowConfig, generator: torch.Generator) -> None:
         super().__init__()
@@ -292,13 +282,11 @@ class _FlowBlock(nn.Module):
 
 
 class ConditionalFlow(_Flow):
-    """An invertible map between a latent ``z: (B, D)`` and a residual ``v: (B, D)``, given a condition.
-
-    ``forward`` goes from data to residual, the direction that is trained; ``inverse`` and ``sample`` go back. A CPU
-    ``generator`` draws the initial weights, None draws them from the global one. Source: Rombach, Esser and Ommer,
+    """An invertible map between a latent ``z: (B, D)`` and a residual ``v: (B, D)``, given a condition. ``forward``
+    goes from data to residual, the direction that is trained; ``inverse`` and ``sample`` go back. A CPU ``generator``
+    draws the initial weights, None draws them from the global one. Source: Rombach, Esser and Ommer,
     "Network-to-Network Translation with Conditional Invertible Neural Networks", 2020; CompVis/net2net,
-    ``ConditionalFlatCouplingFlow``.
-    """
+    ``ConditionalFlatCouplingFlow``."""
 
     def __init__(self, config: FlowConfig, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -350,11 +338,9 @@ class _PackedCoupling(AffineCoupling):
 
 
 def _prepared(weight: Tensor, bias: Tensor, activation: Literal["leaky_relu", "tanh", "none"]) -> Callable:
-    """A copy of a linear layer and the activation behind it, as one function.
-
-    On a CPU oneDNN multiplies, in its own layout of weights and with the activation inside the product: twice as fast
-    where MKL, torch's default, does not use AVX-512.
-    """
+    """A copy of a linear layer and the activation behind it, as one function. On a CPU oneDNN multiplies, in its own
+    layout of weights and with the activation inside the product: twice as fast where MKL, torch's default, does not use
+    AVX-512."""
     weight, bias = weight.detach().clone(), bias.detach().clone()
     slope = [LEAKY_SLOPE] if activation == "leaky_relu" else []
     if weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available():
@@ -395,13 +381,11 @@ class _GridBlock(AffineCoupling):
 
 
 class GridFlow(_Flow):
-    """An invertible map between latents ``(B, C · G · G)`` and residuals, given conditions ``(B, K)`` or maps.
-
-    First a linear function of the condition is subtracted (``fit_shift``), then come the blocks. Couplings of channel
-    halves with convolutional networks are those of RealNVP and Glow. ``generator`` as for :class:`ConditionalFlow`.
-    ``gain`` is a factor on the last layers of the coupling networks. Small: training starts near the identity, where
-    the same ``v`` means the same content under every label.
-    """
+    """An invertible map between latents ``(B, C · G · G)`` and residuals, given conditions ``(B, K)`` or maps. First a
+    linear function of the condition is subtracted (``fit_shift``), then come the blocks. Couplings of channel halves
+    with convolutional networks are those of RealNVP and Glow. ``generator`` as for :class:`ConditionalFlow`. ``gain``
+    is a factor on the last layers of the coupling networks. Small: training starts near the identity, where the same
+    ``v`` means the same content under every label."""
 
     def __init__(self, config: GridFlowConfig, generator: torch.Generator | None = None, gain: float = 0.05):
         super().__init__()
@@ -439,13 +423,11 @@ class GridFlow(_Flow):
     def fit_residual_shift(
         self, pairs: Iterable[tuple[Tensor, Tensor]], ridge: float = 1e-3, features_of: Tensor | None = None
     ) -> None:
-        """After training: subtract from ``v`` what the condition still predicts of it.
-
-        Training leaves a small part of the condition in ``v``, too small for the gradient to matter beside its noise:
-        the least-squares fit on all ``pairs``, batches of latents and conditions, removes it. The log-determinant
-        stays. The fit is linear in the condition, which does for labels; for maps give the conditions of training,
-        ``features_of (N, …)``: it is then a :class:`FeatureShift`. ``ridge`` as for :func:`ridge_regression`.
-        """
+        """After training: subtract from ``v`` what the condition still predicts of it. Training leaves a small part of
+        the condition in ``v``, too small for the gradient to matter beside its noise: the least-squares fit on all
+        ``pairs``, batches of latents and conditions, removes it. The log-determinant stays. The fit is linear in the
+        condition, which does for labels; for maps give the conditions of training, ``features_of (N, …)``: it is then a
+        :class:`FeatureShift`. ``ridge`` as for :func:`ridge_regression`."""
         features = 0 if features_of is None else _RANDOM_FEATURES
         shift, self.residual_shift = self._end(features).to(self._like), None
         known = []

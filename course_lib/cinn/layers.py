@@ -1,7 +1,5 @@
-"""Parts of a flow: invertible layers, embedders of the condition for the couplings, and a linear head start.
-
-That subtracts what a linear function of the condition predicts of the latent, before the first block.
-"""
+"""Parts of a flow: invertible layers, embedders of the condition for the couplings, and a linear head start. That
+subtracts what a linear function of the condition predicts of the latent, before the first block."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -26,11 +24,9 @@ and its rounding with it (measured for super-resolution: 17 nats a picture; all 
 
 class ActNorm(nn.Module):
     """``y = scale * (x + loc)`` per channel; the first training batch leaves with mean 0 and standard deviation 1.
-
     After that batch both are ordinary parameters. In evaluation mode a layer that has not seen data is the identity and
     stays so. Inputs are ``(B, C)`` or ``(B, C, H, W)``. Source: Kingma and Dhariwal, "Glow", 2018, section 3.1; the
-    order of operations is that of CompVis/net2net.
-    """
+    order of operations is that of CompVis/net2net."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -102,10 +98,8 @@ def _over_processes(values: Tensor) -> Tensor:
 
 class InvertibleLeakyReLU(nn.Module):
     """Multiply negative values of ``(B, D)`` by ``alpha > 0``; ``log_det`` counts the negatives, ``log(alpha)`` each.
-
     The released code (option "lrelu") reports 0 instead, which makes its likelihood wrong while its inverse stays
-    right; ``count_log_det=False`` reproduces that.
-    """
+    right; ``count_log_det=False`` reproduces that."""
 
     def __init__(self, alpha: float = 0.9, count_log_det: bool = True) -> None:
         super().__init__()
@@ -217,10 +211,8 @@ class DenseEmbedder(nn.Module):
 
 class TaperedEmbedder(nn.Module):
     """``(B, K, 1, 1)`` to ``(B, E)``: linear layers of evenly falling widths, with ActNorm and LeakyReLU 0.2 between.
-
     ``widths`` counts both ends: 2048 to 128 in 6 gives 2048, 1664, 1280, 896, 512, 128. CompVis/net2net,
-    ``DenseEmbedder``; wired to the flow in CompVis/invariances.
-    """
+    ``DenseEmbedder``; wired to the flow in CompVis/invariances."""
 
     def __init__(self, in_dim: int, out_dim: int, widths: int = 4) -> None:
         super().__init__()
@@ -237,11 +229,9 @@ class TaperedEmbedder(nn.Module):
 
 
 class ConvEmbedder(nn.Module):
-    """Strided convolutions that shrink ``(B, C, H, W)``, then one that covers what is left, to ``(B, E)``.
-
-    Each step is a 4×4 convolution with stride 2, ActNorm, LeakyReLU 0.2; widths 64, 128, … up to 1024. Source: Net2Net,
-    supplement, table 4b; CompVis/net2net, ``Embedder``.
-    """
+    """Strided convolutions that shrink ``(B, C, H, W)``, then one that covers what is left, to ``(B, E)``. Each step is
+    a 4×4 convolution with stride 2, ActNorm, LeakyReLU 0.2; widths 64, 128, … up to 1024. Source: Net2Net, supplement,
+    table 4b; CompVis/net2net, ``Embedder``."""
 
     def __init__(self, in_shape: tuple[int, int, int], out_dim: int, downsamplings: int) -> None:
         super().__init__()
@@ -260,10 +250,8 @@ class ConvEmbedder(nn.Module):
 
 class GridEmbedder(nn.Module):
     """Maps ``(B, C, H, W)``, H = W = stride · G, for the cells of a grid: ``(B, E, G, G)`` and ``(B, E, G/2, G/2)``.
-
     Convolutions to the grid, to half of it and to a quarter bring news from afar (what surrounds a hole), the way back
-    up leaves every place its own. ``side`` is G, a multiple of 2; of 4, or the quarter is left out.
-    """
+    up leaves every place its own. ``side`` is G, a multiple of 2; of 4, or the quarter is left out."""
 
     def __init__(self, in_shape: tuple[int, int, int], out_dim: int, side: int, width: int = 32) -> None:
         super().__init__()
@@ -285,10 +273,8 @@ class GridEmbedder(nn.Module):
 
 
 def ridge_regression(pairs: Iterable[tuple[Tensor, Tensor]], ridge: float) -> tuple[Tensor, Tensor]:
-    """Weight ``(D, K)``, bias ``(D,)`` of x → y from batches of pairs of ``x (N, K)`` and ``y (N, D)``.
-
-    ``ridge`` is relative to the variance of x. Only sums are kept, so that the batches may be many.
-    """
+    """Weight ``(D, K)``, bias ``(D,)`` of x → y from batches of pairs of ``x (N, K)`` and ``y (N, D)``. ``ridge`` is
+    relative to the variance of x. Only sums are kept, so that the batches may be many."""
     count, shift, total = 0, None, 0.0
     for x, y in pairs:
         both, width = torch.cat([x, y], 1).double(), x.shape[1]
@@ -352,11 +338,9 @@ class ConditionShift(_Shift):
 
 class FeatureShift(_Shift):
     """Linear in features of the whole condition: its first principal components and ReLUs of random sums of these.
-
     Least squares on random features fits what is not linear, too, without training (Rahimi and Recht 2007, "Random
     Features for Large-Scale Kernel Machines"). Of the prediction only the directions that vary most are kept
-    (reduced-rank regression): few numbers, and less noise.
-    """
+    (reduced-rank regression): few numbers, and less noise."""
 
     def __init__(self, condition_dim: int, dim: int, features: int, components: int = 64, rank: int = 128) -> None:
         super().__init__()
@@ -402,11 +386,9 @@ class FeatureShift(_Shift):
 
 
 class LocalShift(_Shift):
-    """On a grid: every cell is predicted from the part of a map that lies under and around it.
-
-    One convolution, the same in all cells, and an offset for every cell, so that a few hundred pictures fix it:
-    ``condition_shape (C, H, W)`` with H = W = stride · ``side``.
-    """
+    """On a grid: every cell is predicted from the part of a map that lies under and around it. One convolution, the
+    same in all cells, and an offset for every cell, so that a few hundred pictures fix it: ``condition_shape (C, H,
+    W)`` with H = W = stride · ``side``."""
 
     def __init__(self, condition_shape: tuple[int, int, int], channels: int, side: int) -> None:
         super().__init__()

@@ -24,13 +24,11 @@ from .protocol import Device, freeze
 
 
 class LabelExpert:
-    """One-hot vectors of labels: one class, or several attributes. Impossible ones are a CourseError.
-
-    ``classes`` is a number, or attribute name → number; then the one-hots are joined in that order, ``joined`` numbers,
-    and ``slices`` says where each lies. The product of the one-hots of each group of names in ``crossed`` follows: a
-    linear map of the condition then has a mean of its own for, say, black hair in each style. Source: Net2Net's
-    ``Labelator`` (code) and attribute modification (paper, section 4.3); the products are ours.
-    """
+    """One-hot vectors of labels: one class, or several attributes. Impossible ones are a CourseError. ``classes`` is a
+    number, or attribute name → number; then the one-hots are joined in that order, ``joined`` numbers, and ``slices``
+    says where each lies. The product of the one-hots of each group of names in ``crossed`` follows: a linear map of the
+    condition then has a mean of its own for, say, black hair in each style. Source: Net2Net's ``Labelator`` (code) and
+    attribute modification (paper, section 4.3); the products are ours."""
 
     def __init__(self, classes: int | Mapping[str, int], crossed: Sequence[Sequence[str]] = ()):
         self.named = isinstance(classes, Mapping)
@@ -255,12 +253,10 @@ def export_decoder(expert: nn.Module, path: Path | str) -> Path:
 
 
 class BigBiGAN:
-    """Encoder and generator of BigBiGAN, called through TensorFlow (no dependency of the course).
-
-    ``handle`` is that of the TensorFlow Hub module, or a folder with it unpacked. With ``upsample`` pictures have 256
-    pixels, as Net2Net used them, instead of 128. Sources: Donahue and Simonyan 2019, its TensorFlow Hub page; Net2Net,
-    code, ``BigBiGAN`` first stage.
-    """
+    """Encoder and generator of BigBiGAN, called through TensorFlow (no dependency of the course). ``handle`` is that of
+    the TensorFlow Hub module, or a folder with it unpacked. With ``upsample`` pictures have 256 pixels, as Net2Net used
+    them, instead of 128. Sources: Donahue and Simonyan 2019, its TensorFlow Hub page; Net2Net, code, ``BigBiGAN`` first
+    stage."""
 
     latent_dim = 120
     resnet50 = "https://tfhub.dev/deepmind/bigbigan-resnet50/1"

@@ -1,8 +1,7 @@
 """Networks that are experts: autoencoders whose latent is a small grid or a vector, latents or pixels as what a GAN
-draws, and classifiers of whole pictures and of their cells, whose inner layers are the course's feature maps.
-
-Every cell of the grid stands for its own patch, so a new picture is made of known ones. The role is that of Net2Net's
-target expert (Rombach et al. 2020, table 3) at a size that two cores can train."""
+draws, and classifiers of whole pictures and of their cells, whose inner layers are the course's feature maps. Every
+cell of the grid stands for its own patch, so a new picture is made of known ones. The role is that of Net2Net's target
+expert (Rombach et al. 2020, table 3) at a size that two cores can train."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -272,10 +271,8 @@ class PixelSpace:
 
 class DigitAutoencoder(nn.Module):
     """The source of Mind2Mind that is no GAN (its README). Pictures ``(B, 3, 28, 28)`` ↔ 256 numbers in (−1, 1).
-
     Kernels and strides are ours, since none are published. Pictures are grey: three channels are averaged on the way in
-    and repeated on the way out. Trained with mean squared error and Adam, 1e-3, (0.9, 0.9).
-    """
+    and repeated on the way out. Trained with mean squared error and Adam, 1e-3, (0.9, 0.9)."""
 
     config = SimpleNamespace(size=28)  # what others read of an expert's sizes
 
@@ -332,11 +329,9 @@ class _Stage(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A small residual network: image → logits for several labels at once.
-
-    Layers by name, for 64-pixel input and width C: ``early`` (C, 32, 32), ``low`` (2C, 16, 16), ``middle`` (4C, 8, 8),
-    ``late`` (8C, 4, 4), ``features`` (8C,) after average pooling, ``logits`` (all heads joined).
-    """
+    """A small residual network: image → logits for several labels at once. Layers by name, for 64-pixel input and width
+    C: ``early`` (C, 32, 32), ``low`` (2C, 16, 16), ``middle`` (4C, 8, 8), ``late`` (8C, 4, 4), ``features`` (8C,) after
+    average pooling, ``logits`` (all heads joined)."""
 
     layers = ("early", "low", "middle", "late", "features", "logits")
 
@@ -402,10 +397,8 @@ class _Block(nn.Module):
 
 class Segmenter(nn.Module):
     """A small hourglass network: images ``(B, 3, S, S)`` in [−1, 1] → logits of every cell, ``(B, K, S/2, S/2)``.
-
     Layers by name, for 64-pixel input: ``early`` (24, 32, 32), ``low`` (48, 16, 16), ``middle`` (96, 8, 8), ``late``
-    (24, 32, 32), ``logits`` (K, 32, 32), ``argmax`` (K, 32, 32), their one-hot map. There are no skip connections.
-    """
+    (24, 32, 32), ``logits`` (K, 32, 32), ``argmax`` (K, 32, 32), their one-hot map. There are no skip connections."""
 
     layers = ("early", "low", "middle", "late", "logits", "argmax")
 

@@ -106,11 +106,9 @@ def load_over_source(
     device: Device = "cpu",
     folder: Path = CHECKPOINTS,
 ) -> tuple[nn.Module, Card]:
-    """A frozen network that was made from the one its card names as ``config["source"]``, and the card.
-
-    ``build`` takes the source and ``config``; ``own`` gives of the network what the file holds, all that is new, as in
-    a state dict: the tensors themselves, which are overwritten.
-    """
+    """A frozen network that was made from the one its card names as ``config["source"]``, and the card. ``build`` takes
+    the source and ``config``; ``own`` gives of the network what the file holds, all that is new, as in a state dict:
+    the tensors themselves, which are overwritten."""
     tensors, card = load_weights(name, folder)
     if card.kind != kind:
         raise CourseError(f"checkpoint {name!r} is a {card.kind}, not a {kind}.")

@@ -1,9 +1,7 @@
-"""ALAE, the adversarial latent autoencoder: a style-based GAN whose critic reads styles back.
-
-F maps noise to styles w, G draws pictures from them, E reads a style off a picture, D scores a style. G ∘ F is the
-generator, D ∘ E the only critic; because E ∘ G is trained to be the identity on styles, E and G are an autoencoder as
-well. Source: Pidhorskyi et al. 2020 and its code.
-"""
+"""ALAE, the adversarial latent autoencoder: a style-based GAN whose critic reads styles back. F maps noise to styles w,
+G draws pictures from them, E reads a style off a picture, D scores a style. G ∘ F is the generator, D ∘ E the only
+critic; because E ∘ G is trained to be the identity on styles, E and G are an autoencoder as well. Source: Pidhorskyi et
+al. 2020 and its code."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -55,11 +55,9 @@ class EqualLinear(_Equalised):
 class EqualConv2d(_Equalised):
     """Convolution ``(B, inputs, H, W)`` → ``(B, outputs, H, W)``, or twice or half as large where it resamples, which
     is one strided convolution with a kernel averaged over four shifts: the same function with half the products.
-
     ``resample``: ``up`` repeats pixels and convolves; ``transposed`` does so with a kernel that is stored ``(inputs,
     outputs, 3, 3)`` and acts mirrored; ``averaged`` is that divided by four, as StyleGAN's port has it; ``down``
-    convolves and takes the mean of four pixels. ``gain`` and ``rate`` are those of :class:`EqualLinear`.
-    """
+    convolves and takes the mean of four pixels. ``gain`` and ``rate`` are those of :class:`EqualLinear`."""
 
     def __init__(
         self,

@@ -86,10 +86,8 @@ class LabelMethod(FlowMethod):
 
 class DomainTranslator(Translator):
     """A flow between labels and one autoencoder; labels are class numbers ``(B,)``, or one for all pictures.
-
     ``classes``: attribute → its values; of the ``expert``'s the first is the domain, with values ``names``. The further
-    ones are read off a picture by the ``classifier``; without one they are left open.
-    """
+    ones are read off a picture by the ``classifier``; without one they are left open."""
 
     def __init__(
         self,

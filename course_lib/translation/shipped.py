@@ -120,13 +120,11 @@ def load_released_translator(
     device: Device = "cpu",
 ) -> Translator:
     """A released translator, see :func:`course_lib.released.net2net.load_translator_parts` for ``path`` and ``config``.
-
     It translates label numbers ``int64 (B,)``; or pictures ``(B, 3, S, S)`` in [−1, 1] of 32 pixels or more, of which
     one pixel in each square is kept, as in the authors' training; or sentences. ``sentences`` and ``target``, sentence
     model or black box, are needed where the file has none. ``sample_condition`` draws the condition of super-resolution
     from the source's posterior, as the released code does, else it is the mean; ``captioner_prompts`` as in
-    :class:`CaptionerPrompts`.
-    """
+    :class:`CaptionerPrompts`."""
     from ..released.net2net import load_translator_parts
     from ..released.net2net_experts import BigGan
 

@@ -1,8 +1,6 @@
 """Text to image (notebook 04): sentences as conditions, captions drawn at every step, a generator as target expert.
-
 Labels are read off SBERT's embeddings by a linear map. A caption stage says what is on the generator's pictures, where
-the paper has a captioning network (§4.1); its discrete class embeddings are dequantised into a density.
-"""
+the paper has a captioning network (§4.1); its discrete class embeddings are dequantised into a density."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -259,10 +257,8 @@ class CaptionStage:
 
 class GanTarget(nn.Module):
     """Target expert: noise and class embedding as one vector, noise first (paper §4.1; its code's ``Net2BigGANFlow``).
-
     Nobody knows the ``z`` of a given picture, so pairs start from ``z``, see :func:`generate_pairs`. ``rounded`` takes
-    the embedding of the nearest class where the paper renders any. ``space`` decodes what the generator draws.
-    """
+    the embedding of the nearest class where the paper renders any. ``space`` decodes what the generator draws."""
 
     def __init__(self, generator: nn.Module, rounded: bool = False, space: LatentSpace | None = None):
         if generator.config.embedding is None:

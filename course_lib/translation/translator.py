@@ -1,9 +1,8 @@
 """Net2Net in one file: a translator, which is a conditional flow between a frozen source expert and a frozen target
 expert; the training of its flow, and of the regressor it is compared with, on pairs that were encoded once; scores of
-translations on held-out pictures.
-
-The source decides what a translation keeps (paper §4, figures 4 to 12); target expert and latents stay. A source is any
-layer of any frozen expert, of the picture or of a changed copy of it; or few pixels."""
+translations on held-out pictures. The source decides what a translation keeps (paper §4, figures 4 to 12); target
+expert and latents stay. A source is any layer of any frozen expert, of the picture or of a changed copy of it; or few
+pixels."""
 
 import math
 from abc import ABC, abstractmethod
@@ -318,11 +317,9 @@ class _PairMethod(Method, ABC):
 
 
 class FlowMethod(_PairMethod):
-    """Conditional maximum likelihood (paper eq. 5): the loss bounds what ``v`` keeps of the condition.
-
-    Logs ``loss/flow`` (the total) and ``nll``, both without the constant D/2 · log 2π. In healthy training ``nll``
-    settles near D/2, where it is for Gaussian noise, while the total keeps falling.
-    """
+    """Conditional maximum likelihood (paper eq. 5): the loss bounds what ``v`` keeps of the condition. Logs
+    ``loss/flow`` (the total) and ``nll``, both without the constant D/2 · log 2π. In healthy training ``nll`` settles
+    near D/2, where it is for Gaussian noise, while the total keeps falling."""
 
     name = "flow"
 
@@ -357,10 +354,8 @@ def residuals(flow: ConditionalFlow | GridFlow, pairs: Pairs, seed: int = 0) -> 
 
 @torch.no_grad()
 def held_out_nats(flow: ConditionalFlow | GridFlow, pairs: Pairs, seed: int = 0) -> float:
-    """Mean negative conditional log-likelihood in nats a picture, with the constant D/2 · log 2π; lower is better.
-
-    One latent is drawn from every posterior, as in training: a flow has not seen the posterior's mean alone.
-    """
+    """Mean negative conditional log-likelihood in nats a picture, with the constant D/2 · log 2π; lower is better. One
+    latent is drawn from every posterior, as in training: a flow has not seen the posterior's mean alone."""
     total = 0.0
     for z, condition in zip(pairs.latents(seed).split(1000), pairs.condition.split(1000), strict=True):
         total -= flow.log_prob(z, condition.float()).sum().item()
@@ -378,12 +373,9 @@ def choice_flow(pairs: Pairs, target: GridAutoencoder, seed: int = 0, ridge: flo
 
 
 class GridRegressor(nn.Module):
-    """The paper's baseline, a network from condition to latent, which has no residual and so gives one answer.
-
-    It uses the flow's embedder and linear start, then three 3×3 convolutions of ``width`` channels. A fully connected
-    net, as in the paper, would have to learn every cell anew, and would be no match for a flow whose cells share
-    weights.
-    """
+    """The paper's baseline, a network from condition to latent, which has no residual and so gives one answer. It uses
+    the flow's embedder and linear start, then three 3×3 convolutions of ``width`` channels. A fully connected net, as
+    in the paper, would have to learn every cell anew, and would be no match for a flow whose cells share weights."""
 
     def __init__(self, config: GridFlowConfig, width: int = 64):
         super().__init__()
@@ -438,13 +430,11 @@ class ExperimentData:
 def translation_scores(
     data: ExperimentData, pictures: Tensor, condition: Tensor, source: SourceExpert
 ) -> dict[str, float]:
-    """Scores of translations ``(N, samples, 3, S, S)``, on the CPU, drawn under the source's ``condition (N, …)``.
-
-    Of the first sample of each input: ``frechet`` distance to the real pictures; ``accuracy``, the share of attributes
+    """Scores of translations ``(N, samples, 3, S, S)``, on the CPU, drawn under the source's ``condition (N, …)``. Of
+    the first sample of each input: ``frechet`` distance to the real pictures; ``accuracy``, the share of attributes
     that the judge reads right; ``consistency``, the share of the condition's variance that the source finds in the
     translations; ``psnr`` to the real picture in dB, peak 2. Of the samples of one input, 0 where there is one:
-    ``diversity``, mean feature distance; ``pixel_spread``, root mean square difference, in [0, 2].
-    """
+    ``diversity``, mean feature distance; ``pixel_spread``, root mean square difference, in [0, 2]."""
     first, device = pictures[:, 0].to(data.real.device), data.real.device
     features = data.judge.features(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2])
     heads, seen = data.judge.network.heads, features[:, 0].to(device)
