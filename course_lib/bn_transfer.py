@@ -209,8 +209,6 @@ def check_mixtures(mixtures: Tensor, new: int, old: int) -> None:
         raise CourseError(f"mixtures must be {(new, old)} (new classes, old classes), not {tuple(mixtures.shape)}.")
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
-
 BN_KIND = "transferred biggan"
 
 

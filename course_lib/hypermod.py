@@ -312,8 +312,6 @@ def _without_convolutions(source: Synthesis) -> Synthesis:
     return own
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
-
 HYPER_KIND = "hyper-modulated generator"
 _TRAINED = ("heads.", "classes.", "own.", "style_head.")
 

@@ -129,8 +129,6 @@ def encode_set(expert: TargetExpert, data: ImageSet, folder: Path | None = None,
 
 MIND_KIND = "mindgan"
 
-# --- networks ---------------------------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True)
 class MindConfig:

@@ -118,7 +118,7 @@ def test_leaky_relu_inverts_and_counts_its_negatives(alpha, seed):
 @given(dim=st.integers(2, 9), width=st.integers(1, 6), depth=st.integers(0, 2), seed=st.integers(0, 99))
 @settings(max_examples=25, deadline=None)
 def test_coupling_inverts_and_reports_its_volume_for_even_and_odd_sizes(dim, width, depth, seed):
-    coupling = randomised(AffineCoupling(dim, width, lambda i, o: FullyConnectedNet(i, 6, depth, o)), seed)
+    coupling = randomised(AffineCoupling(dim, width, lambda i, o: FullyConnectedNet(i, o, 6, depth)), seed)
     x, e = normal(3, dim, seed=seed), normal(3, width, seed=seed + 1)
     y, log_det = coupling(x, e)
     assert torch.allclose(coupling.inverse(y, e), x, atol=1e-9)
@@ -140,7 +140,7 @@ def test_shuffle_is_a_permutation_that_its_state_carries():
 
 
 def test_fully_connected_net_has_depth_plus_two_layers():
-    net = FullyConnectedNet(3, 8, 2, 5, batch_norm=True)
+    net = FullyConnectedNet(3, 5, 8, 2, batch_norm=True)
     layers = [*net.hidden, net.out]
     assert [tuple(layer.weight.shape) for layer in layers] == [(8, 3), (8, 8), (8, 8), (5, 8)]
     assert net(torch.randn(4, 3)).shape == (4, 5) and len(net.norms) == 3

@@ -135,7 +135,8 @@ def test_a_step_draws_fresh_neighbours_and_training_moves_the_flow_alone(target,
     source = CaptionSource(None, torch.zeros(4), torch.zeros(4, 3), torch.zeros(3), LabelExpert({"kind": 3}))
     flow = ConditionalFlow(FlowConfig(10, (3,), hidden_dim=8, blocks=2), torch.Generator().manual_seed(0))
     held = pairs.subset(torch.arange(10))
-    method = GanMethod(pairs, target, dequantiser, table, source, flow, held=held, held_every=2)
+    method = GanMethod(pairs, target, dequantiser, table, source, flow, held=held)
+    method.held_every = 2
     index = torch.tensor([7, 7])
     first, _ = method.batch(index, torch.Generator().manual_seed(0))
     assert torch.equal(first[:, :6], pairs.z[index]) and (first[0, 6:] != first[1, 6:]).any()

@@ -39,7 +39,8 @@ def trained() -> tuple[ConditionalFlow, GridRegressor, dict]:
         torch.manual_seed(0)
         flow, regressor = ConditionalFlow(config, generator), GridRegressor(GridFlowConfig(2, 2, (3,)), 32)
     pairs, held = toy(8000, 0), toy(500, 1)
-    method = FlowMethod(pairs, flow, 3e-3, held=held, held_every=50)
+    method = FlowMethod(pairs, flow, 3e-3, held=held)
+    method.held_every = 50
     history = train(method, Budget(400), 256, log_every=100, **QUIET)
     train(RegressorMethod(pairs, regressor, 3e-3), Budget(300), 256, **QUIET)
     return flow.eval(), regressor.eval(), history.curve
@@ -97,7 +98,9 @@ def test_experts_do_not_move_and_the_flow_does():
 def test_methods_refuse_nothing_silently():
     pairs = toy(20, 0)
     regressor = GridRegressor(GridFlowConfig(2, 2, (3,)), 8)
-    history = train(RegressorMethod(pairs, regressor, held=pairs, held_every=2), Budget(4), 10, log_every=2, **QUIET)
+    method = RegressorMethod(pairs, regressor, held=pairs)
+    method.held_every = 2
+    history = train(method, Budget(4), 10, log_every=2, **QUIET)
     assert len(history.curve["held-out"]) == 2
     wrong = ConditionalFlow(FlowConfig(8, (5,), hidden_dim=8, blocks=1))
     with pytest.raises(CourseError, match="conditions of shape"):

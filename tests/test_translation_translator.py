@@ -20,7 +20,7 @@ from course_lib.translation import (
     load_superresolution,
     score_choice,
 )
-from course_lib.translation.translator import translation_scores
+from course_lib.translation.translator import score_pictures
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_what_the_scores_mean(experts, data):
     real, condition = experiment.real, experiment.pairs(source).condition
 
     def score(*samples):
-        return translation_scores(experiment, torch.stack(samples, 1), condition, source)
+        return score_pictures(experiment, torch.stack(samples, 1), condition, source)
 
     exact = score(real)
     assert exact["frechet"] == pytest.approx(0.0, abs=1e-6) and exact["consistency"] == pytest.approx(1.0)

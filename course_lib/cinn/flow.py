@@ -5,33 +5,18 @@ thousand pictures are enough for hundreds of coordinates, and a change stays whe
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, replace
+from functools import partial
 from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.cinn.layers import (
-    LEAKY_SLOPE,
-    ActNorm,
-    AffineCoupling,
-    ConditionShift,
-    ConvEmbedder,
-    DenseEmbedder,
-    FeatureShift,
-    FullyConnectedNet,
-    GridEmbedder,
-    InvertibleLeakyReLU,
-    LocalShift,
-    Shuffle,
-    TaperedEmbedder,
-    ridge_regression,
-)
-from course_lib.errors import CourseError
-
-# --- sizes and options ----------------------------------------------------------------------------------------------
+from ..errors import CourseError
+from . import layers
+from .layers import Batches
 
 _RETIRED = {"whitened": 0, "embedder": "auto", "embedder_downsamplings": None, "activation_slope": 0.9}
 """Options of older cards, and the one value that they ever had."""
@@ -144,18 +129,22 @@ class GridFlowConfig(_Config):
     def dim(self) -> int:
         return self.channels * self.side**2
 
+    def linear_start(self) -> nn.Module:
+        """The shift that a network of these sizes begins with."""
+        shape = self.condition_shape
+        if len(shape) == 3:
+            return layers.LocalShift(shape, self.channels, self.side)
+        return layers.ConditionShift(shape[0], self.dim)
+
 
 def build_embedder(config: FlowConfig) -> nn.Module:
     """The embedder that ``config`` asks for, a module from ``(B, *condition_shape)`` to ``(B, E)``."""
-    shape, width = config.condition_shape, config.embedding_width
+    shape, width, depth = config.condition_shape, config.embedding_width, config.embedder_depth
     if config.embedder_kind == "conv":
-        return ConvEmbedder(shape, width, config.downsamplings)
+        return layers.ConvEmbedder(shape, width, config.downsamplings)
     if config.embedder_kind == "tapered":
-        return TaperedEmbedder(shape[0], width, config.embedder_depth + 2)
-    return DenseEmbedder(shape[0], width, config.embedder_hidden_dim, config.embedder_depth, config.embedder_batch_norm)
-
-
-# --- flows ----------------------------------------------------------------------------------------------------------
+        return layers.TaperedEmbedder(shape[0], width, depth + 2)
+    return layers.DenseEmbedder(shape[0], width, config.embedder_hidden_dim, depth, config.embedder_batch_norm)
 
 
 def flow_loss(v: Tensor, log_det: Tensor) -> Tensor:
@@ -239,11 +228,9 @@ class _Flow(nn.Module):
         if len(shape) == 1 and condition.dim() == 4 and condition.shape[2:] == (1, 1):
             condition = condition.flatten(1)
         if x.shape != (len(condition), dim) or condition.shape[1:] != shape:
-            raise CourseError(
-                f"This flow takes vectors (B, {dim}) and conditions of shape (B, {', '.join(map(str, shape))}), one "
-                f"condition for each, not {tuple(x.shape)} and {tuple(condition.shape)}: flatten them, or build the "
-                "flow with another dim and condition_shape."
-            )
+            wanted = f"vectors (B, {dim}) and conditions of shape (B, {', '.join(map(str, shape))})"
+            found = f"one condition for each, not {tuple(x.shape)} and {tuple(condition.shape)}"
+            raise CourseError(f"This flow takes {wanted}, {found}: flatten them, or change dim and condition_shape.")
         return condition.to(self._like.dtype)
 
     @property
@@ -259,14 +246,11 @@ class _FlowBlock(nn.Module):
     def __init__(self, config: FlowConfig, generator: torch.Generator) -> None:
         super().__init__()
         leaky, dim = config.activation == "leaky_relu", config.dim
-        self.norm = ActNorm(dim)
-        self.activation = InvertibleLeakyReLU(count_log_det=config.activation_log_det) if leaky else None
-        self.coupling = AffineCoupling(
-            dim,
-            config.embedding_width,
-            lambda inputs, outputs: FullyConnectedNet(inputs, config.hidden_dim, config.hidden_depth, outputs),
-        )
-        self.shuffle = Shuffle(dim, generator)
+        self.norm = layers.ActNorm(dim)
+        self.activation = layers.InvertibleLeakyReLU(count_log_det=config.activation_log_det) if leaky else None
+        net = partial(layers.FullyConnectedNet, hidden_dim=config.hidden_dim, depth=config.hidden_depth)
+        self.coupling = layers.AffineCoupling(dim, config.embedding_width, net)
+        self.shuffle = layers.Shuffle(dim, generator)
 
     def forward(self, x: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
         h, log_det = self.norm(x)
@@ -294,7 +278,8 @@ class ConditionalFlow(_Flow):
         self.embedder = build_embedder(config)
         permutations = torch.Generator().manual_seed(config.seed)
         self.blocks = nn.ModuleList(_FlowBlock(config, permutations) for _ in range(config.blocks))
-        self.shift = ConditionShift(math.prod(config.condition_shape), config.dim) if config.condition_shift else None
+        size = math.prod(config.condition_shape), config.dim
+        self.shift = layers.ConditionShift(*size) if config.condition_shift else None
         self.residual_shift = None
         if generator is not None:
             self._draw_parameters(generator)
@@ -310,10 +295,10 @@ class ConditionalFlow(_Flow):
         return copy.deepcopy(self, packed).eval().requires_grad_(False)
 
 
-class _PackedCoupling(AffineCoupling):
+class _PackedCoupling(layers.AffineCoupling):
     """A frozen copy of a coupling whose products are prepared: S and T share their first one."""
 
-    def __init__(self, coupling: AffineCoupling) -> None:
+    def __init__(self, coupling: layers.AffineCoupling) -> None:
         nn.Module.__init__(self)
         self.large, self.small = coupling.large, coupling.small
         self._steps = []
@@ -342,7 +327,7 @@ def _prepared(weight: Tensor, bias: Tensor, activation: Literal["leaky_relu", "t
     layout of weights and with the activation inside the product: twice as fast where MKL, torch's default, does not use
     AVX-512."""
     weight, bias = weight.detach().clone(), bias.detach().clone()
-    slope = [LEAKY_SLOPE] if activation == "leaky_relu" else []
+    slope = [layers.LEAKY_SLOPE] if activation == "leaky_relu" else []
     if weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available():
         blocked = torch.ops.mkldnn._reorder_linear_weight(weight, None)
         return lambda x: torch.ops.mkldnn._linear_pointwise(x, blocked, bias, activation, slope, "")
@@ -350,24 +335,20 @@ def _prepared(weight: Tensor, bias: Tensor, activation: Literal["leaky_relu", "t
     return lambda x: after(F.linear(x, weight, bias), *slope)
 
 
-class _GridBlock(AffineCoupling):
+class _GridBlock(layers.AffineCoupling):
     """The block on a grid, in which ``cells`` along one side are seen as one: with 2 it works on a coarser grid."""
 
     def __init__(self, config: GridFlowConfig, cells: int, generator: torch.Generator) -> None:
         hidden, seen = config.hidden_dim * cells, config.channels * cells**2
 
         def net(inputs: int, outputs: int) -> nn.Module:
-            return nn.Sequential(
-                nn.Conv2d(inputs, hidden, 3, 1, 1),
-                nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
-                nn.Conv2d(hidden, hidden, 1),
-                nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
-                nn.Conv2d(hidden, outputs, 3, 1, 1),
-            )
+            enter, between, leave = (inputs, hidden, 3, 1, 1), (hidden, hidden, 1), (hidden, outputs, 3, 1, 1)
+            slope = nn.LeakyReLU(layers.LEAKY_SLOPE, inplace=True)
+            return nn.Sequential(nn.Conv2d(*enter), slope, nn.Conv2d(*between), slope, nn.Conv2d(*leave))
 
         super().__init__(seen, config.embedding_dim + config.position_dim, net)
         self.grid, self.cells = (config.channels, config.side, config.side), cells
-        self.norm, self.shuffle = ActNorm(seen), Shuffle(seen, generator)
+        self.norm, self.shuffle = layers.ActNorm(seen), layers.Shuffle(seen, generator)
 
     def forward(self, x: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
         """``x (B, D)`` and the embedded condition in every cell, ``(B, E, G, G)``, to ``(B, D)`` and ``log_det``."""
@@ -390,16 +371,12 @@ class GridFlow(_Flow):
     def __init__(self, config: GridFlowConfig, generator: torch.Generator | None = None, gain: float = 0.05):
         super().__init__()
         self.config = config
-        permutations, shape = torch.Generator().manual_seed(config.seed), config.condition_shape
-        if len(shape) == 3:
-            self.label: nn.Module = GridEmbedder(shape, config.embedding_dim, config.side)
-            self.shift: nn.Module = LocalShift(shape, config.channels, config.side)
-        else:
-            self.label = nn.Linear(shape[0], config.embedding_dim)
-            self.shift = ConditionShift(shape[0], config.dim)
-        self.places = nn.ParameterList(
-            torch.zeros(1, config.position_dim, config.side // cells, config.side // cells) for cells in (1, 2)
-        )
+        shape, width = config.condition_shape, config.embedding_dim
+        permutations = torch.Generator().manual_seed(config.seed)
+        self.label = layers.GridEmbedder(shape, width, config.side) if len(shape) == 3 else nn.Linear(shape[0], width)
+        self.shift = config.linear_start()
+        sides = (config.side, config.side // 2)
+        self.places = nn.ParameterList(torch.zeros(1, config.position_dim, side, side) for side in sides)
         # Fine and coarse blocks by turns.
         self.blocks = nn.ModuleList(_GridBlock(config, 1 + k % 2, permutations) for k in range(config.blocks))
         self.residual_shift = self._end(config.residual_features) if config.residual_shift else None
@@ -415,14 +392,12 @@ class GridFlow(_Flow):
     def embedder(self) -> nn.Module:
         return self.label
 
-    def _end(self, features: int) -> ConditionShift | FeatureShift:
+    def _end(self, features: int) -> layers.ConditionShift | layers.FeatureShift:
         size = math.prod(self.config.condition_shape), self.config.dim
-        return FeatureShift(*size, features) if features else ConditionShift(*size)
+        return layers.FeatureShift(*size, features) if features else layers.ConditionShift(*size)
 
     @torch.no_grad()
-    def fit_residual_shift(
-        self, pairs: Iterable[tuple[Tensor, Tensor]], ridge: float = 1e-3, features_of: Tensor | None = None
-    ) -> None:
+    def fit_residual_shift(self, pairs: Batches, ridge: float = 1e-3, features_of: Tensor | None = None) -> None:
         """After training: subtract from ``v`` what the condition still predicts of it. Training leaves a small part of
         the condition in ``v``, too small for the gradient to matter beside its noise: the least-squares fit on all
         ``pairs``, batches of latents and conditions, removes it. The log-determinant stays. The fit is linear in the
@@ -430,22 +405,17 @@ class GridFlow(_Flow):
         :class:`FeatureShift`. ``ridge`` as for :func:`ridge_regression`."""
         features = 0 if features_of is None else _RANDOM_FEATURES
         shift, self.residual_shift = self._end(features).to(self._like), None
-        known = []
-        if features_of is not None:
-            shift.fit_components(features_of)
-            known = [features_of]  # whose predictions say which directions vary
-        shift.set(*ridge_regression(((shift.features(c), self.encode(z, c)) for z, c in pairs), ridge), *known)
+        known = () if features_of is None else (features_of,)  # whose predictions say which directions vary
+        if known:
+            shift.fit_components(*known)
+        shift.set(*layers.ridge_regression(((shift.features(c), self.encode(z, c)) for z, c in pairs), ridge), *known)
         self.residual_shift = shift
         self.config = replace(self.config, residual_shift=True, residual_features=features)
 
     def _contexts(self, condition: Tensor) -> Sequence[Tensor]:
-        if condition.dim() == 4:
-            embedded = self.label(condition)
-        else:
-            everywhere = self.label(condition)[:, :, None, None]
-            embedded = [everywhere.expand(-1, -1, *place.shape[2:]) for place in self.places]
-        fine, coarse = (
-            torch.cat([one, place.expand(len(condition), -1, -1, -1)], 1)
-            for one, place in zip(embedded, self.places, strict=True)
-        )
-        return [coarse if block.cells == 2 else fine for block in self.blocks]
+        embedded = self.label(condition)
+        if condition.dim() == 2:
+            embedded = [embedded[:, :, None, None].expand(-1, -1, *place.shape[2:]) for place in self.places]
+        pairs = zip(embedded, self.places, strict=True)
+        seen = [torch.cat([one, place.expand(len(condition), -1, -1, -1)], 1) for one, place in pairs]
+        return [seen[block.cells - 1] for block in self.blocks]

@@ -10,7 +10,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.errors import CourseError
+from ..errors import CourseError
+
+Batches = Iterable[tuple[Tensor, Tensor]]
 
 LEAKY_SLOPE = 0.01
 """Of the LeakyReLUs inside coupling networks and the dense embedder; in the other embedders it is 0.2."""
@@ -67,9 +69,7 @@ class ActNorm(nn.Module):
     def check_invertible(self) -> None:
         """Refuse an inverse that the next training batch would contradict."""
         if self.training and not self.is_initialized:
-            raise CourseError(
-                "ActNorm has not seen a batch, so it has no inverse: train, load weights or eval() first."
-            )
+            raise CourseError("ActNorm has not seen a batch and has no inverse: train, load weights or eval() first.")
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Normalise: ``y`` of the shape of ``x``, and ``log_det: (B,)``, the same for each sample."""
@@ -133,7 +133,7 @@ class Shuffle(nn.Module):
 class FullyConnectedNet(nn.Module):
     """``depth + 2`` linear layers, LeakyReLU 0.01 and perhaps BatchNorm between (Net2Net, supplement, table 4a)."""
 
-    def __init__(self, in_dim: int, hidden_dim: int, depth: int, out_dim: int, batch_norm: bool = False) -> None:
+    def __init__(self, in_dim: int, out_dim: int, hidden_dim: int, depth: int, batch_norm: bool = False) -> None:
         super().__init__()
         widths = [in_dim] + [hidden_dim] * (depth + 1)
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
@@ -192,15 +192,12 @@ class AffineCoupling(nn.Module):
         return torch.cat([a, (b - shift) * (-log_scale).exp()], 1)
 
 
-# --- embedders ------------------------------------------------------------------------------------------------------
-
-
 class DenseEmbedder(nn.Module):
     """A fully connected network from ``(B, K)`` to ``(B, E)``, as in every released model of CompVis/net2net."""
 
     def __init__(self, in_dim: int, out_dim: int, hidden_dim: int = 256, depth: int = 2, batch_norm: bool = False):
         super().__init__()
-        self.net = FullyConnectedNet(in_dim, hidden_dim, depth, out_dim, batch_norm)
+        self.net = FullyConnectedNet(in_dim, out_dim, hidden_dim, depth, batch_norm)
         self.batch_norm = batch_norm
 
     def forward(self, condition: Tensor) -> Tensor:
@@ -269,10 +266,7 @@ class GridEmbedder(nn.Module):
         return self.fine(near + F.interpolate(far, scale_factor=2)), self.coarse(far)
 
 
-# --- the linear head start ------------------------------------------------------------------------------------------
-
-
-def ridge_regression(pairs: Iterable[tuple[Tensor, Tensor]], ridge: float) -> tuple[Tensor, Tensor]:
+def ridge_regression(pairs: Batches, ridge: float) -> tuple[Tensor, Tensor]:
     """Weight ``(D, K)``, bias ``(D,)`` of x → y from batches of pairs of ``x (N, K)`` and ``y (N, D)``. ``ridge`` is
     relative to the variance of x. Only sums are kept, so that the batches may be many."""
     count, shift, total = 0, None, 0.0
@@ -295,7 +289,8 @@ def _solve(gram: Tensor, cross: Tensor, ridge: float) -> Tensor:
 
 
 class _Shift(nn.Module):
-    """``z - predict(condition)``, with log-determinant 0, so that the blocks begin with what is not linear."""
+    """``z - predict(condition)``, latents ``(B, D)`` without their prediction, with log-determinant 0, so that the
+    blocks begin with what is not linear; ``features`` are what the prediction is linear in, ``(B, K)``."""
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
         return latent - self.predict(condition)
@@ -328,11 +323,9 @@ class ConditionShift(_Shift):
         self.linear.bias.copy_(bias)
 
     def features(self, condition: Tensor) -> Tensor:
-        """What the prediction is linear in, ``(B, K)``."""
         return condition.flatten(1)
 
     def predict(self, condition: Tensor) -> Tensor:
-        """The linear prediction of latents, ``(B, D)``."""
         return self.linear(condition.flatten(1))
 
 
@@ -381,7 +374,6 @@ class FeatureShift(_Shift):
         self.linear.bias.copy_(bias + mean - kept @ (kept.T @ mean))
 
     def predict(self, condition: Tensor) -> Tensor:
-        """The prediction of latents, ``(B, D)``."""
         return self.linear(self.reduced(self.features(condition)))
 
 

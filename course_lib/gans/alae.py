@@ -53,9 +53,6 @@ PUBLISHED_ALAE: dict[str, ALAEConfig] = {
 """The released configurations: FFHQ at 1024 pixels, CelebA at 128, CelebA-HQ and LSUN bedrooms at 256, MNIST at 32."""
 
 
-# --- G, the decoder -------------------------------------------------------------------------------------------------
-
-
 class LayerNoise(nn.Module):
     """Noise ``(B, 1, H, W)`` with a learned strength for each channel (0 at first), then bias and LeakyReLU."""
 
@@ -122,9 +119,6 @@ class Decoder(nn.Module):
         return self.to_rgb[-1](x)
 
 
-# --- E, the encoder -------------------------------------------------------------------------------------------------
-
-
 class EncoderBlock(nn.Module):
     """conv → LeakyReLU → style → norm → blur → conv with halving → LeakyReLU → style → norm."""
 
@@ -164,9 +158,6 @@ class Encoder(nn.Module):
             x, style = block(x)
             styles.append(style)
         return sum(styles)
-
-
-# --- F, D, and all together -----------------------------------------------------------------------------------------
 
 
 class _Linears(nn.Module):
@@ -261,9 +252,6 @@ class ALAE(nn.Module):
         decoder = self.generator.decoder
         drawn = decoder(latent, decoder.same_noise(len(latent)) if noise is None else noise)
         return drawn.clamp(-1.0, 1.0) if self.config.bounded else drawn
-
-
-# --- without convolutions -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

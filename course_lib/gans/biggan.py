@@ -54,9 +54,6 @@ CIFAR32 = BigGANConfig(100, (256,) * 4, (256,) * 4, 2, 128, None, (), 1e-8)
 """The published configurations at 128 and at 32 pixels."""
 
 
-# --- layers -----------------------------------------------------------------------------------------------------------
-
-
 class _Spectral(nn.Module):
     """Spectral norm as BigGAN publishes it, with ``u0`` and ``sv0`` in the state dict and other gradients than
     torch's."""
@@ -161,9 +158,6 @@ def standing_statistics(generator: nn.Module, forward: Callable[[], object], pas
         forward()
     for layer, (training, momentum) in zip(layers, modes, strict=True):
         layer.training, layer.momentum = training, momentum
-
-
-# --- networks ---------------------------------------------------------------------------------------------------------
 
 
 class Attention(nn.Module):

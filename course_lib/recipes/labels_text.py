@@ -40,7 +40,8 @@ def train_labels(job: Job) -> Card:
     recipe = {"batch_size": 64, "pairs": len(pairs), "rate": 5e-3, "weight_decay": 0.02, "noise": LATENT_NOISE}
     steps = job.profile.pick(quick=60, cpu=16000, gpu=80000)
     every = max(100, steps // 40)
-    method = LabelMethod(pairs, flow, expert, recipe["rate"], recipe["weight_decay"], held, every)
+    method = LabelMethod(pairs, flow, expert, recipe["rate"], recipe["weight_decay"], held)
+    method.held_every = every
     options = {"log_every": every, "precision": "bf16-mixed"}
     history = job.run("people-labels", method, recipe["batch_size"], steps, last=True, **options)
     flow = history.averaged["flow"].eval()

@@ -196,7 +196,8 @@ def train_translator(job: Job, name: str, mlp: bool = False, last: bool = True) 
         steps, points, precision, trained = spec.steps, 40, "bf16-mixed", FlowMethod
     steps = job.profile.pick(*steps)
     every = max(100, steps // points)
-    method = trained(pairs, network, recipe["rate"], spec.weight_decay, scored["val"].pairs(source), every)
+    method = trained(pairs, network, recipe["rate"], spec.weight_decay, scored["val"].pairs(source))
+    method.held_every = every
     history = job.run(name, method, 64, steps, last, log_every=every, precision=precision)
     averaged = history.averaged[method.name].eval()
     if not mlp:

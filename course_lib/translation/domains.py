@@ -197,8 +197,6 @@ def fit_domains(
     return DomainTranslator(classes, flow, target, expert), history
 
 
-# --- folders of your own --------------------------------------------------------------------------------------------
-
 _MIN_PICTURES = 10
 """Fewest pictures in a domain; of these one is kept for validation and one for testing."""
 

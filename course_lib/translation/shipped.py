@@ -60,9 +60,6 @@ def load_choice(name: str, device: Device = "cpu", folder: Path = CHECKPOINTS) -
     return Translator(source, flow, load_expert("avatar-autoencoder", device))
 
 
-# --- sentences ------------------------------------------------------------------------------------------------------
-
-
 def load_shipped_dequantiser(device: Device = "cpu") -> nn.Module:
     """The dequantiser of the course's BigGAN, frozen: embeddings ``(B, E)`` and a generator → random neighbours."""
     from ..released.net2net_experts import Dequantiser, DequantiserConfig
@@ -95,9 +92,6 @@ def load_text_to_biggan(sentences: SourceExpert, device: Device = "cpu", rounded
     stage = CaptionStage(load_expert("avatar-classifier", device), kinds, known)
     reader = CaptionSource(sentences, **tensors, labels=stage.labels, always="kind")
     return Translator(reader, flow, GanTarget.load("avatar-biggan", device, rounded))
-
-
-# --- released -------------------------------------------------------------------------------------------------------
 
 
 class CaptionerPrompts:

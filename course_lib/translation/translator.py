@@ -5,9 +5,9 @@ expert and latents stay. A source is any layer of any frozen expert, of the pict
 pixels."""
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..cinn.flow import ConditionalFlow, GridFlow, GridFlowConfig, flow_loss
-from ..cinn.layers import LEAKY_SLOPE, ConditionShift, GridEmbedder, LocalShift
+from ..cinn.layers import LEAKY_SLOPE, GridEmbedder
 from ..data.image_set import ImageSet, displacements, grey, grey_square, resize, warp
 from ..data.people import ATTRIBUTES
 from ..errors import CourseError
@@ -259,31 +259,22 @@ def encode_pairs(
     return Pairs.join(parts)
 
 
-class _PairMethod(Method, ABC):
-    """Draws pairs; the latent is a sample of the target's posterior. Subclasses define ``name`` and ``loss``.
+class FlowMethod(Method):
+    """Conditional maximum likelihood (paper eq. 5): the loss bounds what ``v`` keeps of the condition. Logs
+    ``loss/flow`` (the total) and ``nll``, both without the constant D/2 · log 2π. In healthy training ``nll`` settles
+    near D/2, where it is for Gaussian noise, while the total keeps falling.
 
-    Args:
-        pairs, network: encoded training pairs; the flow or the regressor to train.
-        rate, weight_decay: AdamW's largest learning rate; its decay of weight matrices, which matters on few pictures.
-        held: pairs that are never trained on; their loss is logged as ``held-out`` every ``held_every`` steps. Let
-            ``log_every`` of the loop be the same number or a multiple.
-    """
+    ``rate`` and ``weight_decay`` are AdamW's: its largest learning rate, and the decay of weight matrices, which
+    matters on few pictures. The loss of ``held``, pairs that are never trained on, is logged as ``held-out`` every
+    ``held_every`` steps, of which ``log_every`` of the loop is a multiple."""
 
-    name: str
-    moved = ("pairs", "held")
+    name, moved, held_every = "flow", ("pairs", "held"), 100
 
     def __init__(
-        self,
-        pairs: Pairs,
-        network: nn.Module,
-        rate: float = 1e-3,
-        weight_decay: float = 0.0,
-        held: Pairs | None = None,
-        held_every: int = 100,
+        self, pairs: Pairs, network: nn.Module, rate: float = 1e-3, weight_decay: float = 0.0, held: Pairs | None = None
     ):
         super().__init__()
-        self.pairs, self.held, self.held_every = pairs, held, held_every
-        self.length, self.modules = len(pairs), {self.name: network}
+        self.pairs, self.held, self.length, self.modules = pairs, held, len(pairs), {self.name: network}
         # Only matrices decay: a scale of ActNorm that is pulled to zero would be paid for in the log-determinant.
         groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
         for key, parameter in network.named_parameters():
@@ -296,9 +287,10 @@ class _PairMethod(Method, ABC):
         index = index.to(self.device)
         return self.pairs.draw(index, generator), self.pairs.condition[index].float()
 
-    @abstractmethod
     def loss(self, network: nn.Module, latent: Tensor, condition: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """What is minimised, and further numbers to log."""
+        v, log_det = network(latent, condition)
+        return flow_loss(v, log_det), {"nll": 0.5 * v.square().sum(1).mean()}
 
     def losses(self, batch: Any, generator: torch.Generator, step: int) -> Iterator[Loss]:
         value, scalars = self.loss(self.modules[self.name], *batch)
@@ -306,26 +298,13 @@ class _PairMethod(Method, ABC):
             network = self.unwrapped(self.name)
             was_training = network.training
             with torch.no_grad():
-                held = self.loss(network.eval(), self.held.latents(), self.held.condition.float())
+                scalars["held-out"], _ = self.loss(network.eval(), self.held.latents(), self.held.condition.float())
             network.train(was_training)
-            scalars["held-out"] = held[0]
         yield Loss(self.name, value, scalars)
 
     def learning_rate(self, progress: float) -> float:
         """A short warm-up, then half a cosine down to a fiftieth."""
         return min(1.0, progress / 0.02 + 0.02) * (0.51 + 0.49 * math.cos(math.pi * progress))
-
-
-class FlowMethod(_PairMethod):
-    """Conditional maximum likelihood (paper eq. 5): the loss bounds what ``v`` keeps of the condition. Logs
-    ``loss/flow`` (the total) and ``nll``, both without the constant D/2 · log 2π. In healthy training ``nll`` settles
-    near D/2, where it is for Gaussian noise, while the total keeps falling."""
-
-    name = "flow"
-
-    def loss(self, network: nn.Module, latent: Tensor, condition: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        v, log_det = network(latent, condition)
-        return flow_loss(v, log_det), {"nll": 0.5 * v.square().sum(1).mean()}
 
     def fit_residual_shift(self, flow: GridFlow, seed: int = 0, features: bool = False) -> None:
         """:meth:`GridFlow.fit_residual_shift` on all pairs as they are trained on, several latents of each; with
@@ -336,8 +315,8 @@ class FlowMethod(_PairMethod):
         flow.fit_residual_shift(batches, *((1e-2, self.pairs.condition) if features else ()))
 
 
-class RegressorMethod(_PairMethod):
-    """Mean squared error on latents, summed over coordinates."""
+class RegressorMethod(FlowMethod):
+    """The same with the mean squared error on latents, summed over coordinates."""
 
     name = "regressor"
 
@@ -356,10 +335,8 @@ def residuals(flow: ConditionalFlow | GridFlow, pairs: Pairs, seed: int = 0) -> 
 def held_out_nats(flow: ConditionalFlow | GridFlow, pairs: Pairs, seed: int = 0) -> float:
     """Mean negative conditional log-likelihood in nats a picture, with the constant D/2 · log 2π; lower is better. One
     latent is drawn from every posterior, as in training: a flow has not seen the posterior's mean alone."""
-    total = 0.0
-    for z, condition in zip(pairs.latents(seed).split(1000), pairs.condition.split(1000), strict=True):
-        total -= flow.log_prob(z, condition.float()).sum().item()
-    return total / len(pairs)
+    drawn = zip(pairs.latents(seed).split(1000), pairs.condition.split(1000), strict=True)
+    return -sum(flow.log_prob(z, condition.float()).sum().item() for z, condition in drawn) / len(pairs)
 
 
 def choice_flow(pairs: Pairs, target: GridAutoencoder, seed: int = 0, ridge: float = 0.01, **sizes: Any) -> GridFlow:
@@ -381,23 +358,17 @@ class GridRegressor(nn.Module):
         super().__init__()
         self.config, self.width = config, width
         shape, side = config.condition_shape, config.side
-        self.embedder: nn.Module
-        self.shift: ConditionShift | LocalShift
         if len(shape) == 3:
             first, self.embedder = width, GridEmbedder(shape, width, side)
-            self.shift = LocalShift(shape, config.channels, side)
         else:
             # Every cell reads a vector in its own way: convolutions alone would answer with the same in all of them.
             first = 16
             self.embedder = nn.Sequential(nn.Linear(shape[0], first * side**2), nn.Unflatten(1, (first, side, side)))
-            self.shift = ConditionShift(shape[0], config.dim)
-        self.net = nn.Sequential(
-            nn.Conv2d(first, width, 3, 1, 1),
-            nn.LeakyReLU(LEAKY_SLOPE),
-            nn.Conv2d(width, width, 3, 1, 1),
-            nn.LeakyReLU(LEAKY_SLOPE),
-            nn.Conv2d(width, config.channels, 3, 1, 1),
-        )
+        self.shift = config.linear_start()
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise((first, width, width, config.channels)):
+            layers += [nn.LeakyReLU(LEAKY_SLOPE), nn.Conv2d(inputs, outputs, 3, 1, 1)]
+        self.net = nn.Sequential(*layers[1:])
 
     def forward(self, condition: Tensor) -> Tensor:
         embedded = self.embedder(condition)
@@ -427,9 +398,7 @@ class ExperimentData:
 
 
 @torch.no_grad()
-def translation_scores(
-    data: ExperimentData, pictures: Tensor, condition: Tensor, source: SourceExpert
-) -> dict[str, float]:
+def score_pictures(data: ExperimentData, pictures: Tensor, condition: Tensor, source: SourceExpert) -> dict[str, float]:
     """Scores of translations ``(N, samples, 3, S, S)``, on the CPU, drawn under the source's ``condition (N, …)``. Of
     the first sample of each input: ``frechet`` distance to the real pictures; ``accuracy``, the share of attributes
     that the judge reads right; ``consistency``, the share of the condition's variance that the source finds in the
@@ -460,12 +429,12 @@ Scored = tuple[Tensor, dict[str, float]]
 def score_choice(
     data: ExperimentData, translator: Translator, samples: int = 2, temperature: float = 1.0, seed: int = 0
 ) -> Scored:
-    """Of the held-out pictures: :func:`translation_scores` and ``nats``."""
+    """Of the held-out pictures: :func:`score_pictures` and ``nats``."""
     pairs = data.pairs(translator.source)
     many = pairs.condition.repeat_interleave(samples, 0)
     latent = translator.flow.sample(many, temperature, torch.Generator().manual_seed(seed))
     pictures = translator.decode(latent).cpu().unflatten(0, (len(pairs), samples))
-    scores = translation_scores(data, pictures, pairs.condition, translator.source)
+    scores = score_pictures(data, pictures, pairs.condition, translator.source)
     return pictures, scores | {"nats": held_out_nats(translator.flow, pairs)}
 
 
@@ -476,7 +445,7 @@ def score_regressor(data: ExperimentData, regressor: GridRegressor, source: Sour
     latent = torch.cat([regressor(part) for part in condition.split(250)])
     pictures = torch.cat([data.target.decode(part).cpu() for part in latent.split(250)])[:, None]
     error = (data.latents.mean - latent).square().sum(1).mean().item()
-    return pictures, {"error": error} | translation_scores(data, pictures, condition, source)
+    return pictures, {"error": error} | score_pictures(data, pictures, condition, source)
 
 
 def explained(wanted: Tensor, found: Tensor) -> float:
