@@ -550,13 +550,11 @@ def recalibrate_batchnorm(generator: nn.Module, passes: int = 8, batch_size: int
 
 
 @torch.no_grad()
-def draw_new_classes(
-    generator: nn.Module, space: LatentSpace | None, each: int, seed: int = 0
-) -> tuple[Tensor, Tensor]:
+def draw_new_classes(network: nn.Module, space: LatentSpace | None, each: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Pictures ``(N, 3, S, S)`` on the CPU, ``each`` of every class in order, and labels; ``space`` decodes latents."""
-    device, config = next(generator.parameters()).device, generator.config
+    device, config = next(network.parameters()).device, network.config
     labels = torch.arange(config.classes).repeat_interleave(each)
     z = torch.randn(len(labels), config.noise, generator=torch.Generator().manual_seed(seed))
     parts = zip(z.split(100), labels.split(100), strict=True)
-    drawn = torch.cat([generator(one.to(device), generator.embed(label.to(device))) for one, label in parts])
+    drawn = torch.cat([network(one.to(device), network.embed(label.to(device))) for one, label in parts])
     return (drawn if space is None else space.decode(drawn)).cpu(), labels

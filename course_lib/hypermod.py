@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from .data.image_set import ImageSet
 from .errors import CourseError
 from .experts.networks import LatentSpace
-from .experts.protocol import load_over_source
+from .experts.protocol import Device, load_over_source
 from .gan_training import GANData, LogisticMethod, class_codes, encode_mirrored, logistic_generator, logistic_loss
 from .gans.stylegan import EqualConv2d, EqualLinear, StyleGAN, StyleGANConfig, StyleGANCritic, Synthesis, four_shifts
 from .profiles import CHECKPOINTS
@@ -47,7 +47,7 @@ class ModulatedConv(nn.Module):
 
     def __init__(self, source: EqualConv2d, published: bool = False):
         super().__init__()
-        self.fused, self.published = source.resample is not None, published
+        self.fused, self.published = bool(source.resample), published
         # Contiguous, so that the same source gives the same bits whatever its memory format.
         weight, bias = (source.weight.detach() * source.scale).contiguous(), source.bias.detach()
         self.pairs = tuple(weight.shape[:2])
@@ -327,9 +327,7 @@ def hyper_tensors(network: HyperGenerator) -> dict[str, Tensor]:
     return {name: value for name, value in network.state_dict().items() if name.startswith(_TRAINED)}
 
 
-def load_hypermod(
-    name: str = "avatar-hypermod", device: str | torch.device = "cpu", folder: Path = CHECKPOINTS
-) -> HyperGenerator:
+def load_hypermod(name: str = "avatar-hypermod", device: Device = "cpu", folder: Path = CHECKPOINTS) -> HyperGenerator:
     """A shipped hyper-modulated generator, frozen; its source lies in ``folder`` or is a shipped one."""
 
     def over(source: StyleGAN, config: dict[str, Any]) -> HyperGenerator:

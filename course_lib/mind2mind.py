@@ -283,11 +283,7 @@ class TransferredGAN:
     ``critic`` is needed to score pictures, ``codes`` of the target set for truncation, which pulls to their mean."""
 
     def __init__(
-        self,
-        generator: MindGenerator,
-        expert: TargetExpert,
-        critic: MindCritic | None = None,
-        codes: Tensor | None = None,
+        self, generator: nn.Module, expert: TargetExpert, critic: MindCritic | None = None, codes: Tensor | None = None
     ):
         if generator.config.latent != expert.latent_dim:
             numbers = f"{generator.config.latent} numbers, the expert decodes {expert.latent_dim}"

@@ -28,7 +28,7 @@ from course_lib.released.net2net_experts import (
 )
 from course_lib.released.reading import fill, layout_of
 from course_lib.translation import load_released_translator
-from course_lib.translation.shipped import CaptionerPrompts
+from course_lib.translation.shipped import as_captioned
 
 FULL = {
     "anime": "full_anime",
@@ -176,7 +176,7 @@ def test_sentences_to_biggan_through_a_file(tmp_path):
         latent = flow.inverse(v.repeat(2, 1), sentences.encode(sentences.asked[:2]))
     assert agree(pictures[:, 0], gan.decoder(latent[:, :120], latent[:, 120:]))
     plain = load_released_translator(path, sentences=sentences, captioner_prompts=False)
-    assert plain.source is sentences and isinstance(translator.source, CaptionerPrompts)
+    assert plain.source is sentences and translator.source.transform is as_captioned
 
 
 def test_a_black_box_target_comes_from_outside(tmp_path):

@@ -56,10 +56,8 @@ class LabelExpert:
         x = x if self.named else {"label": torch.as_tensor(x)}
         known = next(iter(x.values()))
         empty = torch.zeros(len(known), 1, device=known.device)
-        parts = [
-            _one_hot(x[name], count, name) if name in x else empty.expand(-1, count)
-            for name, count in self.classes.items()
-        ]
+        sizes = self.classes.items()
+        parts = [_one_hot(x[name], n, name) if name in x else empty.expand(-1, n) for name, n in sizes]
         return torch.cat(parts, dim=1)
 
     def cross(self, joined: Tensor) -> Tensor:
@@ -87,13 +85,9 @@ class SentenceExpert:
     which takes seconds to open. Source: Reimers and Gurevych, "Sentence-BERT", 2019; Net2Net used
     ``bert-base-nli-stsb-mean-tokens`` (768 numbers).
 
-    Args:
-        model: the bundled ``all-MiniLM-L6-v2`` (384 numbers of unit length), another sentence-transformers model, or a
-            folder with one.
-        device: where it runs and where its embeddings are.
-        download: fetch a model that is not on this machine. Without it nothing touches the network.
-        folder: of the file; the cache folder by default.
-    """
+    ``model`` is the bundled ``all-MiniLM-L6-v2`` (384 numbers of unit length), another sentence-transformers model, or
+    a folder with one; ``device`` where it runs and where its embeddings are. ``download`` fetches a model that is not
+    on this machine; without it nothing touches the network. ``folder`` is that of the file, by default the cache."""
 
     bundled = "all-MiniLM-L6-v2"
 
@@ -125,10 +119,8 @@ class SentenceExpert:
             return freeze(SentenceTransformer(source, device=str(self.device), local_files_only=local))
         except Exception as error:  # what a missing, foreign or damaged model raises differs with every file of it
             first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise CourseError(
-                f"the sentence model {self.name!r} cannot be opened ({first}): check the folder, or pass download=True "
-                f"once, with a network; {self.bundled} needs none."
-            ) from error
+            advice = f"check the folder, or pass download=True once, with a network; {self.bundled} needs none"
+            raise CourseError(f"the sentence model {self.name!r} cannot be opened ({first}): {advice}.") from error
 
     @torch.no_grad()
     def encode(self, x: Sequence[str]) -> Tensor:
@@ -148,8 +140,7 @@ class SentenceExpert:
 
     def learn(self, captions: Sequence[str]) -> Tensor:
         """Like :meth:`encode`, and what is new goes into the file. For data sets; sentences typed once need no file."""
-        before = self.computed
-        found = self.encode(captions)
+        before, found = self.computed, self.encode(captions)
         if self.computed > before:
             names = {"captions": json.dumps(list(self._place))}
             atomic_write(self.path, lambda part: save_file({"embeddings": self._table.contiguous()}, part, names))
@@ -228,9 +219,8 @@ def export_onnx(module: nn.Module, example: Tensor, path: Path | str) -> Path:
         batch = ({0: torch.export.Dim("batch")},)
         program = torch.onnx.export(module, (example,), dynamo=True, dynamic_shapes=batch, **options)
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
-        raise CourseError(
-            f"{type(module).__name__} cannot be written as ONNX ({str(error).splitlines()[0]})."
-        ) from error
+        found = f"{type(module).__name__} cannot be written as ONNX ({str(error).splitlines()[0]})"
+        raise CourseError(f"{found}.") from error
     finally:
         module.train(was_training)
     atomic_write(path, lambda temporary: program.save(temporary, external_data=False))
@@ -266,19 +256,16 @@ class BigBiGAN:
             import tensorflow
             import tensorflow_hub as hub
         except ImportError as error:
-            raise CourseError(
-                f"BigBiGAN runs in TensorFlow, which is not part of the course ({error}): "
-                "install it with `pip install tensorflow tensorflow-hub`, or use BlackBox with an ONNX file."
-            ) from error
+            advice = "install it with `pip install tensorflow tensorflow-hub`, or use BlackBox with an ONNX file"
+            raise CourseError(f"BigBiGAN runs in TensorFlow, no part of the course ({error}): {advice}.") from error
         self._constant = tensorflow.constant
         try:
             signatures = hub.load(handle).signatures
             self._encode, self._generate = signatures["encode"], signatures["generate"]
         except Exception as error:  # the hub raises what its transport, its file system or its parser raise
             first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise CourseError(
-                f"BigBiGAN cannot be opened from {handle} ({first}): check the network, or give an unpacked module."
-            ) from error
+            found = f"BigBiGAN cannot be opened from {handle} ({first})"
+            raise CourseError(f"{found}: check the network, or give an unpacked module.") from error
         self._picture = "upsampled" if upsample else "default"
 
     def _call(self, function: Any, output: str, **inputs: Tensor) -> Tensor:

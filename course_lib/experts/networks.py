@@ -56,10 +56,9 @@ class GridAutoencoderConfig:
         for name in ("encoder_widths", "decoder_widths", "centre", "scale"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.size % self.patch or len(self.encoder_widths) != len(self.decoder_widths):
-            raise CourseError(
-                f"{len(self.encoder_widths)} encoder and {len(self.decoder_widths)} decoder widths do not fit "
-                f"{self.size} px: give as many of both, and a size that can be halved that often."
-            )
+            widths = f"{len(self.encoder_widths)} encoder and {len(self.decoder_widths)} decoder widths"
+            advice = "give as many of both, and a size that can be halved that often"
+            raise CourseError(f"{widths} do not fit {self.size} px: {advice}.")
 
     @property
     def patch(self) -> int:
@@ -124,11 +123,10 @@ class GridAutoencoder(nn.Module):
 
     def posterior(self, images: Tensor) -> Posterior:
         """Distribution of the latent for each image; another size is a CourseError."""
-        if images.shape[1:] != (3, self.config.size, self.config.size):
-            raise CourseError(
-                f"this autoencoder takes images (B, 3, {self.config.size}, {self.config.size}), not "
-                f"{tuple(images.shape)}: use course_lib.data.resize."
-            )
+        size, found = self.config.size, tuple(images.shape)
+        if found[1:] != (3, size, size):
+            wanted = f"takes images (B, 3, {size}, {size}), not {found}"
+            raise CourseError(f"this autoencoder {wanted}: use course_lib.data.resize.")
         features = F.relu(self.encoder(images.contiguous(memory_format=torch.channels_last)))
         mean, log_variance = self.to_posterior(features).chunk(2, dim=1)
         # In float32 whatever the convolutions compute in: a divergence of a thousand numbers adds up their rounding.
@@ -406,9 +404,8 @@ class Segmenter(nn.Module):
         super().__init__()
         self.config = config
         w = config.width
-        self.blocks = nn.ModuleList(
-            [_Block(3, w), _Block(w, 2 * w), _Block(2 * w, 4 * w), _Block(4 * w, 2 * w, True), _Block(2 * w, w, True)]
-        )
+        sizes = ((3, w), (w, 2 * w), (2 * w, 4 * w), (4 * w, 2 * w, True), (2 * w, w, True))
+        self.blocks = nn.ModuleList(_Block(*one) for one in sizes)
         self.norm, self.head = nn.BatchNorm2d(w), nn.Conv2d(w, config.classes, 1)
 
     def layer(self, x: Tensor, name: str) -> Tensor:

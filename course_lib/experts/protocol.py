@@ -90,21 +90,14 @@ def load_expert(name: str, device: Device = "cpu", folder: Path = CHECKPOINTS) -
         module = getattr(found, network)(getattr(found, config)(**card.config))
         module.load_state_dict(tensors)
     except (RuntimeError, TypeError, AttributeError, ValueError) as error:
-        raise CourseError(
-            f"checkpoint {name!r} does not fit this version of the course ({str(error).splitlines()[-1].strip()}): "
-            "update both with git."
-        ) from error
+        found = f"does not fit this version of the course ({str(error).splitlines()[-1].strip()})"
+        raise CourseError(f"checkpoint {name!r} {found}: update both with git.") from error
     return freeze(module.to(device, memory_format=torch.channels_last))
 
 
 @torch.no_grad()
 def load_over_source(
-    name: str,
-    kind: str,
-    build: Callable[[nn.Module, dict[str, Any]], nn.Module],
-    own: Callable[[nn.Module], dict[str, Tensor]],
-    device: Device = "cpu",
-    folder: Path = CHECKPOINTS,
+    name: str, kind: str, build: Callable, own: Callable, device: Device = "cpu", folder: Path = CHECKPOINTS
 ) -> tuple[nn.Module, Card]:
     """A frozen network that was made from the one its card names as ``config["source"]``, and the card. ``build`` takes
     the source and ``config``; ``own`` gives of the network what the file holds, all that is new, as in a state dict:

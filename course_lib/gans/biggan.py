@@ -47,9 +47,7 @@ class BigGANConfig:
         return self.noise if self.embedding is None else self.noise // len(self.generator)
 
 
-IMAGENET128 = BigGANConfig(
-    1000, (1536, 1536, 768, 384, 192, 96), (96, 192, 384, 768, 1536, 1536), 5, 120, 128, (64,), 1e-6
-)
+IMAGENET128 = BigGANConfig(1000, (1536, 1536, 768, 384, 192, 96), (96, 192, 384, 768, 1536, 1536), 5, 120, 128, (64,))
 CIFAR32 = BigGANConfig(100, (256,) * 4, (256,) * 4, 2, 128, None, (), 1e-8)
 """The published configurations at 128 and at 32 pixels."""
 

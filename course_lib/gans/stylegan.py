@@ -28,7 +28,7 @@ ROOT2 = math.sqrt(2.0)
 class _Equalised(nn.Module):
     """Weight and bias; ``scale`` is ``gain / √fan_in``, times ``rate`` in the implicit form."""
 
-    def __init__(self, shape: tuple[int, ...], fan_in: int, gain: float, rate: float | None, bias: int):
+    def __init__(self, shape: tuple[int, ...], fan_in: int, bias: int, gain: float = ROOT2, rate: float | None = None):
         super().__init__()
         deviation, self.rate = gain / math.sqrt(fan_in), rate
         self.scale = deviation * (rate or 1.0)
@@ -44,8 +44,8 @@ class EqualLinear(_Equalised):
     """``(B, inputs)`` → ``(B, outputs)``; the weight that acts starts with the standard deviation ``gain / √inputs``.
     ``rate`` is the factor on the learning rate in the implicit form; None takes the explicit form."""
 
-    def __init__(self, inputs: int, outputs: int, gain: float = ROOT2, rate: float | None = None):
-        super().__init__((outputs, inputs), inputs, gain, rate, outputs)
+    def __init__(self, inputs: int, outputs: int, **equal: Any):
+        super().__init__((outputs, inputs), inputs, outputs, **equal)
 
     def forward(self, x: Tensor) -> Tensor:
         # The factor goes to the input, which is far smaller than the weights of a hypernetwork's head.
@@ -59,25 +59,16 @@ class EqualConv2d(_Equalised):
     outputs, 3, 3)`` and acts mirrored; ``averaged`` is that divided by four, as StyleGAN's port has it; ``down``
     convolves and takes the mean of four pixels. ``gain`` and ``rate`` are those of :class:`EqualLinear`."""
 
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: int = 3,
-        resample: str | None = None,
-        gain: float = ROOT2,
-        rate: float | None = None,
-        bias: bool = True,
-        padding: int | None = None,
-    ):
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, resample: str = "", bias: bool = True, **equal: Any):
         self.mirrored = resample in ("transposed", "averaged")
         channels = (inputs, outputs) if self.mirrored else (outputs, inputs)
-        super().__init__((*channels, kernel, kernel), inputs * kernel**2, gain, rate, outputs if bias else 0)
-        self.resample, self.padding = resample, kernel // 2 if padding is None else padding
+        super().__init__((*channels, kernel, kernel), inputs * kernel**2, outputs if bias else 0, **equal)
+        # A kernel of an odd side keeps the size, one of an even side covers all of its maps.
+        self.resample, self.padding = resample, kernel // 2 if kernel % 2 else 0
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.scaled()
-        if self.resample is None:
+        if not self.resample:
             return F.conv2d(x, weight, self.bias, padding=self.padding)
         weight = four_shifts(weight)
         if self.resample == "down":
@@ -149,7 +140,7 @@ class AdaIN(nn.Module):
 
     def __init__(self, channels: int, latent: int, rate: float | None = None):
         super().__init__()
-        self.style = EqualLinear(latent, 2 * channels, ROOT2 if rate is None else 1.0, rate)
+        self.style = EqualLinear(latent, 2 * channels, gain=ROOT2 if rate is None else 1.0, rate=rate)
         self.base, self.epsilon = (0.0, 1e-5) if rate is None else (1.0, 1e-8)
         if rate is None:
             nn.init.ones_(self.style.bias[:channels])
@@ -224,7 +215,7 @@ class Block(nn.Module):
         elif self.repeats:  # nested as in the released files
             self.conv1 = nn.ModuleDict({"conv": EqualConv2d(inputs, outputs)})
         else:
-            self.conv1 = EqualConv2d(inputs, outputs, resample="averaged" if doubles else None)
+            self.conv1 = EqualConv2d(inputs, outputs, resample="averaged" if doubles else "")
         self.conv2 = EqualConv2d(outputs, outputs)
         self.noise1, self.noise2 = NoiseScale(outputs), NoiseScale(outputs)
         self.adain1, self.adain2 = AdaIN(outputs, config.latent), AdaIN(outputs, config.latent)
@@ -304,13 +295,11 @@ class StyleGAN(nn.Module):
         w = self.mapping(z.flatten(0, -2)).view(z.shape)
         return w if truncation == 1.0 else torch.lerp(self.mean_style(), w, truncation)
 
-    def forward(
-        self, z: Tensor, noise: Sequence[Tensor] | None = None, truncation: float = 1.0, **growing: Any
-    ) -> Tensor:
+    def forward(self, z: Tensor, noise: Sequence[Tensor] | None = None, truncation: float = 1.0, **grow: Any) -> Tensor:
         """Pictures ``(B, 3, S, S)`` of z ``(B, latent)``, standard normal, or one a block, ``(B, blocks, latent)``; the
-        noise is fresh by default, ``growing`` are ``size`` and ``alpha`` of :meth:`Synthesis.forward`."""
+        noise is fresh by default, ``grow`` are ``size`` and ``alpha`` of :meth:`Synthesis.forward`."""
         noise = self.synthesis.noise(len(z)) if noise is None else noise
-        return self.synthesis(self.styles(z, truncation), noise, **growing)
+        return self.synthesis(self.styles(z, truncation), noise, **grow)
 
 
 class CriticBlock(nn.Module):
@@ -319,7 +308,7 @@ class CriticBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, halves: bool):
         super().__init__()
         self.conv1, self.blur = EqualConv2d(inputs, outputs), Blur() if halves else nn.Identity()
-        self.conv2 = EqualConv2d(outputs, outputs, resample="down" if halves else None)
+        self.conv2 = EqualConv2d(outputs, outputs, resample="down" if halves else "")
 
     def forward(self, x: Tensor) -> Tensor:
         return F.leaky_relu(self.conv2(self.blur(F.leaky_relu(self.conv1(x), 0.2))), 0.2)
@@ -337,7 +326,7 @@ class StyleGANCritic(nn.Module):
         steps = zip(pairwise(channels), pairwise(sizes), strict=True)
         self.blocks = nn.ModuleList([CriticBlock(*widths, size > after) for widths, (size, after) in steps])
         last = channels[-1]
-        self.last = nn.ModuleList([EqualConv2d(last + 1, last), EqualConv2d(last, last, 4, padding=0)])
+        self.last = nn.ModuleList([EqualConv2d(last + 1, last), EqualConv2d(last, last, 4)])
         self.head = EqualLinear(last, classes)
 
     def features(self, images: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from ..profiles import CHECKPOINTS
 from ..training.runs import load_card, load_weights
 from .domains import people_expert
 from .text import CaptionSource, CaptionStage, GanTarget
-from .translator import SOURCES, GridRegressor, LowResolution, PooledSource, Translator
+from .translator import SOURCES, GridRegressor, LowResolution, PooledSource, TransformedExpert, Translator
 
 _SOURCE, _FLOW = "source.", "flow."
 
@@ -94,14 +94,9 @@ def load_text_to_biggan(sentences: SourceExpert, device: Device = "cpu", rounded
     return Translator(reader, flow, GanTarget.load("avatar-biggan", device, rounded))
 
 
-class CaptionerPrompts:
-    """Source expert: sentences as the BigGAN translator met them, in lower case, with its captioner's end words."""
-
-    def __init__(self, sentences: SourceExpert):
-        self.sentences, self.condition_shape = sentences, tuple(sentences.condition_shape)
-
-    def encode(self, x: Sequence[str]) -> Tensor:
-        return self.sentences.encode([f"<start> {' '.join(sentence.lower().split())} <end> " for sentence in x])
+def as_captioned(sentences: Sequence[str]) -> list[str]:
+    """Sentences as the BigGAN translator met them, in lower case, with its captioner's end words."""
+    return [f"<start> {' '.join(sentence.lower().split())} <end> " for sentence in sentences]
 
 
 def load_released_translator(
@@ -118,7 +113,7 @@ def load_released_translator(
     one pixel in each square is kept, as in the authors' training; or sentences. ``sentences`` and ``target``, sentence
     model or black box, are needed where the file has none. ``sample_condition`` draws the condition of super-resolution
     from the source's posterior, as the released code does, else it is the mean; ``captioner_prompts`` as in
-    :class:`CaptionerPrompts`."""
+    :func:`as_captioned`."""
     from ..released.net2net import load_translator_parts
     from ..released.net2net_experts import BigGan
 
@@ -132,12 +127,11 @@ def load_released_translator(
         source: SourceExpert = LowResolution(parts.source.config.size, parts.source.to(device), "nearest")
     elif sentences is not None:
         wrapped = captioner_prompts and isinstance(parts.target, BigGan)
-        source = CaptionerPrompts(sentences) if wrapped else sentences
+        source = TransformedExpert(sentences, as_captioned) if wrapped else sentences
     elif parts.config.kind == "labels":
         source = LabelExpert(width)
     else:
-        raise CourseError(
-            f"this translator starts from sentences of {width} numbers: pass sentences=SentenceExpert(NAME, "
-            "download=True) with bert-large-nli-stsb-mean-tokens for 1024 and bert-base-nli-stsb-mean-tokens for 768."
-        )
+        names = "bert-large-nli-stsb-mean-tokens for 1024 and bert-base-nli-stsb-mean-tokens for 768"
+        advice = f"pass sentences=SentenceExpert(NAME, download=True) with {names}"
+        raise CourseError(f"this translator starts from sentences of {width} numbers: {advice}.")
     return Translator(source, freeze(parts.flow.to(device)), target or parts.target.to(device))

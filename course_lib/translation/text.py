@@ -46,13 +46,10 @@ class CaptionSource:
         return self.labels.condition_shape
 
     @classmethod
-    def fit(
-        cls, sentences: SourceExpert, embeddings: Tensor, targets: Tensor, *labels: Any, ridge: float = 1e-2
-    ) -> Self:
-        """Ridge regression of ``targets (N, T)``, 1 for what a caption says, on ``embeddings (N, F)``."""
-        mean = embeddings.mean(0)
-        weight, offset = ridge_regression([(embeddings - mean, targets)], ridge)
-        return cls(sentences, mean, weight.T.to(embeddings), offset.to(embeddings), *labels)
+    def fit(cls, sentences: SourceExpert, x: Tensor, targets: Tensor, *labels: Any, ridge: float = 1e-2) -> Self:
+        """Ridge regression of ``targets (N, T)``, 1 for what a caption says, on embeddings ``x (N, F)``."""
+        weight, offset = ridge_regression([(x - x.mean(0), targets)], ridge)
+        return cls(sentences, x.mean(0), weight.T.to(x), offset.to(x), *labels)
 
     def read(self, x: Sequence[str]) -> Tensor:
         """Beliefs ``(B, T)``: near 1 what a sentence says, near 0 what it does not."""
@@ -104,15 +101,16 @@ def _some_of(values: Mapping[str, str], count: int, generator: torch.Generator) 
     return {name: value for k, (name, value) in enumerate(values.items()) if k in chosen}
 
 
-Captions = tuple[list[str], list[Mapping[str, str]]]
-"""Sentences, and the attributes that each of them names."""
+Values = Mapping[str, str]
+Captions = tuple[list[str], list[Values]]
+"""Sentences, and the attributes that each of them names, with their values."""
 
 
-def training_captions(values: Mapping[str, str], partial: int, generator: torch.Generator) -> Captions:
+def training_captions(values: Values, partial: int, generator: torch.Generator) -> Captions:
     """The six complete wordings of training about one combination of attributes, then ``partial`` sentences that name
     none to four of them."""
     texts = [text for k, text in enumerate(captions(Person(**values))) if k not in NEW_WORDINGS]
-    named: list[Mapping[str, str]] = [values] * len(texts)
+    named = [values] * len(texts)
     for _ in range(partial):
         some = _some_of(values, _pick(len(values), generator), generator)
         texts.append(partial_caption(some, _pick(WORDINGS - 1, generator)))
@@ -120,7 +118,7 @@ def training_captions(values: Mapping[str, str], partial: int, generator: torch.
     return texts, named
 
 
-def new_captions(values: Mapping[str, str], count: int, generator: torch.Generator) -> Captions:
+def new_captions(values: Values, count: int, generator: torch.Generator) -> Captions:
     """In wordings that are never trained on: two complete ones, ``count`` with two or three attributes."""
     complete = captions(Person(**values))
     some = [_some_of(values, 2 + k % 2, generator) for k in range(count)]
@@ -128,7 +126,7 @@ def new_captions(values: Mapping[str, str], count: int, generator: torch.Generat
     return texts, [values] * len(NEW_WORDINGS) + some
 
 
-def belief_targets(named: Sequence[Mapping[str, str]]) -> Tensor:
+def belief_targets(named: Sequence[Values]) -> Tensor:
     """1 for what is named: ``(N, T)``, the joined one-hots of :data:`ATTRIBUTES`. Who is bald has no hair colour."""
     bald = {("cut", "bald"), ("hair", "none")}
     columns = [(name, value) for name, values in ATTRIBUTES.items() for value in values]
@@ -144,10 +142,8 @@ class CaptionMethod(FlowMethod):
 
     moved = ("pairs", "held", "owner", "table")
 
-    def __init__(
-        self, pairs: Pairs, owner: Tensor, table: Tensor, source: CaptionSource, flow: nn.Module, **options: Any
-    ):
-        super().__init__(pairs, flow, **options)
+    def __init__(self, pairs: Pairs, owner: Tensor, table: Tensor, source: CaptionSource, flow: nn.Module, **more: Any):
+        super().__init__(pairs, flow, **more)
         self.owner, self.table, self.source = owner, table, source
 
     def batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -159,14 +155,7 @@ class CaptionMethod(FlowMethod):
 
 # --- the caption stage ----------------------------------------------------------------------------------------------
 
-STYLE_WORDS = {
-    "personas": "flat",
-    "micah": "ink",
-    "big-smile": "cartoon",
-    "pixel-art": "pixel art",
-    "voxel-art": "block",
-    "toon-head": "toon",
-}
+STYLE_WORDS = dict(zip(STYLES, ("flat", "ink", "cartoon", "pixel art", "block", "toon"), strict=True))
 """How sentences name the styles of people: "a sad person with red hair, ink style"."""
 
 KIND_PHRASES: dict[str, tuple[str, ...]] = {
@@ -221,9 +210,7 @@ class CaptionStage:
                 found.append({"kind": self.known[kind]} | {name: values[heads[name][k]] for name, values in shown})
         return found
 
-    def caption(
-        self, seen: Mapping[str, str], generator: torch.Generator, new: bool = False
-    ) -> tuple[str, dict[str, str]]:
+    def caption(self, seen: Values, generator: torch.Generator, new: bool = False) -> tuple[str, dict[str, str]]:
         """A sentence about what :meth:`recognise` saw, and what it names; ``new`` takes a wording kept for tests. Half
         of the sentences about people name all attributes, the others one to five; all of them name the style."""
         if seen["kind"] not in STYLES:
@@ -246,7 +233,7 @@ class CaptionStage:
         crossed = [("kind", name) for name in ATTRIBUTES] + [("kind", "cut", "hair")]
         return LabelExpert({"kind": len(self.known), **{k: len(v) for k, v in ATTRIBUTES.items()}}, crossed)
 
-    def beliefs(self, named: Sequence[Mapping[str, str]]) -> Tensor:
+    def beliefs(self, named: Sequence[Values]) -> Tensor:
         """What a perfect reader reads in sentences that name this: joined one-hots of :attr:`labels`, ``(B, T)``."""
         kind = torch.tensor([[float(one.get("kind") == name) for name in self.known] for one in named])
         return torch.cat([kind, belief_targets(named)], 1)

@@ -114,12 +114,12 @@ def enlarge(pictures: Tensor, size: int) -> Tensor:
 
 
 class TransformedExpert:
-    """A source expert that gets a copy of each picture ``(B, 3, S, S)`` in [−1, 1], changed by ``transform``."""
+    """A source expert that gets what ``transform`` makes of pictures ``(B, 3, S, S)`` in [−1, 1], or other input."""
 
-    def __init__(self, expert: SourceExpert, transform: Callable[[Tensor], Tensor]):
+    def __init__(self, expert: SourceExpert, transform: Callable[[Any], Any]):
         self.expert, self.transform, self.condition_shape = expert, transform, expert.condition_shape
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Any) -> Tensor:
         return self.expert.encode(self.transform(x))
 
 
