@@ -124,11 +124,14 @@ def class_norms(generator: Generator) -> Iterator[ClassNorm]:
         yield block[0].bn2
 
 
-def _thawed(source: Generator) -> Generator:
-    """A copy of a frozen generator that trains again."""
-    copy = Generator(source.config)
-    copy.load_state_dict(source.state_dict())
-    return copy.to(source.linear.weight.device)
+def _trainable(network: nn.Module, classes: int | None = None) -> nn.Module:
+    """A copy on the CPU that trains; one for another number of ``classes`` has a class table that begins at random."""
+    copy = type(network)(network.config if classes is None else replace(network.config, classes=classes))
+    tables = () if classes is None else ("embed.", "shared.")
+    copy.load_state_dict(
+        {name: t for name, t in network.state_dict().items() if not name.startswith(tables)}, strict=False
+    )
+    return copy
 
 
 class TransferGenerator(nn.Module):
@@ -144,7 +147,7 @@ class TransferGenerator(nn.Module):
         self.class_names: list[str] = []  # where they are known, as the old ones are
         self.old_names: list[str] = []
         self.source = freeze(deepcopy(source))
-        self.target = _thawed(self.source)
+        self.target = _trainable(self.source)
         embedding = self.source.shared.weight if source.config.embedding is not None else None
         for old, new in zip(class_norms(self.source), class_norms(self.target), strict=True):
             for side in ("gain", "bias"):
@@ -175,7 +178,8 @@ class TransferGenerator(nn.Module):
     def unshare(self) -> None:
         """Gives ``target`` copies of the layers it shares, which can then be trained without harm to ``source``."""
         if self.shared:
-            self._set_layers(_thawed(self.source).to(memory_format=torch.channels_last))
+            place = next(self.source.parameters()).device
+            self._set_layers(_trainable(self.source).to(place, memory_format=torch.channels_last))
 
     def propagations(self) -> Iterator[Propagation]:
         """The maps to gains and biases, from the first layer to the last, gain before bias."""
@@ -267,7 +271,7 @@ def similar_mixtures(source: SourceModel, latents: Tensor, labels: Tensor) -> Te
     the training pictures of the new ones in the features of the old discriminator."""
     old = few_per_class(kind_classes(source.classes).part("train"), 20)
     device, pairs = next(source.discriminator.parameters()).device, []
-    for some, owner in ((latents, labels), (source.encode(old), old.labels["class"])):
+    for some, owner in ((latents, labels), (source.space.encode_set(old), old.labels["class"])):
         seen = torch.cat([source.discriminator.features(part.float().to(device)).cpu() for part in some.split(250)])
         means = torch.stack([seen[owner == k].mean(0) for k in range(int(owner.max()) + 1)])
         pairs.append((means, seen - means[owner]))
@@ -275,19 +279,11 @@ def similar_mixtures(source: SourceModel, latents: Tensor, labels: Tensor) -> Te
     return fit_mixtures(new, known, around.std(0))
 
 
-def _for_classes(network: nn.Module, classes: int) -> nn.Module:
-    """A trainable copy for another number of classes, on the CPU, whose class table begins at random."""
-    copy = type(network)(replace(network.config, classes=classes))
-    kept = {name: t for name, t in network.state_dict().items() if not name.startswith(("embed.", "shared."))}
-    copy.load_state_dict(kept, strict=False)
-    return copy
-
-
 @torch.no_grad()
 def with_new_classes(source: nn.Module, classes: int, mixtures: Tensor | None = None) -> nn.Module:
     """A trainable copy with embeddings of new classes: mixtures ``(new, old)`` of the old ones, or at random, in a
     discriminator orthogonal, as published, in a generator distributed like the old ones."""
-    copy, scored = _for_classes(source, classes), isinstance(source, Discriminator)
+    copy, scored = _trainable(source, classes), isinstance(source, Discriminator)
     if not scored and source.config.embedding is None:
         raise CourseError("fine-tuning is made for generators with class embeddings: this one keeps tables.")
     table, old = (one.embed if scored else one.shared for one in (copy, source))
@@ -307,7 +303,7 @@ def with_old(source: SourceModel, count: int, seed: int = 0) -> SourceModel:
     if not 1 <= count <= len(source.classes) or source.generator.config.embedding is None:
         raise CourseError(f"choose from 1 to {len(source.classes)} old classes of a generator with embeddings.")
     index = torch.randperm(len(source.classes), generator=torch.Generator().manual_seed(seed))[:count].sort().values
-    generator, discriminator = (_for_classes(network, count) for network in (source.generator, source.discriminator))
+    generator, discriminator = (_trainable(network, count) for network in (source.generator, source.discriminator))
     generator.shared.weight.copy_(source.generator.shared.weight[index])
     table = source.discriminator.embed
     discriminator.embed.load_state_dict({"weight": table.weight[index], "u0": table.u0[:, index], "sv0": table.sv0})
@@ -499,7 +495,7 @@ class PropagationMethod(HingeMethod):
 @torch.no_grad()
 def new_class_data(source: SourceModel, data: ImageSet, codes: CodeSpace) -> GANData:
     """Latents of training pictures with ``labels["class"]``, and their noise vectors in the space of ``load_codes``."""
-    latents, labels = source.encode(data), data.labels["class"]
+    latents, labels = source.space.encode_set(data), data.labels["class"]
     return GANData(latents, codes.codes(latents.flatten(1).float(), labels), labels)
 
 

@@ -13,7 +13,7 @@ detour over D' it is tighter and needs no source data: W(D, g#P⁰) ≤ W(D, (g�
 Both hold for finite samples exactly if every term uses the same samples, W is solved exactly, and a Lipschitz constant
 is the largest ratio between points that a best coupling pairs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +29,7 @@ from .experts.networks import GridAutoencoder, LatentSpace
 from .experts.protocol import TargetExpert, fingerprint, freeze, load_expert
 from .gan_training import mix_styles
 from .gans.alae import ALAE
+from .gans.stylegan import Map
 from .profiles import CHECKPOINTS
 from .training.loop import train
 from .training.runs import Budget, History, Loss, Method, frozen, load_card, load_weights
@@ -433,9 +434,6 @@ def score_transfer(
     sets = {"Mind2Mind": found, "ceiling": some, "Gaussian": draw_gaussian(codes, count, seed)}
     distances = {name: decoded_distance(gan.expert, part, data, network) for name, part in sets.items()}
     return distances | {"codes": frechet_distance(encode_set(gan.expert, data, progress=False), found)}
-
-
-Map = Callable[[Tensor], Tensor]
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:

@@ -3,10 +3,6 @@
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "flow": ["ConditionalFlow", "FlowConfig", "GridFlow", "GridFlowConfig", "flow_loss"],
-        "layers": ["ActNorm", "AffineCoupling", "FullyConnectedNet", "LocalShift", "Shuffle"],
-    },
-)
+_FLOW = ["ConditionalFlow", "FlowConfig", "GridFlow", "GridFlowConfig", "flow_loss"]
+_LAYERS = ["ActNorm", "AffineCoupling", "FullyConnectedNet", "LocalShift", "Shuffle"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={"flow": _FLOW, "layers": _LAYERS})

@@ -8,6 +8,5 @@ _NAMES = {
     "networks": f"{_NETWORKS} Posterior Segmenter SegmenterConfig",
     "protocol": "SourceExpert TargetExpert fingerprint freeze load_expert",
 }
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submod_attrs={module: names.split() for module, names in _NAMES.items()}
-)
+_NAMES = {module: names.split() for module, names in _NAMES.items()}
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_NAMES)

@@ -11,7 +11,6 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from ..data.image_set import ImageSet
 from ..errors import CourseError
 from ..profiles import CHECKPOINTS
 from ..training.runs import Card, folder_of, load_card, load_weights
@@ -49,11 +48,7 @@ def freeze(module: M) -> M:
     module.eval().requires_grad_(False)
     for part in module.modules():
         # Bound to the instance, as in the original code: nn.Module.train calls that of each child.
-        part.train = MethodType(_stay, part)
-    return module
-
-
-def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
+        part.train = MethodType(lambda self, mode=True: self, part)
     return module
 
 
@@ -134,7 +129,3 @@ class SourceModel:
         networks = (load_expert(which, device, folder) for which in (name, f"{name}-critic"))
         space = LatentSpace(load_expert(card.recipe["space"], device, folder))
         return cls(name, *networks, space, tuple(card.recipe.get("classes", ())))
-
-    def encode(self, data: ImageSet) -> Tensor:
-        """Latents ``float16 (N, C, G, G)``, on the CPU."""
-        return self.space.encode_set(data)

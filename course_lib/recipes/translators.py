@@ -215,7 +215,7 @@ def train_translator(job: Job, name: str, mlp: bool = False, last: bool = True) 
 
     tensors = averaged.state_dict()
     if kind == "choice":
-        tensors |= {f"source.{key}": value for key, value in source.state().items()}
+        tensors |= {f"source.{key}": getattr(source, key) for key in ("mean", "deviation")}
     card = Card(name, kind, averaged.config.to_dict(), recipe, data=data_hash(load_people()))
     card.metrics = score("val") | score("test")
     scores = (

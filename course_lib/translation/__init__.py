@@ -9,6 +9,5 @@ _NAMES = {
     "Translator choice_flow cross_grid encode_pairs enlarge explained held_out_nats inherited score_choice "
     "score_regressor",
 }
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submod_attrs={module: names.split() for module, names in _NAMES.items()}
-)
+_NAMES = {module: names.split() for module, names in _NAMES.items()}
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_NAMES)

@@ -156,12 +156,8 @@ class PooledSource:
         std = output.std(axes, keepdim=True)
         return cls(expert, shape, output.mean(axes, keepdim=True), std.clamp_min(0.05 * std.mean() + 1e-6))
 
-    def state(self) -> dict[str, Tensor]:
-        """What a checkpoint must keep besides the expert and the shape."""
-        return {"mean": self.mean, "deviation": self.deviation}
-
     def transformed(self, transform: Callable[[Tensor], Tensor]) -> "PooledSource":
-        return PooledSource(TransformedExpert(self.expert, transform), self.condition_shape, **self.state())
+        return PooledSource(TransformedExpert(self.expert, transform), self.condition_shape, self.mean, self.deviation)
 
     def pool(self, output: Tensor) -> Tensor:
         """The expert's output, ``(B, C, H, W)`` averaged to few places; pooling twice changes nothing more."""
@@ -194,12 +190,8 @@ def _appearance(device: str | torch.device) -> SourceExpert:
 SOURCES: dict[str, Callable[[str | torch.device], SourceExpert]] = {
     "colourisation": _changed(grey),
     "inpainting": _changed(grey_square),
-    "segmenter-early": _layer("avatar-segmenter", "early"),
-    "segmenter-middle": _layer("avatar-segmenter", "middle"),
-    "segmenter-logits": _layer("avatar-segmenter", "logits"),
-    "segmenter-argmax": _layer("avatar-segmenter", "argmax"),
-    "edges-shape": _layer("classifier-shape", "middle"),
-    "edges-texture": _layer("classifier-texture", "middle"),
+    **{f"segmenter-{name}": _layer("avatar-segmenter", name) for name in ("early", "middle", "logits", "argmax")},
+    **{f"edges-{kind}": _layer(f"classifier-{kind}", "middle") for kind in ("shape", "texture")},
     "shape-appearance": _appearance,
 }
 """Name of a shipped translator → its source expert on a device, before pooling."""
