@@ -127,10 +127,8 @@ def class_norms(generator: Generator) -> Iterator[ClassNorm]:
 def _trainable(network: nn.Module, classes: int | None = None) -> nn.Module:
     """A copy on the CPU that trains; one for another number of ``classes`` has a class table that begins at random."""
     copy = type(network)(network.config if classes is None else replace(network.config, classes=classes))
-    tables = () if classes is None else ("embed.", "shared.")
-    copy.load_state_dict(
-        {name: t for name, t in network.state_dict().items() if not name.startswith(tables)}, strict=False
-    )
+    state, tables = network.state_dict(), () if classes is None else ("embed.", "shared.")
+    copy.load_state_dict({name: t for name, t in state.items() if not name.startswith(tables)}, strict=False)
     return copy
 
 

@@ -166,7 +166,7 @@ def test_pooled_sources_are_standardised_and_stored(segmenter, training, experim
     output = expert.encode(experiment.real[:3])
     assert torch.equal(source.pool(source.pool(output)), source.pool(output))
     assert torch.equal(source.encode(experiment.real[:3]), source.standardise(output))
-    again = PooledSource(expert, source.condition_shape, **source.state())
+    again = PooledSource(expert, source.condition_shape, source.mean, source.deviation)
     assert torch.equal(again.standardise(output), source.standardise(output))
     drawn = source.transformed(edges)
     assert torch.equal(drawn.encode(experiment.real[:3]), source.encode(edges(experiment.real[:3])))
