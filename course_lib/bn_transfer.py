@@ -28,7 +28,7 @@ from .data.avatars import kind_classes
 from .data.image_set import ImageSet, few_per_class
 from .errors import CourseError
 from .experts.networks import LatentSpace
-from .experts.protocol import SourceModel, freeze, load_over_source
+from .experts.protocol import Device, SourceModel, freeze, load_over_source
 from .gan_training import CodeSpace, GANData, GANSchedule, HingeMethod
 from .gans.biggan import ClassNorm, Discriminator, Generator, SNLinear, standing_statistics, start_weights
 from .profiles import CHECKPOINTS
@@ -135,11 +135,11 @@ def _trainable(network: nn.Module, classes: int | None = None) -> nn.Module:
 class TransferGenerator(nn.Module):
     """BigGAN whose new classes are mixtures of its old ones. ``source``, a frozen copy, draws the old classes.
     ``target`` draws the new ones, with statistics of its own, and propagation layers instead of tables. In our variant
-    its other layers *are* those of ``source`` until :meth:`unshare`; the published ones, whose spectral vectors move in
-    every step, have copies from the start. Mixing weights and residuals begin orthogonal, as published; see
-    :meth:`init_at`."""
+    its other layers *are* those of ``source`` if they are ``shared``, until :meth:`unshare`; the published ones, whose
+    spectral vectors move in every step, have copies from the start. Mixing weights and residuals begin orthogonal, as
+    published; see :meth:`init_at`."""
 
-    def __init__(self, source: Generator, classes: int, variant: str = "additive"):
+    def __init__(self, source: Generator, classes: int, variant: str = "additive", shared: bool = True):
         super().__init__()
         self.variant, self.config = variant, replace(source.config, classes=classes)
         self.class_names: list[str] = []  # where they are known, as the old ones are
@@ -158,6 +158,8 @@ class TransferGenerator(nn.Module):
         if variant == "additive":
             self._set_layers(self.source)
         self.to(next(source.parameters()).device)
+        if not shared:
+            self.unshare()
 
     def _set_layers(self, owner: Generator) -> None:
         """Everything except batch norms comes from ``owner``, by reference."""
@@ -227,19 +229,11 @@ def bn_transfer_tensors(generator: TransferGenerator) -> dict[str, Tensor]:
 
 
 def load_bn_transfer(
-    name: str = "avatar-bn-transfer", device: str | torch.device = "cpu", folder: Path = CHECKPOINTS
+    name: str = "avatar-bn-transfer", device: Device = "cpu", folder: Path = CHECKPOINTS
 ) -> TransferGenerator:
     """A shipped transfer, frozen, with the names of its classes; its source lies in ``folder`` or is a shipped one."""
-
-    def over(source: Generator, config: dict[str, Any]) -> TransferGenerator:
-        generator = TransferGenerator(source, len(config["classes"]), config["variant"])
-        if not config["shared"]:
-            generator.unshare()
-        return generator
-
-    generator, card = load_over_source(name, BN_KIND, over, bn_transfer_tensors, device, folder)
+    generator, card = load_over_source(name, BN_KIND, TransferGenerator, bn_transfer_tensors, device, folder)
     source = card.config["source"]
-    generator.class_names = list(card.config["classes"])
     generator.old_names = list(load_card(source, folder_of(source, folder)).recipe["classes"])
     return generator
 

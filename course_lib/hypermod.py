@@ -329,13 +329,7 @@ def hyper_tensors(network: HyperGenerator) -> dict[str, Tensor]:
 
 def load_hypermod(name: str = "avatar-hypermod", device: Device = "cpu", folder: Path = CHECKPOINTS) -> HyperGenerator:
     """A shipped hyper-modulated generator, frozen; its source lies in ``folder`` or is a shipped one."""
-
-    def over(source: StyleGAN, config: dict[str, Any]) -> HyperGenerator:
-        return HyperGenerator(**config | {"source": source, "classes": len(config["classes"])})
-
-    network, card = load_over_source(name, HYPER_KIND, over, hyper_tensors, device, folder)
-    network.class_names = list(card.config["classes"])
-    return network
+    return load_over_source(name, HYPER_KIND, HyperGenerator, hyper_tensors, device, folder)[0]
 
 
 # --- self-alignment ---------------------------------------------------------------------------------------------------
@@ -505,8 +499,7 @@ class HyperModulationMethod(LogisticMethod):
 
 def transfer_data(space: LatentSpace, data: ImageSet, dims: int) -> GANData:
     """Latents, codes of length ``dims``, classes of pictures with ``labels["class"]`` and of their mirror images."""
-    device = space.centre.device
-    latents = encode_mirrored(lambda part: space.encode(part.to(device)).flatten(1), data.batches(250))
+    latents = encode_mirrored(lambda part: space.encode(part.to(space.device)).flatten(1), data.batches(250))
     labels = data.labels["class"].repeat(2)
     return GANData(latents.view(-1, *space.shape), class_codes(latents, labels, dims), labels)
 

@@ -77,8 +77,8 @@ class MainDirections(nn.Module):
         super().__init__()
         self.autoencoder, self.config, self.latent_dim = autoencoder, autoencoder.config, directions.shape[1]
         self.condition_shape, self.space = (self.latent_dim,), LatentSpace(autoencoder)
-        self.register_buffer("mean", mean.to(self.space.centre.device))
-        self.register_buffer("directions", directions.to(self.space.centre.device))
+        self.register_buffer("mean", mean.to(self.space.device))
+        self.register_buffer("directions", directions.to(self.space.device))
 
     @classmethod
     def fit(cls, autoencoder: GridAutoencoder, data: ImageSet, count: int) -> "MainDirections":

@@ -223,12 +223,12 @@ class LatentSpace:
     """Pictures ↔ scaled latents ``(B, C, G, G)`` of a frozen autoencoder whose channels were measured."""
 
     def __init__(self, autoencoder: GridAutoencoder):
-        config, device = autoencoder.config, next(autoencoder.parameters()).device
+        config, self.device = autoencoder.config, next(autoencoder.parameters()).device
         if len(config.scale) != config.channels:
             raise CourseError("these latents were not measured: take avatar-autoencoder, or measure_latents.")
         self.autoencoder, self.shape = autoencoder, config.shape
-        self.centre = torch.tensor(config.centre, device=device).view(1, -1, 1, 1)
-        self.scale = torch.tensor(config.scale, device=device).view(1, -1, 1, 1)
+        self.centre = torch.tensor(config.centre, device=self.device).view(1, -1, 1, 1)
+        self.scale = torch.tensor(config.scale, device=self.device).view(1, -1, 1, 1)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -237,8 +237,7 @@ class LatentSpace:
 
     def encode_set(self, data: ImageSet) -> Tensor:
         """All pictures of a set, on the CPU in half precision."""
-        device = self.centre.device
-        return torch.cat([self.encode(part.to(device)).cpu().half() for part in data.batches(250)])
+        return torch.cat([self.encode(part.to(self.device)).cpu().half() for part in data.batches(250)])
 
     def unscaled(self, latents: Tensor) -> Tensor:
         """``(B, C, G, G)`` → the autoencoder's own latents, ``(B, C · G · G)``."""
@@ -250,15 +249,11 @@ class LatentSpace:
         return torch.cat([self.autoencoder.decode(part) for part in self.unscaled(latents).split(100)])
 
 
-class PixelSpace:
+class PixelSpace(LatentSpace):
     """Pictures as they are, ``shape (3, S, S)``, where a :class:`LatentSpace` could stand."""
 
     def __init__(self, size: int, device: str | torch.device = "cpu"):
         self.shape, self.device = (3, size, size), device
-
-    def encode_set(self, data: ImageSet) -> Tensor:
-        """All pictures of a set, on the CPU in half precision."""
-        return torch.cat([part.half() for part in data.batches(250)])
 
     def encode(self, images: Tensor) -> Tensor:
         return images

@@ -95,13 +95,15 @@ def load_over_source(
     name: str, kind: str, build: Callable, own: Callable, device: Device = "cpu", folder: Path = CHECKPOINTS
 ) -> tuple[nn.Module, Card]:
     """A frozen network that was made from the one its card names as ``config["source"]``, and the card. ``build`` takes
-    the source and ``config``; ``own`` gives of the network what the file holds, all that is new, as in a state dict:
-    the tensors themselves, which are overwritten."""
+    the ``config`` with the source itself and the number of classes, whose names the network gets; ``own`` gives of the
+    network what the file holds, all that is new, as in a state dict: the tensors themselves, which are overwritten."""
     tensors, card = load_weights(name, folder)
     if card.kind != kind:
         raise CourseError(f"checkpoint {name!r} is a {card.kind}, not a {kind}.")
-    source = card.config["source"]
-    network = build(load_expert(source, folder=folder_of(source, folder)), card.config)
+    source, classes = card.config["source"], list(card.config["classes"])
+    made_of = load_expert(source, folder=folder_of(source, folder))
+    network = build(**card.config | {"source": made_of, "classes": len(classes)})
+    network.class_names = classes
     wanted = own(network)
     if {key: t.shape for key, t in wanted.items()} != {key: t.shape for key, t in tensors.items()}:
         raise CourseError(f"checkpoint {name!r} does not fit this version of the course: update both with git.")

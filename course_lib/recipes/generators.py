@@ -152,16 +152,16 @@ def old_kinds(data: ImageSet) -> ImageSet:
     return regroup(data, {name: (name,) for name in data.classes["kind"] if name not in NEW_KINDS}, "kind")
 
 
-def _encoded(space: LatentSpace | PixelSpace, sets: Iterable[ImageSet]) -> tuple[Tensor, Tensor]:
+def _encoded(space: LatentSpace, sets: Iterable[ImageSet]) -> tuple[Tensor, Tensor]:
     """What is drawn, ``(N, *space.shape)``, and latents ``(N, D)`` of the same pictures, of which codes are made."""
     drawn = torch.cat([space.encode_set(one) for one in sets])
-    if isinstance(space, LatentSpace):
+    if not isinstance(space, PixelSpace):
         return drawn, drawn.flatten(1).float()
     latents = LatentSpace(load_expert("avatar-autoencoder", space.device))
     return drawn, torch.cat([latents.encode_set(one) for one in sets]).flatten(1).float()
 
 
-def _kinds_data(job: Job, space: LatentSpace | PixelSpace, dims: int) -> GANData:
+def _kinds_data(job: Job, space: LatentSpace, dims: int) -> GANData:
     """What a GAN with codes of length ``dims`` learns: the training part of the :func:`old_kinds`, and fresh ones."""
     sets = [old_kinds(load_kinds()).part("train")]
     labels = [sets[0].labels["class"]]
@@ -174,7 +174,7 @@ def _kinds_data(job: Job, space: LatentSpace | PixelSpace, dims: int) -> GANData
     return GANData(drawn, class_codes(latents, labels, dims), labels)
 
 
-def people_data(space: LatentSpace | PixelSpace, dims: int, each: int = 0) -> tuple[ImageSet, GANData]:
+def people_data(space: LatentSpace, dims: int, each: int = 0) -> tuple[ImageSet, GANData]:
     """People of three styles, and what a GAN with codes of length ``dims`` learns from their training part and ``each``
     fresh people of each combination of attributes."""
     chosen, data = torch.tensor([list(STYLES).index(name) for name in SOURCE_STYLES]), load_people()
@@ -248,7 +248,7 @@ def class_accuracy(pictures: Tensor, part: ImageSet, judge: Judge) -> dict[str, 
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
-def _start(job: Job, name: str, kind: str, latents: Any, pixels: Any) -> tuple[LatentSpace | PixelSpace, Any, Card]:
+def _start(job: Job, name: str, kind: str, latents: Any, pixels: Any) -> tuple[LatentSpace, Any, Card]:
     """The space that a generator draws in, its sizes there, and its card; what draws pixels has a name of its own."""
     if job.space == "pixels":
         card = Card(f"{name}-pixels", kind, vars(pixels), notes="Draws pictures.")
