@@ -238,9 +238,6 @@ def load_bn_transfer(
     return generator
 
 
-# --- where a new class begins -----------------------------------------------------------------------------------------
-
-
 def fit_mixtures(new: Tensor, old: Tensor, spread: Tensor | None = None, ridge: float = 0.1) -> Tensor:
     """Weights of old classes ``(new, old)``, not negative and with the sum 1, whose mixture of mean features ``(old,
     F)`` is nearest to each of the new ones, ``(new, F)``. ``spread (F,)`` is the unit of distances, by default the
@@ -304,8 +301,6 @@ def with_old(source: SourceModel, count: int, seed: int = 0) -> SourceModel:
     return SourceModel(source.name, *networks, source.space, tuple(source.classes[k] for k in index.tolist()))
 
 
-# --- stages -----------------------------------------------------------------------------------------------------------
-
 STAGES = ("bn", "ft", "free")
 """``bn``: only what belongs to the batch norms. ``ft``: then everything but the mixtures. ``free``: the baseline whose
 gains and biases are learned freely: as ``bn``, but mixtures stay as they began and only the residuals learn."""
@@ -362,8 +357,6 @@ def penalty(generator: TransferGenerator, l1: float = 0.01, l2: float = 0.01) ->
         total = total + l2 * part.residual.weight.square().mean()
     return total
 
-
-# --- training ---------------------------------------------------------------------------------------------------------
 
 METHODS = ("propagation", "free", "fine-tuning", "scratch")
 """``propagation`` is the taught method; ``free`` learns gains and biases of each class by themselves; ``fine-tuning``

@@ -332,9 +332,6 @@ def load_hypermod(name: str = "avatar-hypermod", device: Device = "cpu", folder:
     return load_over_source(name, HYPER_KIND, HyperGenerator, hyper_tensors, device, folder)[0]
 
 
-# --- self-alignment ---------------------------------------------------------------------------------------------------
-
-
 class AlignmentLoss(nn.Module):
     """Mean |first class − source| of the maps after each block, ``(blocks,)``, under the same z ``(B, latent)`` and
     noise maps. A module, so that the loop's wrappers (precision, several processes) see its forward pass."""
@@ -388,9 +385,6 @@ class SelfAlignmentMethod(Method):
             z, noise = self.batch(torch.arange(16), torch.Generator().manual_seed(0))
             scalars["pictures"] = picture_distance(self.hyper, z, noise)
         yield Loss("alignment", parts.sum(), scalars)
-
-
-# --- the transfer -----------------------------------------------------------------------------------------------------
 
 
 class ConditionalDiscriminator(StyleGANCritic):

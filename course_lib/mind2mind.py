@@ -1,15 +1,11 @@
 """Mind2Mind: the frozen halves, MindGAN, the small pair that learns in latent space between them, and the theorem.
-Source: Frégier and Gouray 2021 and their code.
+Source: Frégier and Gouray 2021 and their code. Any expert with ``encode`` and ``decode`` has two halves; the shipped
+ALAE draws latents of a grid autoencoder, and :class:`StyleExpert` joins the two.
 
-Any expert with ``encode`` and ``decode`` has two halves; the shipped ALAE draws latents of a grid autoencoder, and
-:class:`StyleExpert` joins the two. With W the Wasserstein-1 distance, source data D', target data D, encoder c, decoder
-g and MindGAN's codes P⁰,
-
-W(D, g#P⁰) ≤ (1 + Lip(g∘c)) · W(D, D') + W(D', (g∘c)#D') + Lip(g) · W(c#D, P⁰),
-
-by four triangle inequalities: from D to D', to its reconstruction, to that of D, to the generated law. Without the
-detour over D' it is tighter and needs no source data: W(D, g#P⁰) ≤ W(D, (g∘c)#D) + Lip(g) · W(c#D, P⁰).
-
+With W the Wasserstein-1 distance, D' and D source and target data, c encoder, g decoder and P⁰ MindGAN's codes, four
+triangle inequalities, from D to D', to its reconstruction, to that of D, to the generated law, give
+W(D, g#P⁰) ≤ (1 + Lip(g∘c)) · W(D, D') + W(D', (g∘c)#D') + Lip(g) · W(c#D, P⁰).
+Without the detour over D' it is tighter and needs no source data: W(D, g#P⁰) ≤ W(D, (g∘c)#D) + Lip(g) · W(c#D, P⁰).
 Both hold for finite samples exactly if every term uses the same samples, W is solved exactly, and a Lipschitz constant
 is the largest ratio between points that a best coupling pairs."""
 
@@ -190,9 +186,6 @@ class MindCritic(nn.Module):
         return self.model(codes)[:, 0]
 
 
-# --- training: a WGAN with gradient penalty whose pictures are codes --------------------------------------------------
-
-
 def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
     """mean (‖∇ c(t x + (1 − t) x̂)‖₂ − 1)² over a batch, all gradients in one backward pass (Gulrajani et al. 2017).
     ``real`` and ``fake`` are codes or pictures ``(B, …)``, which get no gradient; ``share`` is t, ``(B, 1)`` in [0,
@@ -274,9 +267,6 @@ class MindMethod(WassersteinMethod):
         drawn = network(self._noise(len(self.held), torch.Generator().manual_seed(0))).cpu()
         network.train()
         return {"Fréchet distance of codes": frechet_distance(self.held, drawn)}
-
-
-# --- between the frozen halves ----------------------------------------------------------------------------------------
 
 
 class TransferredGAN:
@@ -401,9 +391,6 @@ def open_transferred(name: str, device: str | torch.device = "cpu", folder: Path
         expert = freeze(MainDirections(expert, tensors["expert.mean"], tensors["expert.directions"]))
     generator, critic = (freeze(network) for network in networks.values())
     return TransferredGAN(generator, expert, critic, tensors["mean"][None])
-
-
-# --- scores -----------------------------------------------------------------------------------------------------------
 
 
 def decoded_distance(

@@ -190,12 +190,8 @@ class GridExpert:
         return self.autoencoder.encode(x).view(-1, *self.condition_shape)
 
 
-# --- its latents as what a GAN draws ----------------------------------------
-# Ours: a discriminator that sees all numbers of a cell alike spends its attention on what nobody can see, so each
-# channel is scaled by what one unit of it does to the pixels.
-
 NOISE = 0.1
-"""Standard deviation of the noise that real and drawn latents get in this space before a discriminator sees them."""
+"""Standard deviation of the noise that real and drawn latents get before a discriminator sees them."""
 
 
 @torch.no_grad()
@@ -220,7 +216,9 @@ def measure_latents(autoencoder: GridAutoencoder, images: Tensor) -> tuple[tuple
 
 
 class LatentSpace:
-    """Pictures ↔ scaled latents ``(B, C, G, G)`` of a frozen autoencoder whose channels were measured."""
+    """Pictures ↔ scaled latents ``(B, C, G, G)`` of a frozen autoencoder whose channels were measured. Ours: a
+    discriminator that sees all numbers of a cell alike spends its attention on what nobody can see, so each channel is
+    scaled by what one unit of it does to the pixels."""
 
     def __init__(self, autoencoder: GridAutoencoder):
         config, self.device = autoencoder.config, next(autoencoder.parameters()).device

@@ -2,13 +2,11 @@
 before it the layers that it shares with ALAE: equalised learning rates, resampling by two, adaptive instance norm.
 
 An optimiser that normalises its steps moves every equalised layer at the same relative speed, whatever its fan-in.
-There are two forms, which train alike under Adam without momentum. Explicit, as in StyleGAN (``rate`` is None): the
-stored weight is N(0, 1) and is multiplied where it is used. Implicit, as in ALAE (``rate`` is a number): the stored
-weight already has its size, and the optimiser multiplies its step instead, see :func:`equalised_groups`.
-
-Sources: Karras et al. 2018 and 2019, in the PyTorch port that Hyper-Modulation builds on (one noise map a block, styles
-that switch between blocks, √(2 / fan-in) everywhere, no activation after to-RGB); Pidhorskyi et al. 2020 and its
-code."""
+Two forms train alike under Adam without momentum. Explicit, as in StyleGAN (``rate`` is None): the stored weight is
+N(0, 1) and is multiplied where it is used. Implicit, as in ALAE (``rate`` is a number): the stored weight already has
+its size, and the optimiser multiplies its step instead, see :func:`equalised_groups`. Sources: Karras et al. 2018 and
+2019, in the PyTorch port that Hyper-Modulation builds on (one noise map a block, styles that switch between blocks,
+√(2 / fan-in) everywhere, no activation after to-RGB); Pidhorskyi et al. 2020 and its code."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence

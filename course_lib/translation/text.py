@@ -153,8 +153,6 @@ class CaptionMethod(FlowMethod):
         return latent, self.source.condition(self.table[self.owner[index], pick], style)
 
 
-# --- the caption stage ----------------------------------------------------------------------------------------------
-
 STYLE_WORDS = dict(zip(STYLES, ("flat", "ink", "cartoon", "pixel art", "block", "toon"), strict=True))
 """How sentences name the styles of people: "a sad person with red hair, ink style"."""
 
@@ -237,9 +235,6 @@ class CaptionStage:
         """What a perfect reader reads in sentences that name this: joined one-hots of :attr:`labels`, ``(B, T)``."""
         kind = torch.tensor([[float(one.get("kind") == name) for name in self.known] for one in named])
         return torch.cat([kind, belief_targets(named)], 1)
-
-
-# --- a generator as target ------------------------------------------------------------------------------------------
 
 
 class GanTarget(nn.Module):
@@ -350,9 +345,6 @@ class GanMethod(CaptionMethod):
         latent, condition = super().batch(index, generator)
         moved = self.dequantiser(self.classes[self.label[index.to(self.device)]], generator)
         return torch.cat([latent[:, : -moved.shape[1]], moved], 1), condition
-
-
-# --- dequantisation -------------------------------------------------------------------------------------------------
 
 
 def class_distance(embeddings: Tensor) -> float:

@@ -79,8 +79,6 @@ def cross_grid(translator: Translator, latent: Tensor, condition: Tensor) -> Ten
     return translator.decode(moved).unflatten(0, (count, count))
 
 
-# --- sources --------------------------------------------------------------------------------------------------------
-
 WARP_STRENGTH = 2.0
 """Twice the released code's."""
 
@@ -463,8 +461,6 @@ def inherited(judge: Judge, grid: Tensor, labels: dict[str, Tensor]) -> dict[str
         found[name] = tuple((read == own)[differs].float().mean().item() for own in (row, column))
     return found
 
-
-# --- sentences ------------------------------------------------------------------------------------------------------
 
 Named = Sequence[Mapping[str, str]]
 """For every picture what its sentence names, attribute → value."""
