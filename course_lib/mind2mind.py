@@ -364,8 +364,7 @@ def transfer_gan(
             torch.set_num_threads(threads)
     networks = method.modules | history.averaged
     gan = TransferredGAN(networks["generator"], expert, networks["critic"], codes)
-    numbers = sum(p.numel() for module in networks.values() for p in module.parameters())
-    return Transferred(gan, history, codes, numbers)
+    return Transferred(gan, history, codes, sum(p.numel() for net in networks.values() for p in net.parameters()))
 
 
 def mindgan_tensors(gan: TransferredGAN) -> dict[str, Tensor]:
@@ -446,8 +445,7 @@ def wasserstein(a: Tensor, b: Tensor) -> float:
 def stretch(before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor], order: Tensor) -> float:
     """The largest ‖f(a) − f(b)‖ / ‖a − b‖ between points ``before``, two times ``(N, …)``, that the coupling ``order``
     pairs, and what a map makes of them, ``after``: a Lipschitz constant for just these points."""
-    rows = torch.arange(len(order))
-    base, image = (_distances(*points)[rows, order] for points in (before, after))
+    base, image = (_distances(*points)[torch.arange(len(order)), order] for points in (before, after))
     return float((image[base > 0] / base[base > 0]).max()) if (base > 0).any() else 0.0
 
 
@@ -469,8 +467,7 @@ class Bound:
     @property
     def terms(self) -> dict[str, float]:
         """The three terms of the theorem."""
-        gap = (1 + self.lip_autoencoder) * self.domain_gap
-        latent = self.lip_decoder * self.latent
+        gap, latent = (1 + self.lip_autoencoder) * self.domain_gap, self.lip_decoder * self.latent
         return {"domain gap": gap, "source autoencoder": self.source_error, "latent": latent}
 
     @property

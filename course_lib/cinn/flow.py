@@ -94,8 +94,7 @@ class FlowConfig(_Config):
     def downsamplings(self) -> int:
         """Strided convolutions of the conv embedder: the most, at most 5, that leave a map of 3×3 or more (the
         authors' choices for 224, 56, 28, 14 and 7)."""
-        smallest = min(self.condition_shape[1:])
-        return max(n for n in range(6) if n == 0 or smallest >> n >= 3)
+        return max(n for n in range(6) if n == 0 or min(self.condition_shape[1:]) >> n >= 3)
 
 
 @dataclass(frozen=True)

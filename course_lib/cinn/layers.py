@@ -135,8 +135,7 @@ class FullyConnectedNet(nn.Module):
 
     def __init__(self, in_dim: int, out_dim: int, hidden_dim: int, depth: int, batch_norm: bool = False) -> None:
         super().__init__()
-        widths = [in_dim] + [hidden_dim] * (depth + 1)
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([in_dim] + [hidden_dim] * (depth + 1)))
         self.norms = nn.ModuleList(nn.BatchNorm1d(hidden_dim) if batch_norm else nn.Identity() for _ in self.hidden)
         self.out = nn.Linear(hidden_dim, out_dim)
 

@@ -284,5 +284,4 @@ class BigBiGAN:
         """Images ``float32 (B, 3, 256, 256)`` in [−1, 1] (128 pixels without ``upsample``)."""
         if latent.ndim != 2 or latent.shape[1] != self.latent_dim:
             raise CourseError(f"BigBiGAN takes latents (B, {self.latent_dim}), not {tuple(latent.shape)}.")
-        pictures = self._call(self._generate, self._picture, z=latent)
-        return pictures.permute(0, 3, 1, 2).clamp(-1, 1).to(latent.device)
+        return self._call(self._generate, self._picture, z=latent).permute(0, 3, 1, 2).clamp(-1, 1).to(latent.device)

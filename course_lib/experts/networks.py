@@ -198,8 +198,7 @@ NOISE = 0.1
 def measure_latents(autoencoder: GridAutoencoder, images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Centre and scale of each channel of a frozen autoencoder, from a few hundred images; latents get variance 1."""
     device, config = next(autoencoder.parameters()).device, autoencoder.config
-    latent = torch.cat([autoencoder.encode(part.to(device)) for part in images.split(100)])
-    grid = latent.view(-1, *config.shape)
+    grid = torch.cat([autoencoder.encode(part.to(device)) for part in images.split(100)]).view(-1, *config.shape)
     draws, moved = torch.Generator().manual_seed(0), torch.zeros(config.channels, dtype=torch.float64)
     # Each cell by its own sign: what neighbours do to each other's pixels cancels on average.
     signs = torch.randn(len(grid), config.side, config.side, generator=draws).sign().to(device)
@@ -210,8 +209,7 @@ def measure_latents(autoencoder: GridAutoencoder, images: Tensor) -> tuple[tuple
             after[:, channel] += 0.5 * sign
             moved[channel] += (autoencoder.render(after.flatten(1)) - before).square().sum().item()
     scale = moved.rsqrt().float()
-    spread = grid.var((0, 2, 3)).cpu() / scale.square()
-    scale = scale * spread.mean().sqrt()
+    scale = scale * (grid.var((0, 2, 3)).cpu() / scale.square()).mean().sqrt()
     return tuple(grid.mean((0, 2, 3)).tolist()), tuple(scale.tolist())
 
 
@@ -277,8 +275,7 @@ class DigitAutoencoder(nn.Module):
         layers = [nn.Linear(latent, 16 * 64), nn.ReLU(), nn.Unflatten(1, (64, 4, 4))]
         # 4 → 7 → 14 → 28 pixels.
         for (inputs, outputs), kernel in zip(pairwise([64, 64, 64, 32]), (3, 4, 4), strict=True):
-            up = nn.ConvTranspose2d(inputs, outputs, kernel, 2, 1)
-            layers += [up, nn.BatchNorm2d(outputs), nn.ReLU()]
+            layers += [nn.ConvTranspose2d(inputs, outputs, kernel, 2, 1), nn.BatchNorm2d(outputs), nn.ReLU()]
         self.decoder = nn.Sequential(*layers, nn.ConvTranspose2d(32, 1, 3, 1, 1), nn.Tanh())
 
     def forward(self, images: Tensor) -> Tensor:

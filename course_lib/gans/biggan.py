@@ -173,8 +173,7 @@ class Attention(nn.Module):
         key = F.max_pool2d(self.phi(x), 2).flatten(2)
         value = F.max_pool2d(self.g(x), 2).flatten(2)
         weights = (query.transpose(1, 2) @ key).softmax(-1)
-        found = (value @ weights.transpose(1, 2)).unflatten(2, x.shape[2:])
-        return self.gamma * self.o(found) + x
+        return self.gamma * self.o((value @ weights.transpose(1, 2)).unflatten(2, x.shape[2:])) + x
 
 
 class GeneratorBlock(nn.Module):

@@ -150,8 +150,7 @@ class DomainTranslator(Translator):
         """``(frames, 3, S, S)``: one picture ``y (3, S, S)`` on the straight line of latents to its translation."""
         latent, own = self.target.encode(y[None]), self.labels(y[None], torch.tensor([domain]))
         moved = self.move(latent, own, own | (changed or {}) | {self.domain: other})
-        amounts = torch.linspace(0, 1, frames, device=latent.device)[:, None]
-        return self.decode(torch.lerp(latent, moved, amounts))
+        return self.decode(torch.lerp(latent, moved, torch.linspace(0, 1, frames, device=latent.device)[:, None]))
 
     @torch.no_grad()
     def vary(

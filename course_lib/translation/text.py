@@ -86,8 +86,7 @@ class CaptionSource:
 
 def combinations_of(data: ImageSet) -> tuple[list[Mapping[str, str]], Tensor]:
     """The different combinations of attributes in ``data``, and for every picture which one it has, ``int64 (N,)``."""
-    table = torch.stack([data.labels[name] for name in ATTRIBUTES], 1)
-    rows, owner = table.unique(dim=0, return_inverse=True)
+    rows, owner = torch.stack([data.labels[name] for name in ATTRIBUTES], 1).unique(dim=0, return_inverse=True)
     values = [{name: data.classes[name][k] for name, k in zip(ATTRIBUTES, row, strict=True)} for row in rows.tolist()]
     return values, owner
 
@@ -334,8 +333,7 @@ class GanMethod(CaptionMethod):
         def fixed(some: GeneratedPairs) -> Pairs:
             """One draw of every latent with its first caption: for the linear shift and for the held-out loss."""
             latent = some.latents(target, dequantiser, torch.Generator().manual_seed(0))
-            condition = source.condition(table[some.thing.to(table.device), 0])
-            return Pairs(condition, latent, torch.zeros_like(latent))
+            return Pairs(source.condition(table[some.thing.to(table.device), 0]), latent, torch.zeros_like(latent))
 
         kept = None if held is None else fixed(held)
         super().__init__(fixed(pairs), pairs.thing, table, source, flow, held=kept, **named)

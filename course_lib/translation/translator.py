@@ -383,8 +383,7 @@ class ExperimentData:
 
     @torch.no_grad()
     def pairs(self, source: SourceExpert) -> Pairs:
-        condition = torch.cat([source.encode(x) for x in self.real.split(250)])
-        return Pairs(condition, self.latents.mean, self.latents.std)
+        return Pairs(torch.cat([source.encode(x) for x in self.real.split(250)]), self.latents.mean, self.latents.std)
 
 
 @torch.no_grad()
@@ -457,8 +456,7 @@ def inherited(judge: Judge, grid: Tensor, labels: dict[str, Tensor]) -> dict[str
     for name, classes in labels.items():
         read = heads[name](features).argmax(1).cpu().view(count, count)
         row, column = classes[:, None].expand(count, count), classes[None].expand(count, count)
-        differs = row != column
-        found[name] = tuple((read == own)[differs].float().mean().item() for own in (row, column))
+        found[name] = tuple((read == own)[row != column].float().mean().item() for own in (row, column))
     return found
 
 
