@@ -192,7 +192,7 @@ def test_codes_are_those_that_the_source_learned_to_decode(shipped):
 
 def test_mixtures_of_old_classes_are_found_in_their_pictures(shipped):
     data = kind_classes(["thumbs", "rings"]).part("val")
-    found = similar_mixtures(shipped, shipped.encode(data), data.labels["class"])
+    found = similar_mixtures(shipped, shipped.space.encode_set(data), data.labels["class"])
     assert [shipped.classes[k] for k in found.argmax(1).tolist()] == ["thumbs", "rings"]
     assert torch.allclose(found.sum(1), torch.ones(2), atol=1e-5) and found.shape == (2, 28)
     with pytest.raises(CourseError, match="lengths"):
