@@ -60,9 +60,8 @@ def test_a_comparison_scores_at_stops_is_kept_and_names_who_wins(tmp_path):
     # Gradient descent on (w − 1)²: the distance shrinks by 1 − 2 · rate a step, with or without a stop on the way.
     assert first["scores"]["distance"][2] == pytest.approx(0.6**4, abs=1e-6)
     assert not list((tmp_path / "work").rglob("state.safetensors"))
-    card = publish_comparison(
-        job, Card("race", "comparison", {}), lines, found, "fast: distance", [("fast", "slow one")]
-    )
+    card = Card("race", "comparison", {})
+    publish_comparison(job, card, found, "fast: distance", [("fast", "slow one")])
     assert card.metrics["fast beats slow one: distance"] == card.metrics["fast beats slow one: class accuracy"] == 1
     assert card.curve["fast: distance, std"][0] == pytest.approx(0.1 / 2**0.5) and card.metrics["fast: distance"] < 0.13
     assert "slow one: distance, std" not in card.curve and (tmp_path / "race.safetensors").is_file()

@@ -1,14 +1,11 @@
 """How every shipped checkpoint is trained: ``make train NAME=…`` or ``course train NAME``."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import CourseError
 from ..profiles import current, seed_everything
-
-if TYPE_CHECKING:
-    from .recipe import Job
-
+from .recipe import Job
 
 _FLOWS = ("superresolution-8", "superresolution-16", "segmenter-argmax", "segmenter-logits", "segmenter-early")
 _FLOWS += ("segmenter-middle", "colourisation", "inpainting", "edges-shape", "edges-texture", "shape-appearance")
@@ -47,8 +44,6 @@ def train(name: str, profile: str | None = None, **options: Any) -> Any:
 
     Options are fields of :class:`course_lib.recipes.recipe.Job`, errors those of :func:`check`. Returns the card.
     """
-    from .recipe import Job
-
     job = Job(current(profile), **options)
     check(name, job)
     module, function, *arguments = ("own", "train_own", name) if job.dataset else RECIPES[name]
@@ -56,7 +51,7 @@ def train(name: str, profile: str | None = None, **options: Any) -> Any:
     return getattr(import_module(f".{module}", __package__), function)(job, *arguments)
 
 
-def check(name: str, job: "Job") -> None:
+def check(name: str, job: Job) -> None:
     """Before a run starts: a CourseError where there is no such recipe, or ``dataset`` and ``size`` do not fit."""
     if name not in RECIPES:
         raise CourseError(f"there is no recipe {name!r}: choose one of {', '.join(RECIPES)}.")

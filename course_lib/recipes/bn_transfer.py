@@ -95,7 +95,7 @@ def train_bn_transfer_comparison(job: Job) -> Card:
     pairs = [("propagation, both stages", "scratch"), ("propagation, both stages", "fine-tuning")]
     pairs += [("propagation", other) for other in ("free", "scratch", "propagation, random start")]
     pairs += [("propagation", "free, mixture start")]
-    return publish_comparison(job, card, lines, results, f"propagation: {KERNEL}", pairs)
+    return publish_comparison(job, card, results, f"propagation: {KERNEL}", pairs)
 
 
 def train_transfer(job: Job) -> Card:

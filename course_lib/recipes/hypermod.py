@@ -208,7 +208,7 @@ def train_hypermod_comparison(job: Job) -> Card:
     card.notes = "Distances and class accuracy: judge features, held-out pictures (val and test), mean over classes."
     pairs = [(a, b) for a in ("hyper-modulation", "self-aligned") for b in ("random start", "from scratch")]
     pairs += [("hyper-modulation", "self-aligned")] + [(OURS, other) for other in VARIANTS if other != OURS]
-    return publish_comparison(job, card, contenders, results, f"{OURS}: {KERNEL}", pairs)
+    return publish_comparison(job, card, results, f"{OURS}: {KERNEL}", pairs)
 
 
 def _aligned(job: Job, source: SourceModel) -> tuple[HyperGenerator, dict[str, float]]:

@@ -379,7 +379,7 @@ def train_mind2mind_comparison(job: Job) -> Card:
             card.metrics |= _with_costs(one, results[one.name], encoding if one.name == "MindGAN" else {})
     card.data = data_hash(data)
     card.notes = f"{DISTANCE}s: judge features, as many samples as there are new people in the target style."
-    return publish_comparison(job, card, contenders, results, f"MindGAN: {DISTANCE}")
+    return publish_comparison(job, card, results, f"MindGAN: {DISTANCE}")
 
 
 def _with_costs(one: Contender, repeated: list[dict[str, Any]], before: dict[str, float]) -> dict[str, float]:

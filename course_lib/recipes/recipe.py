@@ -46,22 +46,15 @@ class Job:
         return time.process_time if alone else time.perf_counter
 
     def run(
-        self,
-        name: str,
-        method: Method,
-        batch_size: int,
-        steps: int,
-        last: bool = False,
-        precision: str = "32-true",
-        **options: Any,
+        self, name: str, method: Method, batch_size: int, steps: int, last: bool = False, **options: Any
     ) -> History:
         """Trains ``method`` in this job's working folder, resuming where an earlier run stopped. After the ``last``
         training of a recipe all processes of ``torchrun`` end but the first, which alone scores and publishes."""
-        shared = {"folder": self.work / name, "resume": True, "seed": self.seed, "accelerator": self.profile.device}
-        shared |= {"precision": self.precision or precision, "accumulate": self.accumulate}
-        shared |= {"log_every": 100, "checkpoint_every": 500, "preview_every": 500}
+        options = {"log_every": 100, "checkpoint_every": 500, "preview_every": 500} | options
+        options |= {"folder": self.work / name, "resume": True, "seed": self.seed, "accelerator": self.profile.device}
+        options |= {"accumulate": self.accumulate} | ({"precision": self.precision} if self.precision else {})
         budget = Budget(self.steps or (None if self.seconds else steps), self.seconds)
-        history = train(method, budget, batch_size, **shared | options)
+        history = train(method, budget, batch_size, **options)
         if last and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
         if last and not is_first_process():
@@ -83,23 +76,15 @@ def on_held_out(score: Callable[[str], dict[str, float]]) -> dict[str, float]:
 
 
 def publish(
-    job: Job,
-    card: Card,
-    tensors: dict[str, Tensor],
-    history: History,
-    primary: str,
-    higher: bool = False,
-    bits: int = 8,
-    fine: tuple[str, ...] = (),
+    job: Job, card: Card, tensors: dict[str, Tensor], history: History, primary: str, higher: bool = False, **saved: Any
 ) -> Card:
     """Completes the card and writes the weights, unless what is there has a better ``primary`` metric; the first
-    process alone does. For ``bits`` and ``fine`` see :func:`course_lib.training.save_weights`."""
+    process alone does. ``saved`` goes to :func:`course_lib.training.save_weights`, which stores 8 bits by default."""
     if not is_first_process():
         return card
     card.steps, card.seconds, card.curve = history.steps, round(history.seconds, 1), history.curve
-    card.seed, card.device = job.seed, f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
-    if job.profile.device == "cuda":
-        card.device = torch.cuda.get_device_name(0)
+    cpu = f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
+    card.seed, card.device = job.seed, torch.cuda.get_device_name(0) if job.profile.device == "cuda" else cpu
     new = card.metrics[primary]
     try:
         old = load_card(card.name, job.out).metrics.get(primary)
@@ -108,7 +93,7 @@ def publish(
     better = old is None or (new > old if higher else new < old)
     print(f"{card.name}: {primary} = {new:.4g}" + (f", shipped {old:.4g}" if old is not None else ""))
     if better or job.force:
-        print(f"wrote {save_weights(tensors, card, job.out, bits, fine).name}")
+        print(f"wrote {save_weights(tensors, card, job.out, **{'bits': 8} | saved).name}")
     else:
         print("kept the shipped checkpoint, which scores better (force=True replaces it anyway)")
     return card
@@ -128,7 +113,8 @@ HIGHER = ("class accuracy", "inception score")
 """Scores of which more is better."""
 
 Results = dict[str, list[dict[str, Any]]]
-"""Contender → its repetitions: ``steps`` and ``seconds`` at each stop, ``scores`` (name → values), ``samples``."""
+"""Contender → its repetitions: ``steps`` and ``seconds`` at each stop, ``scores`` (name → values), ``samples``, and the
+contender's ``settings``."""
 
 Look = Callable[[nn.Module, int], tuple[Tensor, dict[str, float]]]
 """A trained network (its moving average where the method keeps one, in evaluation mode) and the number of the stop →
@@ -158,17 +144,17 @@ def compare(job: Job, name: str, contenders: Sequence[Contender], stops: Sequenc
     started, results = time.perf_counter(), {}
     for seed in range(max(one.seeds for one in contenders)):
         for one in contenders:
-            folder = re.sub(r"[^a-z0-9]+", "-", one.name.lower()).strip("-")
-            path = job.work / name / folder / str(seed) / "scores.json"
+            place = f"{name}/{re.sub(r'[^a-z0-9]+', '-', one.name.lower()).strip('-')}/{seed}"
             late = job.seconds is not None and time.perf_counter() - started > job.seconds
-            if seed < one.seeds and (path.is_file() or not late):
-                found = _repeat(job, path, one, seed, one.stops or tuple(stops), shown)
-                results.setdefault(one.name, []).append(found)
+            if seed < one.seeds and (not late or (job.work / place / "scores.json").is_file()):
+                found = _repeat(job, place, one, seed, one.stops or stops, shown)
+                results.setdefault(one.name, []).append(found | {"settings": one.settings})
     return results
 
 
-def _repeat(job: Job, path: Path, one: Contender, seed: int, stops: Sequence[int], shown: int) -> dict[str, Any]:
+def _repeat(job: Job, place: str, one: Contender, seed: int, stops: Sequence[int], shown: int) -> dict[str, Any]:
     """One repetition, from where an interrupted one stopped."""
+    path = job.work / place / "scores.json"
     found = json.loads(path.read_text()) if path.is_file() else {"steps": [], "seconds": [], "scores": {}}
     done = len(found["steps"])
     if done == len(stops):
@@ -179,10 +165,9 @@ def _repeat(job: Job, path: Path, one: Contender, seed: int, stops: Sequence[int
         seconds, network = (found["seconds"] or [0.0])[-1], method.unwrapped(drawing)
         if stop:
             before = job.clock()
-            options = {"checkpoint_every": 0, "preview_every": 0, "progress": False}
+            options = {"checkpoint_every": 0, "preview_every": 0, "progress": False, "precision": one.precision}
             run = replace(job, seed=seed, steps=stop, seconds=None)
-            folder = str(path.parent.relative_to(job.work))
-            history = run.run(folder, method, one.batch_size, stop, precision=one.precision, **options)
+            history = run.run(place, method, one.batch_size, stop, **options)
             seconds += job.clock() - before
             network = history.averaged.get(drawing, network)
         training = network.training
@@ -205,13 +190,7 @@ def _repeat(job: Job, path: Path, one: Contender, seed: int, stops: Sequence[int
 
 
 def publish_comparison(
-    job: Job,
-    card: Card,
-    contenders: Sequence[Contender],
-    results: Results,
-    primary: str,
-    pairs: Sequence[tuple[str, str]] = (),
-    samples: dict[str, Tensor] | None = None,
+    job: Job, card: Card, results: Results, primary: str, pairs: Sequence[tuple[str, str]] = (), **samples: Tensor
 ) -> Card:
     """A card with means and standard deviations over seeds as curves, last values as metrics, samples as weights.
 
@@ -220,7 +199,6 @@ def publish_comparison(
     Of ``primary``, which decides, less is better; ``samples`` are further tensors.
     """
     curve: dict[str, list[float]] = {}
-    samples = dict(samples or {})
     for name, repeated in results.items():
         curve[f"{name}: steps"] = repeated[0]["steps"]
         columns = {"seconds": [one["seconds"] for one in repeated]}
@@ -236,8 +214,8 @@ def publish_comparison(
         for key in results[a][0]["scores"] if a in results and b in results else ():
             ends = [[one["scores"][key][-1] for one in both] for both in zip(results[a], results[b], strict=False)]
             card.metrics[f"{a} beats {b}: {key}"] = fmean((x > y) if key in HIGHER else (x < y) for x, y in ends)
-    card.recipe |= {"settings": {one.name: one.settings for one in contenders if one.name in results}}
-    card.recipe |= {"repetitions": {name: len(repeated) for name, repeated in results.items()}}
+    card.recipe["settings"] = {name: repeated[0]["settings"] for name, repeated in results.items()}
+    card.recipe["repetitions"] = {name: len(repeated) for name, repeated in results.items()}
     seconds = sum(one["seconds"][-1] for repeated in results.values() for one in repeated)
     steps = max((repeated[0]["steps"][-1] for repeated in results.values()), default=0)
     if primary not in card.metrics:

@@ -244,4 +244,4 @@ def train_which_method(job: Job) -> Card:
     strips = {}
     for path in sorted((job.work / NAME / "strips").glob("*.webp")):
         strips[f"strips/{path.stem}"] = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
-    return publish_comparison(job, card, lines, results, f"{MAIN[0]}: {KERNEL}", pairs, samples=strips)
+    return publish_comparison(job, card, results, f"{MAIN[0]}: {KERNEL}", pairs, **strips)
