@@ -1,7 +1,7 @@
 """Training of StyleGAN, BigGAN, ALAE and the transfers that begin from them: published losses after a short start in
 which the generator learns to decode known codes, latents of real pictures made to look like noise."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,7 @@ from .experts.networks import NOISE, LatentSpace
 from .profiles import CHECKPOINTS
 from .training.runs import Loss, Method, frozen, load_weights
 
-CODES_KIND = "code space"
-"""Of the card of a :class:`CodeSpace`."""
+CODES_KIND = "code space"  # of the card of a :class:`CodeSpace`
 
 # --- losses -----------------------------------------------------------------------------------------------------------
 
@@ -105,13 +104,6 @@ def load_codes(source: str = "avatar-biggan", folder: Path = CHECKPOINTS) -> Cod
     return CodeSpace(tensors["directions"], tensors["common"])
 
 
-@torch.no_grad()
-def encode_mirrored(encode: Callable[[Tensor], Tensor], batches: Iterable[Tensor]) -> Tensor:
-    """Latents ``(2 N, D)`` on the CPU: of N pictures in order, then of their mirror images."""
-    both = [(encode(part).cpu(), encode(part.flip(-1)).cpu()) for part in batches]
-    return torch.cat([plain for plain, _ in both] + [mirrored for _, mirrored in both])
-
-
 def gaussian_codes(latent: Tensor, dims: int, rounds: int = 60, seed: int = 0) -> Tensor:
     """Codes ``(N, dims)`` of latents ``(N, D)`` that are distributed like N(0, I), neighbours staying neighbours. Every
     round replaces each coordinate of the principal components by the normal quantile of its rank, then turns all by a
@@ -177,6 +169,7 @@ class GANMethod(Method):
 
     moved = ("data",)
     r1 = 0.0  # weight of the penalty R1 on the discriminator, applied in every eighth step, eight times as strong
+    watch: Callable[[int], None] | None = None  # called at the start of every step, for example to show :meth:`preview`
 
     def __init__(
         self,
@@ -191,13 +184,10 @@ class GANMethod(Method):
         self.data, self.schedule, self.space, self.noise, self.length = data, schedule, space, noise, len(data.labels)
         networks = {"generator": generator, "critic": critic}
         self.modules = {name: network.to(memory_format=torch.channels_last) for name, network in networks.items()}
-        self.optimizers = {}
         rates = {"decoder": schedule.decode_rate, "generator": schedule.rate, "critic": schedule.critic_rate}
         for name, rate in rates.items():
             self.optimizers[name] = torch.optim.Adam(self.groups(name, rate), rate, (0.0, 0.99), fused=True)
         self.ema = {"generator": schedule.averaging}
-        self.watch: Callable[[int], None] | None = None
-        """Called at the start of every step, for example to show :meth:`preview`."""
 
     def groups(self, name: str, rate: float) -> list[dict[str, Any]]:
         """Parameters of the optimiser called ``name``: ``decoder`` trains the generator while it only decodes."""
@@ -216,21 +206,8 @@ class GANMethod(Method):
             self.watch(step)
         if step < self.schedule.decode:
             yield self.decoding_loss(batch, generator)
-        if step >= self.schedule.decode - self.schedule.lead:
-            yield from self._adversarial(batch, generator, step)
-
-    def decoding_loss(self, batch: tuple, generator: torch.Generator) -> Loss:
-        """The only phase of a step at the start: squared error of the latents drawn from known codes."""
-        real, codes, labels = batch
-        found = self.generate(self.modules["generator"], codes, labels, generator, 0)
-        error = F.mse_loss(found.float(), real)
-        return Loss("decoder", error, {"decoding error": error.detach()})
-
-    def penalty(self, step: int) -> float:
-        """Weight of R1 in this step."""
-        return 8 * self.r1 if step % 8 == 0 else 0.0
-
-    def _adversarial(self, batch: tuple, generator: torch.Generator, step: int) -> Iterator[Loss]:
+        if step < self.schedule.decode - self.schedule.lead:
+            return
         real, codes, labels = batch
         count, known = len(real), len(real) // 4
         # One pass for fresh noise and known codes, so that both share their batch statistics.
@@ -245,6 +222,17 @@ class GANMethod(Method):
             score = self.generator_loss(drawn, labels)
         error = F.mse_loss(found[count:], real[:known])
         yield Loss("generator", score + self.schedule.reconstruction * error, {"decoding error": error.detach()})
+
+    def decoding_loss(self, batch: tuple, generator: torch.Generator) -> Loss:
+        """The only phase of a step at the start: squared error of the latents drawn from known codes."""
+        real, codes, labels = batch
+        found = self.generate(self.modules["generator"], codes, labels, generator, 0)
+        error = F.mse_loss(found.float(), real)
+        return Loss("decoder", error, {"decoding error": error.detach()})
+
+    def penalty(self, step: int) -> float:
+        """Weight of R1 in this step."""
+        return 8 * self.r1 if step % 8 == 0 else 0.0
 
     def learning_rate(self, progress: float) -> float:
         """Constant, then down to a fiftieth over the last 30 %."""
@@ -266,15 +254,13 @@ def _critic_loss(
     adversarial: Callable[..., Tensor], critic: Callable[..., Tensor], real: Tensor, fake: Tensor, r1: float
 ) -> Loss:
     """Loss of a discriminator, with the penalty R1 where its weight is not zero."""
-    real = real.requires_grad_(r1 > 0)
-    on_real, on_fake = (critic(x).float() for x in (real, fake))
-    value = adversarial(on_real, on_fake)
+    on_real, on_fake = (critic(x).float() for x in (real.requires_grad_(r1 > 0), fake))
     scalars = {"real": on_real.mean().detach(), "fake": on_fake.mean().detach()}
+    loss = Loss("critic", adversarial(on_real, on_fake), scalars)
     if r1 > 0:
         penalty = r1_penalty(on_real, real)
-        value = value + r1 * penalty
-        scalars["r1"] = penalty.detach()
-    return Loss("critic", value, scalars)
+        loss.value, scalars["r1"] = loss.value + r1 * penalty, penalty.detach()
+    return loss
 
 
 logistic_loss, hinge_loss = partial(_critic_loss, logistic_critic), partial(_critic_loss, hinge_critic)
@@ -282,14 +268,8 @@ logistic_loss, hinge_loss = partial(_critic_loss, logistic_critic), partial(_cri
 
 
 class LogisticMethod(GANMethod):
-    """Non-saturating logistic loss with a lazy R1 penalty, and style mixing.
-
-    Args:
-        options, named: see :class:`GANMethod`.
-        slots: layers that can have a style of their own.
-        r1: weight of the penalty, published: 10/2.
-        mixing: share of steps in which two styles rule one drawn latent; 0.9 as published, at eighteen layers.
-    """
+    """Non-saturating logistic loss with a lazy R1 penalty (published weight: 10/2). In a share ``mixing`` of the steps
+    (published: 0.9, at eighteen layers) two styles rule one drawn latent; ``slots`` layers can have their own style."""
 
     def __init__(self, *options: Any, slots: int, r1: float = 15.0, mixing: float = 0.2, **named: Any):
         super().__init__(*options, **named)

@@ -24,7 +24,7 @@ from .data.image_set import ImageSet
 from .errors import CourseError
 from .experts.networks import LatentSpace
 from .experts.protocol import Device, load_over_source
-from .gan_training import GANData, LogisticMethod, class_codes, encode_mirrored, logistic_generator, logistic_loss
+from .gan_training import GANData, LogisticMethod, class_codes, logistic_generator, logistic_loss
 from .gans.stylegan import EqualConv2d, EqualLinear, StyleGAN, StyleGANConfig, StyleGANCritic, Synthesis, four_shifts
 from .profiles import CHECKPOINTS
 from .training.runs import Loss, Method
@@ -492,9 +492,10 @@ class HyperModulationMethod(LogisticMethod):
 
 
 def transfer_data(space: LatentSpace, data: ImageSet, dims: int) -> GANData:
-    """Latents, codes of length ``dims``, classes of pictures with ``labels["class"]`` and of their mirror images."""
-    latents = encode_mirrored(lambda part: space.encode(part.to(space.device)).flatten(1), data.batches(250))
-    labels = data.labels["class"].repeat(2)
+    """Latents, codes of length ``dims``, classes of pictures with ``labels["class"]``, then of their mirror images."""
+    device, labels = space.device, data.labels["class"].repeat(2)
+    both = [[space.encode(x.to(device)).flatten(1).cpu() for x in (part, part.flip(-1))] for part in data.batches(250)]
+    latents = torch.cat([one for side in zip(*both, strict=True) for one in side])
     return GANData(latents.view(-1, *space.shape), class_codes(latents, labels, dims), labels)
 
 

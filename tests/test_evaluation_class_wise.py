@@ -23,11 +23,15 @@ from course_lib.evaluation.scores import (
 from course_lib.experts import Classifier, ClassifierConfig, freeze
 
 
+def distance(real, fake):
+    return {"score": frechet_distance(real, fake)}
+
+
 def test_each_class_is_scored_by_itself():
     real, fake = torch.randn(40, 4), torch.randn(60, 4)
     real_labels, fake_labels = torch.arange(40) % 2, torch.arange(60) % 2
     real[real_labels == 1] += 5
-    found = class_wise(real, fake, real_labels, fake_labels, ["near", "far"], frechet_distance)
+    found = class_wise(real, fake, real_labels, fake_labels, ["near", "far"], distance)
     assert list(found) == ["near", "far", INTRA_CLASS_MEAN]
     for label, name in enumerate(("near", "far")):
         own = frechet_distance(real[real_labels == label], fake[fake_labels == label])
@@ -42,7 +46,7 @@ def test_a_generator_that_ignores_the_class_is_found_out():
     labels = torch.arange(2).repeat_interleave(200)
     ignoring = real[torch.randperm(400)]
     assert frechet_distance(real, ignoring) == pytest.approx(0.0, abs=1e-6)
-    assert class_wise(real, ignoring, labels, labels, "ab", frechet_distance)[INTRA_CLASS_MEAN]["score"] > 50
+    assert class_wise(real, ignoring, labels, labels, "ab", distance)[INTRA_CLASS_MEAN]["score"] > 50
 
 
 def test_all_scores_of_each_class():
@@ -61,11 +65,11 @@ def test_all_scores_of_each_class():
 
 def test_small_classes_are_left_out_and_wrong_labels_refused():
     real, labels = torch.randn(9, 2), torch.tensor([0] * 8 + [1])
-    assert list(class_wise(real, real, labels, labels, ["many", "one"])) == ["many", INTRA_CLASS_MEAN]
+    assert list(class_wise(real, real, labels, labels, ["many", "one"], distance)) == ["many", INTRA_CLASS_MEAN]
     with pytest.raises(CourseError, match="no class has 20"):
-        class_wise(real, real, labels, labels, ["many", "one"], least=20)
+        class_wise(real, real, labels, labels, ["many", "one"], distance, 20)
     with pytest.raises(CourseError, match="one label"):
-        class_wise(real, real, labels[:5], labels, ["many", "one"])
+        class_wise(real, real, labels[:5], labels, ["many", "one"], distance)
 
 
 # --- networks ---------------------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ import torch
 from course_lib.errors import CourseError
 from course_lib.evaluation.scores import path_length
 
+ALL = (0.0, 1.0)
+
 
 def flat(pictures):
     return pictures.flatten(1)
@@ -23,7 +25,7 @@ def test_a_linear_generator_has_the_analytic_length(linear, epsilon):
     draw, matrix = linear
     start, end = torch.randn(2, 20, 6).double()
     expected = ((end - start) @ matrix.T).square().sum(1).mean().item()
-    assert path_length(draw, start, end, flat, epsilon, trim=None) == pytest.approx(expected, rel=1e-8)
+    assert path_length(draw, start, end, flat, epsilon, trim=ALL) == pytest.approx(expected, rel=1e-8)
 
 
 def test_both_pictures_of_a_pair_share_everything_else(linear):
@@ -31,10 +33,10 @@ def test_both_pictures_of_a_pair_share_everything_else(linear):
     draw, _ = linear
     noise = 100 * torch.randn(100, 3, 4, 4).double()
     ends = torch.randn(2, 100, 6).double()
-    plain = path_length(draw, *ends, flat, trim=None)
-    noisy = path_length(lambda x, pairs: draw(x, pairs) + noise[pairs], *ends, flat, trim=None)
+    plain = path_length(draw, *ends, flat, trim=ALL)
+    noisy = path_length(lambda x, pairs: draw(x, pairs) + noise[pairs], *ends, flat, trim=ALL)
     assert noisy == pytest.approx(plain, rel=1e-6)
-    fresh = path_length(lambda x, pairs: draw(x, pairs) + torch.randn(len(x), 3, 4, 4), *ends, flat, trim=None)
+    fresh = path_length(lambda x, pairs: draw(x, pairs) + torch.randn(len(x), 3, 4, 4), *ends, flat, trim=ALL)
     assert fresh > 100 * plain
 
 
@@ -46,7 +48,7 @@ def test_trimming_drops_both_tails():
     skewed = end.clone()
     skewed[-1] = 1e4
     assert path_length(lambda x, _: x, start, skewed, flat) < 1000
-    assert path_length(lambda x, _: x, start, skewed, flat, trim=None) > 1e5
+    assert path_length(lambda x, _: x, start, skewed, flat, trim=ALL) > 1e5
 
 
 def test_impossible_ways_are_refused():

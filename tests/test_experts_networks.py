@@ -23,7 +23,7 @@ from course_lib.experts import (
     freeze,
     load_expert,
 )
-from course_lib.recipes.experts import AutoencoderLoss, AutoencoderMethod
+from course_lib.recipes.experts import AutoencoderMethod
 from course_lib.training import Budget, Card, save_weights, train
 from course_lib.training.runs import Loss, Method, frozen
 
@@ -171,12 +171,10 @@ def test_classifier_outputs():
 @pytest.fixture
 def method():
     images = torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8)
-    return AutoencoderMethod(
-        ImageSet("some", images),
-        GridAutoencoderConfig(16, 4, (8, 8), (8, 8)),
-        ImageSet("others", 255 - images),
-        AutoencoderLoss(kl=0.3, noise=0.0),
-    )
+    config = GridAutoencoderConfig(16, 4, (8, 8), (8, 8))
+    method = AutoencoderMethod(ImageSet("some", images), config, ImageSet("others", 255 - images))
+    method.kl, method.noise = 0.3, 0.0
+    return method
 
 
 def test_the_loss_is_a_likelihood_and_a_divergence(method):

@@ -139,7 +139,7 @@ def test_a_folder_trains_an_autoencoder_and_translators(tmp_path, few_steps, siz
 
 def test_weights_for_64_pixels_start_a_network_for_128(tmp_path):
     data = own_pictures(f"folder:{draw(tmp_path / 'set', 70, side=128)}", 128)
-    method = own_recipes._OwnAutoencoderMethod(data.part("train"), own_recipes.own_config(128))
+    method = own_recipes._OwnAutoencoderMethod(data.part("train"), 128)
     ours, theirs = method.modules["autoencoder"].state_dict(), load_expert("avatar-autoencoder").state_dict()
     assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
     images = method.batch(torch.arange(4), torch.Generator().manual_seed(0))

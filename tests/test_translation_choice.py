@@ -110,7 +110,8 @@ def cells(data):
 def test_the_segmenter_learns_classes():
     data = discs(64, 3)
     torch.manual_seed(0)
-    method = SegmenterMethod(data, cells(data), SegmenterConfig(2, width=4), rate=1e-2)
+    method = SegmenterMethod(data, cells(data), SegmenterConfig(2, width=4))
+    method.optimizers["segmenter"].param_groups[0]["lr"] = 1e-2
     quiet = {"checkpoint_every": 0, "preview_every": 0, "progress": False}
     curve = train(method, Budget(40), 16, log_every=10, **quiet).curve["loss/segmenter"]
     assert curve[-1] < 0.8 * curve[0]

@@ -27,11 +27,9 @@ def mean_scores(scores: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 class PairedPictures:
-    """The same people in several styles: person ``k`` of every style is the same one, or the set is refused.
-
-    ``data`` is a part of :func:`course_lib.data.load_people`; ``encode`` gives latents of pictures. At ``most`` so many
-    people, taken evenly, are translated and looked for among all; ``pictures`` has those of each style.
-    """
+    """The same people in several styles: person ``k`` of every style is the same one, or the set is refused. ``data``
+    is a part of :func:`course_lib.data.load_people`; ``encode`` gives latents of pictures. At ``most`` so many people,
+    taken evenly, are translated and looked for among all; ``pictures`` has those of each style."""
 
     def __init__(self, data: ImageSet, judge: Judge, encode: Callable[[Tensor], Tensor], most: int | None = None):
         self.names, self.judge, self.encode = data.classes["style"], judge, encode
@@ -54,12 +52,10 @@ class PairedPictures:
         return {"judge features": features, "pixels": pictures.flatten(1).cpu(), "latents": latents}, seen
 
     def score(self, pictures: Tensor, target: int) -> dict[str, float]:
-        """Scores translations ``(len(self), 3, S, S)`` of all people into style number ``target``.
-
-        ``style accuracy``: share that the judge takes for the target style. ``NAME agrees``: share for which it reads
-        the person's attribute. ``found by SPACE`` (judge features, pixels, latents): share whose true counterpart is
-        the nearest of all real ones. ``Fréchet distance`` to these, judge features.
-        """
+        """Scores translations ``(len(self), 3, S, S)`` of all people into style number ``target``. ``style accuracy``:
+        share that the judge takes for the target style. ``NAME agrees``: share for which it reads the person's
+        attribute. ``found by SPACE`` (judge features, pixels, latents): share whose true counterpart is the nearest of
+        all real ones. ``Fréchet distance`` to these, judge features."""
         here, seen = self._spaces(pictures)
         real, style = self._real[target], load_kinds().classes["kind"].index(self.names[target])
         right = {"style accuracy": seen["kind"] == style}
@@ -129,10 +125,8 @@ def _powers(matrix: Tensor, *exponents: float) -> list[Tensor]:
 
 class GaussianTransport:
     """The optimal transport map between Gaussians fitted to latents ``own (N, D)`` and ``other (M, D)``: of all linear
-    maps that make mean and covariance right, the one that moves pictures least. Source: Dowson and Landau 1982.
-
-    z ↦ m₂ + A (z − m₁) with A = Σ₁^−½ (Σ₁^½ Σ₂ Σ₁^½)^½ Σ₁^−½; ``ridge`` is added to both variances.
-    """
+    maps that make mean and covariance right, the one that moves pictures least. Source: Dowson and Landau 1982. z ↦ m₂
+    + A (z − m₁) with A = Σ₁^−½ (Σ₁^½ Σ₂ Σ₁^½)^½ Σ₁^−½; ``ridge`` is added to both variances."""
 
     def __init__(self, own: Tensor, other: Tensor, ridge: float = 0.02):
         first, second = checked_sets(own, other, 2, "transport between latents")

@@ -1,11 +1,10 @@
 """Scores of pictures: the judge's features or Inception's, distances between real and generated sets, quality and
-variety, neighbours, scores of classes; and what features know: probes, conflicting cues.
-
-A number without the name of its features means nothing: whoever prints one says which features it used. The judge is
-never used to train anything that is scored. A probe is deliberately weak: what it does not find may still be there in
-a form that a line cannot reach (Alain and Bengio 2016). Kernel distances have no bias and may fall below 0; Fréchet
-distances of a few pictures are mostly bias, the same for all that is scored on the same pictures. All pairs of two
-sets are visited block by block: memory grows with the sets, not their product."""
+variety, neighbours, scores of classes; and what features know: probes, conflicting cues. A number without the name of
+its features means nothing: whoever prints one says which features it used. The judge is never used to train anything
+that is scored. A probe is deliberately weak: what it does not find may still be there in a form that a line cannot
+reach (Alain and Bengio 2016). Kernel distances have no bias and may fall below 0; Fréchet distances of a few pictures
+are mostly bias, the same for all that is scored on the same pictures. All pairs of two sets are visited block by block:
+memory grows with the sets, not their product."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -30,6 +29,10 @@ from ..training.runs import atomic_write
 
 BLOCK = 1024
 """Rows of each set compared at a time: 8 MB in double precision."""
+Seeing = Callable[[Tensor], Tensor]
+"""Pictures ``(B, 3, S, S)`` in [−1, 1] → features ``(B, F)``."""
+Draw = Callable[[Tensor, Tensor], Tensor]
+"""Points ``(B, D)`` and the numbers of their pairs ``(B,)`` → pictures."""
 
 
 def checked_sets(real: Tensor, fake: Tensor, least: int, what: str) -> tuple[Tensor, Tensor]:
@@ -45,11 +48,9 @@ def checked_sets(real: Tensor, fake: Tensor, least: int, what: str) -> tuple[Ten
 
 
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
-    """Squared Fréchet (2-Wasserstein) distance of two Gaussians fitted to features ``(N, F)`` and ``(M, F)``.
-
-    ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁ Σ₂)^½). With Σ = RᵀR the trace of the root is the sum of the singular values of R₁
-    R₂ᵀ. Biased upwards for few rows: compare only numbers with the same N and M. Source: Heusel et al. 2017.
-    """
+    """Squared Fréchet (2-Wasserstein) distance of two Gaussians fitted to features ``(N, F)`` and ``(M, F)``. ‖μ₁ −
+    μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁ Σ₂)^½). With Σ = RᵀR the trace of the root is the sum of the singular values of R₁ R₂ᵀ.
+    Biased upwards for few rows: compare only numbers with the same N and M. Source: Heusel et al. 2017."""
     real, fake = checked_sets(real, fake, 2, "the Fréchet distance")
     shift = (real.mean(0) - fake.mean(0)).square().sum()
     first, second = _covariance_root(real), _covariance_root(fake)
@@ -103,11 +104,9 @@ def kernel_distance(real: Tensor, fake: Tensor, block: int = BLOCK) -> float:
 
 
 def gaussian_mmd(real: Tensor, fake: Tensor, sigma: float = 1.0, block: int = BLOCK) -> float:
-    """KMMD of cGANTransfer: the root of the biased squared MMD with ``k(a, b) = exp(−‖a − b‖² / (2 σ² s))``.
-
-    s is the mean squared distance between all pairs of ``real (N, F)``, equal pairs included. Two samples of one
-    distribution get about √(1/N + 1/M). Source: Xu et al. 2018 and cGANTransfer (Shahbazi et al. 2021).
-    """
+    """KMMD of cGANTransfer: the root of the biased squared MMD with ``k(a, b) = exp(−‖a − b‖² / (2 σ² s))``. s is the
+    mean squared distance between all pairs of ``real (N, F)``, equal pairs included. Two samples of one distribution
+    get about √(1/N + 1/M). Source: Xu et al. 2018 and cGANTransfer (Shahbazi et al. 2021)."""
     real, fake = checked_sets(real, fake, 2, "the KMMD")
     center = real.mean(0)
     real, fake = real - center, fake - center
@@ -117,8 +116,7 @@ def gaussian_mmd(real: Tensor, fake: Tensor, sigma: float = 1.0, block: int = BL
         raise CourseError("the KMMD is not defined when all real pictures have the same features: give other ones.")
 
     def mean(x: Tensor, y: Tensor) -> Tensor:
-        total = _kernel_sum(x, y, lambda a, b: squared_distances(a, b).div_(-scale).exp_(), block)
-        return total / (len(x) * len(y))
+        return _kernel_sum(x, y, lambda a, b: squared_distances(a, b).div_(-scale).exp_(), block) / (len(x) * len(y))
 
     return (mean(real, real) + mean(fake, fake) - 2 * mean(real, fake)).clamp_min(0).sqrt().item()
 
@@ -154,12 +152,10 @@ def _radii(x: Tensor, k: int, block: int) -> Tensor:
 
 
 def manifold_scores(real: Tensor, fake: Tensor, k: int = 5, block: int = BLOCK) -> ManifoldScores:
-    """Improved precision and recall, density and coverage of two sets with more than ``k`` rows, the real one first.
-
-    A set is taken for the union of balls around its vectors, each as wide as the way to its own k-th neighbour, border
+    """Improved precision and recall, density and coverage of two sets with more than ``k`` rows, the real one first. A
+    set is taken for the union of balls around its vectors, each as wide as the way to its own k-th neighbour, border
     included. Recall depends on N and M: compare only numbers with the same. Sources: Kynkäänniemi et al. 2019 (the
-    first two), Naeem et al. 2020. The published code of Hyper-Modulation passes the sets in the wrong order.
-    """
+    first two), Naeem et al. 2020. The published code of Hyper-Modulation passes the sets in the wrong order."""
     real, fake = checked_sets(real, fake, k + 1, f"precision and recall with k = {k}")
     real, fake = real - real.mean(0), fake - real.mean(0)
     reach_real, reach_fake = _radii(real, k, block), _radii(fake, k, block)
@@ -193,8 +189,7 @@ def nearest(queries: Tensor, gallery: Tensor, k: int = 1) -> Tensor:
 
 def copy_share(generated: Tensor, train: Tensor, unseen: Tensor, quantile: float = 0.5, block: int = BLOCK) -> float:
     """Share of features ``generated (M, F)`` nearer to ``train (N, F)`` than this quantile of ``unseen (H, F)``: the
-    data's own distribution gets ``quantile``, copies 1, and what is nothing like the data 0: read it beside
-    precision."""
+    data's own distribution gets ``quantile``, copies 1, what is unlike the data 0: read it beside precision."""
     found = []
     for queries in (generated, unseen):
         queries, known = checked_sets(queries, train, 1, "the search for copies")
@@ -207,11 +202,9 @@ def copy_share(generated: Tensor, train: Tensor, unseen: Tensor, quantile: float
 
 def inception_score(probabilities: Tensor, splits: int = 10) -> tuple[float, float]:
     """``exp(mean KL(p(y|x) ‖ p(y)))``: mean and standard deviation over splits; between 1 and the number of classes.
-
     ``probabilities (N, classes)`` may be any classifier's: say which. It never looks at real pictures, so a generator
     that draws one picture a class scores best. A split has ``N // splits`` pictures in the given order: shuffle sorted
-    ones. Source: Salimans et al. 2016.
-    """
+    ones. Source: Salimans et al. 2016."""
     if probabilities.ndim != 2 or not 1 <= splits <= len(probabilities):
         raise CourseError(f"the Inception score needs (N ≥ {splits}, classes), not {tuple(probabilities.shape)}.")
     p = probabilities.double()
@@ -226,35 +219,25 @@ def inception_score(probabilities: Tensor, splits: int = 10) -> tuple[float, flo
 
 @torch.no_grad()
 def path_length(
-    draw: Callable[[Tensor, Tensor], Tensor],
-    start: Tensor,
-    end: Tensor,
-    features: Callable[[Tensor], Tensor],
-    epsilon: float = 1e-3,
-    trim: tuple[float, float] | None = (0.01, 0.99),
+    draw: Draw, start: Tensor, end: Tensor, see: Seeing, epsilon: float = 1e-3, trim: tuple[float, float] = (0.01, 0.99)
 ) -> float:
-    """Perceptual path length: mean of ``‖features(draw(x)) − features(draw(x + ε (end − x)))‖² / ε²`` at ``x = start``.
-
-    ``draw`` takes points ``(B, D)`` and the numbers of their pairs ``(B,)``: the two pictures of a pair must differ in
-    nothing but ε. The mean is over lengths between the quantiles ``trim``, as published; None counts all. Source:
-    Karras et al. 2019, section 4.1, "end" sampling, there with LPIPS: numbers compare only for the same features.
-    """
+    """Perceptual path length: mean of ``‖see(draw(x)) − see(draw(x + ε (end − x)))‖² / ε²`` at ``x = start``. The two
+    pictures of a pair must differ in nothing but ε. The mean is over lengths between the quantiles ``trim``, as
+    published. Source: Karras et al. 2019, section 4.1, "end" sampling, there with LPIPS: numbers compare only for the
+    same features."""
     if start.shape != end.shape or start.ndim != 2 or not len(start) or epsilon <= 0:
         given = f"{[*start.shape]}, {[*end.shape]}, {epsilon}"
         raise CourseError(f"a path length needs ends (N, D) and ε > 0, not {given}.")
     lengths = []
     for pairs in torch.arange(len(start)).split(64):
-        first, second = (features(draw(start[pairs].lerp(end[pairs], t), pairs)) for t in (0.0, epsilon))
+        first, second = (see(draw(start[pairs].lerp(end[pairs], t), pairs)) for t in (0.0, epsilon))
         lengths.append((first - second).square().sum(1).double() / epsilon**2)
     found = torch.cat(lengths)
-    if trim is not None:
-        low, high = (found.quantile(q, interpolation=i) for q, i in zip(trim, ("lower", "higher"), strict=True))
-        found = found[(found >= low) & (found <= high)]
-    return found.mean().item()
+    low, high = (found.quantile(q, interpolation=i) for q, i in zip(trim, ("lower", "higher"), strict=True))
+    return found[(found >= low) & (found <= high)].mean().item()
 
 
-INCEPTION_FILE = "inception_v3_google-0cc3c7bd.pth"
-"""Inception v3 as torchvision publishes it."""
+INCEPTION_FILE = "inception_v3_google-0cc3c7bd.pth"  # as torchvision publishes it
 
 
 class Judge:
@@ -276,9 +259,8 @@ class Judge:
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """``(N, F)``: average-pooled last layer."""
-        device = next(self.network.parameters()).device
-        parts = [self.network.features(resize(part.to(device), self.size)).cpu() for part in images.split(250)]
-        return torch.cat(parts)
+        net, device = self.network, next(self.network.parameters()).device
+        return torch.cat([net.features(resize(part.to(device), self.size)).cpu() for part in images.split(250)])
 
     @torch.no_grad()
     def probabilities(self, features: Tensor, label: str) -> Tensor:
@@ -300,8 +282,7 @@ class Judge:
         """For each attribute of people the share of right answers on ``images`` that stay right on ``again``."""
         before, after = self.read(images)[1], self.read(again)[1]
         right = {name: before[name] == labels[name] for name in ATTRIBUTES}
-        still = {name: (after[name] == labels[name]) & one for name, one in right.items()}
-        return {name: (still[name].sum() / one.sum()).item() for name, one in right.items()}
+        return {name: (after[name] == labels[name])[one].float().mean().item() for name, one in right.items()}
 
 
 @dataclass(frozen=True)
@@ -310,8 +291,8 @@ class FeatureNetwork:
 
     name: str  # stands beside every number
     key: str  # hash of the weights, so that stored features are never those of another network
-    features: Callable[[Tensor], Tensor]  # pictures (B, 3, S, S) in [−1, 1] → (B, F)
-    probabilities: Callable[[Tensor], Tensor]  # pictures → (B, classes), for the Inception score
+    features: Seeing
+    probabilities: Seeing  # pictures → (B, classes), for the Inception score
 
 
 def judge_features(judge: Judge | None = None) -> FeatureNetwork:
@@ -322,11 +303,9 @@ def judge_features(judge: Judge | None = None) -> FeatureNetwork:
 
 
 def inception_features(path: Path | None = None, device: torch.device | str = "cpu") -> FeatureNetwork:
-    """Inception v3 of torchvision, prepared as BigGAN and cGANTransfer do: 2,048 pooled features, 1,000 classes.
-
-    This is not the TensorFlow network of published FID tables: numbers do not compare. Nothing is downloaded: ``path``
-    is by default :data:`INCEPTION_FILE` in the cache folder or torchvision's own.
-    """
+    """Inception v3 of torchvision, prepared as BigGAN and cGANTransfer do: 2,048 pooled features, 1,000 classes. This
+    is not the TensorFlow network of published FID tables: numbers do not compare. Nothing is downloaded: ``path`` is by
+    default :data:`INCEPTION_FILE` in the cache folder or torchvision's own."""
     from torchvision.models import inception_v3
 
     usual = [cache_dir() / INCEPTION_FILE, Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE]
@@ -361,11 +340,9 @@ def inception_features(path: Path | None = None, device: torch.device | str = "c
 
 def feature_network(name: str = "judge", device: torch.device | str = "cpu") -> FeatureNetwork:
     """``judge`` or ``inception``."""
-    if name == "judge":
-        return judge_features(Judge.load().to(device))
-    if name == "inception":
-        return inception_features(device=device)
-    raise CourseError(f"there are no features {name!r}: choose judge or inception.")
+    if name not in ("judge", "inception"):
+        raise CourseError(f"there are no features {name!r}: choose judge or inception.")
+    return judge_features(Judge.load().to(device)) if name == "judge" else inception_features(device=device)
 
 
 def real_features(
@@ -468,11 +445,9 @@ def measure_bias(classifier: Classifier, data: ImageSet, label: str = "kind", se
     named = answers(lambda x, y: cue_conflict(x, y, generator), images, images[other])
     by_shape, by_texture = ((named == cue)[differs].float().sum() for cue in (labels, labels[other]))
     changes = {"plain": lambda x: x, "edges": edges, "shuffled": lambda x: shuffle_patches(x, generator)}
-    return {
-        **{name: (answers(change, images) == labels).float().mean().item() for name, change in changes.items()},
-        "shape": (by_shape / (by_shape + by_texture).clamp_min(1)).item(),
-        "decided": ((by_shape + by_texture) / differs.sum().clamp_min(1)).item(),
-    }
+    found = {name: (answers(change, images) == labels).float().mean().item() for name, change in changes.items()}
+    found["shape"] = (by_shape / (by_shape + by_texture).clamp_min(1)).item()
+    return found | {"decided": ((by_shape + by_texture) / differs.sum().clamp_min(1)).item()}
 
 
 KERNEL, FRECHET, ACCURACY = "kernel distance", "Fréchet distance", "class accuracy"
@@ -480,8 +455,8 @@ KERNEL, FRECHET, ACCURACY = "kernel distance", "Fréchet distance", "class accur
 INTRA_CLASS_MEAN = "intra-class mean"
 """Key of the mean over classes in what :func:`class_wise` returns."""
 
-Score = Callable[[Tensor, Tensor], float | dict[str, float]]
-"""Real and generated features ``(N, F)`` and ``(M, F)`` → one number, or several by name."""
+Score = Callable[[Tensor, Tensor], dict[str, float]]
+"""Real and generated features ``(N, F)`` and ``(M, F)`` → numbers by name."""
 
 
 def feature_scores(real: Tensor, fake: Tensor, k: int = 5) -> dict[str, float]:
@@ -495,28 +470,19 @@ def _distances(real: Tensor, fake: Tensor) -> dict[str, float]:
 
 
 def class_wise(
-    real: Tensor,
-    fake: Tensor,
-    real_labels: Tensor,
-    fake_labels: Tensor,
-    classes: Sequence[str],
-    score: Score = kernel_distance,
-    least: int = 2,
+    real: Tensor, fake: Tensor, shown: Tensor, asked: Tensor, classes: Sequence[str], score: Score, least: int = 2
 ) -> dict[str, dict[str, float]]:
     """``score`` for each class by itself, and the mean over classes: a generator that ignores the class cannot hide.
-
-    Labels ``(N,)`` and ``(M,)`` of features ``(N, F)`` and ``(M, F)`` are positions in ``classes``; classes with fewer
-    than ``least`` real or generated pictures are left out. Returns class name → score name, "score" for a float, →
-    value, and last :data:`INTRA_CLASS_MEAN` with the unweighted means.
-    """
-    if len(real) != len(real_labels) or len(fake) != len(fake_labels):
+    Labels ``shown (N,)`` and ``asked (M,)`` of features ``(N, F)`` and ``(M, F)`` are positions in ``classes``; classes
+    with fewer than ``least`` real or generated pictures are left out. Returns class name → score name → value, and last
+    :data:`INTRA_CLASS_MEAN` with the unweighted means."""
+    if len(real) != len(shown) or len(fake) != len(asked):
         raise CourseError("class-wise scores need one label for every feature vector.")
     found: dict[str, dict[str, float]] = {}
     for label, name in enumerate(classes):
-        own = real[real_labels == label], fake[fake_labels == label]
+        own = real[shown == label], fake[asked == label]
         if min(map(len, own)) >= least:
-            value = score(*own)
-            found[name] = value if isinstance(value, dict) else {"score": value}
+            found[name] = score(*own)
     if not found:
         raise CourseError(f"no class has {least} real and {least} generated pictures: take a larger part of the data.")
     names = next(iter(found.values()))

@@ -41,9 +41,7 @@ RECIPES = {
 
 def train(name: str, profile: str | None = None, **options: Any) -> Any:
     """Trains the checkpoint called ``name``, a key of :data:`RECIPES`, and publishes it if it beats the shipped one.
-
-    Options are fields of :class:`course_lib.recipes.recipe.Job`, errors those of :func:`check`. Returns the card.
-    """
+    Options are fields of :class:`course_lib.recipes.recipe.Job`, errors those of :func:`check`. Returns the card."""
     job = Job(current(profile), **options)
     check(name, job)
     module, function, *arguments = ("own", "train_own", name) if job.dataset else RECIPES[name]

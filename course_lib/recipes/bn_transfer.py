@@ -5,15 +5,7 @@ from dataclasses import asdict, replace
 from torch import Tensor, nn
 
 from .. import bn_transfer as bn
-from ..bn_transfer import (
-    BN_KIND,
-    PropagationMethod,
-    PropagationSettings,
-    bn_transfer_tensors,
-    similar_mixtures,
-    transfer_config,
-    with_old,
-)
+from ..bn_transfer import BN_KIND, PropagationMethod, PropagationSettings
 from ..data.avatars import NEW_KINDS, kind_classes, load_kinds
 from ..evaluation.scores import ACCURACY, FRECHET, KERNEL, ClassScores, Judge
 from ..experts.protocol import SourceModel
@@ -32,18 +24,15 @@ TUNED = {
     "fine-tuning": PropagationSettings("fine-tuning", schedule=_SCHEDULE),
     "scratch": PropagationSettings("scratch", "random", schedule=replace(_SCHEDULE, decode_rate=2e-3)),
 }
-"""Settings for runs of 300 steps, of 450 where only batch norms train; chosen by trials on one seed with 20 pictures a
-class."""
+"""For runs of 300 steps, of 450 where only batch norms train; chosen by trials on one seed, 20 pictures a class."""
 
 
 def comparison_lines(
     source: SourceModel, codes: CodeSpace, held: ClassScores, stops: tuple[int, ...], seeds: int = 3
 ) -> list[Contender]:
-    """What is compared, in the order of importance, by 30 pictures of every class against ``held``.
-
-    Lines are scored at ``stops``, half as many again where only batch norms train, those with other amounts only at the
-    last; the main lines have ``seeds`` repetitions, the others one.
-    """
+    """What is compared, in the order of importance, by 30 pictures of every class against ``held``: at ``stops``, half
+    as many again where only batch norms train, with other amounts only at the last. Main lines have ``seeds``
+    repetitions, the others one."""
     # Rates fall before each stop, so none stands in the middle of the adversarial steps.
     longer = tuple(sorted({stop * 3 // 2 for stop in (*stops[:2], stops[-1])}))
 
@@ -52,8 +41,8 @@ def comparison_lines(
     ) -> Contender:
         def build(seed: int) -> tuple[PropagationMethod, Look]:
             data = bn.new_class_data(source, kind_classes(NEW_KINDS, per_class, seed).part("train"), codes)
-            begin = with_old(source, old, seed) if old else source
-            mixtures = similar_mixtures(begin, data.latents, data.labels)
+            begin = bn.with_old(source, old, seed) if old else source
+            mixtures = bn.similar_mixtures(begin, data.latents, data.labels)
 
             def look(network: nn.Module, stop: int) -> tuple[Tensor, dict[str, float]]:
                 drawn, _ = bn.draw_new_classes(bn.recalibrate_batchnorm(network), source.space, 30, seed)
@@ -106,7 +95,7 @@ def train_transfer(job: Job) -> Card:
     steps = job.steps or job.profile.pick(quick=4, cpu=4000, gpu=30000)
     schedule = replace(_SCHEDULE, decode=steps // 5, lead=steps // 40, rate=3e-4, averaging=0.999)
     settings = replace(TUNED["propagation, both stages"], batch_size=48, schedule=schedule, ft_from=steps // 10)
-    networks = bn.make_networks(source, settings, similar_mixtures(source, known.latents, known.labels), job.seed)
+    networks = bn.make_networks(source, settings, bn.similar_mixtures(source, known.latents, known.labels), job.seed)
     method = PropagationMethod(known, *networks, settings, source.space)
 
     def score(network: nn.Module, part: str, seed: int) -> tuple[dict[str, float], ClassScores]:
@@ -132,9 +121,9 @@ def train_transfer(job: Job) -> Card:
 
     recipe = asdict(settings) | {"pictures": len(known.labels), "space": "avatar-autoencoder"}
     recipe |= {"classes": network.class_names, "best step": best}
-    config = transfer_config(network, SOURCE, network.class_names)
+    config = bn.transfer_config(network, SOURCE, network.class_names)
     card = Card(SHIPPED, BN_KIND, config, recipe, data=data_hash(load_kinds()), metrics=on_held_out(final))
     card.notes = "Only what is new is stored; the old classes are those of avatar-biggan, unchanged."
     curve = {"scored step": stops} | {f"{key} on val": [one[key] for one in scored] for key in scored[0]}
     history = History(history.steps, history.seconds, history.curve | curve)
-    return publish(job, card, bn_transfer_tensors(network), history, f"{FRECHET} on val")
+    return publish(job, card, bn.bn_transfer_tensors(network), history, f"{FRECHET} on val")

@@ -1,9 +1,9 @@
-"""Training of the frozen experts of avatars: the grid autoencoder, the classifier, the segmenter, two biased
-classifiers (notebook 06), and the judge, which only ever scores."""
+"""Training of the frozen experts of avatars: grid autoencoder, classifiers, segmenter, and the judge, which scores."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,16 +14,8 @@ from ..data.avatars import KINDS, fresh_kinds, load_kinds, load_people, people_p
 from ..data.image_set import ImageSet, affine, concatenate, edges, shuffle_patches, stylise
 from ..data.people import ATTRIBUTES, PARTS, STYLES
 from ..evaluation.scores import Judge, frechet_distance, measure_bias
-from ..experts.networks import (
-    Classifier,
-    ClassifierConfig,
-    GridAutoencoder,
-    GridAutoencoderConfig,
-    LatentSpace,
-    Segmenter,
-    SegmenterConfig,
-    measure_latents,
-)
+from ..experts import networks
+from ..experts.networks import Classifier, ClassifierConfig, GridAutoencoder, GridAutoencoderConfig, LatentSpace
 from ..profiles import seed_everything
 from ..training.runs import Card, Loss, Method
 from .recipe import Job, data_hash, on_held_out, publish
@@ -63,16 +55,10 @@ def _sets() -> tuple[ImageSet, ImageSet]:
 
 class ClassifierMethod(Method):
     """Cross-entropy over all heads; with a projection head also a contrastive loss between two styles of one picture
-    (InfoNCE, van den Oord et al. 2018), so that features agree on what is shown whatever the style.
-
-    Heads whose label a picture lacks learn nothing from it.
-
-    Args:
-        data: training pictures; with a projection they have a label ``style`` and are ordered style by style.
-        others: pictures of other things; half as many as of ``data`` join each batch.
-        change: of the pictures of a batch, after small shifts.
-        mirrored: mirror half of them.
-    """
+    (InfoNCE, van den Oord et al. 2018), so that features agree on what is shown whatever the style. With a projection
+    ``data`` has a label ``style`` and is ordered style by style. Of ``others``, pictures of other things, half as many
+    join each batch; heads whose label a picture lacks learn nothing from it. Half of a batch is ``mirrored``, all of it
+    shifted a little, then handed to ``change``."""
 
     moved = ("data", "labels", "others")
     temperature = 0.1
@@ -209,9 +195,6 @@ def train_biased(job: Job, name: str) -> Card:
     """A key of :data:`BIASES`. Same network, same first weights, same order of pictures, same budget for both."""
     change, primary, notes = BIASES[name]
     data = load_kinds()
-    # The label belongs to what a run of this recipe is recognised by: every kind is a style of its own.
-    styles = {"style": data.classes["kind"]}
-    data = replace(data, labels=data.labels | {"style": data.labels["kind"]}, classes=data.classes | styles)
     config = ClassifierConfig({"kind": len(data.classes["kind"])}, width=12)
     method = ClassifierMethod(data.part("train"), config, change=change, mirrored=True)
     history = job.run(name, method, 64, job.profile.pick(quick=60, cpu=1500, gpu=20000), last=True)
@@ -231,20 +214,19 @@ def label_cells(labels: Tensor, classes: int) -> Tensor:
 
 
 class SegmenterMethod(Method):
-    """Cross-entropy on every cell, of classes ``uint8 (N, S/2, S/2)``; rare ones count more, by the root of how rare
-    they are. ``rate`` is AdamW's largest learning rate."""
+    """Cross-entropy on every cell, of classes ``uint8 (N, S/2, S/2)``; rare ones count more, by its root."""
 
     moved = ("data", "labels", "weight")
 
-    def __init__(self, data: ImageSet, labels: Tensor, config: SegmenterConfig, rate: float = 3e-3):
+    def __init__(self, data: ImageSet, labels: Tensor, config: networks.SegmenterConfig):
         super().__init__()
         self.data, self.labels, self.length = data, labels, len(data)
         counts = torch.bincount(labels.flatten().int(), minlength=config.classes).float()
         self.weight = (counts.sum() / counts.clamp_min(1)).sqrt()
         self.weight /= (self.weight * counts).sum() / counts.sum()
-        net = Segmenter(config).to(memory_format=torch.channels_last)
+        net = networks.Segmenter(config).to(memory_format=torch.channels_last)
         self.modules = {"segmenter": net}
-        self.optimizers = {"segmenter": torch.optim.AdamW(net.parameters(), rate, weight_decay=0.01, fused=True)}
+        self.optimizers = {"segmenter": torch.optim.AdamW(net.parameters(), 3e-3, weight_decay=0.01, fused=True)}
         self.ema = {"segmenter": 0.99}
 
     def batch(self, index: Tensor, generator: torch.Generator) -> Any:
@@ -263,7 +245,7 @@ class SegmenterMethod(Method):
 
 
 @torch.no_grad()
-def segmentation_scores(net: Segmenter, data: ImageSet, labels: Tensor) -> dict[str, float]:
+def segmentation_scores(net: networks.Segmenter, data: ImageSet, labels: Tensor) -> dict[str, float]:
     """``pixel accuracy`` and ``mIoU`` on cells of ``data``: intersection over union, mean over classes that occur."""
     device, count = next(net.parameters()).device, net.config.classes
     table = torch.zeros(count, count)
@@ -271,10 +253,8 @@ def segmentation_scores(net: Segmenter, data: ImageSet, labels: Tensor) -> dict[
         found = net.segment(images.to(device)).cpu()
         table += torch.bincount((wanted.long() * count + found).flatten(), minlength=count**2).view(count, count)
     union = table.sum(0) + table.sum(1) - table.diagonal()
-    return {
-        "pixel accuracy": (table.diagonal().sum() / table.sum()).item(),
-        "mIoU": (table.diagonal() / union)[union > 0].mean().item(),
-    }
+    right = (table.diagonal().sum() / table.sum()).item()
+    return {"pixel accuracy": right, "mIoU": (table.diagonal() / union)[union > 0].mean().item()}
 
 
 def train_segmenter(job: Job) -> Card:
@@ -282,7 +262,7 @@ def train_segmenter(job: Job) -> Card:
     data = load_people()
     labels = torch.cat([label_cells(some, len(PARTS)) for some in people_parts().split(1000)])
     rows = {part: data.split == number for number, part in enumerate(("train", "val", "test"))}
-    method = SegmenterMethod(data.subset(rows["train"]), labels[rows["train"]], SegmenterConfig(len(PARTS)))
+    method = SegmenterMethod(data.subset(rows["train"]), labels[rows["train"]], networks.SegmenterConfig(len(PARTS)))
     history = job.run("avatar-segmenter", method, 64, job.profile.pick(quick=60, cpu=700, gpu=10000), last=True)
     net = history.averaged["segmenter"].eval()
     card = Card("avatar-segmenter", "segmenter", vars(net.config), {"batch_size": 64}, data=data_hash(data))
@@ -294,31 +274,18 @@ def train_segmenter(job: Job) -> Card:
 # --- the autoencoder --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class AutoencoderLoss:
-    """Weights of the loss."""
-
-    # Of the divergence between posterior and N(0, I). 1 is the evidence lower bound; the published 1e-6 leaves latents
-    # without shape. Between them pictures are sharp, and a flow can fill the latents.
-    kl: float = 0.1
-    noise: float = 0.1  # standard deviation of further noise on half of the latents: what a flow draws is never exact
-
-
 class AutoencoderMethod(Method):
-    """A variational autoencoder: absolute error with a learned scale. ``others``, pictures of other things, make up
-    three eighths of a batch."""
+    """A variational autoencoder: absolute error with a learned scale. Three eighths of a batch are of ``others``."""
 
     moved = ("data", "others")
+    # Weight of the divergence between posterior and N(0, I). 1 is the evidence lower bound; the published 1e-6 leaves
+    # latents without shape. Between them pictures are sharp, and a flow can fill the latents.
+    kl = 0.1
+    noise = 0.1  # standard deviation of further noise on half of the latents: what a flow draws is never exact
 
-    def __init__(
-        self,
-        data: ImageSet,
-        config: GridAutoencoderConfig,
-        others: ImageSet | None = None,
-        weights: AutoencoderLoss = AutoencoderLoss(),
-    ):
+    def __init__(self, data: ImageSet, config: GridAutoencoderConfig, others: ImageSet | None = None):
         super().__init__()
-        self.data, self.others, self.config, self.weights, self.length = data, others, config, weights, len(data)
+        self.data, self.others, self.config, self.length = data, others, config, len(data)
         net = GridAutoencoder(config)
         net.start_from_pca(_evenly([data] if others is None else [data, others], 2000, config.size))
         # log b: the scale of the Laplace distribution whose likelihood the absolute error is.
@@ -338,17 +305,16 @@ class AutoencoderMethod(Method):
     def losses(self, images: Tensor, generator: torch.Generator, step: int) -> Iterator[Loss]:
         shape = (len(images), self.config.latent_dim)
         noise = torch.randn(shape, generator=generator).to(images)
-        further = self.weights.noise * torch.randn(shape, generator=generator).to(images)
+        further = self.noise * torch.randn(shape, generator=generator).to(images)
         further[::2] = 0
         rendered, posterior = self.modules["autoencoder"](images, noise, further)
         absolute = (rendered.float() - images).abs()
         log_scale = self.modules["autoencoder"].log_scale
         error = (absolute / log_scale.exp() + log_scale).sum() / len(images)
         kl = posterior.kl().mean()
-        yield Loss("autoencoder", error + self.weights.kl * kl, {"l1": absolute.mean(), "kl": kl})
+        yield Loss("autoencoder", error + self.kl * kl, {"l1": absolute.mean(), "kl": kl})
 
-    def learning_rate(self, progress: float) -> float:
-        return _warm_cosine(progress, 0.02, 0.01)
+    learning_rate = staticmethod(partial(_warm_cosine, warm=0.02, last=0.01))
 
 
 class _Decoder(nn.Module):
@@ -412,17 +378,18 @@ def measured(trained: GridAutoencoder, sets: Sequence[ImageSet]) -> GridAutoenco
     """A copy on the CPU without the loss's scale, whose channels are measured on some pictures of ``sets``."""
     net = GridAutoencoder(trained.config)
     net.load_state_dict({key: value for key, value in trained.state_dict().items() if key != "log_scale"})
-    centre, scale = measure_latents(net.eval(), _evenly(sets, 250, net.config.size))
+    centre, scale = networks.measure_latents(net.eval(), _evenly(sets, 250, net.config.size))
     net.config = replace(net.config, centre=centre, scale=scale)
     return net
 
 
 def train_autoencoder(job: Job) -> Card:
     """The grid autoencoder: people and other kinds at 64 pixels, 8×8 cells of 16 numbers; then its decoder alone."""
-    people, (_, kinds) = load_people(), _sets()
+    people, kinds = _sets()
     method = AutoencoderMethod(people.part("train"), GridAutoencoderConfig(channels=16), kinds.part("train"))
     steps = job.profile.pick(quick=60, cpu=16000, gpu=80000)
     before = job.run("avatar-autoencoder", method, 20, steps, precision="bf16-mixed")
+    recipe = {"batch_size": 32, "kl": method.kl, "noise": method.noise}
     parts = [data.part("train") for data in (people, kinds)]
     net = measured(before.averaged["autoencoder"], parts)
     # Three hundred pictures a kind are learned by heart in a few minutes: fresh ones as well.
@@ -432,23 +399,24 @@ def train_autoencoder(job: Job) -> Card:
     history = job.run("avatar-decoder", method, 30, steps, last=True, precision="bf16-mixed")
     net = history.averaged["decoder"].net.eval()
     history = replace(before, steps=before.steps + history.steps, seconds=before.seconds + history.seconds)
-    recipe = {"batch_size": 32, **vars(AutoencoderLoss()), "largest noise of the decoder's part": method.most}
+    recipe["largest noise of the decoder's part"] = method.most
     card = Card("avatar-autoencoder", "grid autoencoder", vars(net.config), recipe, data=data_hash(people))
-    card.metrics = on_held_out(lambda part: _reconstruction_scores(net, people, kinds, part))
+    device = job.profile.device
+    judge = Judge.load().to(device)
+
+    @torch.no_grad()
+    def score(part: str) -> dict[str, float]:
+        metrics = {}
+        for name, data in (("people", people.part(part)), ("other kinds", kinds.part(part))):
+            images = torch.cat(list(data.batches(250, net.config.size)))
+            outputs = torch.cat([net.decode(net.encode(some.to(device))).cpu() for some in images.split(250)])
+            metrics[f"PSNR (dB) of {name}"] = psnr(images, outputs)
+            metrics[f"Fréchet distance of {name}"] = frechet_distance(judge.features(images), judge.features(outputs))
+            if name == "people":
+                found = judge.still_read(images, outputs, data.labels)
+                metrics |= {f"{label} still read": share for label, share in found.items()}
+        return metrics
+
+    card.metrics = on_held_out(score)
     card.notes = "'still read': share of the attributes that the judge reads in the original and in the reconstruction."
     return publish(job, card, net.state_dict(), history, "PSNR (dB) of people on val", higher=True)
-
-
-@torch.no_grad()
-def _reconstruction_scores(net: GridAutoencoder, people: ImageSet, kinds: ImageSet, part: str) -> dict[str, float]:
-    device, metrics = next(net.parameters()).device, {}
-    judge = Judge.load().to(device)
-    for name, data in (("people", people.part(part)), ("other kinds", kinds.part(part))):
-        images = torch.cat(list(data.batches(250, net.config.size)))
-        outputs = torch.cat([net.decode(net.encode(some.to(device))).cpu() for some in images.split(250)])
-        metrics[f"PSNR (dB) of {name}"] = psnr(images, outputs)
-        metrics[f"Fréchet distance of {name}"] = frechet_distance(judge.features(images), judge.features(outputs))
-        if name == "people":
-            found = judge.still_read(images, outputs, data.labels)
-            metrics |= {f"{label} still read": share for label, share in found.items()}
-    return metrics

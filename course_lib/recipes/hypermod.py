@@ -9,23 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import hypermod as hyper
 from ..data.avatars import kind_classes
 from ..errors import CourseError
 from ..evaluation.scores import ACCURACY, FRECHET, INTRA_CLASS_MEAN, KERNEL, ClassScores, Judge
 from ..experts.protocol import SourceModel
 from ..gan_training import GANData, GANSchedule
 from ..gans.stylegan import StyleGAN, StyleGANConfig
-from ..hypermod import (
-    HYPER_KIND,
-    ConditionalDiscriminator,
-    HyperGenerator,
-    HyperModulationMethod,
-    SelfAlignmentMethod,
-    draw_classes,
-    hyper_config,
-    hyper_tensors,
-    transfer_data,
-)
+from ..hypermod import ConditionalDiscriminator, HyperGenerator, HyperModulationMethod, transfer_data
 from ..training.runs import Card
 from .recipe import Contender, Job, Look, compare, data_hash, kept, on_held_out, publish, publish_comparison
 
@@ -114,15 +105,9 @@ def build_variant(
     aligned: HyperGenerator | None = None,
     **settings: Any,
 ) -> HyperModulationMethod:
-    """The training of one variant, a key of :data:`VARIANTS`; a CourseError where there is none.
-
-    Args:
-        data: of :func:`transfer_data`.
-        source: its networks are copied.
-        schedule, settings: common to all variants.
-        seed, width: of the weights that begin at random, and of the class vector.
-        aligned: a self-aligned generator with one class, for ``self-aligned``.
-    """
+    """The training of one variant, a key of :data:`VARIANTS`, on ``data`` of :func:`transfer_data`, with copies of the
+    source's networks and class vectors of ``width`` numbers; a CourseError where there is no such variant. ``aligned``
+    is a self-aligned generator with one class, for ``self-aligned``; ``settings`` are of the method."""
     if name not in VARIANTS:
         raise CourseError(f"there is no variant {name!r}: choose among {', '.join(VARIANTS)}.")
     variant, classes, config = VARIANTS[name], int(data.labels.max()) + 1, source.generator.config
@@ -148,7 +133,6 @@ def train_hypermod(job: Job) -> Card:
     device, names = job.profile.device, list(KINDS_LEARNED)
     source, data = SourceModel.load(SOURCE, device), kind_classes(names)
     known = transfer_data(source.space, data.part("train"), source.generator.config.latent)
-    variant = VARIANTS[OURS]
     method = build_variant(OURS, known, source, SHIPPED, job.seed, WIDTH, r1=1.0, noise=0.05)
     steps = job.profile.pick(quick=20, cpu=12000, gpu=60000)
     history = job.run("avatar-hypermod", method, 32, steps, last=True, precision="bf16-mixed", preview_every=2000)
@@ -157,16 +141,16 @@ def train_hypermod(job: Job) -> Card:
     def score(part: str) -> dict[str, float]:
         scores = ClassScores(data.part(part), Judge.load().to(device))
         labels = scores.asked(100)
-        found = scores.mean(draw_classes(network, labels, source.space), labels)
+        found = scores.mean(hyper.draw_classes(network, labels, source.space), labels)
         return found | {f"{ACCURACY} of real pictures": scores.real_accuracy}
 
     recipe = {"batch_size": 32, "pictures": len(data.part("train")), "space": "avatar-autoencoder"}
     recipe |= {"r1": method.r1, "mixing": method.mixing, "noise": method.noise} | asdict(SHIPPED)
-    config = hyper_config(SOURCE, names, WIDTH, None, **variant.options)
-    card = Card("avatar-hypermod", HYPER_KIND, config, recipe, data=data_hash(data), metrics=on_held_out(score))
+    config = hyper.hyper_config(SOURCE, names, WIDTH, None, **VARIANTS[OURS].options)
+    card = Card("avatar-hypermod", hyper.HYPER_KIND, config, recipe, data=data_hash(data), metrics=on_held_out(score))
     parts = "Heads, class network, class styles, and copies of constant, noise, styles and to-RGB"
     card.notes = f"{parts}; the modulated generator is {SOURCE}. Scores: avatar-judge, means over classes."
-    return publish(job, card, hyper_tensors(network), history, f"{KERNEL} on val")
+    return publish(job, card, hyper.hyper_tensors(network), history, f"{KERNEL} on val")
 
 
 def train_hypermod_comparison(job: Job) -> Card:
@@ -183,7 +167,7 @@ def train_hypermod_comparison(job: Job) -> Card:
         known = transfer_data(source.space, few, source.generator.config.latent)
 
         def look(network: nn.Module, stop: int) -> tuple[Tensor, dict[str, float]]:
-            drawn = draw_classes(network, labels, source.space, seed)
+            drawn = hyper.draw_classes(network, labels, source.space, seed)
             found = scores.by_class(drawn, labels)
             mean = {name: found[INTRA_CLASS_MEAN][name] for name in (KERNEL, FRECHET, ACCURACY)}
             return drawn, mean | {f"{KERNEL}, {name}": found[name][KERNEL] for name in names}
@@ -214,11 +198,11 @@ def train_hypermod_comparison(job: Job) -> Card:
 def _aligned(job: Job, source: SourceModel) -> tuple[HyperGenerator, dict[str, float]]:
     """The source's imitation by a random hypernetwork, and what it took."""
     torch.manual_seed(0)
-    hyper, name = HyperGenerator(deepcopy(source.generator), 1, WIDTH, start="random"), "avatar-hypermod-alignment"
+    learner, name = HyperGenerator(deepcopy(source.generator), 1, WIDTH, start="random"), "avatar-hypermod-alignment"
     steps, before = job.profile.pick(quick=2, cpu=400, gpu=10000), job.clock()
-    method = SelfAlignmentMethod(hyper, every=50)
+    method = hyper.SelfAlignmentMethod(learner, every=50)
     history = replace(job, steps=None, seconds=None).run(name, method, 16, steps, log_every=50)
     spent = {"alignment steps": steps, "alignment seconds": job.clock() - before}
     spent["difference left"] = history.curve["pictures"][-1]
     # A resumed comparison finds the alignment done, and in this file what it took.
-    return hyper, kept(job.work / name / "spent.json", lambda: spent)
+    return learner, kept(job.work / name / "spent.json", lambda: spent)

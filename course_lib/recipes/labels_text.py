@@ -74,9 +74,8 @@ def train_labels(job: Job) -> Card:
         labels = [one.condition[:, part].argmax(1).cpu() for one in both]
         read = LinearProbe(v[0], labels[0]).predict(v[1])
         card.metrics[f"{name} read from v on test"] = balanced_accuracy(read, labels[1])
-    card.notes = (
-        "Condition: labels and their products with the style. Read from v by a linear probe: balanced accuracy."
-    )
+    read = "Read from v by a linear probe: balanced accuracy."
+    card.notes = f"Condition: labels and their products with the style. {read}"
     return publish(job, card, flow.state_dict(), history, primary, fine=FINE_WEIGHTS)
 
 
@@ -86,8 +85,7 @@ _TEXT_NOTES = "Sentences in wordings, and about combinations of attributes, neve
 
 
 def train_text_to_people(job: Job) -> Card:
-    """The reading of sentences, fitted in closed form; the card holds its scores together with ``people-labels``, whose
-    conditions are decided readings."""
+    """The reading of sentences, fitted in closed form; scored together with ``people-labels``, which draws readings."""
     data, device, started = load_people(), job.profile.device, time.perf_counter()
     memory, draws = SentenceExpert(device=device), torch.Generator().manual_seed(job.seed)
     # Sentences of each combination that name some attributes only, beside the six complete ones.
@@ -104,21 +102,19 @@ def train_text_to_people(job: Job) -> Card:
 
     def score(part: str) -> dict[str, float]:
         seeds = [score_text(translator, data.part(part), judge, job.seed + k) for k in range(3)]
-        columns = {name: [one[name] for one in seeds] for name in seeds[0]}
-        means = {name: fmean(values) for name, values in columns.items()}
-        return means | {f"{name}, least of three seeds": min(values) for name, values in columns.items()}
+        means = {name: fmean(one[name] for one in seeds) for name in seeds[0]}
+        return means | {f"{name}, least of three seeds": min(one[name] for one in seeds) for name in means}
 
     recipe = {"captions": len(embeddings), "flow": "people-labels"}
-    card = Card("text-to-people", "sentence reader", {}, recipe, data=data_hash(data), notes=_TEXT_NOTES)
-    card.metrics = on_held_out(score)
-    card.seconds, card.seed, card.device = round(seconds, 1), job.seed, device
+    card = Card("text-to-people", "sentence reader", {}, recipe, 0, round(seconds, 1), device, job.seed)
+    card.data, card.metrics, card.notes = data_hash(data), on_held_out(score), _TEXT_NOTES
     save_weights(source.tensors(), card, job.out)
     found = {key: round(value, 3) for key, value in card.metrics.items() if key.endswith("on test")}
     print("wrote text-to-people", found)
     return card
 
 
-def score_text(translator: Translator, data: ImageSet, judge: Judge, seed: int = 0) -> dict[str, float]:
+def score_text(translator: Translator, data: ImageSet, judge: Judge, seed: int) -> dict[str, float]:
     """Shares of pictures read as asked: four new sentences for every combination of ``data``, in a random style."""
     generator = torch.Generator().manual_seed(seed)
     made = [sentences.new_captions(values, 2, generator) for values in sentences.combinations_of(data)[0]]
@@ -149,7 +145,7 @@ def _train_dequantiser(job: Job, target: sentences.GanTarget, digest: str) -> nn
     classes = target.classes.to(next(frozen.parameters()).device)
     many = classes.repeat(200, 1)
     found = frozen(many, torch.Generator().manual_seed(job.seed))
-    right = sentences.nearest_class(found, classes) == torch.arange(len(classes), device=classes.device).repeat(200)
+    right = sentences.nearest_class(found, classes).cpu() == torch.arange(len(classes)).repeat(200)
     card = Card("dequantiser", "dequantiser", vars(frozen.config), recipe, data=data_hash(load_kinds()))
     card.metrics = {"bound (nats)": history.curve["loss/dequantiser"][-1]}
     card.metrics["nearest embedding is the right class"] = right.float().mean().item()
@@ -158,15 +154,10 @@ def _train_dequantiser(job: Job, target: sentences.GanTarget, digest: str) -> nn
     return frozen
 
 
-def _captions_of(
-    stage: sentences.CaptionStage, kind: str, count: int, draws: torch.Generator
-) -> list[tuple[str, dict[str, str]]]:
+def _captions_of(stage: sentences.CaptionStage, kind: str, count: int, draws: torch.Generator) -> list[tuple]:
     """``count`` captions of things of one kind, people with random attributes, and what each names."""
-    values = {name: list(known) for name, known in ATTRIBUTES.items()} if kind in STYLES else {}
-    picked = [
-        {name: known[int(torch.randint(len(known), (), generator=draws))] for name, known in values.items()}
-        for _ in range(count)
-    ]
+    known = {name: list(values) for name, values in ATTRIBUTES.items()} if kind in STYLES else {}
+    picked = [{k: v[int(torch.randint(len(v), (), generator=draws))] for k, v in known.items()} for _ in range(count)]
     return [stage.caption({"kind": kind} | one, draws) for one in picked]
 
 
@@ -213,18 +204,15 @@ def train_text_to_biggan(job: Job) -> Card:
 
 
 def score_biggan(
-    translator: Translator, data: ImageSet, stage: sentences.CaptionStage, judge: Judge, seed: int = 0
+    translator: Translator, data: ImageSet, stage: sentences.CaptionStage, judge: Judge
 ) -> dict[str, float]:
     """Shares read as asked: a complete new sentence a combination of ``data``, ten times a kind's new phrase."""
-    draws = torch.Generator().manual_seed(seed)
-    styles = list(STYLES)
+    draws, styles = torch.Generator().manual_seed(0), list(STYLES)
     asked = [values | {"kind": styles[k % 6]} for k, values in enumerate(sentences.combinations_of(data)[0])]
-    made = [stage.caption(one, draws, new=True) for one in asked]
-    texts, named = ([one[k] for one in made] for k in (0, 1))
+    texts, named = map(list, zip(*(stage.caption(one, draws, new=True) for one in asked), strict=True))
     things = [name for name in stage.known if name not in STYLES] * 10
     texts += [stage.caption({"kind": name}, draws, new=True)[0] for name in things]
-    latent = translator.flow.sample(translator.source.encode(texts), 1.0, draws)
-    pictures = translator.decode(latent).cpu()
+    pictures = translator.decode(translator.flow.sample(translator.source.encode(texts), 1.0, draws)).cpu()
     named = [{name: value for name, value in one.items() if name != "kind"} for one in named]
     people, others = pictures[: len(named)], pictures[len(named) :]
     scores = {f"{name} read as asked": share for name, share in read_as_asked(people, named, judge).items()}

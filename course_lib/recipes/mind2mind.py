@@ -1,5 +1,4 @@
-"""Training of the shipped MindGANs in minutes, and what notebook 10 compares them with: the same game with all layers
-in it, played on pictures, and what a step of either costs."""
+"""Training of the shipped MindGANs, and what notebook 10 compares them with: all layers in the game, and costs."""
 
 import time
 import timeit
@@ -34,6 +33,7 @@ from .recipe import Contender, Job, Look, compare, data_hash, kept, publish, pub
 SOURCE = "avatar-alae"
 SIZES = MindConfig(64, 64, (128, 256), (256, 128))
 """For codes of 64 numbers, an eighth of the published 512: narrower, too, and one layer less."""
+LARGER = MindConfig(128, 64, (256, 512), (512, 256))
 DISTANCE, READ = "Fréchet distance", "read as the target"
 
 # --- the shipped ones -------------------------------------------------------------------------------------------------
@@ -70,9 +70,7 @@ class Target:
 TARGETS = {
     # People in a style that the ALAE knows; in one that it does not, on an autoencoder; planets, on an autoencoder.
     "avatar-mind2mind": Target("micah", SOURCE, 0, SIZES, 128, 4000),
-    "avatar-mind2mind-style": Target(
-        "big-smile", "avatar-autoencoder", 128, MindConfig(128, 64, (256, 512), (512, 256)), 64, 2500
-    ),
+    "avatar-mind2mind-style": Target("big-smile", "avatar-autoencoder", 128, LARGER, 64, 2500),
     "avatar-mind2mind-far": Target("planets", "avatar-autoencoder", 64, SIZES, 64, 3000),
 }
 
@@ -91,9 +89,8 @@ def train_mindgan(job: Job, name: str) -> Card:
     seen = Judge.load().predict(gan.sample(len(unseen), job.seed), "kind")
     config = {"source": target.source, "target": target.kind, "networks": vars(target.sizes)}
     card = Card(name, mindgan.MIND_KIND, config, recipe, data=data_hash(data))
-    names = {"Mind2Mind": "", "ceiling": " of the ceiling", "Gaussian": " of a Gaussian of the codes"}
-    names["codes"] = " of codes"
-    card.metrics = {f"{DISTANCE}{end}": found[key] for key, end in names.items()}
+    names = {"": "Mind2Mind", " of the ceiling": "ceiling", " of a Gaussian of the codes": "Gaussian"}
+    card.metrics = {f"{DISTANCE}{end}": found[key] for end, key in (names | {" of codes": "codes"}).items()}
     card.metrics[READ] = (seen == load_kinds().classes["kind"].index(target.kind)).float().mean().item()
     card.notes = f"Generator (moving average) and critic; the frozen halves of {target.source} are not in it."
     return publish(job, card, mindgan.mindgan_tensors(gan), history, DISTANCE, bits=16)
@@ -134,43 +131,26 @@ class _Whole(nn.Module):
 
 
 class WholeMethod(mindgan.WassersteinMethod):
-    """MindGAN's game, every layer trained, on pictures: g = g₁ ∘ g₀ against c = c₀ ∘ c₁, the penalty by pixels.
-
-    Image layers have the settings of Gulrajani et al. 2017 for pictures, Adam 1e-4, (0, 0.9). Batch norms of the critic
+    """MindGAN's game, every layer trained, on pictures: g = g₁ ∘ g₀ against c = c₀ ∘ c₁, the penalty by pixels. Image
+    layers have the settings of Gulrajani et al. 2017 for pictures, Adam 1e-4, (0, 0.9), and start as a copy of the
+    expert's, or from random weights of ``seed``, as the part of the sizes ``mind`` does. Batch norms of the critic
     never look at the batch, for the penalty is on the gradient of each picture by itself; those of the generator do
-    unless it starts from an expert, whose statistics belong to it.
-
-    Args:
-        data: target pictures.
-        expert: gives the image layers; it is copied, and stays as it is.
-        config: of the MindGAN part, which starts from random weights.
-        fine_tuned, seed: start the image layers from the expert's weights; else from random ones of ``seed``.
-        game: of :class:`WassersteinMethod`.
-    """
+    unless it starts from an expert, whose statistics belong to it. ``game`` goes to :class:`WassersteinMethod`."""
 
     moved = ("data",)
 
     def __init__(
-        self,
-        data: ImageSet,
-        expert: StyleExpert,
-        config: MindConfig,
-        fine_tuned: bool = True,
-        seed: int = 0,
-        **game: Any,
+        self, data: ImageSet, expert: StyleExpert, mind: MindConfig, fine_tuned: bool = True, seed: int = 0, **game: Any
     ):
         generator, critic = (_trainable(expert, None if fine_tuned else seed + k) for k in (0, 1))
         # Only the halves that are used, so that Adam and the moving average carry nothing else.
         del generator.alae.encoder, generator.alae.score, generator.alae.generator.mapping
         del critic.alae.generator, critic.alae.score
-        for part, names in (
-            (generator.autoencoder, ("encoder", "linear_in", "to_posterior")),
-            (critic.autoencoder, ("from_latent", "linear_out", "decoder", "to_image")),
-        ):
-            for name in names:
-                delattr(part, name)
-        whole = _Whole(mindgan.MindGenerator(config), generator, not fine_tuned)
-        super().__init__(whole, _Whole(mindgan.MindCritic(config), critic), config, **game)
+        decoder, encoder = generator.autoencoder, critic.autoencoder
+        del decoder.encoder, decoder.linear_in, decoder.to_posterior
+        del encoder.from_latent, encoder.linear_out, encoder.decoder, encoder.to_image
+        whole = _Whole(mindgan.MindGenerator(mind), generator, not fine_tuned)
+        super().__init__(whole, _Whole(mindgan.MindCritic(mind), critic), mind, **game)
         self.data, self.size, self.length = data, expert.config.size, len(data)
         for name, network in self.modules.items():
             parts = (network.large, 1e-4), (network.small, 1e-3)
@@ -190,6 +170,7 @@ class WholeMethod(mindgan.WassersteinMethod):
 
 # --- what a step costs ------------------------------------------------------------------------------------------------
 
+Clock = Callable[[], float]
 BATCHES = {64: 8, 128: 4, 256: 2, 512: 1, 1024: 1}
 """Size in pixels → pictures in the whole GAN's step: what a few GB of memory hold."""
 
@@ -214,8 +195,7 @@ def _passes(losses: Callable[[], Iterable[Tensor]], networks: Iterable[nn.Module
 
 
 def alae_iteration(network: ALAE, images: Tensor) -> Callable[[], None]:
-    """A function that runs forward and backward passes of ALAE's three steps on images ``(B, colours, S, S)``, without
-    the optimisers; on any device, ``meta`` included."""
+    """A function that runs ALAE's three steps on images ``(B, colours, S, S)`` of any device, without optimisers."""
     generator, encoder, score = network.generator, network.encoder, network.score
     z = torch.randn(len(images), network.latent_dim, device=images.device)
     noise = [torch.randn(len(images), 2, b.size, b.size, device=images.device) for b in generator.decoder.blocks]
@@ -273,14 +253,12 @@ def iteration_flops(size: int) -> tuple[int, int]:
     return count_flops(run), count_flops(mind_iteration(MindConfig(), 1))
 
 
-def iteration_seconds(
-    run: Callable[[], None], repeats: int = 3, clock: Callable[[], float] = time.perf_counter
-) -> float:
+def iteration_seconds(run: Callable[[], None], repeats: int = 3, clock: Clock = time.perf_counter) -> float:
     """The shortest of ``repeats`` calls of ``run`` after one that warms up, in seconds of ``clock``."""
     return min(timeit.repeat(run, timer=clock, repeat=repeats + 1, number=1)[1:])
 
 
-def measure_step(size: int, rounds: int = 3, clock: Callable[[], float] = time.perf_counter) -> dict[str, float]:
+def measure_step(size: int, rounds: int = 3, clock: Clock = time.perf_counter) -> dict[str, float]:
     """Seconds and operations of one step of a whole GAN and of MindGAN, both with random weights, published shapes.
 
     The whole GAN is ALAE's FFHQ model at the level of detail of ``size`` pixels, a key of :data:`BATCHES`; the faster
@@ -316,10 +294,9 @@ def warm_up(device: str) -> None:
 # --- the comparison ---------------------------------------------------------------------------------------------------
 
 NAME = "avatar-mind2mind-comparison"
-_RIVAL = {"batch_size": 16, "stops": (6, 12, 25, 50, 100, 200, 400, 800, 1200, 1600), "precision": "bf16-mixed"}
-_RIVAL |= {"average": 0.98, "seeds": 1}
-_OURS = {"batch_size": 128, "stops": tuple(16 * 2**k for k in range(9)), "precision": "32-true"}
-_OURS |= {"average": 0.99, "seeds": 3}
+_FEW, _MANY = (6, 12, 25, 50, 100, 200, 400, 800, 1200, 1600), tuple(16 * 2**k for k in range(9))
+_RIVAL = {"batch_size": 16, "stops": _FEW, "precision": "bf16-mixed", "average": 0.98, "seeds": 1}
+_OURS = {"batch_size": 128, "stops": _MANY, "precision": "32-true", "average": 0.99, "seeds": 3}
 WAYS: dict[str, dict[str, Any]] = {
     "MindGAN": {"fine_tuned": None, **_OURS},
     "whole GAN, fine-tuned": {"fine_tuned": True, **_RIVAL},
@@ -358,7 +335,7 @@ def train_mind2mind_comparison(job: Job) -> Card:
     warm_up(device)
     contenders = []
     for name, way in WAYS.items():
-        stops = job.profile.pick(quick=way["stops"][:2], cpu=way["stops"], gpu=way["stops"])
+        stops = way["stops"][: job.profile.pick(quick=2, cpu=None, gpu=None)]
         line = Contender(name, partial(build, way), way["batch_size"], way["seeds"], stops, way, way["precision"])
         contenders.append(line)
     results = compare(job, NAME, contenders, shown=12)
@@ -369,8 +346,7 @@ def train_mind2mind_comparison(job: Job) -> Card:
     shown["training pictures"] = torch.cat(list(data.subset(some).batches(250)))
     for name, pictures in shown.items():
         card.metrics |= {f"{name}: {key}": value for key, value in score(pictures).items()}
-    sizes = job.profile.pick(quick=[64], cpu=list(BATCHES), gpu=list(BATCHES))
-    for size in sizes:
+    for size in job.profile.pick(quick=[64], cpu=BATCHES, gpu=BATCHES):
         path = job.work / NAME / f"{size}-pixels.json"
         row = kept(path, lambda size=size: measure_step(size, 3 if size < 256 else 1, job.clock))
         card.metrics |= {f"{size} px: {name}": value for name, value in row.items()}
@@ -388,9 +364,9 @@ def _with_costs(one: Contender, repeated: list[dict[str, Any]], before: dict[str
     batch = method.batch(torch.arange(4), torch.Generator())
     operations = count_flops(method_iteration(method, batch)) / 4 * one.batch_size
     a_step = repeated[0]["seconds"][-1] / repeated[0]["steps"][-1]
+    started = before.get("encoding: operations", 0.0)
     for found in repeated:
         found["seconds"] = [value + before.get("encoding: seconds", 0.0) for value in found["seconds"]]
-        started = before.get("encoding: operations", 0.0)
         found["scores"]["operations"] = [steps * operations + started for steps in found["steps"]]
     numbers = sum(p.numel() for module in method.modules.values() for p in module.parameters())
     found = {"operations a step": operations, "trained numbers": numbers, "seconds a step": a_step}

@@ -19,28 +19,16 @@ from ..experts.networks import ClassifierConfig, GridAutoencoder, GridAutoencode
 from ..experts.protocol import SourceExpert, load_expert
 from ..profiles import CHECKPOINTS
 from ..training.runs import Card, History, load_card
+from ..translation import translator as net2net
 from ..translation.domains import DomainTranslator, LabelMethod, encode_labelled, label_flow, reconstruction_psnr
 from ..translation.shipped import load_flow
-from ..translation.translator import (
-    LATENT_NOISE,
-    FlowMethod,
-    LowResolution,
-    Pairs,
-    TransformedExpert,
-    Translator,
-    choice_flow,
-    encode_pairs,
-    explained,
-    held_out_nats,
-)
+from ..translation.translator import LATENT_NOISE, FlowMethod, Pairs, Translator, encode_pairs
 from .experts import AutoencoderMethod, ClassifierMethod, accuracy, measured, shifted, with_mean
 from .recipe import Job, on_held_out, publish
 from .translators import TRANSLATORS
 
 _AUTOENCODER = "avatar-autoencoder"
-Device = str | torch.device
-_SCORED = 300
-"""Most pictures of a part that scores are computed on."""
+_SCORED = 300  # most pictures of a part that scores are computed on
 
 
 def own_job(job: Job) -> Job:
@@ -58,35 +46,23 @@ def own_job(job: Job) -> Job:
     return replace(job, out=home, work=home / "work")
 
 
-def own_config(size: int) -> GridAutoencoderConfig:
-    """Sizes of the shipped autoencoder for pictures of another side: cells of 8 pixels stay, so their number grows."""
-    config = GridAutoencoderConfig(**load_card(_AUTOENCODER).config)
-    return replace(config, size=size, centre=(), scale=())
-
-
 def own_source(name: str, target: GridAutoencoder) -> SourceExpert:
     """Source expert of a translator: few pixels (an eighth or a quarter of the side), or a changed picture's latent."""
     if name.startswith("superresolution-"):
-        return LowResolution(int(name.rpartition("-")[2]) * target.config.size // 64)
-    return TransformedExpert(GridExpert(target), {"colourisation": grey, "inpainting": grey_square}[name])
+        return net2net.LowResolution(int(name.rpartition("-")[2]) * target.config.size // 64)
+    return net2net.TransformedExpert(GridExpert(target), {"colourisation": grey, "inpainting": grey_square}[name])
 
 
 def _labels_of(data: ImageSet) -> dict[str, list[str]]:
     """Labels that tell pictures apart, the domain or class first: those with two values or more, each once."""
     found: dict[str, list[str]] = {}
     for name in sorted(data.classes, key=lambda one: one != "domain"):
-        values = data.labels[name]
-        twice = any(torch.equal(values, data.labels[other]) for other in found)
+        twice = any(torch.equal(data.labels[name], data.labels[other]) for other in found)
         if len(data.classes[name]) > 1 and not twice:
             found[name] = data.classes[name]
     if not found:
-        advice = "put the pictures into one folder a class"
-        raise CourseError(f"{data.name!r} has one class only, so there is nothing to tell apart: {advice}.")
+        raise CourseError(f"{data.name!r} has one class only: put the pictures into one folder a class.")
     return found
-
-
-def _label_expert(classes: dict[str, list[str]]) -> LabelExpert:
-    return LabelExpert({label: len(values) for label, values in classes.items()})
 
 
 def _parts(data: ImageSet) -> dict[str, ImageSet]:
@@ -112,10 +88,12 @@ def _publish_own(
 
 
 class _OwnAutoencoderMethod(AutoencoderMethod):
-    """From the shipped weights; margins repeat the edge, since photographs have no white ground; half are mirrored."""
+    """From the shipped weights, for pictures of another side: cells of 8 pixels stay, so their number grows. Margins
+    repeat the edge, since photographs have no white ground; half are mirrored."""
 
-    def __init__(self, data: ImageSet, config: GridAutoencoderConfig):
-        super().__init__(data, config)
+    def __init__(self, data: ImageSet, size: int):
+        shipped = GridAutoencoderConfig(**load_card(_AUTOENCODER).config)
+        super().__init__(data, replace(shipped, size=size, centre=(), scale=()))
         net = self.modules["autoencoder"]
         net.load_state_dict(net.state_dict() | load_expert(_AUTOENCODER).state_dict())
         nn.init.constant_(net.log_scale, math.log(0.1))
@@ -127,7 +105,7 @@ class _OwnAutoencoderMethod(AutoencoderMethod):
 
 def _train_own_autoencoder(job: Job, name: str, data: ImageSet) -> Card:
     parts = _parts(data)
-    method = _OwnAutoencoderMethod(parts["train"], own_config(job.size))
+    method = _OwnAutoencoderMethod(parts["train"], job.size)
     start = reconstruction_psnr(method.modules["autoencoder"].eval(), parts["val"])
     steps = job.profile.pick(quick=60, cpu=6000, gpu=60000)
     history = job.run(name, method, 16, steps, last=True, precision="bf16-mixed")
@@ -179,11 +157,12 @@ def _fit(job: Job, card: Card, data: ImageSet, method: FlowMethod, steps: int, p
         real = pictures.batch(torch.arange(len(pictures))).to(held.mean.device)
         latents = (flow.sample(held.condition, 1.0, torch.Generator().manual_seed(seed)) for seed in (0, 1))
         one, other = (translator.decode(latent) for latent in latents)
-        found = {primary: held_out_nats(flow, held)}
+        found = {primary: net2net.held_out_nats(flow, held)}
         found["PSNR (dB)"] = (10 * (4.0 / (one - real).square().mean().clamp_min(1e-10)).log10()).item()
         found["spread of two answers"] = (one - other).square().mean().sqrt().item()
         if card.name in TRANSLATORS:  # their sources look at pictures
-            found["consistency"] = explained(held.condition.flatten(1), translator.source.encode(one).flatten(1))
+            again = translator.source.encode(one)
+            found["consistency"] = net2net.explained(held.condition.flatten(1), again.flatten(1))
         return found
 
     card.config, card.metrics = flow.config.to_dict(), on_held_out(score)
@@ -195,7 +174,7 @@ def _train_own_translator(job: Job, name: str, data: ImageSet) -> Card:
     spec, target = TRANSLATORS[name], _own_autoencoder(job)
     source = own_source(name, target)
     pairs = {part: encode_pairs(one, source.encode, target, LATENT_NOISE) for part, one in _parts(data).items()}
-    flow = choice_flow(pairs["train"], target, job.seed, spec.ridge, **spec.sizes)
+    flow = net2net.choice_flow(pairs["train"], target, job.seed, spec.ridge, **spec.sizes)
     method = FlowMethod(pairs["train"], flow, spec.rate, spec.weight_decay)
     return _fit(job, Card(name, "grid flow", {}), data, method, job.profile.pick(*spec.steps), pairs)
 
@@ -203,7 +182,7 @@ def _train_own_translator(job: Job, name: str, data: ImageSet) -> Card:
 def _train_own_labels(job: Job, name: str, data: ImageSet) -> Card:
     """Unpaired translation: the first label is the domain."""
     classes, target = _labels_of(data), _own_autoencoder(job)
-    expert = _label_expert(classes)
+    expert = LabelExpert({label: len(values) for label, values in classes.items()})
     pairs = {part: encode_labelled(one, target, expert, LATENT_NOISE) for part, one in _parts(data).items()}
     flow = label_flow(pairs["train"], target, expert, job.seed, hidden_dim=64, blocks=8, embedding_dim=16)
     method, steps = LabelMethod(pairs["train"], flow, expert, 2e-3, 0.02), job.profile.pick(60, 16000, 80000)
@@ -223,20 +202,21 @@ def _train_own_text(job: Job, name: str, data: ImageSet) -> Card:
         encoded = encode_pairs(one, lambda images: images.new_zeros(len(images), 1), target, LATENT_NOISE)
         condition = memory.encode([text for (text,) in one.captions])
         pairs[part] = replace(encoded, condition=condition.to(encoded.mean))
-    flow = choice_flow(pairs["train"], target, job.seed, 1e-2, hidden_dim=64, blocks=8, embedding_dim=48)
+    flow = net2net.choice_flow(pairs["train"], target, job.seed, 1e-2, hidden_dim=64, blocks=8, embedding_dim=48)
     method, steps = FlowMethod(pairs["train"], flow, 2e-3, 0.05), job.profile.pick(60, 16000, 80000)
     return _fit(job, Card(name, "grid flow", {}), data, method, steps, pairs)
 
 
-def _translator(card: Card, flow: nn.Module, target: GridAutoencoder, device: Device) -> Translator:
+def _translator(card: Card, flow: nn.Module, target: GridAutoencoder, device: str) -> Translator:
     """Around the flow that the card is about."""
     if classes := card.recipe.get("classes"):
-        return DomainTranslator(classes, flow, target, _label_expert(classes))
+        expert = LabelExpert({label: len(values) for label, values in classes.items()})
+        return DomainTranslator(classes, flow, target, expert)
     source = SentenceExpert(device=device) if card.name == "text-to-people" else own_source(card.name, target)
     return Translator(source, flow, target)
 
 
-def load_own_translator(name: str, folder: Path, device: Device = "cpu") -> Translator:
+def load_own_translator(name: str, folder: Path, device: str = "cpu") -> Translator:
     """What the recipe called ``name`` trained on another data set, with the autoencoder beside it in ``folder``, which
     the recipe prints; a CourseError for missing or damaged files."""
     target, flow = load_expert(_AUTOENCODER, device, folder), load_flow(name, device, folder)

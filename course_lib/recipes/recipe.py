@@ -136,11 +136,9 @@ class Contender:
 
 def compare(job: Job, name: str, contenders: Sequence[Contender], stops: Sequence[int] = (), shown: int = 0) -> Results:
     """Trains every contender from seed to seed, so that a comparison that is cut short has a first seed of everything,
-    with a look at each of the ``stops``; with ``job.seconds`` no repetition begins after so many.
-
-    What is finished lies in ``job.work / name`` and is not done again. Seconds are those of :attr:`Job.clock`, without
-    looks. Of the first seed's last pictures ``shown``, evenly spaced, are kept as ``samples``, ``uint8``.
-    """
+    with a look at each of the ``stops``; with ``job.seconds`` no repetition begins after so many. What is finished lies
+    in ``job.work / name`` and is not done again. Seconds are those of :attr:`Job.clock`, without looks. Of the first
+    seed's last pictures ``shown``, evenly spaced, are kept as ``samples``, ``uint8``."""
     started, results = time.perf_counter(), {}
     for seed in range(max(one.seeds for one in contenders)):
         for one in contenders:
@@ -193,11 +191,9 @@ def publish_comparison(
     job: Job, card: Card, results: Results, primary: str, pairs: Sequence[tuple[str, str]] = (), **samples: Tensor
 ) -> Card:
     """A card with means and standard deviations over seeds as curves, last values as metrics, samples as weights.
-
     Curves are called ``CONTENDER: SCORE``, ``CONTENDER: SCORE, std``, ``CONTENDER: steps`` and ``CONTENDER: seconds``;
     metrics ``CONTENDER: SCORE``, and for each of ``pairs`` ``A beats B: SCORE``, the share of seeds in which it does.
-    Of ``primary``, which decides, less is better; ``samples`` are further tensors.
-    """
+    Of ``primary``, which decides, less is better; ``samples`` are further tensors."""
     curve: dict[str, list[float]] = {}
     for name, repeated in results.items():
         curve[f"{name}: steps"] = repeated[0]["steps"]

@@ -1,7 +1,5 @@
-"""Training of the translators from pictures: a specification each, one trainer.
-
-Super-resolution (notebooks 00 and 03), layers of a classifier (03), other sources (06).
-"""
+"""Training of the translators from pictures: a specification each, one trainer. Super-resolution (notebooks 00 and 03),
+layers of a classifier (03), other sources (06)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,25 +18,8 @@ from ..experts.networks import GridAutoencoder, LayerExpert
 from ..experts.protocol import SourceExpert, load_expert
 from ..profiles import seed_everything
 from ..training.runs import Card, as_stored, save_weights
-from ..translation.translator import (
-    LATENT_NOISE,
-    SOURCES,
-    WARP_STRENGTH,
-    ExperimentData,
-    FlowMethod,
-    GridRegressor,
-    LowResolution,
-    Pairs,
-    PooledSource,
-    RegressorMethod,
-    Translator,
-    choice_flow,
-    cross_grid,
-    encode_pairs,
-    inherited,
-    score_choice,
-    score_regressor,
-)
+from ..translation import translator as net2net
+from ..translation.translator import LATENT_NOISE, ExperimentData, FlowMethod, Pairs, Translator, encode_pairs
 from .recipe import Job, data_hash, publish
 
 Amounts = tuple[int, int, int]
@@ -69,7 +50,6 @@ class TranslatorSpec:
     style: str | None = None  # train and score on people in this style alone
     scored: int | None = 300  # pictures of val and of test that scores are computed on; None takes all
     more: Callable[[ExperimentData, Translator], dict[str, float]] | None = None  # further scores
-    recorded: Mapping[str, Any] = field(default_factory=dict)  # goes into the card's recipe
 
     def named(self, metrics: Mapping[str, float], part: str) -> dict[str, float]:
         """Metrics under the names that the cards have."""
@@ -80,27 +60,26 @@ class TranslatorSpec:
 
 def _score_edges(data: ExperimentData, translator: Translator) -> dict[str, float]:
     drawn = Translator(translator.source.transformed(edges), translator.flow, translator.target)
-    return {f"{key} (edges)": value for key, value in score_choice(data, drawn)[1].items()}
+    return {f"{key} (edges)": value for key, value in net2net.score_choice(data, drawn)[1].items()}
 
 
 def _score_crossings(data: ExperimentData, translator: Translator) -> dict[str, float]:
     """Every one of some held-out pictures with the appearance of every other."""
     chosen = torch.randperm(len(data.real), generator=torch.Generator().manual_seed(0))[:_CROSSED]
     latent = data.latents.mean[chosen]
-    crossed = cross_grid(translator, latent, translator.source.encode(data.real[chosen])).cpu()
+    crossed = net2net.cross_grid(translator, latent, translator.source.encode(data.real[chosen])).cpu()
     labels = {name: data.held.labels[name][chosen] for name in ATTRIBUTES}
     others = crossed[~torch.eye(_CROSSED, dtype=torch.bool)]
     metrics = {"frechet of crossings": frechet_distance(data.features, data.judge.features(others))}
-    for name, shares in inherited(data.judge, crossed, labels).items():
+    for name, shares in net2net.inherited(data.judge, crossed, labels).items():
         metrics |= {f"{name} from the {giver}": x for giver, x in zip(("residual", "condition"), shares, strict=True)}
     return metrics
 
 
 def _superresolution(size: int, steps: Amounts, **sizes: int) -> TranslatorSpec:
-    options = {"pooled": False, "width": 96, "baseline_steps": (60, 4000, 30000), "ridge": 1e-3}
-    options |= {"rate": 4e-3, "weight_decay": 0.02}
-    options |= {"fresh": (0, 2, 20), "scored": None, "steps": steps, "sizes": sizes}
-    return TranslatorSpec(lambda device: LowResolution(size), f"pictures of {size} pixels", **options)
+    options = {"pooled": False, "width": 96, "baseline_steps": (60, 4000, 30000), "ridge": 1e-3, "rate": 4e-3}
+    options |= {"weight_decay": 0.02, "fresh": (0, 2, 20), "scored": None, "steps": steps, "sizes": sizes}
+    return TranslatorSpec(lambda device: net2net.LowResolution(size), f"pictures of {size} pixels", **options)
 
 
 def _layer(layer: str) -> TranslatorSpec:
@@ -112,7 +91,7 @@ def _layer(layer: str) -> TranslatorSpec:
 
 
 def _choice(name: str, **options: Any) -> TranslatorSpec:
-    return TranslatorSpec(SOURCES[name], f"course_lib.translation.translator.SOURCES[{name!r}]", **options)
+    return TranslatorSpec(net2net.SOURCES[name], f"course_lib.translation.translator.SOURCES[{name!r}]", **options)
 
 
 _MORE_BLOCKS = {"blocks": 6}
@@ -133,12 +112,7 @@ TRANSLATORS = {
     "edges-texture": _choice("edges-texture", more=_score_edges),
     # In one style: the colours give the style away, and a residual of one style has no meaning under another.
     "shape-appearance": _choice(
-        "shape-appearance",
-        sizes=_MORE_BLOCKS,
-        fresh=(1, 8, 20),
-        style="micah",
-        more=_score_crossings,
-        recorded={"warp_strength": WARP_STRENGTH},
+        "shape-appearance", sizes=_MORE_BLOCKS, fresh=(1, 8, 20), style="micah", more=_score_crossings
     ),
 }
 """Name of a checkpoint → how it is trained."""
@@ -162,8 +136,8 @@ def _encode(job: Job, spec: TranslatorSpec) -> tuple[GridAutoencoder, SourceExpe
     if spec.pooled:
         # Pooled batch by batch: maps in full would need gigabytes.
         first = source.encode(sets[0].batch(torch.arange(2)).to(device))
-        pairs = pairs_of(PooledSource.fit(source, first, target.config.side).pooled)
-        source = PooledSource.fit(source, pairs.condition, target.config.side)
+        pairs = pairs_of(net2net.PooledSource.fit(source, first, target.config.side).pooled)
+        source = net2net.PooledSource.fit(source, pairs.condition, target.config.side)
         pairs = replace(pairs, condition=source.standardise(pairs.condition))
     else:
         pairs = pairs_of(source.encode)
@@ -185,14 +159,15 @@ def train_translator(job: Job, name: str, mlp: bool = False, last: bool = True) 
     recipe["pairs"] = len(pairs)
     if mlp:
         config = GridFlowConfig(target.config.channels, target.config.side, pairs.condition.shape[1:])
-        network, kind, name = GridRegressor(config, spec.width), "grid regressor", f"{name}-mlp"
+        network, kind, name = net2net.GridRegressor(config, spec.width), "grid regressor", f"{name}-mlp"
         network.fit_shift(pairs.mean.cpu(), pairs.condition.cpu(), spec.ridge)
         recipe |= {"rate": 1e-3, "width": network.width}
-        steps, points, precision, trained = spec.baseline_steps, 20, "32-true", RegressorMethod
+        steps, points, precision, trained = spec.baseline_steps, 20, "32-true", net2net.RegressorMethod
     else:
-        network = choice_flow(pairs, target, job.seed, spec.ridge, **spec.sizes)
+        network = net2net.choice_flow(pairs, target, job.seed, spec.ridge, **spec.sizes)
         kind = "choice" if spec.pooled else "grid flow"
-        recipe |= ({"style": spec.style} if spec.style else {}) | dict(spec.recorded)
+        # Only the pictures of one style are warped.
+        recipe |= {"style": spec.style, "warp_strength": net2net.WARP_STRENGTH} if spec.style else {}
         steps, points, precision, trained = spec.steps, 40, "bf16-mixed", FlowMethod
     steps = job.profile.pick(*steps)
     every = max(100, steps // points)
@@ -208,9 +183,9 @@ def train_translator(job: Job, name: str, mlp: bool = False, last: bool = True) 
     def score(part: str) -> dict[str, float]:
         data = scored[part]
         if mlp:
-            return spec.named(score_regressor(data, averaged, source)[1], part)
+            return spec.named(net2net.score_regressor(data, averaged, source)[1], part)
         translator = Translator(source, averaged, target)
-        found = score_choice(data, translator, seed=job.seed)[1]
+        found = net2net.score_choice(data, translator, seed=job.seed)[1]
         return spec.named(found | (spec.more(data, translator) if spec.more else {}), part)
 
     tensors = averaged.state_dict()
@@ -218,11 +193,8 @@ def train_translator(job: Job, name: str, mlp: bool = False, last: bool = True) 
         tensors |= {f"source.{key}": getattr(source, key) for key in ("mean", "deviation")}
     card = Card(name, kind, averaged.config.to_dict(), recipe, data=data_hash(load_people()))
     card.metrics = score("val") | score("test")
-    scores = (
-        "Error: squared, of the latent, a picture."
-        if mlp
-        else "Fréchet distance, accuracy and diversity use the judge."
-    )
+    scores = "Error: squared, of the latent, a picture."
+    scores = scores if mlp else "Fréchet distance, accuracy and diversity use the judge."
     card.notes = f"Source: {spec.description}. {scores}"
     higher = mlp and not spec.pooled
     (primary,) = spec.named({"psnr" if higher else "error" if mlp else "nats": 0.0}, "val")

@@ -12,7 +12,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .. import bn_transfer as bn
-from ..bn_transfer import similar_mixtures
 from ..cinn.flow import ConditionalFlow, FlowConfig
 from ..data.avatars import kind_classes, load_kinds, load_people
 from ..data.image_set import ImageSet, to_float, to_uint8
@@ -96,7 +95,7 @@ class Bench:
     def propagation(self, few: ImageSet, settings: str, seed: int) -> Built:
         """Notebook 09, from the BigGAN of 28 kinds."""
         known, tuned = bn.new_class_data(self.biggan, mirrored(few), self.codes), TUNED[settings]
-        mixtures = similar_mixtures(self.biggan, known.latents, known.labels)
+        mixtures = bn.similar_mixtures(self.biggan, known.latents, known.labels)
         networks = bn.make_networks(self.biggan, tuned, mixtures, seed)
 
         def draw(network: nn.Module, count: int, seed: int) -> Tensor:
@@ -241,7 +240,6 @@ def train_which_method(job: Job) -> Card:
         card.metrics |= _costs(job, bench, way)
     card.notes = "Scores: judge features, 80 held-out pictures (val and test). Seconds: of the process, on a busy core."
     pairs = [(a, b) for k, a in enumerate(MAIN) for b in MAIN[k + 1 :]]
-    strips = {}
-    for path in sorted((job.work / NAME / "strips").glob("*.webp")):
-        strips[f"strips/{path.stem}"] = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
+    files = sorted((job.work / NAME / "strips").glob("*.webp"))
+    strips = {f"strips/{one.stem}": torch.frombuffer(bytearray(one.read_bytes()), dtype=torch.uint8) for one in files}
     return publish_comparison(job, card, results, f"{MAIN[0]}: {KERNEL}", pairs, **strips)

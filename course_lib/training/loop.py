@@ -1,7 +1,5 @@
-"""The one training loop of the course, on Lightning Fabric, for every :class:`~course_lib.training.method.Method`.
-
-Every random number of step ``s`` and the data indices come from (seed, s, rank). That is why a run that was killed and
-resumed ends in the same bits as one that was not.
+"""The one training loop, on Lightning Fabric, for every :class:`course_lib.training.Method`. Data indices and random
+numbers of step ``s`` come from (seed, s, rank): a run that was killed and resumed ends in the bits of one that was not.
 """
 
 import logging
@@ -47,10 +45,9 @@ def launch(accelerator: str, precision: str) -> "Fabric":
     devices = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     nodes = max(1, int(os.environ.get("WORLD_SIZE", "1")) // devices) if "LOCAL_WORLD_SIZE" in os.environ else 1
     # Without broadcasts: they write into buffers that an earlier pass of the same step still needs for its gradient.
-    strategy = DDPStrategy(broadcast_buffers=False) if devices * nodes > 1 else "auto"
+    kind = DDPStrategy(broadcast_buffers=False) if devices * nodes > 1 else "auto"
     try:
-        options = {"accelerator": accelerator, "strategy": strategy, "precision": precision}
-        fabric = Fabric(devices=devices, num_nodes=nodes, **options)
+        fabric = Fabric(accelerator=accelerator, strategy=kind, devices=devices, num_nodes=nodes, precision=precision)
     except (ValueError, RuntimeError, MisconfigurationException) as error:
         raise CourseError(f"training cannot start with these settings: {str(error).splitlines()[0]}") from error
     fabric.launch()
@@ -59,10 +56,8 @@ def launch(accelerator: str, precision: str) -> "Fabric":
 
 class _Prepared:
     """A network in the run's precision and, with several processes, under DDP; attributes are those of the network.
-
     Fabric's own wrapper refuses ``torch.autograd.grad`` through a network under mixed precision, because a loss might
-    miss its scale. Methods use partial gradients only to weigh losses; what trains goes through ``fabric.backward``.
-    """
+    miss its scale. Methods use partial gradients only to weigh losses; what trains goes through ``fabric.backward``."""
 
     def __init__(self, fabric: "Fabric", module: nn.Module):
         strategy = fabric.strategy
@@ -84,10 +79,8 @@ class _Prepared:
 
 
 class ShuffledIndices:
-    """Epochs of shuffled indices below ``length``, addressed by batch number.
-
-    ``batch_size`` is that of one process; process ``rank`` of ``world`` takes its own slice of each global batch.
-    """
+    """Epochs of shuffled indices below ``length``, addressed by batch number. ``batch_size`` is that of one process;
+    process ``rank`` of ``world`` takes its own slice of each global batch."""
 
     def __init__(self, length: int, batch_size: int, seed: int = 0, rank: int = 0, world: int = 1):
         if length < 1:
@@ -98,14 +91,13 @@ class ShuffledIndices:
     def __call__(self, number: int) -> Tensor:
         """``int64 (batch_size,)``: batch ``number`` of this process. Batches run across the ends of epochs."""
         start = (number * self.world + self.rank) * self.batch_size
-        positions = range(start, start + self.batch_size)
-        return torch.stack([self._permutation(p // self.length)[p % self.length] for p in positions])
-
-    def _permutation(self, epoch: int) -> Tensor:
-        if epoch != self._epoch:
-            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
-            self._epoch, self._order = epoch, torch.randperm(self.length, generator=generator)
-        return self._order
+        found = []
+        for epoch, place in (divmod(position, self.length) for position in range(start, start + self.batch_size)):
+            if epoch != self._epoch:
+                generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
+                self._epoch, self._order = epoch, torch.randperm(self.length, generator=generator)
+            found.append(self._order[place])
+        return torch.stack(found)
 
 
 @contextmanager
@@ -161,17 +153,14 @@ def train(
     """
     counts = (batch_size, accumulate, log_every, checkpoint_every, preview_every)
     if not all(isinstance(one, int) for one in (*counts, seed)) or min(counts[:3]) < 1 or min(counts) < 0:
-        rule = (
-            "batch_size, accumulate and log_every are whole numbers from 1, other intervals from 0, the seed is whole"
-        )
+        rule = "batch_size, accumulate, log_every are whole numbers from 1, other intervals from 0, the seed is whole"
         raise CourseError(f"{rule}; not {', '.join(map(repr, (*counts, seed)))}.")
     fabric = launch(accelerator, precision)
     # Layers draw their noise from the global generators, which every step seeds; the caller's state comes back.
     cuda = [fabric.device] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         settings = {"seed": seed, "batch size": batch_size, "processes": fabric.world_size, "accumulation": accumulate}
-        # Gradient clipping was a choice once, and stands in the states of older runs.
-        settings |= {"gradient clipping": None, "precision": precision}
+        settings["precision"] = precision
         run = _Run(fabric, method, budget, Path(folder) if folder else None, settings)
         try:
             run.start(resume)
@@ -204,10 +193,8 @@ class _Run:
         # Under DDP this also gives every process the weights of the first.
         method.modules = {name: _Prepared(fabric, module.train()) for name, module in self.originals.items()}
         self.optimizers = {name: fabric.setup_optimizers(one) for name, one in method.optimizers.items()}
-        self.averages = {
-            name: AveragedModel(self.originals[name], multi_avg_fn=get_ema_multi_avg_fn(decay))
-            for name, decay in method.ema.items()
-        }
+        averaging = {name: get_ema_multi_avg_fn(decay) for name, decay in method.ema.items()}
+        self.averages = {n: AveragedModel(self.originals[n], multi_avg_fn=fn) for n, fn in averaging.items()}
         if self.folder is None:
             return
         networks = {f"module/{name}": module for name, module in self.originals.items()}
@@ -222,8 +209,7 @@ class _Run:
 
     def release(self) -> None:
         """Gives the method its own networks and learning rates back."""
-        self.method.modules, self.method.plain = dict(self.originals), {}
-        self.method.autocast = nullcontext
+        self.method.modules, self.method.plain, self.method.autocast = dict(self.originals), {}, nullcontext
         self._set_rates(1.0)
 
     def _set_rates(self, factor: float) -> None:

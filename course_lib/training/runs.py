@@ -35,8 +35,7 @@ class Budget:
         given = {int: self.steps, Real: self.seconds}
         right = [isinstance(x, kind) and 0 <= x < math.inf for kind, x in given.items() if x is not None]
         if not right or not all(right):
-            found = f"steps={self.steps!r}, seconds={self.seconds!r}"
-            raise CourseError(f"a training budget is a whole number of steps, a finite time, or both, not {found}.")
+            raise CourseError(f"a training budget is a whole number of steps, a finite time, or both: not {self}.")
 
     def progress(self, step: int, seconds: float) -> float:
         """Share used, in [0, 1]; an empty budget is used up from the start."""
@@ -65,10 +64,8 @@ class Loss:
 
 
 class Method:
-    """Base class of everything that :func:`course_lib.training.train` trains.
-
-    While it runs, the loop replaces ``modules`` by wrapped ones (precision, DDP): call ``self.modules[name](…)``.
-    """
+    """Base class of everything that :func:`course_lib.training.train` trains. While it runs, the loop replaces
+    ``modules`` by wrapped ones (precision, DDP): call ``self.modules[name](…)``."""
 
     modules: dict[str, nn.Module]  # the networks that change
     optimizers: dict[str, torch.optim.Optimizer]  # their parameters belong to ``modules``
@@ -126,11 +123,9 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 
 def atomic_write(path: Path, write: Callable[[Path], Any], *more: tuple[Path, Callable[[Path], Any]]) -> None:
-    """Calls ``write(temporary)`` beside ``path``, flushes to disk, then renames: readers never see half a file.
-
-    What belongs to it (``more``) is written after it, and all is on the disk before the first is renamed. A CourseError
-    says that the disk is full or not writable; the old files are untouched then and no part is left.
-    """
+    """Calls ``write(temporary)`` beside ``path``, flushes to disk, then renames: readers never see half a file. What
+    belongs to it (``more``) is written after it, and all is on the disk before the first is renamed. A CourseError says
+    that the disk is full or not writable; the old files are untouched then and no part is left."""
     files = [(path, write), *more]
     parts = [path.with_name(f".{path.name}.{os.getpid()}.part") for path, _ in files]
     try:
@@ -161,6 +156,9 @@ def atomic_write(path: Path, write: Callable[[Path], Any], *more: tuple[Path, Ca
 # --- weights and cards ------------------------------------------------------------------------------------------------
 
 
+_VERSIONS = {"torch": torch.__version__, "python": platform.python_version()}
+
+
 @dataclass
 class Card:
     """What a checkpoint is, how it was made and how good it is."""
@@ -176,9 +174,7 @@ class Card:
     data: dict[str, str] = field(default_factory=dict)  # name of the set and hash of its files
     metrics: dict[str, float] = field(default_factory=dict)  # on held-out data; names say on which part
     curve: dict[str, list[float]] = field(default_factory=dict)  # what was logged
-    versions: dict[str, str] = field(
-        default_factory=lambda: {"torch": torch.__version__, "python": platform.python_version()}
-    )
+    versions: dict[str, str] = field(default_factory=lambda: dict(_VERSIONS))
     sha256: str = ""  # of the weight file
     notes: str = ""
 
@@ -221,13 +217,9 @@ def as_stored(tensors: dict[str, Tensor], bits: int = 16, fine: tuple[str, ...] 
 def save_weights(
     tensors: dict[str, Tensor], card: Card, folder: Path = CHECKPOINTS, bits: int = 16, fine: tuple[str, ...] = ()
 ) -> Path:
-    """Writes a state dict and its card, into which the file's hash goes.
-
-    Args:
-        bits: of floating-point tensors. 16 is half precision, 32 keeps all. 8 keeps large matrices and kernels as whole
-            numbers with one scale a row, about 0.4 % of the row's largest value.
-        fine: endings of the names of tensors for which 8 bits are too coarse: they get 16.
-    """
+    """Writes a state dict and its card, into which the file's hash goes. Of floating-point tensors 16 ``bits`` are half
+    precision, 32 keep all; 8 keep large matrices and kernels as whole numbers with one scale a row, about 0.4 % of the
+    row's largest value, but give 16 to tensors whose names end in one of ``fine``."""
     path, card_path = _paths(card.name, folder)
 
     def write_weights(part: Path) -> None:
@@ -245,8 +237,7 @@ def load_card(name: str, folder: Path = CHECKPOINTS) -> Card:
     """The card of a shipped checkpoint; a CourseError where there is none of that name, or it is damaged."""
     weights, path = _paths(name, folder)
     if weights.is_file() and not path.is_file():
-        advice = "put the card that was written with it beside"
-        raise CourseError(f"{weights} is there and its card {path.name} is missing: {advice}.")
+        raise CourseError(f"{weights} has lost its card: put the {path.name} that was written with it beside.")
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.safetensors") if p.with_suffix(".json").is_file()))
         advice = f"train it with `make train NAME={name}`" if folder == CHECKPOINTS else "check the name and the folder"
@@ -258,9 +249,8 @@ def load_card(name: str, folder: Path = CHECKPOINTS) -> Card:
 
 
 def _restore(folder: Path) -> str:
-    if folder == CHECKPOINTS:
-        return "restore it with `git checkout checkpoints`"
-    return f"copy it into {folder} again, or train it again"
+    again = f"copy it into {folder} again, or train it again"
+    return "restore it with `git checkout checkpoints`" if folder == CHECKPOINTS else again
 
 
 def folder_of(name: str, folder: Path) -> Path:
@@ -330,11 +320,9 @@ def settings_of(method: Method) -> dict[str, Any]:
 
 
 def data_of(method: Method) -> dict[str, list]:
-    """What a method trains on, in a few numbers each: tensors with one row for each item, and image sets.
-
-    Whole numbers count bit for bit. Floats may come from a network, whose last digits differ between machines: of them
-    the mean, the mean size and a mean that tells rows apart are compared with a tolerance.
-    """
+    """What a method trains on, in a few numbers each: tensors with one row for each item, and image sets. Whole numbers
+    count bit for bit. Floats may come from a network, whose last digits differ between machines: of them the mean, the
+    mean size and a mean that tells rows apart are compared with a tolerance."""
     found: dict[str, list] = {}
 
     def visit(name: str, value: Any, depth: int) -> None:
@@ -393,9 +381,7 @@ def _differences(plain: dict[str, Any], settings: dict[str, Any], data: dict[str
 @dataclass
 class Snapshot:
     """The state file of one run: weights, averages, optimisers, loss scale, the learning curve, and how it was made.
-
-    Random numbers and data order are functions of seed and step, so there is nothing of theirs to keep.
-    """
+    Random numbers and data order are functions of seed and step, so there is nothing of theirs to keep."""
 
     folder: Path
     networks: dict[str, nn.Module]  # ``module/NAME``: trained networks, ``ema/NAME``: their moving averages
@@ -414,17 +400,9 @@ class Snapshot:
         optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
         for name, state in optimizers.items():
             parts |= {f"optimizer/{name}/{index}": slots for index, slots in state.pop("state").items()}
-        plain = {
-            "step": history.steps,
-            "seconds": history.seconds,
-            "curve": history.curve,
-            "sums": sums,
-            "seed": self.settings["seed"],
-            "settings": self.settings,
-            "data": self.data,
-            "precision": self.precision.state_dict(),
-            "optimizers": optimizers,
-        }
+        plain = {"step": history.steps, "seconds": history.seconds, "curve": history.curve, "sums": sums}
+        plain |= {"seed": self.settings["seed"], "settings": self.settings, "data": self.data}
+        plain |= {"precision": self.precision.state_dict(), "optimizers": optimizers}
         tensors = {f"{place}/{key}": value for place, part in parts.items() for key, value in part.items()}
         write_state(self.path, tensors, plain)
 
@@ -462,11 +440,9 @@ class Snapshot:
 
 
 def _match_layout(optimizer: torch.optim.Optimizer) -> None:
-    """Gives every per-parameter tensor the strides of its parameter.
-
-    Files hold contiguous tensors, and fused optimisers walk over parameter and moments by address: with channels-last
-    parameters they would pair the wrong elements, and read past the end of moments that are too small, without a word.
-    """
+    """Gives every per-parameter tensor the strides of its parameter. Files hold contiguous tensors, and fused
+    optimisers walk over parameter and moments by address: with channels-last parameters they would pair the wrong
+    elements, and read past the end of moments that are too small, without a word."""
     for parameter, slots in optimizer.state.items():
         for slot, value in slots.items():
             if value.ndim and value.shape != parameter.shape:
