@@ -18,8 +18,6 @@ from .training.runs import Loss, Method, frozen, load_weights
 
 CODES_KIND = "code space"  # of the card of a :class:`CodeSpace`
 
-# --- losses -----------------------------------------------------------------------------------------------------------
-
 
 def hinge_critic(real: Tensor, fake: Tensor) -> Tensor:
     """mean relu(1 − D(x)) + mean relu(1 + D(G(z))): what the critic minimises (Lim and Ye 2017)."""
@@ -124,9 +122,6 @@ def mix_styles(w: Tensor, other: Tensor, blocks: int, generator: torch.Generator
     ``(B, blocks, latent)``; from a block on that is drawn for the whole batch the second rules."""
     cut = int(torch.randint(1, blocks, (1,), generator=generator))
     return torch.stack([w if index < cut else other for index in range(blocks)], 1)
-
-
-# --- methods ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

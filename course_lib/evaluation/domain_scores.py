@@ -115,9 +115,6 @@ def score_edit(edited: Tensor, one: _Flip, data: ImageSet, judge: Judge) -> _Edi
     return _EditScores(*right, *errors)
 
 
-# --- the linear rival -----------------------------------------------------------------------------------------------
-
-
 def _powers(matrix: Tensor, *exponents: float) -> list[Tensor]:
     values, vectors = torch.linalg.eigh(matrix)
     return [(vectors * values.clamp_min(1e-10) ** exponent) @ vectors.T for exponent in exponents]

@@ -3,8 +3,7 @@ variety, neighbours, scores of classes; and what features know: probes, conflict
 its features means nothing: whoever prints one says which features it used. The judge is never used to train anything
 that is scored. A probe is deliberately weak: what it does not find may still be there in a form that a line cannot
 reach (Alain and Bengio 2016). Kernel distances have no bias and may fall below 0; Fréchet distances of a few pictures
-are mostly bias, the same for all that is scored on the same pictures. All pairs of two sets are visited block by block:
-memory grows with the sets, not their product."""
+are mostly bias, the same for all that is scored on the same pictures. Pairs of two sets are visited block by block."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -27,12 +26,9 @@ from ..experts.protocol import fingerprint, load_expert
 from ..profiles import CHECKPOINTS, cache_dir
 from ..training.runs import atomic_write
 
-BLOCK = 1024
-"""Rows of each set compared at a time: 8 MB in double precision."""
-Seeing = Callable[[Tensor], Tensor]
-"""Pictures ``(B, 3, S, S)`` in [−1, 1] → features ``(B, F)``."""
-Draw = Callable[[Tensor, Tensor], Tensor]
-"""Points ``(B, D)`` and the numbers of their pairs ``(B,)`` → pictures."""
+BLOCK = 1024  # rows of each set compared at a time: 8 MB in double precision
+Seeing = Callable[[Tensor], Tensor]  # pictures ``(B, 3, S, S)`` in [−1, 1] → features ``(B, F)``
+Draw = Callable[[Tensor, Tensor], Tensor]  # points ``(B, D)`` and the numbers of their pairs ``(B,)`` → pictures
 
 
 def checked_sets(real: Tensor, fake: Tensor, least: int, what: str) -> tuple[Tensor, Tensor]:
@@ -203,8 +199,7 @@ def copy_share(generated: Tensor, train: Tensor, unseen: Tensor, quantile: float
 def inception_score(probabilities: Tensor, splits: int = 10) -> tuple[float, float]:
     """``exp(mean KL(p(y|x) ‖ p(y)))``: mean and standard deviation over splits; between 1 and the number of classes.
     ``probabilities (N, classes)`` may be any classifier's: say which. It never looks at real pictures, so a generator
-    that draws one picture a class scores best. A split has ``N // splits`` pictures in the given order: shuffle sorted
-    ones. Source: Salimans et al. 2016."""
+    that draws one picture a class scores best. Shuffle sorted ones: splits go in order. Source: Salimans et al. 2016."""
     if probabilities.ndim != 2 or not 1 <= splits <= len(probabilities):
         raise CourseError(f"the Inception score needs (N ≥ {splits}, classes), not {tuple(probabilities.shape)}.")
     p = probabilities.double()
@@ -452,8 +447,7 @@ def measure_bias(classifier: Classifier, data: ImageSet, label: str = "kind", se
 
 KERNEL, FRECHET, ACCURACY = "kernel distance", "Fréchet distance", "class accuracy"
 
-INTRA_CLASS_MEAN = "intra-class mean"
-"""Key of the mean over classes in what :func:`class_wise` returns."""
+INTRA_CLASS_MEAN = "intra-class mean"  # key of the mean over classes in what :func:`class_wise` returns
 
 Score = Callable[[Tensor, Tensor], dict[str, float]]
 """Real and generated features ``(N, F)`` and ``(M, F)`` → numbers by name."""

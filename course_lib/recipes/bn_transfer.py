@@ -30,9 +30,8 @@ TUNED = {
 def comparison_lines(
     source: SourceModel, codes: CodeSpace, held: ClassScores, stops: tuple[int, ...], seeds: int = 3
 ) -> list[Contender]:
-    """What is compared, in the order of importance, by 30 pictures of every class against ``held``: at ``stops``, half
-    as many again where only batch norms train, with other amounts only at the last. Main lines have ``seeds``
-    repetitions, the others one."""
+    """What is compared, in the order of importance, by 30 pictures a class against ``held``: at ``stops``, half as many
+    again where only batch norms train, with other amounts only at the last; the main lines with ``seeds`` seeds."""
     # Rates fall before each stop, so none stands in the middle of the adversarial steps.
     longer = tuple(sorted({stop * 3 // 2 for stop in (*stops[:2], stops[-1])}))
 

@@ -50,9 +50,6 @@ def _sets() -> tuple[ImageSet, ImageSet]:
     return people, kinds.subset(kinds.labels["kind"] >= len(STYLES))
 
 
-# --- classifiers and the judge ----------------------------------------------------------------------------------------
-
-
 class ClassifierMethod(Method):
     """Cross-entropy over all heads; with a projection head also a contrastive loss between two styles of one picture
     (InfoNCE, van den Oord et al. 2018), so that features agree on what is shown whatever the style. With a projection
@@ -204,9 +201,6 @@ def train_biased(job: Job, name: str) -> Card:
     return publish(job, card, net.state_dict(), history, primary, higher=True)
 
 
-# --- the segmenter ----------------------------------------------------------------------------------------------------
-
-
 def label_cells(labels: Tensor, classes: int) -> Tensor:
     """Class of every 2×2 cell, ``uint8 (N, S/2, S/2)``: the majority of its pixels' classes ``(N, S, S)``."""
     votes = F.one_hot(labels.long(), classes).permute(0, 3, 1, 2).float()
@@ -269,9 +263,6 @@ def train_segmenter(job: Job) -> Card:
     card.metrics = on_held_out(lambda part: segmentation_scores(net, data.part(part), labels[rows[part]]))
     card.notes = f"Parts: {', '.join(PARTS)}, known exactly (course_lib.data.people.draw_parts)."
     return publish(job, card, net.state_dict(), history, "mIoU on val", higher=True)
-
-
-# --- the autoencoder --------------------------------------------------------------------------------------------------
 
 
 class AutoencoderMethod(Method):

@@ -24,8 +24,6 @@ from ..translation.shipped import load_flow, text_tensors
 from ..translation.translator import LATENT_NOISE, Pairs, Translator, held_out_nats, read_as_asked, residuals
 from .recipe import Job, data_hash, on_held_out, publish
 
-# --- labels -----------------------------------------------------------------------------------------------------------
-
 
 def train_labels(job: Job) -> Card:
     """The flow between labels of people (style, skin, hair, cut, glasses and mouth), published as ``people-labels``."""
@@ -78,8 +76,6 @@ def train_labels(job: Job) -> Card:
     card.notes = f"Condition: labels and their products with the style. {read}"
     return publish(job, card, flow.state_dict(), history, primary, fine=FINE_WEIGHTS)
 
-
-# --- sentences --------------------------------------------------------------------------------------------------------
 
 _TEXT_NOTES = "Sentences in wordings, and about combinations of attributes, never trained on; the judge reads."
 

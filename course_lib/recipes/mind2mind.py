@@ -36,8 +36,6 @@ SIZES = MindConfig(64, 64, (128, 256), (256, 128))
 LARGER = MindConfig(128, 64, (256, 512), (512, 256))
 DISTANCE, READ = "Fréchet distance", "read as the target"
 
-# --- the shipped ones -------------------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True)
 class Target:

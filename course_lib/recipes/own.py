@@ -84,9 +84,6 @@ def _publish_own(
     return card
 
 
-# --- experts ----------------------------------------------------------------------------------------------------------
-
-
 class _OwnAutoencoderMethod(AutoencoderMethod):
     """From the shipped weights, for pictures of another side: cells of 8 pixels stay, so their number grows. Margins
     repeat the edge, since photographs have no white ground; half are mirrored."""
@@ -125,9 +122,6 @@ def _train_own_classifier(job: Job, name: str, data: ImageSet) -> Card:
     card = Card(name, "classifier", vars(config), {"batch_size": 64, "classes": classes})
     card.metrics = on_held_out(lambda part: with_mean(accuracy(net, data.part(part))))
     return _publish_own(job, card, net, history, data, "mean accuracy on val", higher=True)
-
-
-# --- translators ------------------------------------------------------------------------------------------------------
 
 
 def _own_autoencoder(job: Job) -> GridAutoencoder:
@@ -217,13 +211,10 @@ def _translator(card: Card, flow: nn.Module, target: GridAutoencoder, device: st
 
 
 def load_own_translator(name: str, folder: Path, device: str = "cpu") -> Translator:
-    """What the recipe called ``name`` trained on another data set, with the autoencoder beside it in ``folder``, which
-    the recipe prints; a CourseError for missing or damaged files."""
+    """What the recipe ``name`` trained on another set, with the autoencoder beside it in the ``folder`` it printed."""
     target, flow = load_expert(_AUTOENCODER, device, folder), load_flow(name, device, folder)
     return _translator(load_card(name, folder), flow, target, device)
 
-
-# --- by name ----------------------------------------------------------------------------------------------------------
 
 OWN_RECIPES: dict[str, Callable[[Job, str, ImageSet], Card]] = {
     _AUTOENCODER: _train_own_autoencoder,
@@ -236,8 +227,7 @@ OWN_RECIPES: dict[str, Callable[[Job, str, ImageSet], Card]] = {
 
 
 def check_own(job: Job, name: str) -> None:
-    """What can be known before any picture is opened: name, size, files, folders, the autoencoder of a translator; a
-    CourseError says which is wrong."""
+    """Before any picture is opened: a CourseError says if name, size, files or a translator's autoencoder are wrong."""
     if not job.dataset:
         raise CourseError("size= goes with dataset=: the bundled pictures have 64 pixels.")
     if name not in OWN_RECIPES:

@@ -64,10 +64,9 @@ class Job:
 
 def data_hash(data: ImageSet) -> dict[str, str]:
     """Name of the set and, for a bundled one, the hash of its manifest."""
-    record = {"name": data.name}
-    if data.name in ("people", "kinds"):
-        record["sha256"] = hashlib.sha256((DATA / "avatars" / "manifest.json").read_bytes()).hexdigest()
-    return record
+    if data.name not in ("people", "kinds"):
+        return {"name": data.name}
+    return {"name": data.name, "sha256": hashlib.sha256((DATA / "avatars" / "manifest.json").read_bytes()).hexdigest()}
 
 
 def on_held_out(score: Callable[[str], dict[str, float]]) -> dict[str, float]:
@@ -109,12 +108,10 @@ def kept(path: Path, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 # --- comparisons ------------------------------------------------------------------------------------------------------
 
-HIGHER = ("class accuracy", "inception score")
-"""Scores of which more is better."""
+HIGHER = ("class accuracy", "inception score")  # scores of which more is better
 
 Results = dict[str, list[dict[str, Any]]]
-"""Contender → its repetitions: ``steps`` and ``seconds`` at each stop, ``scores`` (name → values), ``samples``, and the
-contender's ``settings``."""
+"""Contender → repetitions: ``steps``, ``seconds`` each stop, ``scores`` (name → values), ``samples``, ``settings``."""
 
 Look = Callable[[nn.Module, int], tuple[Tensor, dict[str, float]]]
 """A trained network (its moving average where the method keeps one, in evaluation mode) and the number of the stop →

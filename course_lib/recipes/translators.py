@@ -1,5 +1,4 @@
-"""Training of the translators from pictures: a specification each, one trainer. Super-resolution (notebooks 00 and 03),
-layers of a classifier (03), other sources (06)."""
+"""Training of the translators from pictures (notebooks 00, 03, 06): a specification each, one trainer."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,14 +21,9 @@ from ..translation import translator as net2net
 from ..translation.translator import LATENT_NOISE, ExperimentData, FlowMethod, Pairs, Translator, encode_pairs
 from .recipe import Job, data_hash, publish
 
-Amounts = tuple[int, int, int]
-"""For the profiles quick, cpu and gpu."""
-
-LAYERS = ("low", "middle", "features", "logits")
-"""Layers of the classifier of avatars that notebook 03 compares."""
-
-_CROSSED = 24
-"""Pictures that are crossed with each other."""
+Amounts = tuple[int, int, int]  # for the profiles quick, cpu and gpu
+LAYERS = ("low", "middle", "features", "logits")  # layers of the classifier of avatars that notebook 03 compares
+_CROSSED = 24  # pictures that are crossed with each other
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from .hypermod import OURS, SCHEDULE, build_variant
 from .mind2mind import SIZES, warm_up
 from .recipe import Contender, Job, Look, compare, data_hash, publish_comparison
 
-NAME, NEAR, FAR, PICTURES = "which-method", "critters", "planets", (10, 50, 200)
+NAME, NEAR, FAR = "which-method", "critters", "planets"
 COPIES, COMPANION, CODE_NOISE = "near copies", "micah", 0.1
 DRAWN, SHOWN = 160, 6
 
@@ -59,8 +59,7 @@ WAYS = {
     "Mind2Mind, ALAE": Way("mind", 0, 64, (300, 800, 2000, 4000), "32-true"),
 }
 """Name → how it is run. Where a run is scored, its learning rates have just fallen, as at the end of such a run."""
-MAIN = tuple(WAYS)[:6]
-"""Those that also get the far kind, and other numbers of pictures."""
+MAIN = tuple(WAYS)[:6]  # those that also get the far kind, and other numbers of pictures
 
 
 def mirrored(data: ImageSet) -> ImageSet:

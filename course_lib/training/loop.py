@@ -228,8 +228,7 @@ class _Run:
         self.pending.clear()
 
     def _generator(self, *parts: int) -> torch.Generator:
-        """Seeds the global generators (dropout) and returns one, all from seed, rank and ``parts``: step, micro-batch
-        and phase."""
+        """Seeds the global generators (dropout) and returns one, from seed, rank, and step, micro-batch and phase."""
         mixed = self.seed
         for part in (parts[0], self.fabric.global_rank, *parts[1:]):
             mixed = (mixed * 6364136223846793005 + part + 1442695040888963407) % 2**63
@@ -363,6 +362,5 @@ class _Run:
     def _show_preview(self, step: int, board: "SummaryWriter") -> None:
         from torchvision.utils import make_grid
 
-        pictures = self.method.preview()
-        if pictures is not None:
+        if (pictures := self.method.preview()) is not None:
             board.add_image("preview", make_grid(pictures.clamp(-1, 1).cpu() / 2 + 0.5, nrow=8), step)

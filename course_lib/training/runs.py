@@ -183,8 +183,7 @@ def _paths(name: str, folder: Path) -> tuple[Path, Path]:
     return folder / f"{name}.safetensors", folder / f"{name}.json"
 
 
-_SCALE = "//scale"
-"""What is added to a tensor's name for the scales of its rows, where it is stored in 8 bits."""
+_SCALE = "//scale"  # what is added to a tensor's name for the scales of its rows, where it is stored in 8 bits
 
 
 def _stored(tensors: dict[str, Tensor], bits: int, fine: tuple[str, ...]) -> dict[str, Tensor]:
@@ -271,9 +270,6 @@ def load_weights(name: str, folder: Path = CHECKPOINTS) -> tuple[dict[str, Tenso
         reason = "it is missing" if isinstance(error, FileNotFoundError) else error
         raise CourseError(f"{path.name} cannot be read ({reason}): {_restore(folder)}.") from error
     return _loaded(tensors), card
-
-
-# --- the state of a run -----------------------------------------------------------------------------------------------
 
 
 def write_state(path: Path, tensors: dict[str, Tensor], plain: dict) -> None:
