@@ -199,7 +199,7 @@ def copy_share(generated: Tensor, train: Tensor, unseen: Tensor, quantile: float
 def inception_score(probabilities: Tensor, splits: int = 10) -> tuple[float, float]:
     """``exp(mean KL(p(y|x) ‖ p(y)))``: mean and standard deviation over splits; between 1 and the number of classes.
     ``probabilities (N, classes)`` may be any classifier's: say which. It never looks at real pictures, so a generator
-    that draws one picture a class scores best. Shuffle sorted ones: splits go in order. Source: Salimans et al. 2016."""
+    that draws one picture a class scores best. Shuffle sorted ones: splits keep order. Source: Salimans et al. 2016."""
     if probabilities.ndim != 2 or not 1 <= splits <= len(probabilities):
         raise CourseError(f"the Inception score needs (N ≥ {splits}, classes), not {tuple(probabilities.shape)}.")
     p = probabilities.double()
