@@ -236,7 +236,7 @@ def load_card(name: str, folder: Path = CHECKPOINTS) -> Card:
     """The card of a shipped checkpoint; a CourseError where there is none of that name, or it is damaged."""
     weights, path = _paths(name, folder)
     if weights.is_file() and not path.is_file():
-        raise CourseError(f"{weights} is there and its card {path.name} is missing: put the one written with it beside.")
+        raise CourseError(f"{weights} is there and its card {path.name} is missing: put the one written with it there.")
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.safetensors") if p.with_suffix(".json").is_file()))
         advice = f"train it with `make train NAME={name}`" if folder == CHECKPOINTS else "check the name and the folder"
