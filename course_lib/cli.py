@@ -12,22 +12,16 @@ from course_lib.errors import CourseError, explain
 
 UsageError = typer.BadParameter.mro()[2]  # click's exception, or by version typer's copy of it
 
-app = typer.Typer(
-    help="Run, list and look after the notebooks of the course.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-data_app = typer.Typer(help="Build or check the bundled data set.", no_args_is_help=True, rich_markup_mode=None)
+_PLAIN = {"no_args_is_help": True, "add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}
+app = typer.Typer(help="Run, list and look after the notebooks of the course.", **_PLAIN)
+data_app = typer.Typer(help="Build or check the bundled data set.", **_PLAIN)
 app.add_typer(data_app, name="data")
 
 
 ProfileOption = Annotated[Literal["quick", "cpu", "gpu"], typer.Option(help="How much to compute.")]
 SettingOption = Annotated[list[str] | None, typer.Option("--param", "-p", metavar="NAME=VALUE", help="Repeatable.")]
-_KINDS = (
-    "class-grid, truncation, mixing, class-mixing; walks: class, noise, class-noise, random-z, z-shift, class-shift"
-)
+ArcOption = Annotated[bool | None, typer.Option("--spherical/--straight", help="Default: z on an arc, classes not.")]
+_KINDS = "class-grid, truncation, mixing, class-mixing; walks class, noise, class-noise, random-z, z-shift, class-shift"
 SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of z and of the noise maps.")]
 
 
@@ -98,7 +92,6 @@ def train_checkpoint(
 ) -> None:
     """Train a shipped checkpoint from scratch, or the same network on your data (-p dataset=, -p size=)."""
     from course_lib import profiles, recipes
-    from course_lib.profiles import Profile
     from course_lib.recipes.recipe import Job
     from course_lib.runner.catalog import split_assignments
     from course_lib.runner.session import restart_with_settings
@@ -107,7 +100,7 @@ def train_checkpoint(
         typer.echo("\n".join(recipes.RECIPES))
         raise typer.Exit(0 if show else 2)
     options = _job_options(split_assignments(param or []))
-    job = Job(Profile(profile), **options)
+    job = Job(profiles.Profile(profile), **options)
     job.profile.device  # noqa: B018 - a missing GPU is reported first
     recipes.check(name, job)
     for folder in (job.out, job.work):
@@ -117,8 +110,8 @@ def train_checkpoint(
 
 
 _JOB_OPTIONS = dict.fromkeys(("out", "work", "precision", "dataset", "space"), ("str", 0.0)) | {"force": ("bool", 0.0)}
-_JOB_OPTIONS |= {"seconds": ("float", 1e-9)} | dict.fromkeys(("steps", "accumulate", "size"), ("int", 1.0))
-_JOB_OPTIONS |= {"seed": ("int", 0.0)}
+_JOB_OPTIONS |= dict.fromkeys(("steps", "accumulate", "size"), ("int", 1)) | {"seed": ("int", 0)}
+_JOB_OPTIONS["seconds"] = "float", 1e-9
 """Field of a recipe's job → its type and smallest value."""
 
 
@@ -135,9 +128,9 @@ def _job_options(given: dict[str, str]) -> dict[str, object]:
         except ValueError as error:
             raise CourseError(f"{text!r} {error} for the option '{name}'") from None
         options[name] = Path(text).expanduser() if name in ("out", "work") else value
-    precisions = ("32-true", "bf16-mixed", "16-mixed")
-    if options.get("precision", precisions[0]) not in precisions:
-        raise CourseError(f"there is no precision {options['precision']!r}: choose one of {', '.join(precisions)}")
+    known = ("32-true", "bf16-mixed", "16-mixed")
+    if (asked := options.get("precision", known[0])) not in known:
+        raise CourseError(f"there is no precision {asked!r}: choose one of {', '.join(known)}")
     return options
 
 
@@ -161,12 +154,8 @@ def generate(
     truncation: Annotated[float, typer.Option(min=-2, max=5, help="1: everything; 0: the mean.")] = 1.0,
     cut: Annotated[int, typer.Option(min=0, max=20, help="Coarse layers, where layers are mixed.")] = 2,
     reach: Annotated[float | None, typer.Option(min=-100, max=100, help="How far the shifts go.")] = None,
-    spherical: Annotated[
-        bool | None, typer.Option("--spherical/--straight", help="The way: by default z on an arc, classes straight.")
-    ] = None,
-    fresh_noise: Annotated[
-        bool, typer.Option("--fresh-noise", help="New noise maps for every picture of a walk.")
-    ] = False,
+    spherical: ArcOption = None,
+    fresh_noise: Annotated[bool, typer.Option("--fresh-noise", help="New noise maps in every step.")] = False,
     enlarge: Annotated[int, typer.Option(min=1, max=16, help="Pixels of the file for each of a picture.")] = 2,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
 ) -> None:
@@ -196,12 +185,11 @@ def evaluate(
     from course_lib import profiles
     from course_lib.data.published import check_dataset
     from course_lib.generation.scoring import Evaluation, score_folder
-    from course_lib.profiles import Profile
 
     check_dataset(dataset)
     folder = profiles.ensure_writable(out or profiles.RUNS / "scores" / Path(checkpoint).resolve().stem)
     evaluation = Evaluation(dataset, part, features, _names(classes), samples, seed)
-    score_folder(checkpoint, evaluation, folder, Profile(profile).device, typer.echo)
+    score_folder(checkpoint, evaluation, folder, profiles.Profile(profile).device, typer.echo)
     typer.echo(f"wrote {folder / 'scores.json'} and {folder / 'scores.png'}")
 
 

@@ -1,7 +1,4 @@
-"""What somebody reads while the package works: one exception, advice on files that fail, and progress bars.
-
-Bars are shown in a terminal and in a notebook, gone when they are done, silent in logs and headless runs.
-"""
+"""What somebody reads while the package works: one exception, advice on files that fail, and progress bars."""
 
 import errno
 import os
@@ -39,11 +36,8 @@ def explain(error: OSError) -> str:
 
 
 def progress_bar(shown: bool = True, **options: Any) -> Any:
-    """A tqdm bar that leaves nothing behind, with the ``options`` of ``tqdm``.
-
-    It is shown where somebody watches, in a terminal or a notebook, unless ``shown`` is False or headless runs have set
-    ``TQDM_DISABLE``.
-    """
+    """A tqdm bar that leaves nothing behind, with the ``options`` of ``tqdm``, where somebody watches, in a terminal or
+    a notebook, unless ``shown`` is False or headless runs have set ``TQDM_DISABLE``."""
     from tqdm.auto import tqdm
 
     watched = sys.stderr.isatty() or "ipykernel" in sys.modules

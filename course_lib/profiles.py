@@ -1,7 +1,6 @@
 """Where things are and where results go, whatever folder a kernel started in; budgets, device, seeds, machine settings
 and costs. The only place that reads ``COURSE_PROFILE``."""
 
-import functools
 import itertools
 import os
 import platform
@@ -81,9 +80,7 @@ def new_run_folder(runs: Path, suffix: str = "") -> Path:
     return new_folder(runs, datetime.now().strftime("%Y%m%d-%H%M%S") + suffix)
 
 
-@cache
-def _lab_folder() -> Path:
-    return new_run_folder(RUNS, "-lab")
+_lab_folder = cache(lambda: new_run_folder(RUNS, "-lab"))
 
 
 def run_folder() -> Path:
@@ -158,7 +155,7 @@ class Products(NamedTuple):
     seconds: float
 
 
-@functools.cache
+@cache
 def measure_products() -> dict[str, Products]:
     """Accuracy and speed of one CPU product under torch's settings ``highest`` and ``medium``, measured once, in 20 ms;
     the setting in force and all random states stay as they were."""
@@ -180,15 +177,13 @@ def measure_products() -> dict[str, Products]:
 
 
 def matmul_precision() -> str:
-    """``highest`` or ``medium``: the faster of torch's settings for float32 products whose result is as exact.
-
-    By default torch multiplies with MKL, which leaves the wide vector units of AMD processors idle; ``medium`` selects
-    oneDNN, which is as exact there, but rounds to 8 bits where a processor has bfloat16 units. The margin of 20 % keeps
-    the choice the same from run to run.
-    """
+    """``highest`` or ``medium``: the faster of torch's settings for float32 products whose result is as exact. By
+    default torch multiplies with MKL, which leaves the wide vector units of AMD processors idle; ``medium`` selects
+    oneDNN, which is as exact there, but rounds to 8 bits where a processor has bfloat16 units."""
     default, other = measure_products().values()
-    as_exact = other.error <= 4 * default.error
-    return "medium" if as_exact and other.seconds <= 0.8 * default.seconds else "highest"
+    # The margin of 20 % keeps the choice the same from run to run.
+    faster = other.error <= 4 * default.error and other.seconds <= 0.8 * default.seconds
+    return "medium" if faster else "highest"
 
 
 def process_environment() -> dict[str, str]:
@@ -208,17 +203,15 @@ def environment_report() -> dict[str, str]:
     import torch
 
     memory, disk = psutil.virtual_memory(), shutil.disk_usage(ROOT)
-    kept = all(os.environ.get(name) == value for name, value in process_environment().items())
-    products = ", ".join(
-        f"'{setting}' {2e-9 * _SIZE**3 / one.seconds:.0f} GFLOP/s, error {one.error:.0e}"
-        for setting, one in measure_products().items()
-    )
+    kept = process_environment().items() <= os.environ.items()
+    speed = {setting: f"{2e-9 * _SIZE**3 / one.seconds:.0f} GFLOP/s" for setting, one in measure_products().items()}
+    products = ", ".join(f"'{name}' {speed[name]}, error {one.error:.0e}" for name, one in measure_products().items())
+    units = torch.backends.cpu.get_cpu_capability()
     return {
         "python": sys.version.split()[0],
         "torch": torch.__version__,
         "system": f"{platform.system()} {platform.machine()}",
-        "processor": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, "
-        f"{torch.backends.cpu.get_cpu_capability()}",
+        "processor": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {units}",
         "memory": f"{memory.total / 2**30:.1f} GiB, {memory.available / 2**30:.1f} free",
         "disk": f"{disk.free / 2**30:.1f} GiB free",
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
@@ -249,34 +242,23 @@ class Stopwatch:
         self.start = time.perf_counter()
 
     def seconds(self) -> float:
-        """Since the start."""
         return time.perf_counter() - self.start
 
 
-def watts(device: Any = "cpu") -> float:
-    """Assumed power of this machine in watts: an estimate from the kind of device, not a measurement."""
+def cost_table(seconds: float, device: Any = "cpu") -> str:
+    """A run of so many wall-clock seconds beside the paper's table, as aligned text that ends with the assumptions; the
+    power is an estimate from the kind of device."""
     import torch
 
-    if torch.device(device).type == "cuda":
-        return GPU_WATTS
-    return CPU_CORE_WATTS * min(torch.get_num_threads(), os.cpu_count() or 1)
-
-
-def energy_cost(hours: float, kilowatts: float) -> tuple[float, float, float]:
-    """Kilowatt-hours, euros and kilograms of CO2."""
-    return hours * kilowatts, hours * kilowatts * EUR_PER_KWH, hours * kilowatts * KG_CO2_PER_KWH
-
-
-def cost_table(seconds: float, device: Any = "cpu", name: str = "this notebook") -> str:
-    """A run of so many wall-clock seconds beside the paper's table, as aligned text that ends with the assumptions."""
-    import torch
-
-    power = watts(device)
+    where, power = "one GPU machine", GPU_WATTS
+    if torch.device(device).type != "cuda":
+        where = f"{torch.get_num_threads()} CPU threads"
+        power = CPU_CORE_WATTS * min(torch.get_num_threads(), os.cpu_count() or 1)
     lines = [f"{'':24}{'hours':>12}{'kW':>8}{'kWh':>12}{'EUR':>12}{'kg CO2':>12}"]
-    for row, (hours, kilowatts) in {name: (seconds / 3600, power / 1000), **PAPER}.items():
-        kwh, eur, co2 = energy_cost(hours, kilowatts)
-        lines.append(f"{row:24}{hours:>12.4g}{kilowatts:>8.3g}{kwh:>12.4g}{eur:>12.3g}{co2:>12.3g}")
-    where = "one GPU machine" if torch.device(device).type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    for row, (hours, kilowatts) in {"this notebook": (seconds / 3600, power / 1000), **PAPER}.items():
+        kwh = hours * kilowatts
+        line = f"{row:24}{hours:>12.4g}{kilowatts:>8.3g}{kwh:>12.4g}"
+        lines.append(f"{line}{kwh * EUR_PER_KWH:>12.3g}{kwh * KG_CO2_PER_KWH:>12.3g}")
     rates = f"{EUR_PER_KWH} EUR and {KG_CO2_PER_KWH} kg CO2 per kWh as in the paper"
     lines.append(f"Assumed: {where} at {power:.0f} W, {rates}. Nothing here measures power.")
     return "\n".join(lines)

@@ -50,29 +50,27 @@ def grade(files: list[Path], out: Path, tell: Callable[[str], None] = print) -> 
     ``out`` holds: ``{"notebooks": [{"file", "passed", "of", "error", "exercises": [{"name", "passed", "message"}]}]}``;
     ``passed`` of an exercise is null if its check was not reached.
     """
+    from course_lib.checks.exercise import RECORD_VARIABLE
+
     nodes, results = [Notebook(file).node for file in files], []
+    options = {"timeout": CELL_SECONDS, "interrupt_on_timeout": True, "allow_errors": True}
     for file, node in zip(files, nodes, strict=True):
-        results.append(_grade_one(file, node))
-        missing = ", ".join(one["name"] for one in results[-1]["exercises"] if not one["passed"])
-        tell(f"{file.name}: {results[-1]['passed']} of {results[-1]['of']}{missing and f', not yet: {missing}'}")
+        code = "\n".join(cell.source for cell in node.cells if "exercise" in cell.metadata.get("tags", []))
+        names = re.findall(r"\bchecks\.(nb\d+\.\w+)", code)
+        found = {name: {"name": name, "passed": None, "message": "the check was not reached"} for name in names}
+        with tempfile.TemporaryDirectory() as folder:
+            record = Path(folder) / "verdicts.jsonl"
+            record.touch()
+            env = kernel_environment("quick") | {RECORD_VARIABLE: str(record)}
+            _, error, _ = execute(node, Path(folder) / "copy.ipynb", NOTEBOOKS, env, threading.Event(), **options)
+            verdicts = [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
+        found |= {verdict["name"]: verdict for verdict in verdicts if verdict["name"] in found}
+        exercises, problem = list(found.values()), error and error["value"]
+        missing = ", ".join(one["name"] for one in exercises if not one["passed"])
+        passed = sum(bool(one["passed"]) for one in exercises)
+        head = {"file": file.name, "passed": passed, "of": len(exercises), "error": problem}
+        results.append(head | {"exercises": exercises})
+        tell(f"{file.name}: {passed} of {len(exercises)}{missing and f', not yet: {missing}'}")
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps({"notebooks": results}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return {"notebooks": results}
-
-
-def _grade_one(file: Path, node: nbformat.NotebookNode) -> dict:
-    from course_lib.checks.exercise import RECORD_VARIABLE
-
-    code = "\n".join(cell.source for cell in node.cells if "exercise" in cell.metadata.get("tags", []))
-    asked = [f"{module}.{name}" for module, name in re.findall(r"\bchecks\.(nb\d+)\.(\w+)", code)]
-    options = {"timeout": CELL_SECONDS, "interrupt_on_timeout": True, "allow_errors": True}
-    with tempfile.TemporaryDirectory() as folder:
-        record = Path(folder) / "verdicts.jsonl"
-        environment = kernel_environment("quick") | {RECORD_VARIABLE: str(record)}
-        _, error, _ = execute(node, Path(folder) / "copy.ipynb", NOTEBOOKS, environment, threading.Event(), **options)
-        lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
-    verdicts = {verdict["name"]: verdict for verdict in map(json.loads, lines)}
-    unreached = {"passed": None, "message": "the check was not reached"}
-    exercises = [verdicts.get(name, {"name": name} | unreached) for name in dict.fromkeys(asked)]
-    passed, problem = sum(bool(one["passed"]) for one in exercises), error and error["value"]
-    return {"file": file.name, "passed": passed, "of": len(exercises), "error": problem, "exercises": exercises}

@@ -20,20 +20,11 @@ _BOOLS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false
 _RANGE = re.compile(r"\[(-?[\d.]+) to (-?[\d.]+)\]\s*$")
 
 
-@dataclass(frozen=True)
 class Notebook:
-    """One notebook file; everything else is read from it when asked for."""
+    """One notebook file; ``number`` are the leading digits of its name. All else is read from it when asked for."""
 
-    path: Path
-
-    @property
-    def stem(self) -> str:
-        return self.path.stem
-
-    @property
-    def number(self) -> str:
-        """Leading digits of the file name, or an empty string."""
-        return re.match(r"\d*", self.stem).group()
+    def __init__(self, path: Path):
+        self.path, self.stem, self.number = path, path.stem, re.match(r"\d*", path.stem).group()
 
     @cached_property
     def node(self) -> nbformat.NotebookNode:
@@ -59,10 +50,9 @@ class Notebook:
     @property
     def title(self) -> str:
         """The first heading, without its marks."""
-        for cell in self.node.cells:
-            if cell.cell_type == "markdown" and (match := re.search(r"^#\s+(.+)$", cell.source, flags=re.MULTILINE)):
-                return match.group(1).strip()
-        return self.stem
+        text = "\n\n".join(cell.source for cell in self.node.cells if cell.cell_type == "markdown")
+        match = re.search(r"^#\s+(.+)$", text, flags=re.MULTILINE)
+        return match.group(1).strip() if match else self.stem
 
     @property
     def measured(self) -> dict[str, dict[str, Any]]:
@@ -128,12 +118,11 @@ def split_assignments(assignments: list[str]) -> dict[str, str]:
     values: dict[str, str] = {}
     for text in assignments:
         name, sign, value = text.partition("=")
-        name = name.strip()
-        if not sign or not name.isidentifier():
+        if not sign or not name.strip().isidentifier():
             raise CourseError(f"{text!r} is not of the form name=value")
-        if name in values:
-            raise CourseError(f"'{name}' is given twice: choose one value")
-        values[name] = value
+        if name.strip() in values:
+            raise CourseError(f"'{name.strip()}' is given twice: choose one value")
+        values[name.strip()] = value
     return values
 
 

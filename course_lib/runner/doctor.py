@@ -1,7 +1,6 @@
 """Answers "does the course work on this machine?": for each problem one line on what to do."""
 
 import shutil
-from collections.abc import Callable
 
 from course_lib import profiles
 from course_lib.errors import CourseError
@@ -13,7 +12,7 @@ def examine() -> dict[str, str]:
     """Problems by topic, each with its remedy; empty when all is well."""
     from course_lib.data.avatars import check_recipe
 
-    checks: dict[str, Callable[[], object]] = {
+    checks = {
         "data": check_recipe,
         "checkpoints": _checkpoints,
         "results": lambda: profiles.ensure_writable(profiles.RUNS),
@@ -34,10 +33,10 @@ def examine() -> dict[str, str]:
 def _checkpoints() -> None:
     from safetensors import SafetensorError, safe_open
 
-    files, bad = sorted(profiles.CHECKPOINTS.rglob("*.safetensors")), []
+    place, bad = profiles.CHECKPOINTS, []
+    files = sorted(place.rglob("*.safetensors"))
     if not files:
-        advice = "restore them with 'git checkout checkpoints' or use 'make train'"
-        raise CourseError(f"no weights in {profiles.CHECKPOINTS}: {advice}")
+        raise CourseError(f"no weights in {place}: restore them with 'git checkout checkpoints' or use 'make train'")
     for file in files:
         try:
             safe_open(file, framework="pt")  # reads the header, and compares it with the length of the file

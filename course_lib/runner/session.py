@@ -38,27 +38,23 @@ _RACE = "ERROR:tornado.general:Uncaught exception in ZMQStream callback"
 
 def kernel_environment(profile: str, jobs: int = 1) -> dict[str, str]:
     """The whole environment of a headless kernel of a profile, one of ``jobs`` that share the machine's cores."""
-    from course_lib.profiles import process_environment
-
-    environment = {**process_environment(), **os.environ}
-    environment.update(
-        COURSE_PROFILE=profile,
-        TQDM_DISABLE="1",  # a plain progress bar writes its timing to stderr, which no stored output can match
-        JUPYTER_PREFER_ENV_PATH="1",  # the kernel of this environment, not one a user once registered
-        PYDEVD_DISABLE_FILE_VALIDATION="1",  # keeps a debugger's warning out of the outputs
-    )
-    if jobs > 1:
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
-    return environment
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))} if jobs > 1 else {}
+    return {
+        **profiles.process_environment(),
+        **threads,
+        **os.environ,
+        "COURSE_PROFILE": profile,
+        "TQDM_DISABLE": "1",  # a plain progress bar writes its timing to stderr, which no stored output can match
+        "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, not one a user once registered
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # keeps a debugger's warning out of the outputs
+    }
 
 
 def restart_with_settings() -> None:
     """Replace this process by itself with the allocator's settings in place; does nothing the second time."""
-    from course_lib.profiles import process_environment
-
-    missing = {name: value for name, value in process_environment().items() if name not in os.environ}
-    if missing and _RESTARTED not in os.environ:
-        environment = {**os.environ, **missing, _RESTARTED: "1"}
+    wanted = profiles.process_environment()
+    if not wanted.keys() <= os.environ.keys() and _RESTARTED not in os.environ:
+        environment = {**wanted, **os.environ, _RESTARTED: "1"}
         os.execve(sys.executable, [sys.executable, "-m", "course_lib.cli", *sys.argv[1:]], environment)
 
 
@@ -88,15 +84,9 @@ def execute(
     node: nbformat.NotebookNode, copy: Path, home: Path, env: dict[str, str], stop: threading.Event, **options: Any
 ) -> tuple[str, dict[str, Any] | None, int]:
     """Run a notebook in place, in a kernel that starts in the folder ``home`` with the variables ``env``; ``stop`` ends
-    it early.
-
-    The notebook is written to the file ``copy`` whenever a cell begins, and at the end; what the kernel prints outside
+    it early. It is written to the file ``copy`` whenever a cell begins, and at the end; what the kernel prints outside
     it, to a ``.log`` beside. ``options`` are those of ``nbclient.NotebookClient``, such as ``timeout``, the seconds a
-    cell may take.
-
-    Returns:
-        As in the result above: status, error (None, or ``cell_id``, ``cell_number``, ``name``, ``value``), megabytes.
-    """
+    cell may take. Returns status, error (None, or ``cell_id``, ``cell_number``, ``name``, ``value``), megabytes."""
     from nbclient import NotebookClient
 
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # as in the kernel's environment, but this process looks
@@ -148,8 +138,7 @@ def _outcome(client: Any, **start: Any) -> tuple[str, str, str]:
     except CellTimeoutError:
         return "timeout", "Timeout", f"the cell took longer than {client.timeout} seconds"
     except DeadKernelError:
-        value = "the kernel ended without a word; the usual reason is that the memory did not suffice"
-        return "died", "KernelDied", value
+        return "died", "KernelDied", "the kernel ended without a word; usually the memory did not suffice"
     except Exception as error:  # whatever else stops a notebook belongs into the summary
         return "failed", type(error).__name__, explain(error) if isinstance(error, OSError) else str(error)
     return "ok", "", ""
@@ -193,30 +182,26 @@ def run_notebooks(
     runs: Path | None = None,
     tell: Callable[[str], None] = print,
 ) -> tuple[Path, list[NotebookResult]]:
-    """Execute notebooks, ``jobs`` at a time, and write pages, index and ``summary.json``. A file that is no notebook
-    fails by itself.
+    """Execute notebooks, ``jobs`` at a time, and write pages, index and ``summary.json`` into a new folder in ``runs``.
+    A file that is no notebook fails by itself.
 
     Args:
         cell_timeout: seconds per cell; the profile's by default.
         parameters: name to text, as typed; every notebook must have them.
-        runs: folder in which the folder of this run is made; the course's ``runs/`` by default.
         tell: takes one line when a notebook starts and one when it ends.
 
-    Returns:
-        The run's folder, and the results in the order of the notebooks. A CourseError before anything runs for a
-        parameter, data set, GPU or folder to write that is not there.
+    Returns the folder, and the results in the order of the notebooks. A CourseError before anything runs for a
+    parameter, data set, GPU or folder to write that is not there.
     """
     from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
-
-    from course_lib.profiles import Profile
 
     tasks: dict[str, Notebook] = {}
     for notebook in notebooks:
         twins = sum(task.stem == notebook.stem for task in tasks.values())
         tasks[f"{notebook.stem}-{twins + 1}" if twins else notebook.stem] = notebook
     values = {name: check_parameters(task, parameters or {}) for name, task in tasks.items() if not task.problem}
-    Profile(profile).device  # noqa: B018 - a missing GPU is reported before a kernel starts
+    profiles.Profile(profile).device  # noqa: B018 - a missing GPU is reported before a kernel starts
     profiles.cache_dir()
     folder, stop = profiles.new_run_folder(runs or profiles.RUNS), threading.Event()
     environment = kernel_environment(profile, jobs) | {"COURSE_RUN_FOLDER": str(folder.resolve())}
@@ -227,8 +212,8 @@ def run_notebooks(
         if task.problem:
             return NotebookResult(name, name, "failed", error={"name": "Unreadable", "value": task.problem})
         if stop.is_set():
-            error = {"name": "Interrupted", "value": "not started"}
-            return NotebookResult(name, task.title, "interrupted", error=error)
+            stopped = {"name": "Interrupted", "value": "not started"}
+            return NotebookResult(name, task.title, "interrupted", error=stopped)
         tell(f"{name} ...")
         started, node, home = time.monotonic(), load_notebook_node(str(task.path)), task.path.parent
         if values[name]:
@@ -281,9 +266,8 @@ def _write_report(folder: Path, results: list[NotebookResult], profile: str) -> 
         ending = f"**{result.status}**: {_literal(result.error_line())}" if result.error else result.status
         title = f"[{title}]({page.name})" if page.exists() else title
         lines.append(f"| {title} | {ending} | {result.seconds:.0f} | {result.peak_memory_mb} |")
-    text = "\n".join([*lines, "", "[summary.json](summary.json)"])
-    node = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
-    _write_page(node, folder / "index.html", "Course run", folder)
+    cell = nbformat.v4.new_markdown_cell("\n".join([*lines, "", "[summary.json](summary.json)"]))
+    _write_page(nbformat.v4.new_notebook(cells=[cell]), folder / "index.html", "Course run", folder)
 
 
 def _literal(text: str) -> str:
@@ -308,10 +292,8 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _write_page(node: nbformat.NotebookNode, page: Path, title: str, links_from: Path) -> None:
-    """One HTML page with its pictures in it; nbconvert's classic template is the one that shows alt texts.
-
-    Links to notebooks lead to pages afterwards; relative links to pictures hold from the folder ``links_from``.
-    """
+    """One HTML page with its pictures in it; nbconvert's classic template is the one that shows alt texts. Links to
+    notebooks lead to pages afterwards; relative links to pictures hold from the folder ``links_from``."""
     from nbconvert import HTMLExporter
 
     for cell in node.cells:
@@ -343,8 +325,7 @@ def _take_outputs(node: nbformat.NotebookNode, done: nbformat.NotebookNode, stem
             raise CourseError(f"{stem}: cell '{cell.id}' was changed during the run; run it again to store it")
         if cell.cell_type == "code":
             cell.execution_count, cell.outputs = cells[cell.id].execution_count, cells[cell.id].outputs
-            for output in cell.outputs:
-                texts = output.get("data", output)  # of a stream: itself, with its "text"
+            for texts in (output.get("data", output) for output in cell.outputs):  # a stream has its "text" itself
                 for kind, value in texts.items():
                     if kind.partition("/")[0] == "text" and isinstance(value, str):
                         texts[kind] = portable(value)
