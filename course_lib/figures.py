@@ -127,9 +127,8 @@ def picture_grid(
             corner = ((left + c * side + 4) / width, 1 - (top + (r + 1) * (side + line) - 4) / height)
             axes = figure.add_axes([*corner, pixels / width, pixels / height])
             axes.imshow(_to_array(picture), interpolation="nearest")
-            axes.set_xticks([]), axes.set_yticks([])
-            for spine in axes.spines.values():
-                spine.set(color="#cccccc", linewidth=0.5)
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set(color="#cccccc", linewidth=0.5)
             if labels:
                 axes.set_title(next(each), fontsize=7, pad=2)
             if r == 0 and column_titles:
@@ -154,22 +153,25 @@ def curves(lines: dict[str, tuple], x_label: str, y_label: str, title: str = "",
     return figure
 
 
-def png_bytes(pictures: Tensor, columns: int | None = None, enlarge: int = 2, colours: int | None = None) -> bytes:
+def png_bytes(pictures: Tensor, columns: int = 0, enlarge: int = 2, wide: int = 0, colours: int = 0) -> bytes:
     """PNG of pictures ``(N, 3, S, S)`` in [−1, 1], ``columns`` in a row or all; what a widget shows. ``enlarge`` is a
-    whole-number factor, without smoothing; ``colours`` so many at most, for a smaller file."""
+    whole-number factor, without smoothing, or of the size that makes a picture ``wide`` pixels or a little less wide;
+    ``colours`` so many at most, for a smaller file."""
     columns, size = columns or len(pictures), pictures.shape[-1]
+    enlarge = max(1, wide // size) if wide else enlarge
     sheet = np.full((-(-len(pictures) // columns) * (size + 2), columns * (size + 2), 3), 255, np.uint8)
     for k, picture in enumerate(pictures):
         y, x = divmod(k, columns)
         sheet[y * (size + 2) + 1 :, x * (size + 2) + 1 :][:size, :size] = _to_array(picture)
     image = Image.fromarray(sheet)
     image = image.resize((image.width * enlarge, image.height * enlarge), Image.NEAREST)
-    buffer = io.BytesIO()
-    if colours is None:
-        image.save(buffer, "PNG", compress_level=1)
-    else:
-        few = image.quantize(colours, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-        few.save(buffer, "PNG", optimize=True)
+    options, buffer = {"compress_level": 1}, io.BytesIO()
+    if colours:
+        image, options = (
+            image.quantize(colours, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE),
+            {"optimize": True},
+        )
+    image.save(buffer, "PNG", **options)
     return buffer.getvalue()
 
 
@@ -198,10 +200,9 @@ def animation(frames: Tensor, milliseconds: int = 400, hold: int = 1600, enlarge
     sheets = [Image.open(io.BytesIO(png_bytes(pictures, enlarge=enlarge))) for pictures in frames]
     # One palette for all frames: a third of the size, and smooth densities have few colours anyway.
     palette = Image.fromarray(np.concatenate([np.asarray(sheet) for sheet in sheets])).quantize(128)
-    sheets = [sheet.quantize(palette=palette, dither=Image.Dither.NONE) for sheet in sheets]
-    durations = [milliseconds] * (len(sheets) - 1) + [hold]
-    buffer = io.BytesIO()
-    sheets[0].save(buffer, "PNG", save_all=True, append_images=sheets[1:], duration=durations, loop=0)
+    first, *others = [sheet.quantize(palette=palette, dither=Image.Dither.NONE) for sheet in sheets]
+    durations, buffer = [milliseconds] * len(others) + [hold], io.BytesIO()
+    first.save(buffer, "PNG", save_all=True, append_images=others, duration=durations, loop=0)
     return buffer.getvalue()
 
 
@@ -222,8 +223,7 @@ class Schematic:
 
     def __init__(self, width: float, height: float):
         self.size, self.figure = (width, height), Figure(figsize=(width, height), dpi=100)
-        self.axes = self.figure.add_axes((0, 0, 1, 1))
-        self.axes.set(xlim=(0, width), ylim=(0, height))
+        self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
         self.axes.axis("off")
 
     def box(
@@ -240,26 +240,21 @@ class Schematic:
         if text:
             self.text((start[0] + end[0]) / 2, start[1] + 0.1, text, va="bottom")
 
-    def text(
-        self, x: float, y: float, text: str, ha: str = "center", va: str = "center", size: float = 9, **options: Any
-    ) -> None:
-        self.axes.text(x, y, text, ha=ha, va=va, fontsize=size, **options)
+    def text(self, x: float, y: float, text: str, **options: Any) -> None:
+        self.axes.text(x, y, text, **{"ha": "center", "va": "center", "size": 9} | options)
 
     def picture(self, picture: Tensor, x: float, y: float, side: float, frame: bool = True) -> None:
         width, height = self.size
-        inset = self.figure.add_axes((x / width, y / height, side / width, side / height))
+        inset = self.figure.add_axes((x / width, y / height, side / width, side / height), xticks=[], yticks=[])
         inset.imshow(((picture.clamp(-1, 1) + 1) / 2).permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
-        inset.set(xticks=[], yticks=[])
         inset.axison = frame
 
 
-def schematic(
-    picture: Tensor, samples: Tensor, condition: Tensor | None = None, source: str = "source expert"
-) -> Figure:
+def schematic(image: Tensor, samples: Tensor, condition: Tensor | None = None, source: str = "source expert") -> Figure:
     """Net2Net in one picture, with the input ``(3, S, S)``, the first three of its translations ``(N, 3, S, S)`` and,
     where the condition is a picture ``(3, s, s)``, the condition; ``source`` names the source expert."""
     drawn = Schematic(9.6, 3.3)
-    drawn.picture(picture, 0.2, 0.8, 1.0)
+    drawn.picture(image, 0.2, 0.8, 1.0)
     for k, sample in enumerate(samples[:3]):
         drawn.picture(sample, 8.35, 2.2 - 1.0 * k, 0.95)
     drawn.box(1.8, 0.75, 1.25, 1.1, f"{source}\n$\\Phi$\nfrozen", "frozen")
@@ -287,10 +282,10 @@ def reading_order(weights: Tensor, columns: int = 26) -> tuple[list[int], list[i
     weights = weights.detach().double().cpu()
     rows = list(range(len(weights)))
     if len(rows) > 2:
-        from scipy.cluster.hierarchy import leaves_list, linkage
+        from scipy.cluster import hierarchy
 
         unit = torch.nn.functional.normalize(weights - weights.mean(1, keepdim=True))
-        rows = leaves_list(linkage(unit.numpy(), "average", optimal_ordering=True)).tolist()
+        rows = hierarchy.leaves_list(hierarchy.linkage(unit.numpy(), "average", optimal_ordering=True)).tolist()
     best, owner = (one.tolist() for one in weights.abs().max(0))
     kept = sorted(range(len(best)), key=lambda column: -best[column])[:columns]
     kept.sort(key=lambda column: (rows.index(owner[column]), -best[column]))
@@ -313,9 +308,9 @@ def borrowing_map(weights: Tensor, new: list[str], old: list[str], columns: int 
     axes.grid(False)
     for y, row in enumerate(shown):
         for x in row.abs().topk(min(written, len(kept))).indices.tolist():
-            dark = row[x].abs() > 0.6 * limit
+            colour = "white" if row[x].abs() > 0.6 * limit else "black"
             text = f"{row[x]:.2f}".replace("0.", ".", 1)
-            axes.text(x, y, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")
+            axes.text(x, y, text, ha="center", va="center", fontsize=7, color=colour)
     figure.colorbar(image, ax=axes, shrink=0.7, pad=0.01, label="mixing weight")
     axes.set(xlabel="old class that lends", ylabel="new class")
     return figure

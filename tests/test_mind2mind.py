@@ -382,7 +382,6 @@ def test_both_walks_begin_and_end_at_the_samples_and_differ_between(gan):
     flat = walk.strip("one", 0, 1, (0.0, 1.0), truncation=0.0)
     torch.testing.assert_close(flat[0], flat[1])
     for call in (
-        lambda: CodeWalk({}, 3),
         lambda: CodeWalk({"one": gan}, 1),
         lambda: walk.strip("one", 0, 1, (0.5,), "x"),
     ):

@@ -7,7 +7,6 @@ import torch
 from PIL import Image
 
 from course_lib.cinn import ConditionalFlow, FlowConfig
-from course_lib.errors import CourseError
 from course_lib.translation import Translator
 from course_lib.widgets.translations import TextBox
 
@@ -48,7 +47,8 @@ def test_rows_are_sentences_and_columns_share_a_residual(box):
     flow = box.translators["blocks"].flow
     latent = pictures.flatten(0, 1).flatten(1).atanh()
     v = flow.encode(latent, Length().encode(["a cat", "a long story", "a cat"]).repeat_interleave(3, 0)).detach()
-    torch.testing.assert_close(v.view(3, 3, 12), box.residuals("blocks", 5).expand(3, 3, 12), rtol=0, atol=1e-3)
+    drawn = torch.randn(3, 12, generator=torch.Generator().manual_seed(5))
+    torch.testing.assert_close(v.view(3, 3, 12), drawn.expand(3, 3, 12), rtol=0, atol=1e-3)
 
 
 def test_sample_again_changes_the_residuals_and_a_length_of_zero_removes_them(box):
@@ -65,7 +65,7 @@ def test_a_picture_has_a_row_for_each_sentence(box):
 
 
 def test_the_view_updates_and_says_what_is_missing(box):
-    view = box.view("a cat", "a dog")
+    view = box.view()
     before = view.picture.value
     view.controls["sentence"].value = "something else"
     assert view.picture.value != before and view.message.value == ""
@@ -90,8 +90,3 @@ def test_a_style_counts_where_the_target_has_styles(box):
     assert torch.equal(drawn[0], drawn[1]) and not torch.allclose(drawn[0], drawn[2])
     assert torch.equal(both.pictures(["a cat"], "blocks", 0, style="loud"), both.pictures(["a cat"], "blocks", 0))
     assert list(both.view().controls["style"].options) == ["plain", "loud"] and "style" not in box.view().controls
-
-
-def test_a_box_needs_something_to_show():
-    with pytest.raises(CourseError, match="needs a translator"):
-        TextBox({})

@@ -3,7 +3,7 @@ of the Net2Net authors: a picture under every label, the way from label to label
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,23 +32,16 @@ class TextBox:
     ``translators``: name → translator whose source takes sentences, or pairs (sentence, style) if it has styles."""
 
     def __init__(self, translators: Mapping[str, Translator], samples: int = 6):
-        if not translators or samples < 1:
-            raise CourseError("a text box needs a translator and at least one sample.")
         self.translators, self.samples = dict(translators), samples
         known = [name for one in self.translators.values() for name in getattr(one.source, "names", [])]
         self.styles = list(dict.fromkeys(known))
 
-    def residuals(self, target: str, seed: int, length: float = 1.0) -> Tensor:
-        """``v (samples, D)``; the same seed gives the same ones on every device."""
-        dim = self.translators[target].flow.config.dim
-        return length * torch.randn(self.samples, dim, generator=torch.Generator().manual_seed(seed))
-
-    def pictures(
-        self, sentences: Sequence[str], target: str, seed: int, length: float = 1.0, style: str = ""
-    ) -> Tensor:
-        """``(sentences, samples, 3, S, S)`` in [−1, 1], on the CPU; ``style`` counts where the target has styles."""
-        translator = self.translators[target]
-        v = self.residuals(target, seed, length).to(next(translator.flow.parameters()).device)
+    def pictures(self, sentences: list[str], target: str, seed: int, length: float = 1.0, style: str = "") -> Tensor:
+        """``(sentences, samples, 3, S, S)`` in [−1, 1], on the CPU; ``style`` counts where the target has styles. The
+        same ``seed`` gives the same residuals on every device."""
+        translator, draws = self.translators[target], torch.Generator().manual_seed(seed)
+        v = length * torch.randn(self.samples, translator.flow.config.dim, generator=draws)
+        v = v.to(next(translator.flow.parameters()).device)
         names = getattr(translator.source, "names", [])
         asked = [(text, style or names[0]) for text in sentences] if names else list(sentences)
         return translator.render(v, asked).cpu()
@@ -59,16 +52,14 @@ class TextBox:
         if not sentences:
             raise CourseError("type a sentence, for example: a sad person with red hair.")
         pictures = self.pictures(sentences, target, seed, length, style)
-        # Targets draw at different sizes; on the screen all of them are about 128 pixels wide.
-        return png_bytes(pictures.flatten(0, 1), columns=self.samples, enlarge=max(1, 128 // pictures.shape[-1]))
+        return png_bytes(pictures.flatten(0, 1), self.samples, wide=128)
 
-    def view(
-        self, sentence: str = "a smiling person with long pink hair", other: str = "a sad person with long pink hair"
-    ) -> PictureView:
+    def view(self) -> PictureView:
         """The widget; its pictures wait until a sentence is complete (Enter, or leaving the box)."""
+        first, second = (f"a {mood} person with long pink hair" for mood in ("smiling", "sad"))
         controls = {
-            "sentence": Text(sentence, continuous_update=False),
-            "other": Text(other, description="second sentence", continuous_update=False),
+            "sentence": Text(first, continuous_update=False),
+            "other": Text(second, description="second sentence", continuous_update=False),
             "target": choice(list(self.translators), description="translate into"),
             "seed": BoundedIntText(0, min=0, max=9999, description="sample again (seed of v)"),
             "length": slider("length of v", 1.0, 0.0, 1.5, 0.1),
@@ -80,26 +71,22 @@ class TextBox:
 
 
 class SourceView:
-    """One picture, several sources: what the chosen source leaves open differs from sample to sample. ``sources``: name
-    → (translator, conditions of the ``pictures (N, 3, S, S)``), all into one target. The ``samples``' residuals, drawn
+    """One picture, several sources: what the chosen source leaves open differs from sample to sample. ``views``: name →
+    (translator, conditions of the ``pictures (N, 3, S, S)``), all into one target. The ``samples``' residuals, drawn
     from ``seed``, are those of every source and input."""
 
-    def __init__(
-        self, sources: dict[str, tuple[Translator, Tensor]], pictures: Tensor, samples: int = 4, seed: int = 0
-    ):
-        if not sources or any(len(condition) != len(pictures) for _, condition in sources.values()):
-            raise CourseError("the widget needs at least one source, each with one condition for every picture.")
-        self.sources, self.pictures, self.samples = sources, pictures.cpu(), samples
-        dim = next(iter(sources.values()))[0].flow.config.dim
+    def __init__(self, views: dict[str, tuple[Translator, Tensor]], pictures: Tensor, samples: int = 4, seed: int = 0):
+        self.views, self.pictures, self.samples = views, pictures.cpu(), samples
+        dim = next(iter(views.values()))[0].flow.config.dim
         self.v = torch.randn(samples, dim, generator=torch.Generator().manual_seed(seed))
 
     @torch.no_grad()
     def strip(self, source: str, index: int, temperature: float = 1.0) -> Tensor:
         """``(1 + samples, 3, S, S)``: the picture and its translations from one source; the widget's static twin."""
-        translator, conditions = self.sources[source]
-        condition = conditions[index : index + 1].expand(self.samples, *conditions.shape[1:])
+        translator, conditions = self.views[source]
+        condition = conditions[[index]].expand(self.samples, *conditions.shape[1:])
         latent = translator.flow.inverse(self.v.to(condition) * temperature, condition)
-        return torch.cat([self.pictures[index : index + 1], translator.target.decode(latent).cpu()])
+        return torch.cat([self.pictures[[index]], translator.target.decode(latent).cpu()])
 
     def render(self, source: str, index: int, temperature: float = 1.0) -> bytes:
         labels = ["picture", *(f"v {k + 1}" for k in range(self.samples))]
@@ -108,7 +95,7 @@ class SourceView:
     def view(self) -> PictureView:
         last = len(self.pictures) - 1
         controls = {
-            "source": SelectionSlider(options=list(self.sources), continuous_update=False),
+            "source": SelectionSlider(options=list(self.views), continuous_update=False),
             "index": BoundedIntText(0, min=0, max=last, description=f"picture (0 to {last})"),
             "temperature": slider("temperature of v", 1.0, 0.0, 1.5, 0.1),
         }
@@ -121,8 +108,6 @@ class CrossView:
 
     @torch.no_grad()
     def __init__(self, translator: Translator, pictures: Tensor, latent: Tensor, condition: Tensor):
-        if not len(pictures) == len(latent) == len(condition):
-            raise CourseError("the widget needs one latent and one condition for every picture.")
         self.translator, self.pictures, self.condition = translator, pictures.cpu(), condition
         self.v = translator.flow.encode(latent, condition)
 
@@ -177,8 +162,6 @@ class DomainDemo:
     stands for an ``upload`` with its ``domain``, and for attributes to change, such as ``hair="green"``."""
 
     def __init__(self, editions: Mapping[str, Edition], folder: Path | str):
-        if not editions:
-            raise CourseError("the demo needs an edition: a translator with some examples.")
         self.editions, self.folder = dict(editions), Path(folder)
 
     def _asked(
@@ -236,7 +219,7 @@ class DomainDemo:
         first = self.translations(edition, example, **picked)
         below = self.samples(edition, example, count, seed, spread, **picked)
         below = torch.cat([torch.ones_like(below[:, :1]), below], 1).flatten(0, 1)
-        return png_bytes(torch.cat([first, below]), columns=len(first), colours=128)
+        return png_bytes(torch.cat([first, below]), len(first), colours=128)
 
     def view(self) -> "_DemoView":
         return _DemoView(self)

@@ -33,8 +33,7 @@ class ClassMix:
         if not 2 <= len(self.names) <= MOST or samples < 2:
             found = f"{len(self.names)} and {samples}"
             raise CourseError(f"mixing takes two to {MOST} classes and at least two samples, not {found}.")
-        self.generator = generator
-        self.vectors = generator.vectors_of(self.names)
+        self.generator, self.vectors = generator, generator.vectors_of(self.names)
         self.latents, self.noise = generator.latents(samples, seed), generator.noise(1, seed)
 
     def vector(self, weights: Mapping[str, float]) -> Tensor:
@@ -60,8 +59,7 @@ class ClassMix:
         return torch.stack(drawn).unflatten(0, (3, -1))
 
     def render(self, start: int, end: int, way: float, truncation: float, **weights: float) -> bytes:
-        picture = self.picture(weights, start, end, way, truncation)
-        return png_bytes(picture[None], enlarge=max(1, 256 // self.generator.size))
+        return png_bytes(self.picture(weights, start, end, way, truncation)[None], wide=256)
 
     def view(self) -> PictureView:
         """The widget; it begins half and half, so that each slider has a say."""
@@ -82,21 +80,15 @@ class MixingDemo:
     ``offered``; ``z (N, noise)`` is drawn, and ``space`` decodes what is latents."""
 
     def __init__(
-        self,
-        generator: Generator,
-        classes: Sequence[str],
-        offered: Sequence[str],
-        z: Tensor,
-        space: LatentSpace | None = None,
+        self, generator: Generator, classes: list[str], offered: list[str], z: Tensor, space: LatentSpace | None = None
     ):
         if generator.config.embedding is None:
             raise CourseError("this generator keeps a table in every layer: mixing by one weight needs embeddings.")
-        unknown = [name for name in offered if name not in classes]
+        unknown = [f"no old class {name!r}" for name in offered if name not in classes]
         if unknown or not offered:
-            missing = f"no old class {unknown[0]!r}" if unknown else "nobody to borrow from"
+            missing = (unknown or ["nobody to borrow from"])[0]
             raise CourseError(f"there is {missing}: choose among {', '.join(classes[:8])}, …")
-        self.generator, self.z, self.space = generator, z, space
-        self.classes, self.offered = list(classes), list(offered)
+        self.generator, self.classes, self.offered, self.z, self.space = generator, classes, offered, z, space
 
     def embedding(self, weights: Mapping[str, float]) -> Tensor:
         """``(E,)``: the weighted sum of embeddings; all zeros where nothing is borrowed."""
@@ -114,7 +106,7 @@ class MixingDemo:
             for norm in norms:
                 hooks.enter_context(norm.gain.register_forward_hook(lambda layer, inputs, gain: gain + extra))
             drawn = self.generator(self.z, self.embedding(weights).expand(len(self.z), -1))
-        return (drawn if self.space is None else self.space.decode(drawn)).cpu()
+        return (self.space.decode(drawn) if self.space else drawn).cpu()
 
     def render(self, whole: bool = False, **weights: float) -> bytes:
         return png_bytes(self.pictures(weights, whole), enlarge=2)
@@ -143,11 +135,6 @@ def _walk_controls(samples: int, truncation: float) -> dict[str, Widget]:
     }
 
 
-def _enlarged(pictures: Tensor) -> bytes:
-    """PNG in which each picture is about 160 pixels wide."""
-    return png_bytes(pictures, enlarge=max(1, 160 // pictures.shape[-1]))
-
-
 class ResidualWalk:
     """Pictures along a path of residuals, on arcs between ``stops`` drawn from ``seed``, under ``inputs``, name →
     picture ``(3, S, S)``. The source has ``shrink`` and ``size``, as ``translation.LowResolution``."""
@@ -172,7 +159,7 @@ class ResidualWalk:
         """``(len(positions), 3, S, S)``: the input called ``name`` at several places of the path."""
         row = self.names.index(name)
         v = torch.stack([self.residual(position, temperature) for position in positions])
-        latent = self.translator.flow.inverse(v, self.conditions[row : row + 1].expand(len(v), *[-1] * 3))
+        latent = self.translator.flow.inverse(v, self.conditions[[row]].expand(len(v), -1, -1, -1))
         return self.translator.target.decode(latent).cpu()
 
     def render(self, name: str, position: float, temperature: float = 1.0) -> bytes:
@@ -203,10 +190,9 @@ class StyleWalk:
         _check_walk(samples)
         self.source, self.seed, self.space = source, seed, space
         # Computed once: a step is then one pass of the synthesis network.
-        self.mean = source.mean_style()
+        self.mean, self.blocks = source.mean_style(), len(source.synthesis.blocks)
         draws = torch.Generator().manual_seed(seed)
         self.z = torch.randn(samples, source.config.latent, generator=draws).to(self.mean)
-        self.blocks = len(source.synthesis.blocks)
 
     @torch.no_grad()
     def style(self, first: int, second: int, way: float, space: str, truncation: float, cut: int) -> Tensor:
@@ -229,28 +215,21 @@ class StyleWalk:
         draws = torch.Generator().manual_seed(self.seed + 1 + noise)
         maps = [m.expand(len(styles), -1, -1, -1) for m in self.source.synthesis.noise(1, draws)]
         drawn = self.source.synthesis(styles, maps)
-        return (drawn if self.space is None else self.space.decode(drawn)).float().cpu()
+        return (self.space.decode(drawn) if self.space else drawn).float().cpu()
 
     def strip(
-        self,
-        first: int,
-        second: int,
-        ways: Sequence[float],
-        space: str = "w",
-        truncation: float = 0.7,
-        cut: int | None = None,
+        self, first: int, second: int, ways: Sequence[float], space: str = "w", truncation: float = 0.7, cut: int = 99
     ) -> Tensor:
         """``(len(ways), 3, S, S)``; arguments as for :meth:`style`."""
-        cut = self.blocks if cut is None else cut
         return self.pictures(torch.cat([self.style(first, second, way, space, truncation, cut) for way in ways]))
 
     def render(
         self, first: int, second: int, space: str, way: float, cut: str, truncation: float, noise: int = 0
     ) -> bytes:
         """PNG: the first sample, the picture that the controls ask for, the second."""
-        ends = [self.style(k, k, 0.0, "w", truncation, self.blocks) for k in (first, second)]
+        left, right = (self.style(k, k, 0.0, "w", truncation, self.blocks) for k in (first, second))
         middle = self.style(first, second, way, space, truncation, self.blocks - self._cuts().index(cut))
-        return _enlarged(self.pictures(torch.cat([ends[0], middle, ends[1]]), noise))
+        return png_bytes(self.pictures(torch.cat([left, middle, right]), noise), wide=160)
 
     def _cuts(self) -> list[str]:
         return ["nowhere", *(f"block {number} on" for number in range(self.blocks, 1, -1))]
@@ -270,8 +249,6 @@ class CodeWalk:
 
     def __init__(self, gans: dict[str, TransferredGAN], samples: int = 12, seed: int = 0):
         _check_walk(samples)
-        if not gans:
-            raise CourseError("a walk needs a transferred GAN.")
         self.gans, self.samples = gans, samples
         self.noise = {name: gan.noise(samples, seed) for name, gan in gans.items()}
 
@@ -285,13 +262,13 @@ class CodeWalk:
         if space == "z":
             codes = gan.codes(torch.lerp(ends[:1], ends[1:], share), truncation)
         else:
-            left, right = gan.codes(ends, truncation)
-            codes = torch.lerp(left[None], right[None], share.to(left))
+            ends = gan.codes(ends, truncation)
+            codes = torch.lerp(ends[:1], ends[1:], share.to(ends))
         return gan.expert.decode(codes).float().cpu()
 
     def render(self, target: str, first: int, second: int, space: str, way: float, truncation: float) -> bytes:
         """PNG: the first sample, the picture on the way, the second."""
-        return _enlarged(self.strip(target, first, second, (0.0, way, 1.0), space, truncation))
+        return png_bytes(self.strip(target, first, second, (0.0, way, 1.0), space, truncation), wide=160)
 
     def view(self) -> PictureView:
         controls = {"target": choice(list(self.gans), description="target")} | _walk_controls(self.samples, 1.0)
