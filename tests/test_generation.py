@@ -275,7 +275,7 @@ def test_every_kind_has_a_figure(kind):
     grid = draw_kind(hyper(), kind, Walk(steps=3, rows=2, cut=1))
     assert grid.pictures.ndim == 5 and grid.pictures.isfinite().all()
     assert len(grid.rows) in (0, len(grid.pictures)) and len(grid.columns) in (0, grid.pictures.shape[1])
-    assert isinstance(grid.figure("title"), Figure)
+    assert isinstance(grid.figure(), Figure)
 
 
 def test_long_titles_of_columns_are_broken():

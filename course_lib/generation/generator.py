@@ -1,12 +1,11 @@
-"""One interface over all generators of the course, whatever steers them; opening one by its checkpoint's name; grids
-that show what classes, truncation and single layers do; walks between two points as rows, the six kinds of the
-Hyper-Modulation code, except that a row keeps its noise maps, so that only the walk moves."""
+"""One interface over all generators of the course; grids that show what classes, truncation and single layers do; the
+six kinds of walk of the Hyper-Modulation code, except that a row keeps its noise maps, so that only the walk moves."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from textwrap import wrap
+from textwrap import fill
 from typing import Any
 
 import torch
@@ -28,13 +27,10 @@ BATCH = 64  # pictures drawn at a time
 
 
 class ConditionalGenerator:
-    """Latent, class vector and noise to pictures; what it gives and takes is on the CPU.
+    """Latent, class vector and noise to pictures ``size`` wide; what it gives and takes is on the CPU. A new kind sets
+    the attributes and fills ``_pictures(z, vectors, noise, truncation)``, see :meth:`draw`, and, where it has classes,
+    ``class_vectors``: indices ``(B,)`` → vectors ``(B, K)``. ``name`` is that of the checkpoint."""
 
-    A new kind sets the attributes and fills ``_pictures(z, vectors, noise, truncation)``, see :meth:`draw`, and
-    ``class_vectors`` where it has classes. ``name`` is that of the checkpoint.
-    """
-
-    size: int  # side of the pictures in pixels
     latent: int  # length of z
     blocks: int  # layers that can each be given a z and a class vector of their own, from coarse to fine
     synthesis: nn.Module | None = None  # the part that takes noise maps
@@ -42,7 +38,7 @@ class ConditionalGenerator:
 
     def __init__(self, network: nn.Module, classes: Sequence[str] = (), name: str = "this generator"):
         self.network, self.classes, self.name = network, list(classes), name
-        self.device = next(network.parameters()).device
+        self.size, self.device = network.config.size, next(network.parameters()).device
 
     def _no_classes(self) -> CourseError:
         return CourseError(f"{self.name} has no classes: choose another checkpoint, or leave the classes out.")
@@ -51,19 +47,15 @@ class ConditionalGenerator:
         """``int64 (len(names),)``: positions in ``classes``; a CourseError where there is no such class."""
         if not self.classes:
             raise self._no_classes()
-        for name in names:
-            if name not in self.classes:
-                known = ", ".join(self.classes[:12]) + (", …" if len(self.classes) > 12 else "")
-                raise CourseError(f"{self.name} has no class {name!r}: it has {known}.")
+        if unknown := [name for name in names if name not in self.classes]:
+            known = ", ".join(self.classes[:12]) + (", …" if len(self.classes) > 12 else "")
+            raise CourseError(f"{self.name} has no class {unknown[0]!r}: it has {known}.")
         return torch.tensor([self.classes.index(name) for name in names], dtype=torch.int64)
 
-    def class_vectors(self, labels: Tensor) -> Tensor:
-        """Class indices ``(B,)`` → vectors ``(B, K)``. Any point between two of them may be drawn."""
-        raise self._no_classes()
-
     def vectors_of(self, names: Sequence[str]) -> Tensor:
-        """Class vectors ``(len(names), K)``."""
-        return self.class_vectors(self.labels(names))
+        """Class vectors ``(len(names), K)``. Any point between two of them may be drawn."""
+        labels = self.labels(names)  # before class_vectors, which a generator without classes lacks
+        return self.class_vectors(labels)
 
     def latents(self, count: int, seed: int) -> Tensor:
         """``(count, latent)``, standard normal; the first ones of a larger count are the same."""
@@ -81,15 +73,10 @@ class ConditionalGenerator:
     def draw(
         self, z: Tensor, vectors: Tensor | None = None, noise: Sequence[Tensor] | None = None, truncation: float = 1.0
     ) -> Tensor:
-        """Pictures ``(B, 3, size, size)`` in [−1, 1] on the CPU; equal arguments give equal pictures.
-
-        Args:
-            z: ``(B, latent)``, or one for each layer, ``(B, blocks, latent)``.
-            vectors: class vectors ``(B, K)``, or one for each layer ``(B, blocks, K)``. None where the generator has no
-                classes; a hyper-modulated one then draws its source domain.
-            noise: of :meth:`noise`; that of seed 0 by default.
-            truncation: 1 draws from the whole distribution, 0 the mean (StyleGAN: of the styles; BigGAN: z is scaled).
-        """
+        """Pictures ``(B, 3, size, size)`` in [−1, 1] on the CPU; equal arguments give equal pictures. z ``(B, latent)``
+        and class vectors ``(B, K)`` may be one for each layer, ``(B, blocks, …)``; without vectors a hyper-modulated
+        generator draws its source domain. ``noise`` is of :meth:`noise`, by default of seed 0. ``truncation`` 1 draws
+        from the whole distribution, 0 the mean (StyleGAN: of the styles; BigGAN: z is scaled)."""
         if z.shape[1:] not in ((self.latent,), (self.blocks, self.latent)):
             shapes = f"(B, {self.latent}) or (B, {self.blocks}, {self.latent})"
             raise CourseError(f"{self.name} takes z {shapes}, not {tuple(z.shape)}.")
@@ -98,14 +85,12 @@ class ConditionalGenerator:
         if vectors is not None and (len(vectors) != len(z) or vectors.shape[1:-1] not in ((), (self.blocks,))):
             shapes = f"(B, K) or (B, {self.blocks}, K)"
             raise CourseError(f"{len(z)} pictures need as many class vectors {shapes}, not {tuple(vectors.shape)}.")
-        noise = self.noise(len(z), 0) if noise is None else list(noise)
-        pictures = []
+        noise, pictures = self.noise(len(z), 0) if noise is None else noise, []
         for part in torch.arange(len(z)).split(BATCH):
             given = None if vectors is None else vectors[part].to(self.device)
             maps = [one[part].to(self.device) for one in noise]
             drawn = self._pictures(z[part].to(self.device), given, maps, truncation)
-            drawn = drawn if self.space is None else self.space.decode(drawn)
-            pictures.append(drawn.float().clamp(-1, 1).cpu())
+            pictures.append((self.space.decode(drawn) if self.space else drawn).float().clamp(-1, 1).cpu())
         return torch.cat(pictures)
 
 
@@ -114,8 +99,8 @@ class StylePictures(ConditionalGenerator):
 
     def __init__(self, network: StyleGAN | HyperGenerator, *about: Any):
         super().__init__(network, *about)
-        self.size, self.latent = network.config.size, network.config.latent
-        self.blocks, self.synthesis = len(network.synthesis.blocks), network.synthesis
+        self.synthesis, self.latent = network.synthesis, network.config.latent
+        self.blocks = len(self.synthesis.blocks)
 
     def _pictures(self, z: Tensor, vectors: Tensor | None, noise: list[Tensor], truncation: float) -> Tensor:
         return self.network(z, noise, truncation)
@@ -125,12 +110,12 @@ class ALAEPictures(ConditionalGenerator):
     """The generator half of an adversarial latent autoencoder: no classes, two styles and two noise maps a block."""
 
     def __init__(self, network: ALAE, *about: Any):
-        super().__init__(network.generator, *about)
-        self.size, self.latent, self.blocks = network.config.size, network.config.latent, network.config.slots
-        self.synthesis = self.network.decoder
+        super().__init__(network, *about)
+        self.synthesis, self.latent = network.generator.decoder, network.config.latent
+        self.blocks = network.config.slots
 
     def _pictures(self, z: Tensor, vectors: Tensor | None, noise: list[Tensor], truncation: float) -> Tensor:
-        return self.network(z, noise, truncation)[0]
+        return self.network.generator(z, noise, truncation)[0]
 
 
 class HyperPictures(StylePictures):
@@ -145,8 +130,8 @@ class HyperPictures(StylePictures):
     def _pictures(self, z: Tensor, vectors: Tensor | None, noise: list[Tensor], truncation: float) -> Tensor:
         if vectors is None:
             return self.network(z, None, noise, truncation)
-        # Kernels are what costs: each distinct vector (or row of vectors) makes its own once, and those of one class
-        # are kept, since a walk through z draws it again and again; the kernels of many would fill the memory.
+        # Kernels cost most: each distinct vector (or row of them) makes its own once; those of one class are kept, for
+        # walks through z, but those of many would fill the memory.
         distinct, owner = vectors.unique(dim=0, return_inverse=True)
         known = self._made is not None and torch.equal(self._made[0], distinct)
         modulation = self._made[1] if known else self.network.modulation(distinct)
@@ -160,10 +145,9 @@ class BigGANPictures(ConditionalGenerator):
 
     def __init__(self, network: nn.Module, *about: Any):
         super().__init__(network, *about)
-        config = network.config
-        self.size, self.latent = config.size, config.noise
+        self.latent = network.config.noise
         # With tables, z enters at the first layer alone.
-        self.blocks = 1 if config.embedding is None else len(config.generator)
+        self.blocks = 1 if network.config.embedding is None else len(network.config.generator)
 
     @torch.no_grad()
     def class_vectors(self, labels: Tensor) -> Tensor:
@@ -209,10 +193,10 @@ def open_generator(name: str | Path, device: str | torch.device = "cpu") -> Cond
         raise CourseError(f"checkpoint {stem!r} is a {card.kind}, not a generator: choose a {' or a '.join(OPENERS)}.")
     load, pictures = OPENERS[card.kind]
     network = load(stem, torch.device(device), folder)
-    classes = getattr(network, "class_names", None) or card.recipe.get("classes")
+    classes = getattr(network, "class_names", None) or card.recipe.get("classes", ())
     if not classes and card.kind == "biggan generator":
         classes = [f"class {label}" for label in range(network.config.classes)]
-    generator = pictures(network, classes or (), stem)
+    generator = pictures(network, classes, stem)
     if "space" in card.recipe:
         autoencoder = load_expert(card.recipe["space"], device)
         generator.space, generator.size = LatentSpace(autoencoder), autoencoder.config.size
@@ -227,12 +211,12 @@ class Grid:
     rows: Sequence[str] = ()
     columns: Sequence[str] = ()
 
-    def figure(self, title: str = "", enlarge: int = 2) -> Figure:
+    def figure(self, enlarge: int = 2) -> Figure:
         """The grid with its titles, see :func:`course_lib.figures.picture_grid`."""
         # A title wider than its picture would run into the next one; eight points are some 0.06 inch a letter.
         letters = round(0.34 * enlarge / 0.062)
-        columns = ["\n".join(wrap(name, letters, break_long_words=False)) for name in self.columns]
-        return picture_grid(self.pictures, self.rows, columns, title, enlarge=enlarge)
+        columns = [fill(name, letters, break_long_words=False) for name in self.columns]
+        return picture_grid(self.pictures, self.rows, columns, enlarge=enlarge)
 
 
 def save_grid(grid: Grid, path: Path, enlarge: int = 2) -> None:
@@ -266,11 +250,8 @@ def draw_grid(
     generator: ConditionalGenerator, z: Tensor, vectors: Tensor | None, seed: int, share: str = "row", psi: float = 1.0
 ) -> Tensor:
     """Pictures ``(R, C, 3, S, S)`` of z ``(R, C, latent)`` or ``(R, C, blocks, latent)`` and class vectors, with K in
-    the place of latent, or None; R or C may be 1 in one of them, which is then repeated.
-
-    ``share`` says which pictures get the same noise maps, drawn by ``seed``: those of a ``row``, of a ``column``,
-    ``all`` or ``none``. ``psi`` is the truncation.
-    """
+    the place of latent, or None; R or C may be 1 in one of them, which is then repeated. ``share`` says which pictures
+    get the same noise maps of ``seed``: those of a ``row`` or ``column``, ``all`` or ``none``. ``psi`` truncates."""
     shape = torch.broadcast_shapes(z.shape[:2], z.shape[:2] if vectors is None else vectors.shape[:2])
     z = z.expand(*shape, *z.shape[2:]).flatten(0, 1)
     if vectors is not None:
@@ -306,7 +287,7 @@ def class_grid(generator: ConditionalGenerator, walk: Walk) -> Grid:
 def truncation_sweep(generator: ConditionalGenerator, walk: Walk, amounts: Sequence[float] | None = None) -> Grid:
     """From the mean picture to the whole distribution, an amount of truncation a column; a row keeps z and noise, and
     its class, which take turns."""
-    amounts = [index / (walk.steps - 1) for index in range(walk.steps)] if amounts is None else amounts
+    amounts = amounts or [index / (walk.steps - 1) for index in range(walk.steps)]
     known = list(walk.classes or generator.classes)
     names = [known[row % len(known)] for row in range(walk.rows)] if known else []
     z, vectors = generator.latents(walk.rows, walk.seed)[:, None], _rows_of(generator, names)
@@ -330,11 +311,9 @@ def style_mixing(generator: ConditionalGenerator, walk: Walk) -> Grid:
     pictures are of one class and have the same noise."""
     z = generator.latents(walk.rows + walk.steps, walk.seed)
     fine, coarse = z[: walk.rows, None], z[None, walk.rows :]
-    vectors = _one_class(generator, walk)
-    mixed, top, left = (
-        draw_grid(generator, points, vectors, walk.seed, "all", walk.truncation)
-        for points in (_mixed(generator, coarse, fine, walk.cut), coarse, fine)
-    )
+    shared = {"vectors": _one_class(generator, walk), "seed": walk.seed, "share": "all", "psi": walk.truncation}
+    points = _mixed(generator, coarse, fine, walk.cut), coarse, fine
+    mixed, top, left = (draw_grid(generator, one, **shared) for one in points)
     corner = torch.ones_like(top[:, :1])
     pictures = torch.cat([torch.cat([corner, top], 1), torch.cat([left, mixed], 1)])
     first, rest = range(1, walk.cut + 1), range(walk.cut + 1, generator.blocks + 1)
@@ -357,16 +336,12 @@ def class_mixing(generator: ConditionalGenerator, walk: Walk) -> Grid:
 
 def slerp(start: Tensor, end: Tensor, amount: float | Tensor) -> Tensor:
     """Spherical interpolation between vectors ``(..., D)``; lengths are interpolated too. ``amount`` 0 gives ``start``,
-    1 gives ``end``; a tensor is broadcast against ``(..., 1)``.
-
-    Gaussian vectors in many dimensions have lengths of about √D. The straight line between two of them runs through
-    short vectors, which a generator has hardly seen; the arc does not.
-    """
+    1 gives ``end``; a tensor is broadcast against ``(..., 1)``. The straight line between two Gaussian vectors, all of
+    length about √D, runs through short ones, which a generator has hardly seen; the arc does not."""
     first, second = (x.norm(dim=-1, keepdim=True) for x in (start, end))
     amount = torch.as_tensor(amount, dtype=start.dtype, device=start.device)
     length = torch.lerp(first, second, amount)
-    cosine = (start * end).sum(-1, keepdim=True) / (first * second).clamp_min(1e-12)
-    angle = cosine.clamp(-1, 1).arccos()
+    angle = ((start * end).sum(-1, keepdim=True) / (first * second).clamp_min(1e-12)).clamp(-1, 1).arccos()
     weights = ((1 - amount) * angle).sin() / first.clamp_min(1e-12), (amount * angle).sin() / second.clamp_min(1e-12)
     arc = length * (weights[0] * start + weights[1] * end) / angle.sin().clamp_min(1e-12)
     # Between parallel vectors every way is a straight one.
@@ -395,8 +370,7 @@ def _between_classes(generator: ConditionalGenerator, walk: Walk, both: bool) ->
     names = walk.classes or generator.classes[:2]
     if len(names) != 2:
         example = ",".join(generator.classes[:2]) or "first,second"
-        found = f"between two classes, not {len(names)}"
-        raise CourseError(f"this walk goes {found}: name two, for example --classes {example}.")
+        raise CourseError(f"it goes between two classes, not {len(names)}: name two, for example --classes {example}.")
     vectors = way(*generator.vectors_of(names), walk.steps, bool(walk.spherical))[None]
     columns = [names[0], *_positions(walk.steps)[1:-1], names[1]]
     if not both:

@@ -13,17 +13,8 @@ from matplotlib.figure import Figure
 from ..data.image_set import ImageSet, regroup
 from ..data.published import load
 from ..errors import CourseError
-from ..evaluation.scores import (
-    FRECHET,
-    INTRA_CLASS_MEAN,
-    KERNEL,
-    FeatureNetwork,
-    class_wise,
-    feature_network,
-    feature_scores,
-    inception_score,
-    real_features,
-)
+from ..evaluation import scores as metrics
+from ..evaluation.scores import FRECHET, INTRA_CLASS_MEAN, KERNEL, FeatureNetwork
 from ..figures import COLOURS, MARKERS, new_figure
 from ..training.runs import Card, atomic_write, load_card
 from .generator import OPENERS, ConditionalGenerator, checkpoint_place, open_generator
@@ -72,18 +63,18 @@ def score_generator(
     drawn = torch.arange(len(names)).repeat_interleave(wanted)
     vectors = generator.vectors_of(names)[drawn] if generator.classes else None
     pictures = generator.draw(generator.latents(len(drawn), seed), vectors, generator.noise(len(drawn), seed))
-    real, fake = real_features(data, network, generator.size), network.features(pictures)
-    together = feature_scores(real, fake, NEIGHBOURS)
+    real, fake = metrics.real_features(data, network, generator.size), network.features(pictures)
+    together = metrics.feature_scores(real, fake, NEIGHBOURS)
     # Pictures lie class by class, and a split of the Inception score must hold all classes.
     order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(seed))
     splits = 10 if len(pictures) >= 1000 else 1
-    together["Inception score"], _ = inception_score(network.probabilities(pictures)[order], splits)
-    least = torch.minimum(counts, wanted).tolist()
-    few = [name for name, count in zip(names, least, strict=True) if count <= NEIGHBOURS]
-    found: dict[str, dict[str, float]] = {}
-    if generator.classes and len(few) < len(names):
-        found = class_wise(real, fake, labels, drawn, names, feature_scores, NEIGHBOURS + 1)
-    mean, left_out = found.pop(INTRA_CLASS_MEAN, {}), few if generator.classes else []
+    together["Inception score"], _ = metrics.inception_score(network.probabilities(pictures)[order], splits)
+    left_out, found = [], {}
+    if generator.classes:
+        left_out = [names[k] for k in (torch.minimum(counts, wanted) <= NEIGHBOURS).nonzero().flatten().tolist()]
+        if len(left_out) < len(names):
+            found = metrics.class_wise(real, fake, labels, drawn, names, metrics.feature_scores, NEIGHBOURS + 1)
+    mean = found.pop(INTRA_CLASS_MEAN, {})
     return Scores(together, found, mean, left_out, {"real": len(real), "generated": len(fake)})
 
 
@@ -128,17 +119,15 @@ def score_folder(
 ) -> dict[str, Any]:
     """Scores every checkpoint of ``place`` that ``out/scores.json`` does not know yet, and draws ``out/scores.png``.
 
-    The file is written after each checkpoint; a checkpoint is scored again when its weights or the content of the real
-    pictures have changed. Scores in ``out`` against something else are refused. ``tell`` gets one line for each
-    checkpoint. ``network`` stands in for the one that ``evaluation`` names. Returns what the file holds:
-    ``evaluation``, and for each checkpoint its hash, step and :class:`Scores`.
+    The file is written after each checkpoint; one is scored again when its weights or the real pictures have changed.
+    Scores in ``out`` against something else are refused. ``tell`` gets a line a checkpoint; ``network`` replaces that
+    of ``evaluation``. Returns what the file holds: ``evaluation``, a hash, step and :class:`Scores` a checkpoint.
     """
     checkpoints = find_checkpoints(place)
     record = _open_record(out / "scores.json", evaluation)
     data = load(evaluation.dataset)
     data = data if evaluation.part == "all" else data.part(evaluation.part)
-    pictures = data.content_hash()
-    network = network or feature_network(evaluation.features, device)
+    pictures, network = data.content_hash(), network or metrics.feature_network(evaluation.features, device)
     for card, folder in checkpoints:
         known = record["checkpoints"].get(card.name, {})
         if (known.get("sha256"), known.get("pictures")) != (card.sha256, pictures):
@@ -172,9 +161,8 @@ def _open_record(path: Path, evaluation: Evaluation) -> dict[str, Any]:
 
 def _line(name: str, entry: dict[str, Any]) -> str:
     together, mean = entry["together"], entry["mean"]
-    shown = [score for panel in PANELS for score in panel]
-    parts = [f"{score} {together[score]:.3g}" + (f" ({mean[score]:.3g})" if mean else "") for score in shown]
-    return f"{name}, step {entry['steps']}: " + ", ".join(parts)
+    shown = [(score, f" ({mean[score]:.3g})" if mean else "") for panel in PANELS for score in panel]
+    return f"{name}, step {entry['steps']}: " + ", ".join(f"{score} {together[score]:.3g}{by}" for score, by in shown)
 
 
 def _score_curves(record: dict[str, Any], names: list[str]) -> Figure:
@@ -192,7 +180,7 @@ def _score_curves(record: dict[str, Any], names: list[str]) -> Figure:
                 axes.plot(steps, values, style, color=colour, marker=marker, markersize=5, label=label)
         axes.set(xlabel="training step", title=" and ".join(scores))
         axes.legend(frameon=False, fontsize=8, loc="best" if len(steps) < 50 else "upper right")
-    settings = record["evaluation"]
-    title = f"{settings['features']} features, {Path(settings['dataset']).name}, {settings['part']} part"
+    asked = record["evaluation"]
+    title = f"{asked['features']} features, {Path(asked['dataset']).name}, {asked['part']} part"
     figure.suptitle(title, fontsize=10)
     return figure
