@@ -111,7 +111,7 @@ def expert_device(expert: TargetExpert) -> torch.device:
 
 def encode_set(expert: TargetExpert, data: ImageSet, folder: Path | None = None, progress: bool = True) -> Tensor:
     """Codes ``float32 (N, D)`` of all pictures of ``data``, brought to the expert's size, on the CPU; kept in
-    ``folder``, see :func:`~course_lib.evaluation.features.real_features`."""
+    ``folder``, see :func:`~course_lib.evaluation.scores.real_features`."""
     device = expert_device(expert)
 
     def encode(images: Tensor) -> Tensor:
