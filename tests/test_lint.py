@@ -173,7 +173,7 @@ FAULTS = {
     ],
     "cost_is_measured_and_small": [
         lambda n: n.metadata.pop("course"),
-        lambda n: n.metadata["course"]["measured"]["quick"].update(seconds=121),
+        lambda n: n.metadata["course"]["measured"]["quick"].update(seconds=91),
         lambda n: n.metadata["course"]["measured"]["quick"].update(memory_mb=5000),
     ],
 }
