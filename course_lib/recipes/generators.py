@@ -34,7 +34,7 @@ from .recipe import Job, data_hash, on_held_out, publish
 
 # A long start: in it E and G become an autoencoder, which the adversarial steps then only have to keep.
 _ALAE_SCHEDULE = GANSchedule(decode=6000, rate=1e-3, critic_rate=1e-3)
-_BIGGAN_SCHEDULE = GANSchedule(decode_rate=2e-3, reconstruction=0.5, averaging=0.999)
+_BIGGAN_SCHEDULE = GANSchedule(decode_rate=2e-3, averaging=0.999)
 
 _PIXELS = (256, 256, 128, 64, 32)
 """Channels from 4×4 to 64×64 where a generator draws pixels: sizes for a GPU."""
@@ -66,7 +66,7 @@ class BigGANMethod(HingeMethod):
     """BigGAN; ``options`` are those of :class:`GANMethod`, behind the schedule. Ours: a little R1, without which the
     discriminator soon tells every drawn latent and the generator learns little more."""
 
-    r1 = 1.0
+    r1 = 3.0
 
     def __init__(self, data: GANData, config: BigGANConfig, schedule: GANSchedule = _BIGGAN_SCHEDULE, *options: Any):
         networks = Generator(config), Discriminator(config)
