@@ -33,7 +33,7 @@ from ..training.runs import Card, History, Loss
 from .recipe import Job, data_hash, on_held_out, publish
 
 # A long start: in it E and G become an autoencoder, which the adversarial steps then only have to keep.
-_ALAE_SCHEDULE = GANSchedule(decode=6000, rate=1e-3, critic_rate=1e-3)
+_ALAE_SCHEDULE = GANSchedule(decode=7000, decode_rate=1e-2, reconstruction=0.5)
 _BIGGAN_SCHEDULE = GANSchedule(decode_rate=2e-3, averaging=0.999)
 
 _PIXELS = (256, 256, 128, 64, 32)
@@ -90,16 +90,21 @@ class ALAECritic(nn.Module):
 class ALAEMethod(LogisticMethod):
     """ALAE's three steps, which move E and D, G and F, and for reciprocity E, G and F. Ours: E and G first learn to
     give real latents back, while F learns codes as the other generators do; a quarter of each later batch keeps that
-    error, so that a person stays who it is."""
+    error, so that a person stays who it is. Its weight rises as the learning rate falls: E first has to tell drawn
+    latents from real ones, which a heavy weight forbids."""
 
-    redrawing = 20.0  # weight of the error of G(E(x)) beside reciprocity
+    redrawing = 10.0  # weight of the error of G(E(x)) beside reciprocity, ten times as much at the end
+    keeping = redrawing
     small_styles = 1e-3  # weight of the mean square of E's styles
 
-    def __init__(self, data: GANData, network: ALAE, schedule: GANSchedule = _ALAE_SCHEDULE, *options: Any):
+    def __init__(
+        self, data: GANData, network: ALAE, schedule: GANSchedule = _ALAE_SCHEDULE, *options: Any, **named: Any
+    ):
         # Only the last size is drawn: the entrances and exits of the others get no gradient, which DDP would miss.
         network.generator.decoder.to_rgb[:-1].requires_grad_(False)
         network.encoder.from_rgb[1:].requires_grad_(False)
-        super().__init__(data, network.generator, ALAECritic(network), schedule, *options, slots=network.config.slots)
+        named["slots"] = network.config.slots
+        super().__init__(data, network.generator, ALAECritic(network), schedule, *options, **named)
         self.ema = dict.fromkeys(self.modules, schedule.averaging)
 
     def groups(self, name: str, rate: float) -> list[dict[str, Any]]:
@@ -109,6 +114,11 @@ class ALAEMethod(LogisticMethod):
     def generate(self, network: nn.Module, z: Tensor, labels: Tensor, generator: torch.Generator, fresh: int) -> Tensor:
         noise = self.unwrapped("generator").decoder.noise(len(z), generator)
         return network(self.mixed(z, fresh, generator), noise)[0]
+
+    def learning_rate(self, progress: float) -> float:
+        share = super().learning_rate(progress)
+        self.keeping = self.redrawing / max(share, 0.1)
+        return share
 
     def _redraw(self, real: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Squared error of G(E(x)), and mean square of the styles, which nothing else holds near zero."""
@@ -140,7 +150,7 @@ class ALAEMethod(LogisticMethod):
         value = latent_reciprocity(self.modules["critic"](fake.float(), read=True), w)
         error, size = self._redraw(real[: count // 2], generator)
         scalars = {"reciprocity": value.detach(), "redrawing error": error.detach()}
-        total = value + self.redrawing * error + self.small_styles * size
+        total = value + self.keeping * error + self.small_styles * size
         yield Loss("critic", total, scalars, also=("generator",))
 
 
@@ -317,7 +327,7 @@ def train_alae(job: Job) -> Card:
     space, config, card = _start(job, "avatar-alae", "alae", sizes, ALAEConfig(_PIXELS, 128))
     data, known = people_data(space, config.latent, job.profile.pick(quick=0, cpu=6, gpu=30))
     network = ALAE(config)
-    method = ALAEMethod(known, network, _ALAE_SCHEDULE, space)
+    method = ALAEMethod(known, network, _ALAE_SCHEDULE, space, 0.05, r1=1.0)
     history = _fit(job, card, method, 32, 60000, 150000, data, redrawing=method.redrawing)
     network.generator.load_state_dict(history.averaged["generator"].state_dict())
     for name in ("encoder", "score"):
