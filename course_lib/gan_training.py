@@ -3,7 +3,6 @@ which the generator learns to decode known codes, latents of real pictures made 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -245,11 +244,7 @@ class GANMethod(Method):
         return drawn if self.space is None else self.space.decode(drawn)
 
 
-def _critic_loss(
-    adversarial: Callable[..., Tensor], critic: Callable[..., Tensor], real: Tensor, fake: Tensor, r1: float
-) -> Loss:
-    """Loss of a discriminator, with the penalty R1 where its weight is not zero."""
-    on_real, on_fake = (critic(x).float() for x in (real.requires_grad_(r1 > 0), fake))
+def _critic_loss(adversarial: Callable[..., Tensor], on_real: Tensor, on_fake: Tensor, real: Tensor, r1: float) -> Loss:
     scalars = {"real": on_real.mean().detach(), "fake": on_fake.mean().detach()}
     loss = Loss("critic", adversarial(on_real, on_fake), scalars)
     if r1 > 0:
@@ -258,8 +253,10 @@ def _critic_loss(
     return loss
 
 
-logistic_loss, hinge_loss = partial(_critic_loss, logistic_critic), partial(_critic_loss, hinge_critic)
-"""Of a discriminator, real and drawn latents, and the weight of R1."""
+def logistic_loss(critic: Callable[..., Tensor], real: Tensor, fake: Tensor, r1: float) -> Loss:
+    """Loss of a discriminator on real and drawn latents, with the penalty R1 where its weight is not zero."""
+    on_real, on_fake = (critic(x).float() for x in (real.requires_grad_(r1 > 0), fake))
+    return _critic_loss(logistic_critic, on_real, on_fake, real, r1)
 
 
 class LogisticMethod(GANMethod):
@@ -284,13 +281,17 @@ class LogisticMethod(GANMethod):
 
 
 class HingeMethod(GANMethod):
-    """Hinge loss with a projection discriminator, as for BigGAN, which is trained without R1."""
+    """Hinge loss with a projection discriminator, as for BigGAN, which is published without R1."""
 
     def generate(self, network: nn.Module, z: Tensor, labels: Tensor, generator: torch.Generator, fresh: int) -> Tensor:
         return network(z, self.unwrapped("generator").embed(labels))
 
     def critic_loss(self, real: Tensor, fake: Tensor, labels: Tensor, step: int) -> Loss:
-        return hinge_loss(partial(self.modules["critic"], labels=labels), real, fake, self.penalty(step))
+        # One pass, as published: each pass moves the spectral norm on.
+        r1 = self.penalty(step)
+        real.requires_grad_(r1 > 0)
+        on_real, on_fake = self.modules["critic"](torch.cat([real, fake]), labels.repeat(2)).float().chunk(2)
+        return _critic_loss(hinge_critic, on_real, on_fake, real, r1)
 
     def generator_loss(self, fake: Tensor, labels: Tensor) -> Tensor:
         return hinge_generator(self.unwrapped("critic")(fake, labels).float())
