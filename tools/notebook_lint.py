@@ -376,6 +376,16 @@ def _views(draft: Draft) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 @rule
+def proofs_hold(draft: Draft) -> Iterator[str]:
+    """Cells that build a method by hand end by comparing it with the library's; a stored False is a fault."""
+    for cell in draft.code:
+        for output in cell.outputs:
+            for line in "".join(output.get("text", "")).splitlines():
+                if "library's" in line and line.rstrip().endswith("False"):
+                    yield f"cell '{cell.id}' differs from the library: {line.strip()}"
+
+
+@rule
 def cost_is_measured_and_small(draft: Draft) -> Iterator[str]:
     """Time and memory at the top of a notebook are measured, and the quick profile fits a small machine."""
     cost = draft.node.metadata.get("course", {}).get("measured", {}).get("quick")
