@@ -6,6 +6,7 @@ memory-mapped, and are drawn there, in parallel, at first use."""
 import hashlib
 import json
 import os
+import random
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -100,12 +101,13 @@ def _fresh(jobs: list[tuple[str, dict]]) -> Tensor:
     return torch.frombuffer(bytearray(b"".join(drawn)), dtype=torch.uint8).view(-1, 3, SIZE, SIZE)
 
 
-def fresh_people(each: int, seed: int = 1, styles: Sequence[str] = tuple(STYLES)) -> ImageSet:
+def fresh_people(each: int, seed: int = 1, styles: Sequence[str] = tuple(STYLES), count: int = 0) -> ImageSet:
     """People who are in no file, drawn anew at every call, on all cores: ``each`` new ones of every one of the 792
-    combinations of the training part. Labels and captions as in :func:`load_people`."""
+    combinations of the training part, or ``count`` of them. Labels and captions as in :func:`load_people`."""
     known, split = people()
     trained = dict.fromkeys(replace(one, seed="") for one, part in zip(known, split, strict=True) if part == 0)
     persons = [replace(one, seed=f"fresh-{seed}-{k}-{n}") for k, one in enumerate(trained) for n in range(each)]
+    persons = random.Random(seed).sample(persons, min(count, len(persons))) if count else persons
     return _people_set("fresh people", persons, [0] * len(persons), _fresh(_people_jobs(persons, styles)), styles)
 
 

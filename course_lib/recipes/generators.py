@@ -211,10 +211,10 @@ def train_codes(job: Job) -> Card:
 # --- scores -----------------------------------------------------------------------------------------------------------
 
 
-def unseen_people() -> ImageSet:
+def unseen_people(count: int = 0) -> ImageSet:
     """New people of the combinations and styles that StyleGAN and ALAE are trained on, for scores; the test part would
-    ask for combinations that were never shown."""
-    return fresh_people(1, 9, SOURCE_STYLES)
+    ask for combinations that were never shown. All 792 in three styles, or ``count`` of them."""
+    return fresh_people(1, 9, SOURCE_STYLES, count)
 
 
 @torch.no_grad()
