@@ -94,7 +94,7 @@ class ALAEMethod(LogisticMethod):
     latents from real ones, which a heavy weight forbids."""
 
     redrawing = 10.0  # weight of the error of G(E(x)) beside reciprocity, ten times as much at the end
-    keeping = redrawing
+    keeping = redrawing  # that weight at the present rate
     small_styles = 1e-3  # weight of the mean square of E's styles
 
     def __init__(
